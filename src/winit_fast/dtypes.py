@@ -1,0 +1,85 @@
+"""The six floating-point types, by every name that NumPy, PyTorch and JAX give them."""
+
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from winit_fast import _core
+from winit_fast.names import unknown
+
+
+class Float(NamedTuple):
+    """One supported type.
+
+    Attributes
+    ----------
+    name : str
+        The name in NumPy and ml_dtypes.
+    code : int
+        The code that the kernels know it by.
+    dtype : numpy.dtype
+        The NumPy type.
+    carrier : numpy.dtype
+        A type of the same width whose arrays have the buffer protocol. Arrays of the types of
+        ml_dtypes lack it and travel as unsigned integers.
+    """
+
+    name: str
+    code: int
+    dtype: np.dtype[Any]
+    carrier: np.dtype[Any]
+
+
+FLOATS = {
+    kind.dtype: kind
+    for kind in (
+        Float("float64", _core.F64, np.dtype(np.float64), np.dtype(np.float64)),
+        Float("float32", _core.F32, np.dtype(np.float32), np.dtype(np.float32)),
+        Float("float16", _core.F16, np.dtype(np.float16), np.dtype(np.float16)),
+        Float("bfloat16", _core.BF16, np.dtype(ml_dtypes.bfloat16), np.dtype(np.uint16)),
+        Float("float8_e4m3fn", _core.E4M3FN, np.dtype(ml_dtypes.float8_e4m3fn), np.dtype(np.uint8)),
+        Float("float8_e5m2", _core.E5M2, np.dtype(ml_dtypes.float8_e5m2), np.dtype(np.uint8)),
+    )
+}
+"""The supported types by their NumPy type. Byte-swapped types compare unequal and are not in it."""
+
+_BY_NAME = {kind.name: kind for kind in FLOATS.values()}
+
+
+def find(dtype: Any) -> Float:
+    """Find a supported type by its name, NumPy type, PyTorch type or JAX type.
+
+    Parameters
+    ----------
+    dtype : str, type, numpy.dtype or torch.dtype
+        For example ``"bfloat16"``, ``numpy.float32``, ``torch.float8_e5m2``.
+
+    Returns
+    -------
+    Float
+
+    Raises
+    ------
+    TypeError
+        If it is not one of the supported types.
+
+    Examples
+    --------
+    >>> find("bfloat16").dtype
+    dtype(bfloat16)
+    >>> find(np.float32).name
+    'float32'
+    >>> find("int32")
+    Traceback (most recent call last):
+    TypeError: dtype must be one of float64, float32, float16, bfloat16, float8_e4m3fn, \
+float8_e5m2, got 'int32'; did you mean 'float32'?
+    """
+    # torch.float32 prints as "torch.float32": so it is known without importing torch.
+    name = str(dtype).removeprefix("torch.")
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    try:
+        return FLOATS[np.dtype(dtype)]
+    except (KeyError, TypeError):
+        raise TypeError(unknown("dtype", dtype, _BY_NAME)) from None

@@ -1,0 +1,92 @@
+"""From the shape of a logical tensor to its fans."""
+
+import math
+import operator
+from collections.abc import Sequence
+
+Axes = int | Sequence[int]
+
+
+def axes_tuple(axes: Axes) -> tuple[int, ...]:
+    """Write one axis or several as a tuple.
+
+    Examples
+    --------
+    >>> axes_tuple(-2), axes_tuple([0, 1])
+    ((-2,), (0, 1))
+    """
+    if isinstance(axes, Sequence):
+        return tuple(operator.index(axis) for axis in axes)
+    return (operator.index(axes),)
+
+
+def fans(
+    shape: tuple[int, ...], in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
+) -> tuple[int, int]:
+    r"""Count the connections into and out of one unit of a layer.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The logical shape: that of the whole tensor, never of a shard of it.
+    in_axis, out_axis : int or sequence of int
+        The axes of the layer's inputs and outputs.
+    batch_axis : int or sequence of int
+        Axes that only number independent tensors.
+
+    Returns
+    -------
+    fan_in, fan_out : int
+
+    Raises
+    ------
+    ValueError
+        If an axis is not one of the tensor's or is named twice, or the tensor has no fans.
+
+    Notes
+    -----
+    The axes that are named nowhere are the receptive field (a convolution's kernel), and
+
+    .. math:: \text{fan} = \text{size of its own axes} \times \text{size of the receptive field}.
+
+    A tensor of one axis has as many inputs and outputs as elements, as in Keras, provided that the
+    axes are the default ones.
+
+    References
+    ----------
+    ``jax.nn.initializers.variance_scaling`` has the same axes.
+
+    Examples
+    --------
+    >>> fans((784, 256))
+    (784, 256)
+    >>> fans((3, 3, 64, 128))  # kernel, in, out: Keras and JAX
+    (576, 1152)
+    >>> fans((128, 64, 3, 3), in_axis=1, out_axis=0)  # torch
+    (576, 1152)
+    >>> fans((256,))
+    (256, 256)
+    """
+    if len(shape) == 1 and (axes_tuple(in_axis), axes_tuple(out_axis)) == ((-2,), (-1,)):
+        return shape[0], shape[0]
+    named: set[int] = set()
+    sizes = []
+    for argument, axes in (("in_axis", in_axis), ("out_axis", out_axis), ("batch_axis", batch_axis)):
+        size = 1
+        for axis in axes_tuple(axes):
+            if not -len(shape) <= axis < len(shape):
+                raise ValueError(
+                    f"{argument} is {axes!r}, but shape {shape} has {len(shape)} axes; "
+                    "give fan_in= and fan_out=, or another scheme"
+                )
+            position = axis % len(shape)
+            if position in named:
+                raise ValueError(
+                    "in_axis, out_axis and batch_axis must be different axes, got "
+                    f"{in_axis!r}, {out_axis!r} and {batch_axis!r} for shape {shape}"
+                )
+            named.add(position)
+            size *= shape[position]
+        sizes.append(size)
+    receptive_field = math.prod(size for axis, size in enumerate(shape) if axis not in named)
+    return sizes[0] * receptive_field, sizes[1] * receptive_field

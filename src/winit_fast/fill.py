@@ -1,0 +1,460 @@
+"""Where the numbers go: the buffer, the box of the logical tensor, and the split into pieces."""
+
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from types import EllipsisType
+from typing import Any, NamedTuple, SupportsIndex, TypeVar
+
+import numpy as np
+
+from winit_fast import _core, _dlpack, dtypes, threads
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Shape = SupportsIndex | tuple[SupportsIndex, ...] | list[SupportsIndex]
+Index = SupportsIndex | slice | EllipsisType | tuple[SupportsIndex | slice | EllipsisType, ...]
+Kind = TypeVar("Kind")
+
+MIN_PIECE = 1 << 17
+"""Elements in a piece at least: a tenth of a millisecond's work, so that a thread is worth waking."""
+
+MAX_PIECE = 1 << 21
+"""Elements in a piece at most: Ctrl-C is seen between pieces."""
+
+STREAMING_BYTES = 1 << 23
+"""From this size on, results leave the caches before anybody reads them: stores go round them."""
+
+MAX_SIZE = 1 << 63
+"""Elements of a logical tensor: their indices are signed 64-bit numbers."""
+
+
+class Box(NamedTuple):
+    """A box of a logical tensor.
+
+    Attributes
+    ----------
+    tensor : tuple of int
+        Shape of the logical tensor.
+    starts, sizes : tuple of int
+        First position and extent along every axis of the tensor.
+    kept : tuple of int
+        The tensor's axes that the box has too: an axis indexed by an integer is dropped.
+    """
+
+    tensor: tuple[int, ...]
+    starts: tuple[int, ...]
+    sizes: tuple[int, ...]
+    kept: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the box, and so of the destination."""
+        return tuple(self.sizes[axis] for axis in self.kept)
+
+    @property
+    def tensor_strides(self) -> tuple[int, ...]:
+        """Steps of the logical index along every axis of the tensor, in C order."""
+        strides = [1]
+        for size in reversed(self.tensor[1:]):
+            strides.append(strides[-1] * size)
+        return tuple(reversed(strides)) if self.tensor else ()
+
+    @property
+    def index(self) -> int:
+        """Logical index of the box's first element."""
+        return sum(map(operator.mul, self.starts, self.tensor_strides))
+
+    @property
+    def index_strides(self) -> tuple[int, ...]:
+        """Steps of the logical index along the box's own axes."""
+        strides = self.tensor_strides
+        return tuple(strides[axis] for axis in self.kept)
+
+    def expand(self, array: Array) -> Array:
+        """View a destination with the dropped axes put back, each of extent 1."""
+        dropped = set(range(len(self.tensor))) - set(self.kept)
+        return np.expand_dims(array, tuple(dropped))
+
+
+def logical_shape(shape: Shape) -> tuple[int, ...]:
+    """Check the shape of a logical tensor.
+
+    Parameters
+    ----------
+    shape : int or sequence of int
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    ValueError
+        If an extent is negative or there are more than 2^63 elements.
+
+    Examples
+    --------
+    >>> logical_shape(3), logical_shape([2, 5])
+    ((3,), (2, 5))
+    """
+    extents = tuple(shape) if isinstance(shape, (tuple, list)) else _sequence(shape)
+    checked = tuple(operator.index(extent) for extent in extents)
+    if any(extent < 0 for extent in checked):
+        raise ValueError(f"shape must not have negative extents, got {checked}")
+    if math.prod(checked) > MAX_SIZE:
+        raise ValueError(f"shape must have at most 2^63 elements, got {checked}")
+    return checked
+
+
+def _sequence(shape: Any) -> tuple[Any, ...]:
+    """Read a shape that is an integer, or a sequence of another kind, such as torch.Size."""
+    try:
+        return (operator.index(shape),)
+    except TypeError:
+        return tuple(shape)
+
+
+def whole(shape: tuple[int, ...]) -> Box:
+    """Make the box that is all of a logical tensor."""
+    return Box(shape, (0,) * len(shape), shape, tuple(range(len(shape))))
+
+
+def box(shape: tuple[int, ...], index: Index | None = None) -> Box:
+    """Cut a box from a logical tensor, as NumPy's basic indexing does.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The logical shape, checked.
+    index : tuple of slice, int or Ellipsis, or None
+        Slices of step 1; an integer drops its axis; negative positions count from the end; axes
+        that are not named are whole. None is the whole tensor.
+
+    Returns
+    -------
+    Box
+
+    Raises
+    ------
+    IndexError
+        If the index reaches out of the tensor or has too many axes. Unlike NumPy's, slices are not
+        cut at the end: a shard that hangs over is a mistake.
+    TypeError, ValueError
+        If the index holds anything else, or another step.
+
+    Examples
+    --------
+    >>> cut = box((4096, 1024), np.s_[1024:2048, -1])
+    >>> cut.shape, cut.index == 1024 * 1024 + 1023
+    ((1024,), True)
+    """
+    if index is None:
+        return whole(shape)
+    starts, sizes, kept = [], [], []
+    for axis, (part, extent) in enumerate(zip(_every_axis(shape, index), shape, strict=True)):
+        if isinstance(part, slice):
+            start, stop = _bounds(part, extent, axis, shape)
+            kept.append(axis)
+        else:
+            start = _position(part, extent, axis, shape, last=extent - 1)
+            stop = start + 1
+        starts.append(start)
+        sizes.append(max(0, stop - start))
+    return Box(shape, tuple(starts), tuple(sizes), tuple(kept))
+
+
+def _every_axis(shape: tuple[int, ...], index: Index) -> list[SupportsIndex | slice]:
+    """Spell an index out: one part for each axis of the tensor."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    for part in parts:
+        if isinstance(part, (bool, np.bool_)) or not (
+            isinstance(part, (slice, EllipsisType)) or hasattr(part, "__index__")
+        ):
+            raise TypeError(f"index must hold slices, integers and one Ellipsis, got {index!r}")
+    ellipses = [at for at, part in enumerate(parts) if part is Ellipsis]
+    if len(ellipses) > 1:
+        raise IndexError(f"index must hold at most one Ellipsis, got {index!r}")
+    missing = len(shape) - (len(parts) - len(ellipses))
+    if missing < 0:
+        raise IndexError(f"index {index!r} has too many axes for shape {shape}")
+    at = ellipses[0] if ellipses else len(parts)
+    parts[at : at + 1] = [slice(None)] * missing
+    return parts  # type: ignore[return-value]  # no Ellipsis is left
+
+
+def _bounds(part: slice, extent: int, axis: int, shape: tuple[int, ...]) -> tuple[int, int]:
+    if part.step is not None and operator.index(part.step) != 1:
+        raise ValueError(f"index must have step 1, got {part} for axis {axis} of shape {shape}")
+    start = 0 if part.start is None else _position(part.start, extent, axis, shape, last=extent)
+    stop = extent if part.stop is None else _position(part.stop, extent, axis, shape, last=extent)
+    return start, stop
+
+
+def _position(
+    value: SupportsIndex, extent: int, axis: int, shape: tuple[int, ...], last: int
+) -> int:
+    position = operator.index(value)
+    if not -extent <= position <= last:
+        raise IndexError(f"index {position} is outside of axis {axis} of shape {shape}")
+    return position + extent if position < 0 else position
+
+
+class _Memory:
+    """Memory that NumPy can view as an array of unsigned integers."""
+
+    def __init__(
+        self, address: int, shape: Sequence[int], strides: Sequence[int], itemsize: int, owner: object
+    ) -> None:
+        self.owner = owner  # kept alive, since the array keeps this object
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (address, False),
+            "shape": tuple(shape),
+            "strides": tuple(strides),
+            "typestr": np.dtype(f"u{itemsize}").str,
+        }
+
+
+def _from_dlpack(out: Any) -> Array:
+    """View a CPU tensor of another library, also of a type that the buffer protocol lacks."""
+    if getattr(out, "requires_grad", False):
+        out = out.detach()  # as in torch.nn.init: initialising is no step of the graph
+    device = out.__dlpack_device__()[0]
+    if device != _dlpack.CPU:
+        raise TypeError(f"out must be on the CPU, got {type(out).__name__} on DLPack device {device}")
+    try:
+        capsule = out.__dlpack__(max_version=_dlpack.VERSION)
+    except TypeError:  # from before there were versions
+        capsule = out.__dlpack__()
+    address, shape, strides, name, read_only = _dlpack.describe(capsule)
+    try:
+        dtype = np.dtype(name)
+    except TypeError:
+        raise TypeError(f"out must have a type known to NumPy, got {name}") from None
+    memory = _Memory(address, shape, [step * dtype.itemsize for step in strides], dtype.itemsize)
+    memory.owner = capsule
+    return np.asarray(memory).view(dtype)
+
+
+def destination(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) -> Array:
+    """View any buffer as a NumPy array, and check that it can be filled.
+
+    Parameters
+    ----------
+    out : numpy.ndarray, or an object with DLPack (on the CPU) or with the buffer protocol
+        Of any strides and any alignment.
+    kinds : mapping from numpy.dtype
+        The types that are allowed.
+
+    Returns
+    -------
+    numpy.ndarray
+        The same memory.
+
+    Raises
+    ------
+    TypeError
+        If ``out`` is none of these, or has another type or a foreign byte order.
+    ValueError
+        If it is read-only or its elements overlap.
+    """
+    if isinstance(out, np.ndarray):
+        array = out
+    elif hasattr(out, "__dlpack__"):
+        array = _from_dlpack(out)
+    else:
+        try:
+            array = np.asarray(memoryview(out))
+        except TypeError:
+            raise TypeError(
+                "out must be a NumPy array, or have DLPack or the buffer protocol, "
+                f"got {type(out).__name__}"
+            ) from None
+    if array.dtype not in kinds:
+        names = ", ".join(dtype.name for dtype in kinds)
+        order = "" if array.dtype.isnative else " of foreign byte order"
+        raise TypeError(f"out must have one of the types {names}, got {array.dtype}{order}")
+    if not array.flags.writeable:
+        raise ValueError(f"out must be writable, got a read-only {type(out).__name__}")
+    if _overlaps(array):
+        raise ValueError(
+            "out must not have elements that overlap, "
+            f"got shape {array.shape} with strides {array.strides}"
+        )
+    return array
+
+
+def _overlaps(array: Array) -> bool:
+    """Tell whether two elements may share a byte: some axis steps less far than those inside it."""
+    span = array.itemsize
+    for step, extent in sorted((abs(step), n) for step, n in zip(array.strides, array.shape)):
+        if extent == 0:
+            return False
+        if extent > 1:
+            if step < span:
+                return array.size > 0
+            span += step * (extent - 1)
+    return False
+
+
+class Axis(NamedTuple):
+    """One axis of a destination: its extent, and what one step does to the index and the address."""
+
+    extent: int
+    index_stride: int
+    byte_stride: int
+
+
+Axes = tuple[Axis, ...]
+Piece = tuple[int, int, Axes]
+"""Address and logical index of the first element, and the axes."""
+
+
+def merged(axes: Iterable[Axis]) -> Axes:
+    """Join axes that continue one another in index and in memory, and drop those of extent 1.
+
+    Examples
+    --------
+    >>> merged([Axis(2, 12, 96), Axis(1, 12, 0), Axis(3, 4, 16), Axis(4, 1, 4)])
+    (Axis(extent=2, index_stride=12, byte_stride=96), Axis(extent=12, index_stride=1, byte_stride=4))
+    """
+    result: list[Axis] = []
+    for extent, index_stride, byte_stride in axes:
+        if extent == 1:
+            continue
+        if result and result[-1][1:] == (extent * index_stride, extent * byte_stride):
+            extent *= result.pop().extent
+        result.append(Axis(extent, index_stride, byte_stride))
+    return tuple(result)
+
+
+def pieces(address: int, index: int, axes: Axes, limit: int) -> Iterator[Piece]:
+    """Split a box lazily, along the outermost axes, into pieces of at most ``limit`` elements.
+
+    Parameters
+    ----------
+    address, index : int
+        Of the first element.
+    axes : tuple of Axis
+        Outermost in memory first, so that no two pieces are interleaved.
+    limit : int
+        A power of two, so that a contiguous run is cut at multiples of it.
+
+    Yields
+    ------
+    Piece
+
+    Examples
+    --------
+    >>> for piece in pieces(0, 0, (Axis(3, 4, 16), Axis(4, 1, 4)), limit=8):
+    ...     print(*piece)
+    0 0 (Axis(extent=2, index_stride=4, byte_stride=16), Axis(extent=4, index_stride=1, byte_stride=4))
+    32 8 (Axis(extent=1, index_stride=4, byte_stride=16), Axis(extent=4, index_stride=1, byte_stride=4))
+    """
+    if math.prod(axis.extent for axis in axes) <= limit:
+        yield address, index, axes
+        return
+    (extent, index_stride, byte_stride), *inner = axes
+    step = max(1, limit // math.prod(axis.extent for axis in inner))
+    for first in range(0, extent, step):
+        outer = Axis(min(step, extent - first), index_stride, byte_stride)
+        yield from pieces(
+            address + first * byte_stride,
+            index + first * index_stride,
+            (outer, *inner) if step > 1 else tuple(inner),
+            limit,
+        )
+
+
+def share_out(work: Callable[[Piece], object], out: Array, box: Box, num_threads: int | None) -> None:
+    """Do ``work`` on pieces that make up a destination, on several threads where that pays."""
+    num_threads = threads.resolve(num_threads)
+    if out.size == 0:
+        return
+    axes = merged(map(Axis, box.shape, box.index_strides, out.strides))
+    axes = tuple(sorted(axes, key=lambda axis: -abs(axis.byte_stride)))
+    # Four pieces a thread even out their speeds; a power of two keeps cuts on round positions.
+    limit = 1 << (out.size // (4 * num_threads)).bit_length()
+    limit = min(max(limit, MIN_PIECE), MAX_PIECE)
+    threads.run(
+        work,
+        pieces(out.__array_interface__["data"][0], box.index, axes, limit),
+        min(num_threads, -(-out.size // limit)),
+    )
+
+
+def fill(
+    distribution: _core.Distribution,
+    seed: int,
+    stream: int,
+    out: Array,
+    box: Box,
+    num_threads: int | None = None,
+) -> None:
+    """Draw a box of a logical tensor into a destination.
+
+    Parameters
+    ----------
+    distribution : Distribution
+        Of the destination's type.
+    seed, stream : int
+        Key and stream of the numbers, 64 bits each.
+    out : numpy.ndarray
+        Checked by `destination` and `fit`.
+    box : Box
+        Which elements of the logical tensor ``out`` holds.
+    num_threads : int, optional
+        `threads.get_num_threads` by default. It changes no bit.
+    """
+    streaming = out.nbytes >= STREAMING_BYTES
+
+    def work(piece: Piece) -> None:
+        address, index, axes = piece
+        extents, index_strides, byte_strides = zip(*axes) if axes else ((), (), ())
+        _core.fill(
+            distribution, seed, stream, address, index,
+            extents, index_strides, byte_strides, streaming,
+        )  # fmt: skip
+
+    share_out(work, out, box, num_threads)
+
+
+def constant(value: float, out: Array, box: Box, num_threads: int | None = None) -> None:
+    """Set every element of a destination to one number, rounded to the destination's type.
+
+    Parameters
+    ----------
+    value : float
+    out, box, num_threads
+        As in `fill`.
+
+    Raises
+    ------
+    ValueError
+        If the number is finite and its rounding is not.
+    """
+    # As for all other values, the narrow types are rounded from float32.
+    single = value if out.dtype == np.float64 else np.float32(value)
+    with np.errstate(over="ignore"):
+        element = np.asarray(single).astype(out.dtype)
+    if math.isfinite(value) and not np.isfinite(element):
+        raise ValueError(f"value must fit {out.dtype}, got {value!r}")
+    bits = element.view(f"u{out.itemsize}")
+
+    def work(piece: Piece) -> None:
+        address, _, axes = piece
+        extents, _, byte_strides = zip(*axes) if axes else ((), (), ())
+        np.asarray(_Memory(address, extents, byte_strides, out.itemsize)).fill(bits)
+
+    share_out(work, out, box, num_threads)
+
+
+def fit(out: Array, box: Box) -> None:
+    """Refuse a destination that has another shape than the box.
+
+    Raises
+    ------
+    ValueError
+    """
+    if out.shape != box.shape:
+        raise ValueError(f"out must have shape {box.shape}, got {out.shape}")

@@ -1,0 +1,266 @@
+"""Threads: how many there may be, and sharing out pieces of work among them."""
+
+import math
+import operator
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def _positive(argument: str, value: Any) -> int:
+    count = operator.index(value)
+    if count < 1:
+        raise ValueError(f"{argument} must be at least 1, got {count}")
+    return count
+
+
+def _from_environment() -> int | None:
+    value = os.environ.get("WINIT_FAST_NUM_THREADS", "").strip()
+    if not value:
+        return None
+    if not value.isdecimal():
+        raise ValueError(f"WINIT_FAST_NUM_THREADS must be a positive integer, got {value!r}")
+    return _positive("WINIT_FAST_NUM_THREADS", int(value))
+
+
+def _quota(folder: Path) -> float:
+    """Read the processors' worth of time that one control group allows, version 2 or 1."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    except (OSError, ValueError):  # no such group, or "max": no limit
+        return math.inf
+
+
+@cache
+def cgroup_quota(
+    memberships: Path = Path("/proc/self/cgroup"), cgroups: Path = _CGROUPS
+) -> float:
+    """Read how many processors' worth of time this process's control groups allow.
+
+    A group's limit holds for everything below it, so the least of the group and all above it
+    counts. In a container the listed path may be the host's, out of sight; what is in sight is
+    the mount's root, which is always asked.
+
+    Parameters
+    ----------
+    memberships, cgroups : Path
+        The list of this process's groups and the folder where they are mounted.
+
+    Returns
+    -------
+    float
+        ``inf`` without a limit.
+    """
+    try:
+        lines = memberships.read_text().splitlines()
+    except OSError:
+        return math.inf
+    quotas = [math.inf]
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        group = Path(path.strip("/"))
+        for mount in (cgroups / controllers, cgroups / "cpu") if controllers else (cgroups,):
+            quotas += [_quota(mount / part) for part in (group, *group.parents)]
+    return min(quotas)
+
+
+def available() -> int:
+    """Count the processors that this process may use: its affinity, cut by its quota.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows have no affinity to ask for
+        count = os.cpu_count() or 1
+    return max(1, min(count, math.ceil(min(cgroup_quota(), count))))
+
+
+_num_threads = _from_environment()
+
+
+def set_num_threads(num_threads: int | None) -> None:
+    """Set how many threads a fill uses from now on, in the whole process.
+
+    Parameters
+    ----------
+    num_threads : int or None
+        At least 1. None goes back to as many as the process may use.
+
+    Raises
+    ------
+    ValueError
+        If it is less than 1.
+
+    Examples
+    --------
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(None)
+    """
+    global _num_threads
+    _num_threads = None if num_threads is None else _positive("num_threads", num_threads)
+
+
+def get_num_threads() -> int:
+    """Tell how many threads a fill uses at most.
+
+    Returns
+    -------
+    int
+        What `set_num_threads` or else the environment variable ``WINIT_FAST_NUM_THREADS`` asked
+        for; without either, as many as the process may use by its affinity and its quota.
+    """
+    return available() if _num_threads is None else _num_threads
+
+
+def resolve(num_threads: int | None) -> int:
+    """Check a ``num_threads`` argument; None means `get_num_threads`.
+
+    Examples
+    --------
+    >>> resolve(3)
+    3
+    >>> resolve(0)
+    Traceback (most recent call last):
+    ValueError: num_threads must be at least 1, got 0
+    """
+    return get_num_threads() if num_threads is None else _positive("num_threads", num_threads)
+
+
+class _Job:
+    """One call's pieces: whoever takes part, takes the next piece until none is left."""
+
+    def __init__(self, work: Callable[[Any], object], pieces: Iterable[Any]) -> None:
+        self._work = work
+        self._pieces: Iterator[Any] = iter(pieces)
+        self._lock = threading.Lock()  # a generator has one caller at a time; also guards the rest
+        self._open = True
+        self._joined = 0
+        self._left: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def take_part(self) -> None:
+        while (piece := self._next()) is not None:
+            self._work(piece)
+
+    def _next(self) -> Any:
+        with self._lock:
+            return next(self._pieces, None) if self._open else None
+
+    def help(self) -> None:
+        """Take part as a helper: an exception ends the job and is the leader's to raise."""
+        with self._lock:
+            if not self._open:
+                return
+            self._joined += 1
+        error = None
+        try:
+            self.take_part()
+        except BaseException as caught:
+            error = caught
+            with self._lock:
+                self._open = False
+        self._left.put(error)
+
+    def close(self) -> BaseException | None:
+        """Hand out no more, wait until every helper has left, and return the first one's error."""
+        with self._lock:
+            self._open = False
+        errors = [self._left.get() for _ in range(self._joined)]
+        return next((error for error in errors if error is not None), None)
+
+
+class _Pool:
+    """Daemon threads that wait for jobs. They are started when first asked for, and kept."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._size = 0
+
+    def ask(self, job: _Job, helpers: int) -> None:
+        """Ask for help. Nobody waits for it: a helper that comes too late finds the job closed."""
+        with self._lock:
+            while self._size < helpers:
+                try:
+                    threading.Thread(target=self._serve, name="winit_fast", daemon=True).start()
+                except RuntimeError:  # none to be had (a limit, or the interpreter is closing)
+                    break
+                self._size += 1
+            helpers = min(helpers, self._size)
+        for _ in range(helpers):
+            self._jobs.put(job)
+
+    def _serve(self) -> None:
+        while True:
+            self._jobs.get().help()
+
+
+_pool = _Pool()
+
+
+def _forget_pool() -> None:
+    """Start afresh in a forked child: threads do not survive a fork, and a lock may be held."""
+    global _pool
+    _pool = _Pool()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def run(work: Callable[[Any], object], pieces: Iterable[Any], num_threads: int) -> None:
+    """Do ``work(piece)`` for every piece, in this thread and up to ``num_threads - 1`` others.
+
+    Returns, also by an exception (an interrupt included), only when no thread is working any more;
+    each finishes the piece it has. Calls from several threads share the helpers. No call waits for
+    one, since it works itself.
+
+    Parameters
+    ----------
+    work : callable
+        Takes one piece. It should release the GIL.
+    pieces : iterable
+        Taken lazily, by one thread at a time. None is not a piece.
+    num_threads : int
+        At least 1, this thread included.
+
+    Raises
+    ------
+    BaseException
+        What ``work`` or ``pieces`` raised first, in whichever thread.
+
+    Examples
+    --------
+    >>> done = []
+    >>> run(done.append, range(100), num_threads=4)
+    >>> sorted(done) == list(range(100))
+    True
+    """
+    job = _Job(work, pieces)
+    error = None
+    try:
+        if num_threads > 1:
+            _pool.ask(job, num_threads - 1)
+        job.take_part()
+    finally:
+        error = job.close()
+    if error is not None:
+        raise error
