@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType
 from typing import Any, NamedTuple, SupportsIndex, TypeVar
 
@@ -231,12 +231,14 @@ def _from_dlpack(out: Any) -> Array:
         dtype = np.dtype(name)
     except TypeError:
         raise TypeError(f"out must have a type known to NumPy, got {name}") from None
-    memory = _Memory(address, shape, [step * dtype.itemsize for step in strides], dtype.itemsize)
-    memory.owner = capsule
-    return np.asarray(memory).view(dtype)
+    byte_strides = [step * dtype.itemsize for step in strides]
+    memory = _Memory(address, shape, byte_strides, dtype.itemsize, capsule)
+    array = np.asarray(memory).view(dtype)
+    array.flags.writeable = not read_only
+    return array
 
 
-def destination(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) -> Array:
+def writable(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) -> Array:
     """View any buffer as a NumPy array, and check that it can be filled.
 
     Parameters
@@ -295,6 +297,43 @@ def _overlaps(array: Array) -> bool:
                 return array.size > 0
             span += step * (extent - 1)
     return False
+
+
+def destination(
+    out: Any,
+    shape: Shape | None,
+    index: Index | None,
+    kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS,
+) -> tuple[Array, Box]:
+    """Check a buffer together with the box of the logical tensor that it is to hold.
+
+    Parameters
+    ----------
+    out, kinds
+        As in `writable`.
+    shape : int or tuple of int, optional
+        The logical shape; by default that of ``out``.
+    index : tuple of slice, int or Ellipsis, optional
+        As in `box`; by default all of the tensor.
+
+    Returns
+    -------
+    array : numpy.ndarray
+        The same memory as ``out``.
+    box : Box
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As in `writable`, `logical_shape` and `box`, or if ``out`` has another shape than the box.
+    """
+    array = writable(out, kinds)
+    if shape is None and index is not None:
+        raise ValueError(f"index={index!r} needs the shape of the logical tensor: give shape=")
+    cut = box(array.shape if shape is None else logical_shape(shape), index)
+    if array.shape != cut.shape:
+        raise ValueError(f"out must have shape {cut.shape}, got {array.shape}")
+    return array, cut
 
 
 class Axis(NamedTuple):
@@ -390,6 +429,7 @@ def fill(
     out: Array,
     box: Box,
     num_threads: int | None = None,
+    offset: int = 0,
 ) -> None:
     """Draw a box of a logical tensor into a destination.
 
@@ -400,11 +440,13 @@ def fill(
     seed, stream : int
         Key and stream of the numbers, 64 bits each.
     out : numpy.ndarray
-        Checked by `destination` and `fit`.
+        Checked by `destination`.
     box : Box
         Which elements of the logical tensor ``out`` holds.
     num_threads : int, optional
         `threads.get_num_threads` by default. It changes no bit.
+    offset : int
+        Added to every logical index.
     """
     streaming = out.nbytes >= STREAMING_BYTES
 
@@ -412,49 +454,48 @@ def fill(
         address, index, axes = piece
         extents, index_strides, byte_strides = zip(*axes) if axes else ((), (), ())
         _core.fill(
-            distribution, seed, stream, address, index,
+            distribution, seed, stream, address, offset + index,
             extents, index_strides, byte_strides, streaming,
         )  # fmt: skip
 
     share_out(work, out, box, num_threads)
 
 
+def rounded(value: float, dtype: np.dtype[Any]) -> Array:
+    """Round a number to a floating-point type: to the narrow ones from float32, like all draws.
+
+    Raises
+    ------
+    ValueError
+        If the number is finite and its rounding is not.
+
+    Examples
+    --------
+    >>> rounded(0.1, np.dtype("bfloat16"))
+    array(0.100098, dtype=bfloat16)
+    """
+    with np.errstate(over="ignore"):
+        single = np.asarray(value, np.float64 if dtype == np.float64 else np.float32)
+        element = single.astype(dtype)
+    if math.isfinite(value) and not np.isfinite(element):
+        raise ValueError(f"value must fit {dtype}, got {value!r}")
+    return element
+
+
 def constant(value: float, out: Array, box: Box, num_threads: int | None = None) -> None:
-    """Set every element of a destination to one number, rounded to the destination's type.
+    """Set every element of a destination to one number, as `rounded` does.
 
     Parameters
     ----------
     value : float
     out, box, num_threads
         As in `fill`.
-
-    Raises
-    ------
-    ValueError
-        If the number is finite and its rounding is not.
     """
-    # As for all other values, the narrow types are rounded from float32.
-    single = value if out.dtype == np.float64 else np.float32(value)
-    with np.errstate(over="ignore"):
-        element = np.asarray(single).astype(out.dtype)
-    if math.isfinite(value) and not np.isfinite(element):
-        raise ValueError(f"value must fit {out.dtype}, got {value!r}")
-    bits = element.view(f"u{out.itemsize}")
+    bits = rounded(value, out.dtype).view(f"u{out.itemsize}")
 
     def work(piece: Piece) -> None:
         address, _, axes = piece
         extents, _, byte_strides = zip(*axes) if axes else ((), (), ())
-        np.asarray(_Memory(address, extents, byte_strides, out.itemsize)).fill(bits)
+        np.asarray(_Memory(address, extents, byte_strides, out.itemsize, out)).fill(bits)
 
     share_out(work, out, box, num_threads)
-
-
-def fit(out: Array, box: Box) -> None:
-    """Refuse a destination that has another shape than the box.
-
-    Raises
-    ------
-    ValueError
-    """
-    if out.shape != box.shape:
-        raise ValueError(f"out must have shape {box.shape}, got {out.shape}")

@@ -1,15 +1,26 @@
 """The catalogue of schemes: what every element of a tensor is drawn from."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
 from winit_fast import _core, distributions, dtypes
 from winit_fast.fans import Axes, axes_tuple, fans
-from winit_fast.fill import Array, Box, Index, Shape, box, constant, destination, fill, fit, logical_shape
+from winit_fast.fill import (
+    Array,
+    Box,
+    Index,
+    Shape,
+    box,
+    constant,
+    destination,
+    fill,
+    logical_shape,
+    rounded,
+)
 from winit_fast.names import unknown
 from winit_fast.stream import Seed, Stream
 
@@ -19,8 +30,8 @@ Out = TypeVar("Out")
 class Initializer:
     """A scheme and its parameters, as a value: frozen, comparable, hashable, printable.
 
-    A subclass is a frozen dataclass whose fields are its parameters, and overrides `_fill`. The
-    class keyword ``names`` lists what `get` finds it by.
+    A subclass is a ``@dataclass(frozen=True, repr=False)`` whose fields are its parameters, and
+    overrides `_fill`. The class keyword ``names`` lists what `get` finds it by.
 
     Examples
     --------
@@ -101,11 +112,7 @@ class Initializer:
         -------
         out
         """
-        array = destination(out)
-        if shape is None and index is not None:
-            raise ValueError(f"index {index!r} needs the shape of the logical tensor: give shape=")
-        cut = box(array.shape if shape is None else logical_shape(shape), index)
-        fit(array, cut)
+        array, cut = destination(out, shape, index)
         self._fill(array, cut, Stream(seed, name), num_threads)
         return out
 
@@ -129,3 +136,409 @@ class Initializer:
             if field.default is MISSING or getattr(self, field.name) != field.default
         )
         return f"{type(self).__name__}({', '.join(changed)})"
+
+
+def get(identifier: str | Initializer, **parameters: Any) -> Initializer:
+    """Find an initializer by any name that PyTorch, Keras, JAX or this package gives it.
+
+    Parameters
+    ----------
+    identifier : str or Initializer
+        For example ``"he_normal"``, ``"kaiming_normal_"``, ``"GlorotUniform"``. Case, underscores
+        and hyphens do not matter. An initializer is returned as it is.
+    **parameters
+        The initializer's own.
+
+    Returns
+    -------
+    Initializer
+
+    Raises
+    ------
+    ValueError
+        If no initializer has that name.
+
+    Examples
+    --------
+    >>> get("xavier_uniform"), get("constant", value=0.5)
+    (GlorotUniform(), Constant(value=0.5))
+    >>> get("he_norml")
+    Traceback (most recent call last):
+    ValueError: identifier must be one of ...; did you mean 'he_normal'?
+    """
+    if isinstance(identifier, Initializer):
+        if parameters:
+            raise TypeError(f"an initializer has its parameters already, got {parameters}")
+        return identifier
+    names = {_plain(name): cls for name, cls in Initializer._registry.items()}
+    try:
+        cls = names[_plain(identifier)]
+    except KeyError:
+        raise ValueError(unknown("identifier", identifier, Initializer._registry)) from None
+    return cls(**parameters)
+
+
+def _plain(name: str) -> str:
+    """Reduce "HeNormal", "he_normal" and "he_normal_" to one spelling."""
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def _finite(argument: str, value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{argument} must be finite, got {value!r}")
+    return number
+
+
+def _not_negative(argument: str, value: Any) -> float:
+    number = _finite(argument, value)
+    if number < 0:
+        raise ValueError(f"{argument} must be >= 0, got {value!r}")
+    return number
+
+
+class _Elementwise(Initializer):
+    """A scheme whose elements are independent draws from one distribution."""
+
+    def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
+        """Make the distribution for a type's code and a logical shape."""
+        raise NotImplementedError
+
+    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        distribution = self._distribution(dtypes.FLOATS[out.dtype].code, box.tensor)
+        fill(distribution, stream.seed, stream.id, out, box, num_threads)
+
+
+@dataclass(frozen=True, repr=False)
+class Constant(Initializer, names=("constant",)):
+    """Every element is one number.
+
+    A constant weight matrix keeps the units of a layer alike for ever (they have the same gradient):
+    constants are for biases, gains and what is multiplied by something random.
+
+    Parameters
+    ----------
+    value : float
+        It must fit the destination's type; infinities and NaN are allowed.
+
+    Examples
+    --------
+    >>> Constant(0.5)((2, 2))
+    array([[0.5, 0.5],
+           [0.5, 0.5]], dtype=float32)
+    """
+
+    value: float = 0.0
+
+    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        constant(float(self.value), out, box, num_threads)
+
+
+@dataclass(frozen=True, repr=False)
+class Zeros(Initializer, names=("zeros", "zero")):
+    """Every element is 0: for biases, and for the last layer of a residual branch.
+
+    Examples
+    --------
+    >>> Zeros()(3)
+    array([0., 0., 0.], dtype=float32)
+    """
+
+    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        constant(0.0, out, box, num_threads)
+
+
+@dataclass(frozen=True, repr=False)
+class Ones(Initializer, names=("ones", "one")):
+    """Every element is 1: for the gains of normalisation layers.
+
+    Examples
+    --------
+    >>> Ones()(3)
+    array([1., 1., 1.], dtype=float32)
+    """
+
+    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        constant(1.0, out, box, num_threads)
+
+
+@dataclass(frozen=True, repr=False)
+class Identity(Initializer, names=("identity", "eye")):
+    """A matrix with ``gain`` on its diagonal and 0 elsewhere; it need not be square.
+
+    Parameters
+    ----------
+    gain : float
+
+    References
+    ----------
+    Le, Jaitly and Hinton, "A simple way to initialize recurrent networks of rectified linear
+    units", 2015.
+
+    Examples
+    --------
+    >>> Identity(2.0)((2, 3))
+    array([[2., 0., 0.],
+           [0., 2., 0.]], dtype=float32)
+    """
+
+    gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        _finite("gain", self.gain)
+
+    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        if len(box.tensor) != 2:
+            raise ValueError(f"Identity is for matrices, got shape {box.tensor}")
+        gain = rounded(self.gain, out.dtype)
+        constant(0.0, out, box, num_threads)
+        # Positions of the tensor's diagonal that the box has: both coordinates are its.
+        (row, column), (rows, columns) = box.starts, box.sizes
+        diagonal = np.arange(max(row, column), min(row + rows, column + columns))
+        box.expand(out)[diagonal - row, diagonal - column] = gain
+
+
+@dataclass(frozen=True, repr=False)
+class RandomUniform(_Elementwise, names=("random_uniform", "uniform")):
+    """Uniform on [minval, maxval), in every type.
+
+    Parameters
+    ----------
+    minval, maxval : float
+        Finite, minval < maxval. The defaults are those of Keras.
+
+    Examples
+    --------
+    >>> w = RandomUniform(-1.0, 1.0)((4, 4), seed=0)
+    >>> bool((-1 <= w).all() and (w < 1).all())
+    True
+    """
+
+    minval: float = -0.05
+    maxval: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not _finite("minval", self.minval) < _finite("maxval", self.maxval):
+            raise ValueError(f"minval must be < maxval, got {self.minval!r} and {self.maxval!r}")
+
+    def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
+        return distributions.uniform(code, self.minval, self.maxval)
+
+
+@dataclass(frozen=True, repr=False)
+class RandomNormal(_Elementwise, names=("random_normal", "normal")):
+    """Normal with the given mean and standard deviation.
+
+    Parameters
+    ----------
+    mean : float
+    stddev : float
+        Finite, at least 0. The defaults are those of Keras.
+
+    Examples
+    --------
+    >>> RandomNormal(stddev=0.02)((4, 4), seed=0, name="wte").dtype
+    dtype('float32')
+    """
+
+    mean: float = 0.0
+    stddev: float = 0.05
+
+    def __post_init__(self) -> None:
+        _finite("mean", self.mean)
+        _not_negative("stddev", self.stddev)
+
+    def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
+        return distributions.normal(code, self.mean, self.stddev)
+
+
+@dataclass(frozen=True, repr=False)
+class TruncatedNormal(_Elementwise, names=("truncated_normal", "trunc_normal")):
+    """Normal, truncated to [mean + low * stddev, mean + high * stddev].
+
+    Parameters
+    ----------
+    mean : float
+    stddev : float
+        Finite, at least 0: of the normal before truncation, as in Keras, JAX and torch. The
+        defaults are those of Keras.
+    low, high : float
+        The bounds, in standard deviations (torch's ``a`` and ``b`` are absolute: they are
+        ``mean + low * stddev`` and ``mean + high * stddev``).
+
+    Examples
+    --------
+    >>> w = TruncatedNormal(stddev=0.02)((64, 64), seed=0, dtype="bfloat16")
+    >>> float(abs(w).max()) <= 0.04
+    True
+    """
+
+    mean: float = 0.0
+    stddev: float = 0.05
+    low: float = -2.0
+    high: float = 2.0
+
+    def __post_init__(self) -> None:
+        _finite("mean", self.mean)
+        _not_negative("stddev", self.stddev)
+        if not float(self.low) < float(self.high):
+            raise ValueError(f"low must be < high, got {self.low!r} and {self.high!r}")
+
+    def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
+        return distributions.truncated_normal(code, self.mean, self.stddev, self.low, self.high)
+
+
+TRUNCATED_STDDEV = 0.87962566103423978
+"""Standard deviation of the standard normal truncated to +-2."""
+
+_MODES: dict[str, Callable[[int, int], float]] = {
+    "fan_in": lambda fan_in, fan_out: fan_in,
+    "fan_out": lambda fan_in, fan_out: fan_out,
+    "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2,
+    "fan_geo_avg": lambda fan_in, fan_out: math.sqrt(fan_in * fan_out),
+}
+_DISTRIBUTIONS = ("uniform", "normal", "truncated_normal")
+
+
+@dataclass(frozen=True, repr=False)
+class VarianceScaling(_Elementwise, names=("variance_scaling",)):
+    r"""Draws of variance scale / fan, for the fan of the logical shape.
+
+    Parameters
+    ----------
+    scale : float
+        Finite, at least 0: the square of the gain.
+    mode : str
+        Which fan: "fan_in", "fan_out", "fan_avg" (their mean) or "fan_geo_avg" (their geometric
+        mean).
+    distribution : str
+        "normal"; "uniform"; or "truncated_normal", a normal cut at 2 standard deviations, which is
+        widened so that what is left has the variance asked for.
+    in_axis, out_axis, batch_axis : int or tuple of int
+        See `winit_fast.fans.fans`. The defaults are those of Keras and JAX; torch's are 1 and 0.
+    fan_in, fan_out : int, optional
+        In place of the shape's.
+
+    Notes
+    -----
+    .. math::
+
+        \sigma^2 = 	ext{scale} / 	ext{fan}, \qquad
+        N(0, \sigma^2), \quad
+        U(-\sqrt{3} \sigma, \sqrt{3} \sigma), \quad
+        N(0, (\sigma / 0.8796...)^2) 	ext{ cut at } \pm 2.
+
+    References
+    ----------
+    ``jax.nn.initializers.variance_scaling``, ``keras.initializers.VarianceScaling``. In these,
+    "truncated_normal" is the same, Keras' "normal" is the truncated one, and Keras'
+    "untruncated_normal" is "normal" here.
+
+    Examples
+    --------
+    >>> VarianceScaling(2.0, "fan_out", "uniform")((3, 3, 64, 128), seed=0).shape
+    (3, 3, 64, 128)
+    """
+
+    scale: float = 1.0
+    mode: str = "fan_in"
+    distribution: str = "truncated_normal"
+    in_axis: Axes = -2
+    out_axis: Axes = -1
+    batch_axis: Axes = ()
+    fan_in: int | None = None
+    fan_out: int | None = None
+
+    def __post_init__(self) -> None:
+        _not_negative("scale", self.scale)
+        if self.mode not in _MODES:
+            raise ValueError(unknown("mode", self.mode, _MODES))
+        if self.distribution not in _DISTRIBUTIONS:
+            raise ValueError(unknown("distribution", self.distribution, _DISTRIBUTIONS))
+        for axes in ("in_axis", "out_axis", "batch_axis"):
+            value = getattr(self, axes)
+            if not isinstance(value, int):  # a list from JSON, say: a value must be hashable
+                object.__setattr__(self, axes, axes_tuple(value))
+        for fan in ("fan_in", "fan_out"):
+            value = getattr(self, fan)
+            if value is not None and value < 1:
+                raise ValueError(f"{fan} must be at least 1, got {value!r}")
+
+    def stddev(self, tensor: tuple[int, ...]) -> float:
+        """Standard deviation for a logical shape.
+
+        Examples
+        --------
+        >>> VarianceScaling(2.0, "fan_in").stddev((50, 10))
+        0.2
+        """
+        fan_in, fan_out = self.fan_in, self.fan_out
+        needed = {"fan_in": [fan_in], "fan_out": [fan_out]}.get(self.mode, [fan_in, fan_out])
+        if None in needed:
+            by_shape = fans(tensor, self.in_axis, self.out_axis, self.batch_axis)
+            fan_in, fan_out = fan_in or by_shape[0], fan_out or by_shape[1]
+        fan = _MODES[self.mode](fan_in or 1, fan_out or 1)
+        return math.sqrt(self.scale / fan)
+
+    def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
+        stddev = self.stddev(tensor)
+        if self.distribution == "truncated_normal":
+            return distributions.truncated_normal(code, 0.0, stddev / TRUNCATED_STDDEV, -2.0, 2.0)
+        if self.distribution == "uniform" and stddev > 0:  # of no width, it is the normal of none
+            limit = math.sqrt(3.0) * stddev
+            return distributions.uniform(code, -limit, limit)
+        return distributions.normal(code, 0.0, stddev)
+
+
+@dataclass(frozen=True, repr=False)
+class GlorotUniform(VarianceScaling, names=("glorot_uniform", "xavier_uniform")):
+    """U(-a, a), a = sqrt(6 / (fan_in + fan_out)): Glorot and Bengio, AISTATS 2010, eq. 16."""
+
+    scale: float = 1.0
+    mode: str = "fan_avg"
+    distribution: str = "uniform"
+
+
+@dataclass(frozen=True, repr=False)
+class GlorotNormal(VarianceScaling, names=("glorot_normal", "xavier_normal")):
+    """N(0, 2 / (fan_in + fan_out)): Glorot and Bengio, AISTATS 2010, eq. 12."""
+
+    scale: float = 1.0
+    mode: str = "fan_avg"
+    distribution: str = "normal"
+
+
+@dataclass(frozen=True, repr=False)
+class HeUniform(VarianceScaling, names=("he_uniform", "kaiming_uniform")):
+    """U(-a, a), a = sqrt(6 / fan_in): He et al., ICCV 2015, eq. 10, for ReLU."""
+
+    scale: float = 2.0
+    mode: str = "fan_in"
+    distribution: str = "uniform"
+
+
+@dataclass(frozen=True, repr=False)
+class HeNormal(VarianceScaling, names=("he_normal", "kaiming_normal")):
+    """N(0, 2 / fan_in): He et al., ICCV 2015, eq. 10, for ReLU."""
+
+    scale: float = 2.0
+    mode: str = "fan_in"
+    distribution: str = "normal"
+
+
+@dataclass(frozen=True, repr=False)
+class LecunUniform(VarianceScaling, names=("lecun_uniform",)):
+    """U(-a, a), a = sqrt(3 / fan_in): LeCun et al., "Efficient BackProp", 1998, section 4.6."""
+
+    scale: float = 1.0
+    mode: str = "fan_in"
+    distribution: str = "uniform"
+
+
+@dataclass(frozen=True, repr=False)
+class LecunNormal(VarianceScaling, names=("lecun_normal",)):
+    """N(0, 1 / fan_in): LeCun et al., "Efficient BackProp", 1998, section 4.6; for SELU too."""
+
+    scale: float = 1.0
+    mode: str = "fan_in"
+    distribution: str = "normal"

@@ -1,0 +1,64 @@
+# One command does one thing; `make` lists them. Everything is made in .venv and build/.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+C_FLAGS := -std=c11 -O3 -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror -Icsrc
+COMMON_C := csrc/dispatch.c csrc/fill.c csrc/kernels_scalar.c tests/c/isa_hashes.c
+SOURCES := pyproject.toml setup.py $(wildcard csrc/* src/winit_fast/*.pyx src/winit_fast/*.pxd)
+
+.PHONY: help demo test test-frameworks test-isa asan bench lint wheel clean
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet 'setuptools >= 77' 'Cython >= 3.1'
+
+# The package in place, with its commands and tests; compiled again when a source has changed.
+$(VENV)/installed: $(BIN)/python $(SOURCES)
+	$(BIN)/pip install --quiet --no-build-isolation --editable '.[cli,test]'
+	touch $@
+
+demo: $(VENV)/installed ## write GPT-2 XL's 1.6 billion weights as a checkpoint and check it
+	$(BIN)/winit-fast init gpt2-xl --out checkpoints/gpt2-xl --force
+	$(BIN)/python tools/check_checkpoint.py checkpoints/gpt2-xl
+
+test: $(VENV)/installed ## run the tests
+	$(BIN)/pytest -q
+
+test-frameworks: $(VENV)/installed ## run the tests with PyTorch and JAX
+	$(BIN)/pip install --quiet 'torch == 2.13.0' jax
+	$(BIN)/pytest -q tests/frameworks
+
+test-isa: $(VENV)/installed ## compare all instruction sets, NEON in an emulator, with the frozen hashes
+	$(BIN)/pytest -q tests/test_isa_hashes.py
+	aarch64-linux-gnu-gcc $(C_FLAGS) -static $(COMMON_C) csrc/kernels_neon.c -lm -o build/isa_hashes_neon
+	qemu-aarch64 build/isa_hashes_neon | diff tests/vectors/isa_hashes.txt -
+
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
+asan: ## run the tests under the address and undefined-behaviour sanitizers
+	$(PYTHON) -m venv build/asan/venv
+	build/asan/venv/bin/pip install --quiet 'setuptools >= 77' 'Cython >= 3.1'
+	CFLAGS='$(SANITIZE)' LDFLAGS='$(SANITIZE)' build/asan/venv/bin/pip install --quiet \
+	    --no-build-isolation '.[cli,test]'
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	    build/asan/venv/bin/pytest -q tests
+
+bench: $(VENV)/installed ## measure the speeds, as ratios
+	$(BIN)/pytest -q bench --benchmark-enable
+
+lint: $(BIN)/python ## check style and types
+	$(BIN)/pip install --quiet '.[lint]'
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/cython-lint src
+	$(BIN)/mypy
+	clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.c
+
+wheel: $(BIN)/python ## build a wheel in dist/
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## remove what was built
+	rm -rf build dist .venv checkpoints src/*.egg-info src/winit_fast/*.so

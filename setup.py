@@ -1,0 +1,71 @@
+"""Builds the extensions; everything else stands in pyproject.toml."""
+
+import os
+import platform
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+# Bit identity rests on these: no contraction of a * b + c, and no -ffast-math.
+C_FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra"]
+AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+AVX512 = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mf16c"]
+KERNELS = {  # of each architecture, beside the scalar one: instruction set and flags
+    "x86_64": {"avx2": AVX2, "avx512": AVX512},
+    "aarch64": {"neon": []},
+}
+MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(
+    platform.machine().lower(), platform.machine().lower()
+)
+FLAGS = {f"csrc/kernels_{isa}.c": flags for isa, flags in KERNELS.get(MACHINE, {}).items()}
+SOURCES = [
+    source
+    for source in sorted(path.as_posix() for path in Path("csrc").glob("*.c"))
+    if not source.startswith("csrc/kernels_") or source in {"csrc/kernels_scalar.c", *FLAGS}
+]
+
+# One wheel for every Python from 3.11 on; a free-threaded Python has no limited API.
+LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
+class BuildExt(build_ext):
+    """Compiles each file of csrc/ with the flags of its instruction set, several at once."""
+
+    def build_extensions(self):
+        compile_together = self.compiler.compile
+
+        def compile_apart(sources, extra_postargs=None, **options):
+            def compile_one(source):
+                flags = C_FLAGS + FLAGS.get(source, []) if source.startswith("csrc/") else []
+                return compile_together(
+                    [source], extra_postargs=[*(extra_postargs or []), *flags], **options
+                )
+
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                return [object_ for objects in pool.map(compile_one, sources) for object_ in objects]
+
+        self.compiler.compile = compile_apart
+        super().build_extensions()
+
+
+def extension(name, sources=()):
+    return Extension(
+        f"winit_fast.{name}",
+        [f"src/winit_fast/{name}.pyx", *sources],
+        depends=sorted(path.as_posix() for path in Path("csrc").glob("*.h")),
+        include_dirs=["csrc"],
+        define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else [],
+        libraries=["m"] if os.name == "posix" else [],
+        py_limited_api=LIMITED_API,
+    )
+
+
+setup(
+    ext_modules=cythonize([extension("_core", SOURCES), extension("_dlpack")], build_dir="build"),
+    cmdclass={"build_ext": BuildExt},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED_API else {},
+)

@@ -1,0 +1,55 @@
+"""Weights of neural networks: the same bits for any shard, at the speed of memory.
+
+>>> import numpy as np
+>>> import winit_fast as wf
+>>> w = wf.HeNormal()((4096, 1024), seed=0, name="mlp.up", dtype="bfloat16")
+>>> rows = np.empty((8, 1024), w.dtype)  # a shard: the same bits
+>>> _ = wf.HeNormal().fill(rows, seed=0, name="mlp.up", shape=w.shape, index=np.s_[8:16, :])
+>>> bool((rows == w[8:16]).all())
+True
+"""
+
+from winit_fast.initializers import (
+    Constant,
+    GlorotNormal,
+    GlorotUniform,
+    HeNormal,
+    HeUniform,
+    Identity,
+    Initializer,
+    LecunNormal,
+    LecunUniform,
+    Ones,
+    RandomNormal,
+    RandomUniform,
+    TruncatedNormal,
+    VarianceScaling,
+    Zeros,
+    get,
+)
+from winit_fast.stream import Stream
+from winit_fast.threads import get_num_threads, set_num_threads
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Constant",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Identity",
+    "Initializer",
+    "LecunNormal",
+    "LecunUniform",
+    "Ones",
+    "RandomNormal",
+    "RandomUniform",
+    "Stream",
+    "TruncatedNormal",
+    "VarianceScaling",
+    "Zeros",
+    "get",
+    "get_num_threads",
+    "set_num_threads",
+]

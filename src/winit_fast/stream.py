@@ -1,0 +1,339 @@
+"""A stream: a seed and a name, from which every number of one logical tensor follows."""
+
+import math
+import operator
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from winit_fast import _core, distributions
+from winit_fast.dtypes import FLOATS, find
+from winit_fast.fill import MAX_SIZE, MIN_PIECE, Index, Shape, box, destination, fill, logical_shape
+
+Seed = int | np.random.SeedSequence | np.random.Generator | None
+
+_WORDS = {np.dtype(np.uint32): 32, np.dtype(np.uint64): 64}
+
+# A distribution holds the constants of its kernel; the last few are worth keeping for small calls.
+_uniform = lru_cache(distributions.uniform)
+_normal = lru_cache(distributions.normal)
+_truncated_normal = lru_cache(distributions.truncated_normal)
+
+
+def seed_number(seed: Seed) -> int:
+    """Read a seed as a 64-bit number.
+
+    Parameters
+    ----------
+    seed : int, numpy.random.SeedSequence, numpy.random.Generator or None
+        A number is used as it is. A SeedSequence gives its first 64-bit word, the same at each
+        call; a Generator draws one, a new one at each call; None asks the operating system.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none of these, or not from 0 to 2^64 - 1.
+
+    Examples
+    --------
+    >>> seed_number(42), seed_number(np.random.SeedSequence(0))
+    (42, 15793235383387715774)
+    """
+    if seed is None:
+        return secrets.randbits(64)
+    if isinstance(seed, np.random.SeedSequence):
+        return int(seed.generate_state(1, np.uint64)[0])
+    if isinstance(seed, np.random.Generator):
+        return int(seed.integers(1 << 64, dtype=np.uint64))
+    return _word("seed", seed, "an int, a SeedSequence, a Generator or None")
+
+
+def stream_id(name: str | int | None) -> int:
+    """Number the stream of a name.
+
+    Parameters
+    ----------
+    name : str, int or None
+        A number is used as it is, and no name is stream 0.
+
+    Returns
+    -------
+    int
+        The 8 bytes of BLAKE2b over the name in UTF-8, read little-endian.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is neither, or a number not from 0 to 2^64 - 1.
+
+    Examples
+    --------
+    >>> hex(stream_id("fc.weight")), stream_id(7), stream_id(None)
+    ('0x0', 7, 0)
+    """
+    if name is None:
+        return 0
+    if isinstance(name, str):
+        return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
+    return _word("name", name, "a str, an int or None")
+
+
+def _word(argument: str, value: Any, wanted: str) -> int:
+    try:
+        word = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{argument} must be {wanted}, got {value!r}") from None
+    if not 0 <= word < 1 << 64:
+        raise ValueError(f"{argument} must be from 0 to 2^64 - 1, got {word}")
+    return word
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The numbers of one logical tensor: element ``i`` is a function of seed, name and ``i``.
+
+    It has no state: the same call gives the same numbers. Streams of other names are independent.
+
+    Parameters
+    ----------
+    seed : int, numpy.random.SeedSequence, numpy.random.Generator or None
+        See `seed_number`.
+    name : str, int or None
+        The tensor's name, or the number of its stream.
+
+    Attributes
+    ----------
+    seed : int
+        The 64-bit key, also where it was drawn.
+    name : str, int or None
+    id : int
+        The number of the stream: see `stream_id`.
+
+    Notes
+    -----
+    The generator is Philox4x32-10 [1]_ with the seed as its key, and in its counter the stream's
+    number and the element's index. In all methods, ``shape`` is that of the logical tensor and
+    ``index`` (slices and integers, as in ``numpy.s_[1024:2048, :]``) the box of it to draw: the
+    same bits as the same box cut from the whole. ``out`` is filled in place and returned: a NumPy
+    array, or an object with DLPack or with the buffer protocol. ``num_threads`` changes no bit.
+
+    References
+    ----------
+    .. [1] Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11, 2011.
+
+    Examples
+    --------
+    >>> stream = Stream(0, "fc.weight")
+    >>> whole = stream.normal(0.0, 0.02, (4, 6))
+    >>> part = stream.normal(0.0, 0.02, (4, 6), index=np.s_[1:3, 4])
+    >>> bool((part == whole[1:3, 4]).all())
+    True
+    """
+
+    seed: int
+    name: str | int | None = field(compare=False)
+    id: int = field(repr=False)
+
+    def __init__(self, seed: Seed = None, name: str | int | None = None) -> None:
+        object.__setattr__(self, "seed", seed_number(seed))
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "id", stream_id(name))
+
+    def bits(
+        self,
+        n: Shape | None = None,
+        offset: int = 0,
+        *,
+        dtype: Any = None,
+        out: Any = None,
+        index: Index | None = None,
+        num_threads: int | None = None,
+    ) -> Any:
+        """Take raw words.
+
+        Parameters
+        ----------
+        n : int or tuple of int
+            How many, or the logical shape.
+        offset : int
+            Index of the first.
+        dtype : str, type or numpy.dtype
+            uint32 (the default) or uint64.
+        out, index, num_threads
+            See `Stream`.
+
+        Returns
+        -------
+        numpy.ndarray or ``out``
+
+        Examples
+        --------
+        >>> Stream(0).bits(4)  # the first block of Philox4x32-10 for key 0 and counter 0
+        array([1713059245, 3769096316, 2606384465, 2604042279], dtype=uint32)
+        """
+        offset = _word("offset", offset, "an int")
+        kind = None if dtype is None else np.dtype(dtype)
+        if kind is not None and kind not in _WORDS:
+            raise TypeError(f"dtype must be uint32 or uint64, got {dtype!r}")
+        if out is None:
+            cut = box(_given(n), index)
+            out = array = np.empty(cut.shape, kind or np.uint32)
+        else:
+            array, cut = destination(out, n, index, _WORDS)
+            if kind not in (None, array.dtype):
+                raise TypeError(f"dtype is {dtype!r}, but out has {array.dtype}")
+        if offset + math.prod(cut.tensor) > MAX_SIZE:
+            raise ValueError(f"offset must leave the indices below 2^63, got {offset}")
+        bits = distributions.bits(_WORDS[array.dtype])
+        fill(bits, self.seed, self.id, array, cut, num_threads, offset)
+        return out
+
+    def uniform(
+        self,
+        low: float = 0.0,
+        high: float = 1.0,
+        shape: Shape | None = None,
+        *,
+        dtype: Any = None,
+        out: Any = None,
+        index: Index | None = None,
+        num_threads: int | None = None,
+    ) -> Any:
+        """Draw from the uniform distribution on [low, high): never ``high``, in every type.
+
+        Parameters
+        ----------
+        low, high : float
+            Finite, low < high.
+        shape : int or tuple of int
+            May be left out where ``out`` has it.
+        dtype : str, type or numpy.dtype
+            That of a new array, float32 by default.
+        out, index, num_threads
+            See `Stream`.
+
+        Returns
+        -------
+        numpy.ndarray or ``out``
+
+        Examples
+        --------
+        >>> x = Stream(0, "x").uniform(-1, 1, 1000, dtype="float8_e5m2")
+        >>> float(x.min()), float(x.max())
+        (-1.0, 0.875)
+        """
+        return self._draw(_uniform, (low, high), shape, dtype, out, index, num_threads)
+
+    def normal(
+        self,
+        loc: float = 0.0,
+        scale: float = 1.0,
+        shape: Shape | None = None,
+        *,
+        dtype: Any = None,
+        out: Any = None,
+        index: Index | None = None,
+        num_threads: int | None = None,
+    ) -> Any:
+        """Draw from the normal distribution.
+
+        Parameters
+        ----------
+        loc : float
+            Mean.
+        scale : float
+            Standard deviation, finite and at least 0.
+        shape, dtype, out, index, num_threads
+            As in `uniform`.
+
+        Returns
+        -------
+        numpy.ndarray or ``out``
+
+        Examples
+        --------
+        >>> x = np.empty(1000, np.float32)
+        >>> Stream(0, "x").normal(out=x) is x
+        True
+        """
+        return self._draw(_normal, (loc, scale), shape, dtype, out, index, num_threads)
+
+    def truncated_normal(
+        self,
+        loc: float = 0.0,
+        scale: float = 1.0,
+        low: float = -2.0,
+        high: float = 2.0,
+        shape: Shape | None = None,
+        *,
+        dtype: Any = None,
+        out: Any = None,
+        index: Index | None = None,
+        num_threads: int | None = None,
+    ) -> Any:
+        """Draw from the normal distribution between two bounds, which hold in every type.
+
+        Parameters
+        ----------
+        loc, scale : float
+            Mean and standard deviation of the normal before it is cut.
+        low, high : float
+            Bounds in standard deviations, low < high: [loc + low * scale, loc + high * scale].
+        shape, dtype, out, index, num_threads
+            As in `uniform`.
+
+        Returns
+        -------
+        numpy.ndarray or ``out``
+
+        Examples
+        --------
+        >>> x = Stream(0, "x").truncated_normal(0, 1, 4, 6, 1000)
+        >>> bool((4 <= x).all() and (x <= 6).all())
+        True
+        """
+        bounds = (loc, scale, low, high)
+        return self._draw(_truncated_normal, bounds, shape, dtype, out, index, num_threads)
+
+    def _draw(
+        self,
+        make: Callable[..., _core.Distribution],
+        parameters: tuple[float, ...],
+        shape: Shape | None,
+        dtype: Any,
+        out: Any,
+        index: Index | None,
+        num_threads: int | None,
+    ) -> Any:
+        # A small plain array goes the shortest way: the call is to cost little beside the numbers.
+        if type(out) is np.ndarray and shape is dtype is index is num_threads is None:
+            kind = FLOATS.get(out.dtype)
+            if kind is not None and out.size <= MIN_PIECE and out.flags.carray:
+                carried = out if kind.carrier is kind.dtype else out.view(kind.carrier)
+                _core.fill_array(make(kind.code, *parameters), self.seed, self.id, carried)
+                return out
+        if out is None:
+            cut = box(_given(shape), index)
+            out = array = np.empty(cut.shape, find("float32" if dtype is None else dtype).dtype)
+        else:
+            array, cut = destination(out, shape, index)
+            if dtype is not None and find(dtype).dtype != array.dtype:
+                raise TypeError(f"dtype is {dtype!r}, but out has {array.dtype}")
+        distribution = make(FLOATS[array.dtype].code, *parameters)
+        fill(distribution, self.seed, self.id, array, cut, num_threads)
+        return out
+
+
+def _given(shape: Shape | None) -> tuple[int, ...]:
+    if shape is None:
+        raise TypeError("shape must be given, or out")
+    return logical_shape(shape)
