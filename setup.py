@@ -46,7 +46,7 @@ class BuildExt(build_ext):
                 )
 
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                return [object_ for objects in pool.map(compile_one, sources) for object_ in objects]
+                return [file for files in pool.map(compile_one, sources) for file in files]
 
         self.compiler.compile = compile_apart
         super().build_extensions()

@@ -71,7 +71,8 @@ def fans(
         return shape[0], shape[0]
     named: set[int] = set()
     sizes = []
-    for argument, axes in (("in_axis", in_axis), ("out_axis", out_axis), ("batch_axis", batch_axis)):
+    arguments = {"in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis}
+    for argument, axes in arguments.items():
         size = 1
         for axis in axes_tuple(axes):
             if not -len(shape) <= axis < len(shape):

@@ -16,7 +16,7 @@ Index = SupportsIndex | slice | EllipsisType | tuple[SupportsIndex | slice | Ell
 Kind = TypeVar("Kind")
 
 MIN_PIECE = 1 << 17
-"""Elements in a piece at least: a tenth of a millisecond's work, so that a thread is worth waking."""
+"""Elements in a piece at least: a tenth of a millisecond's work, worth waking a thread for."""
 
 MAX_PIECE = 1 << 21
 """Elements in a piece at most: Ctrl-C is seen between pieces."""
@@ -60,7 +60,7 @@ class Box(NamedTuple):
         return tuple(reversed(strides)) if self.tensor else ()
 
     @property
-    def index(self) -> int:
+    def first(self) -> int:
         """Logical index of the box's first element."""
         return sum(map(operator.mul, self.starts, self.tensor_strides))
 
@@ -145,7 +145,7 @@ def box(shape: tuple[int, ...], index: Index | None = None) -> Box:
     Examples
     --------
     >>> cut = box((4096, 1024), np.s_[1024:2048, -1])
-    >>> cut.shape, cut.index == 1024 * 1024 + 1023
+    >>> cut.shape, cut.first == 1024 * 1024 + 1023
     ((1024,), True)
     """
     if index is None:
@@ -203,7 +203,12 @@ class _Memory:
     """Memory that NumPy can view as an array of unsigned integers."""
 
     def __init__(
-        self, address: int, shape: Sequence[int], strides: Sequence[int], itemsize: int, owner: object
+        self,
+        address: int,
+        shape: Sequence[int],
+        strides: Sequence[int],
+        itemsize: int,
+        owner: object,
     ) -> None:
         self.owner = owner  # kept alive, since the array keeps this object
         self.__array_interface__ = {
@@ -221,7 +226,7 @@ def _from_dlpack(out: Any) -> Array:
         out = out.detach()  # as in torch.nn.init: initialising is no step of the graph
     device = out.__dlpack_device__()[0]
     if device != _dlpack.CPU:
-        raise TypeError(f"out must be on the CPU, got {type(out).__name__} on DLPack device {device}")
+        raise TypeError(f"out must be on the CPU, got {type(out).__name__} on device {device}")
     try:
         capsule = out.__dlpack__(max_version=_dlpack.VERSION)
     except TypeError:  # from before there were versions
@@ -233,7 +238,7 @@ def _from_dlpack(out: Any) -> Array:
         raise TypeError(f"out must have a type known to NumPy, got {name}") from None
     byte_strides = [step * dtype.itemsize for step in strides]
     memory = _Memory(address, shape, byte_strides, dtype.itemsize, capsule)
-    array = np.asarray(memory).view(dtype)
+    array: Array = np.asarray(memory).view(dtype)
     array.flags.writeable = not read_only
     return array
 
@@ -289,9 +294,7 @@ def writable(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) ->
 def _overlaps(array: Array) -> bool:
     """Tell whether two elements may share a byte: some axis steps less far than those inside it."""
     span = array.itemsize
-    for step, extent in sorted((abs(step), n) for step, n in zip(array.strides, array.shape)):
-        if extent == 0:
-            return False
+    for step, extent in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
         if extent > 1:
             if step < span:
                 return array.size > 0
@@ -337,7 +340,7 @@ def destination(
 
 
 class Axis(NamedTuple):
-    """One axis of a destination: its extent, and what one step does to the index and the address."""
+    """One axis of a destination: its extent, and what a step adds to the index and the address."""
 
     extent: int
     index_stride: int
@@ -354,8 +357,8 @@ def merged(axes: Iterable[Axis]) -> Axes:
 
     Examples
     --------
-    >>> merged([Axis(2, 12, 96), Axis(1, 12, 0), Axis(3, 4, 16), Axis(4, 1, 4)])
-    (Axis(extent=2, index_stride=12, byte_stride=96), Axis(extent=12, index_stride=1, byte_stride=4))
+    >>> [tuple(a) for a in merged([Axis(2, 12, 96), Axis(1, 12, 0), Axis(3, 4, 16), Axis(4, 1, 4)])]
+    [(2, 12, 96), (12, 1, 4)]
     """
     result: list[Axis] = []
     for extent, index_stride, byte_stride in axes:
@@ -364,7 +367,7 @@ def merged(axes: Iterable[Axis]) -> Axes:
         if result and result[-1][1:] == (extent * index_stride, extent * byte_stride):
             extent *= result.pop().extent
         result.append(Axis(extent, index_stride, byte_stride))
-    return tuple(result)
+    return tuple(result) or (Axis(1, 0, 0),)
 
 
 def pieces(address: int, index: int, axes: Axes, limit: int) -> Iterator[Piece]:
@@ -385,10 +388,10 @@ def pieces(address: int, index: int, axes: Axes, limit: int) -> Iterator[Piece]:
 
     Examples
     --------
-    >>> for piece in pieces(0, 0, (Axis(3, 4, 16), Axis(4, 1, 4)), limit=8):
-    ...     print(*piece)
-    0 0 (Axis(extent=2, index_stride=4, byte_stride=16), Axis(extent=4, index_stride=1, byte_stride=4))
-    32 8 (Axis(extent=1, index_stride=4, byte_stride=16), Axis(extent=4, index_stride=1, byte_stride=4))
+    >>> for address, index, axes in pieces(0, 0, (Axis(3, 4, 16), Axis(4, 1, 4)), limit=8):
+    ...     print(address, index, [axis.extent for axis in axes])
+    0 0 [2, 4]
+    32 8 [1, 4]
     """
     if math.prod(axis.extent for axis in axes) <= limit:
         yield address, index, axes
@@ -405,7 +408,9 @@ def pieces(address: int, index: int, axes: Axes, limit: int) -> Iterator[Piece]:
         )
 
 
-def share_out(work: Callable[[Piece], object], out: Array, box: Box, num_threads: int | None) -> None:
+def share_out(
+    work: Callable[[Piece], object], out: Array, box: Box, num_threads: int | None
+) -> None:
     """Do ``work`` on pieces that make up a destination, on several threads where that pays."""
     num_threads = threads.resolve(num_threads)
     if out.size == 0:
@@ -417,7 +422,7 @@ def share_out(work: Callable[[Piece], object], out: Array, box: Box, num_threads
     limit = min(max(limit, MIN_PIECE), MAX_PIECE)
     threads.run(
         work,
-        pieces(out.__array_interface__["data"][0], box.index, axes, limit),
+        pieces(out.__array_interface__["data"][0], box.first, axes, limit),
         min(num_threads, -(-out.size // limit)),
     )
 
@@ -452,7 +457,7 @@ def fill(
 
     def work(piece: Piece) -> None:
         address, index, axes = piece
-        extents, index_strides, byte_strides = zip(*axes) if axes else ((), (), ())
+        extents, index_strides, byte_strides = zip(*axes, strict=True)
         _core.fill(
             distribution, seed, stream, address, offset + index,
             extents, index_strides, byte_strides, streaming,
@@ -495,7 +500,7 @@ def constant(value: float, out: Array, box: Box, num_threads: int | None = None)
 
     def work(piece: Piece) -> None:
         address, _, axes = piece
-        extents, _, byte_strides = zip(*axes) if axes else ((), (), ())
+        extents, _, byte_strides = zip(*axes, strict=True)
         np.asarray(_Memory(address, extents, byte_strides, out.itemsize, out)).fill(bits)
 
     share_out(work, out, box, num_threads)

@@ -117,7 +117,7 @@ class Initializer:
         return out
 
     def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        """Fill a checked, writable array of ``box.shape`` with a box of the tensor ``box.tensor``."""
+        """Fill a checked, writable array of ``box.shape`` with that box of the logical tensor."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
@@ -213,8 +213,8 @@ class _Elementwise(Initializer):
 class Constant(Initializer, names=("constant",)):
     """Every element is one number.
 
-    A constant weight matrix keeps the units of a layer alike for ever (they have the same gradient):
-    constants are for biases, gains and what is multiplied by something random.
+    A constant weight matrix keeps the units of a layer alike for ever, since they have the same
+    gradient: constants are for biases, gains and what is multiplied by something random.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from winit_fast.fill import MAX_SIZE, MIN_PIECE, Index, Shape, box, destination,
 
 Seed = int | np.random.SeedSequence | np.random.Generator | None
 
-_WORDS = {np.dtype(np.uint32): 32, np.dtype(np.uint64): 64}
+_WORDS: dict[np.dtype[Any], int] = {np.dtype(np.uint32): 32, np.dtype(np.uint64): 64}
 
 # A distribution holds the constants of its kernel; the last few are worth keeping for small calls.
 _uniform = lru_cache(distributions.uniform)
@@ -78,7 +78,7 @@ def stream_id(name: str | int | None) -> int:
     Examples
     --------
     >>> hex(stream_id("fc.weight")), stream_id(7), stream_id(None)
-    ('0x0', 7, 0)
+    ('0x73d2d3db05ba26ca', 7, 0)
     """
     if name is None:
         return 0

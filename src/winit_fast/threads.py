@@ -43,9 +43,7 @@ def _quota(folder: Path) -> float:
 
 
 @cache
-def cgroup_quota(
-    memberships: Path = Path("/proc/self/cgroup"), cgroups: Path = _CGROUPS
-) -> float:
+def cgroup_quota(memberships: Path = Path("/proc/self/cgroup"), cgroups: Path = _CGROUPS) -> float:
     """Read how many processors' worth of time this process's control groups allow.
 
     A group's limit holds for everything below it, so the least of the group and all above it
