@@ -1,0 +1,132 @@
+"""The table of hashes that freezes Stream v1: makes it, or compares another program's with it.
+
+    python tests/make_hashes.py > tests/hashes.txt       the frozen table, made anew
+    isa_hashes | python tests/make_hashes.py --compare   a C program's lines against the table
+
+A changed line is a new stream version: see docs/contract.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import ml_dtypes  # noqa: F401  (bfloat16 and float8 by name)
+import numpy as np
+
+import winit_fast as wf
+
+TABLE = Path(__file__).parent / "hashes.txt"
+SEED, STREAM = 0x0123456789ABCDEF, 0xFEDCBA9876543210
+
+HEADER = """\
+# Stream v1, frozen. Seed 0x0123456789abcdef, stream 0xfedcba9876543210.
+# One line: distribution, type, first index, lengths, BLAKE2b and FNV-1a of the bytes.
+# Lengths 0-70 stand for the fills of 0, 1, ... 70 elements, their bytes one after the other.
+# Made by: python tests/make_hashes.py > tests/hashes.txt
+"""
+
+TYPES = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
+
+# Parameters that no type represents; windows round zero, in a far tail, and half open.
+DISTRIBUTIONS = {
+    "uniform": ("uniform", (-0.3, 0.7)),
+    "normal": ("normal", (0.01, 0.02)),
+    "truncated": ("truncated_normal", (0.01, 0.02, -2.0, 2.0)),
+    "wide": ("truncated_normal", (0.0, 1.0, -100.0, 3.5)),
+    "tail": ("truncated_normal", (30.1, 1.1, -30.0, -29.0)),
+    "half": ("truncated_normal", (0.0, 0.7, 0.0, float("inf"))),
+}
+
+# Every place in a block; a carry out of c0 (at 2^33 elements of float64, 2^34 of the others) inside
+# a long run and inside a short one; sizes that 32 bits, signed or not, do not hold; the last ones.
+OFFSETS = [
+    0,
+    1,
+    2,
+    3,
+    6,
+    2**31 - 9,
+    2**32,
+    2**32 + 5,
+    2**33 - 2051,
+    2**34 - 33,
+    2**34 - 2050,
+    2**34 + 3,
+]
+OFFSETS += [2**63 - 4099]
+LENGTHS = {
+    "0-70": range(71),
+    "4099": [4099],
+}  # around every vector length; many vectors and an odd rest
+
+
+def fills() -> Iterator[tuple[str, Callable[[int, int], np.ndarray]]]:
+    """Name and type, and the function from first index and length to the elements."""
+    stream = wf.Stream(SEED, STREAM)
+    for width in 32, 64:
+        yield (
+            f"bits uint{width}",
+            lambda offset, length, width=width: stream.bits(
+                length, offset=offset, dtype=f"uint{width}"
+            ),
+        )
+    for name, (method, parameters) in DISTRIBUTIONS.items():
+        draw = getattr(stream, method)
+        for dtype in TYPES:
+            yield (
+                f"{name} {dtype}",
+                lambda offset, length, draw=draw, parameters=parameters, dtype=dtype: draw(
+                    *parameters, (2**63 - 1,), dtype=dtype, index=np.s_[offset : offset + length]
+                ),
+            )
+
+
+def table() -> Iterator[tuple[str, bytes]]:
+    """The key of each line, and the bytes that it hashes."""
+    for name, fill in fills():
+        for offset in OFFSETS:
+            for label, lengths in LENGTHS.items():
+                data = b"".join(fill(offset, length).tobytes() for length in lengths)
+                yield f"{name} {offset} {label}", data
+
+
+def blake2b(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def fnv1a(data: bytes) -> str:
+    """FNV-1a, 64 bits: what a C program can compute in three lines."""
+    value = 0xCBF29CE484222325
+    for byte in data:
+        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return f"{value:016x}"
+
+
+def frozen() -> dict[str, tuple[str, str]]:
+    """Key of a line -> BLAKE2b, FNV-1a."""
+    lines = [line.split() for line in TABLE.read_text().splitlines() if not line.startswith("#")]
+    return {" ".join(key): (strong, small) for *key, strong, small in lines}
+
+
+def compare(lines: Iterator[str]) -> int:
+    """Hold a program's lines, whose only hash is FNV-1a, against the table; 0 if all are equal."""
+    got = {" ".join(key): value for *key, value in map(str.split, lines)}
+    expected = {key: small for key, (_, small) in frozen().items()}
+    wrong = [key for key in expected if got.get(key) != expected[key]] + sorted(
+        got.keys() - expected.keys()
+    )
+    for key in wrong[:20]:
+        print(f"{key}: got {got.get(key)}, expected {expected.get(key)}")
+    print(f"{len(expected)} hashes, {len(wrong)} differ")
+    return 1 if wrong or not expected else 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--compare"]:
+        sys.exit(compare(sys.stdin))
+    print(HEADER, end="")
+    for key, data in table():
+        print(key, blake2b(data), fnv1a(data))

@@ -1,0 +1,341 @@
+"""Stream v1 in plain NumPy, written from docs/contract.md and from nothing else.
+
+It is slow and obvious on purpose. Words, uniforms and everything after the transform are exact, so
+a kernel must equal them bit for bit; normals and truncated normals are the exact transform of the
+same words, to far more digits than a kernel may lose.
+
+Every function takes logical indices as an array, so that any element can be asked for alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from fractions import Fraction
+
+import ml_dtypes
+import mpmath
+import numpy as np
+from scipy import special
+
+DTYPES = {
+    "float64": np.dtype(np.float64),
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float8_e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
+    "float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
+}
+
+MASK = 0xFFFFFFFF
+F64 = np.float64
+U64 = np.uint64
+
+
+# --------------------------------------------------------------------------------------------------
+# Words
+# --------------------------------------------------------------------------------------------------
+
+
+def stream_id(name: str | int | None) -> int:
+    """The 64-bit stream id of a name; an integer is its own id, no name is stream 0."""
+    if name is None:
+        return 0
+    if isinstance(name, int):
+        return name
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+def philox(counter, key) -> tuple[np.ndarray, ...]:
+    """Philox4x32-10 of four counter words and two key words, each an integer or an array."""
+    c0, c1, c2, c3 = (np.asarray(word, U64) for word in counter)
+    k0, k1 = key
+    for _ in range(10):
+        a, b = c0 * U64(0xD2511F53), c2 * U64(0xCD9E8D57)
+        c0, c1 = (b >> U64(32)) ^ c1 ^ U64(k0), b & U64(MASK)
+        c2, c3 = (a >> U64(32)) ^ c3 ^ U64(k1), a & U64(MASK)
+        k0, k1 = (k0 + 0x9E3779B9) & MASK, (k1 + 0xBB67AE85) & MASK
+    return c0, c1, c2, c3
+
+
+def block_words(seed: int, stream: int, block) -> np.ndarray:
+    """The four words of each block, shape (n, 4), as uint64 so that shifts never lose a bit."""
+    block = np.asarray(block, U64)
+    counter = (block & U64(MASK), block >> U64(32), stream & MASK, stream >> 32)
+    return np.stack(np.broadcast_arrays(*philox(counter, (seed & MASK, seed >> 32))), axis=-1)
+
+
+def words32(seed: int, stream: int, index) -> np.ndarray:
+    """Word w[i & 3] of block i >> 2 for every index i."""
+    index = np.asarray(index, U64)
+    words = block_words(seed, stream, index >> U64(2))
+    return words[np.arange(len(index)), index & U64(3)].astype(np.uint32)
+
+
+def block_words64(seed: int, stream: int, block) -> np.ndarray:
+    """The two 64-bit words of each block, shape (n, 2)."""
+    words = block_words(seed, stream, block)
+    return words[:, 0::2] | words[:, 1::2] << U64(32)
+
+
+def words64(seed: int, stream: int, index) -> np.ndarray:
+    """Word W[i & 1] of block i >> 1 for every index i."""
+    index = np.asarray(index, U64)
+    return block_words64(seed, stream, index >> U64(1))[np.arange(len(index)), index & U64(1)]
+
+
+# --------------------------------------------------------------------------------------------------
+# Rounding
+# --------------------------------------------------------------------------------------------------
+
+
+def fma32(a, b, c) -> np.ndarray:
+    """a * b + c in float32 with one rounding.
+
+    The product is exact in float64. Their float64 sum is rounded to odd, which makes the second
+    rounding, to float32, harmless (Boldo & Melquiond, "Emulation of FMA and correctly rounded
+    sums", 2008).
+    """
+    with np.errstate(over="ignore"):
+        p, c = F64(1) * a * b, np.asarray(c, F64)
+        s = p + c
+        t = s - p
+        error = (p - (s - t)) + (c - t)  # TwoSum: s + error is exact
+        even = (s.view(np.int64) & 1) == 0
+        s = np.where(even & (error != 0), np.nextafter(s, np.copysign(np.inf, error)), s)
+        return s.astype(np.float32)
+
+
+def fma64(a, b, c) -> np.ndarray:
+    """a * b + c in float64 with one rounding, by rational arithmetic."""
+
+    def one(a: float, b: float, c: float) -> float:
+        exact = Fraction(a) * Fraction(b) + Fraction(c)
+        if exact == 0:
+            return a * b + c  # IEEE 754's rule for the sign of an exact zero
+        return exact.numerator / exact.denominator  # Python divides integers with one rounding
+
+    return np.array([one(*map(float, abc)) for abc in np.broadcast(a, b, c)])
+
+
+def fma(dtype: np.dtype, a, b, c) -> np.ndarray:
+    return fma64(a, b, c) if dtype == np.float64 else fma32(a, b, c)
+
+
+def working(dtype: np.dtype) -> np.dtype:
+    """The type that an element is computed in before it is rounded to its own."""
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+def finite_values(dtype: np.dtype) -> np.ndarray:
+    """All finite values of a type of at most 16 bits, ascending, zero once, as float64."""
+    patterns = np.arange(1 << 8 * dtype.itemsize, dtype=f"u{dtype.itemsize}")
+    with np.errstate(invalid="ignore"):  # the patterns that are NaN
+        values = patterns.view(dtype).astype(F64)
+    return np.unique(values[np.isfinite(values)] + 0.0)
+
+
+def neighbour(dtype: np.dtype, bound: float, side: str) -> float:
+    """The finite value next to `bound`, side ">=", "<=" or "<"; an infinity if there is none."""
+    if dtype.itemsize <= 2:
+        values = finite_values(dtype)
+        above = int(np.searchsorted(values, bound, side="right" if side == "<=" else "left"))
+        if side == ">=":
+            return float(values[above]) if above < len(values) else math.inf
+        return float(values[above - 1]) if above > 0 else -math.inf
+    largest = float(np.finfo(dtype).max)
+    if side == ">=":
+        value = dtype.type(np.clip(bound, -largest, largest))
+        if float(value) < bound:
+            with np.errstate(over="ignore"):
+                value = np.nextafter(value, dtype.type(math.inf))
+        return float(value) + 0.0
+    if side == "<":
+        bound = math.nextafter(bound, -math.inf)  # nothing lies between the two, so "<=" will do
+    return -neighbour(dtype, -bound, ">=") + 0.0
+
+
+def clamp_and_round(dtype: np.dtype, x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """`low` and `high` are values of `dtype`: clamping before the rounding also holds after it."""
+    return np.clip(x, x.dtype.type(low), x.dtype.type(high)).astype(dtype)
+
+
+# --------------------------------------------------------------------------------------------------
+# Uniform
+# --------------------------------------------------------------------------------------------------
+
+
+def uniform_bounds(dtype: np.dtype, low: float, high: float) -> tuple[float, float]:
+    """Smallest value >= low, largest value < high, in `dtype`."""
+    return neighbour(dtype, low, ">="), neighbour(dtype, high, "<")
+
+
+def uniform(dtype: np.dtype, seed: int, stream: int, index, low: float, high: float) -> np.ndarray:
+    """Uniform in [low, high), bit for bit."""
+    wide = working(dtype)
+    if wide == np.float64:
+        t = ((words64(seed, stream, index).view(np.int64) >> 11) + 0.5) * 2.0**-52
+    else:
+        t = ((words32(seed, stream, index).view(np.int32) >> 8) + 0.5) * 2.0**-23
+    half, mid = wide.type((high - low) / 2), wide.type((high + low) / 2)
+    x = fma(wide, t.astype(wide), half, mid)
+    return clamp_and_round(dtype, x, *uniform_bounds(dtype, low, high))
+
+
+# --------------------------------------------------------------------------------------------------
+# Normal
+# --------------------------------------------------------------------------------------------------
+
+
+def radius_uniform32(r) -> np.ndarray:
+    """u of a radius word: scaling by a power of two is exact, the fma rounds as this sum does."""
+    half_word = (np.asarray(r, U64) >> U64(1)).astype(np.float32)
+    return (half_word + np.float32(0.5)) * np.float32(2.0**-31)
+
+
+def radius_uniform64(r) -> np.ndarray:
+    return ((np.asarray(r, U64) >> U64(1)).astype(F64) + 0.5) * 2.0**-63
+
+
+def sincos32(a) -> tuple[np.ndarray, np.ndarray]:
+    """Sine and cosine of 2 pi a / 2^32 in float64, the reduction to an eighth of a turn exact."""
+    a = np.asarray(a, np.int64)
+    quarter = (a + (1 << 29)) >> 30
+    x = (a - (quarter << 30)) * (2 * math.pi / 2**32)
+    s, c = np.sin(x), np.cos(x)
+    quarter &= 3
+    return np.choose(quarter, [s, c, -s, -c]), np.choose(quarter, [c, -s, -c, s])
+
+
+def box_muller32(r, a) -> tuple[np.ndarray, np.ndarray]:
+    """The exact pair of a radius and an angle word, in float64: its error is 1e-8 float32 ulp."""
+    radius = np.sqrt(-2 * np.log(radius_uniform32(r).astype(F64)))
+    sin, cos = sincos32(a)
+    return radius * cos, radius * sin
+
+
+def box_muller64(r, a) -> tuple[np.ndarray, np.ndarray]:
+    """The exact pair of two 64-bit words, as arrays of mpmath numbers."""
+    pairs = []
+    with mpmath.workprec(160):
+        for u, angle in zip(radius_uniform64(r), a, strict=True):
+            radius = mpmath.sqrt(-2 * mpmath.log(mpmath.mpf(float(u))))
+            turns = mpmath.mpf(int(angle)) / 2**63
+            pairs.append((radius * mpmath.cospi(turns), radius * mpmath.sinpi(turns)))
+    even, odd = np.array(pairs, dtype=object).T
+    return even, odd
+
+
+def normal_z(dtype: np.dtype, seed: int, stream: int, index) -> np.ndarray:
+    """The exact standard normal z of every element, as mpmath numbers for dtype float64."""
+    index = np.asarray(index, U64)
+    if working(dtype) == np.float64:
+        words = block_words64(seed, stream, index >> U64(1))
+        radius, angle = words[:, 0], words[:, 1]
+        even, odd = box_muller64(radius, angle)
+    else:
+        words = block_words(seed, stream, index >> U64(2))
+        first = np.arange(len(index)), index & U64(2)
+        second = np.arange(len(index)), (index & U64(2)) + U64(1)
+        even, odd = box_muller32(words[first], words[second])
+    return np.where(index & U64(1), odd, even)
+
+
+# --------------------------------------------------------------------------------------------------
+# Truncated normal
+# --------------------------------------------------------------------------------------------------
+
+
+class Window:
+    """The quantile function of the standard normal cut to [low, high].
+
+    Probabilities are counted from the nearer tail, and from the middle near zero, never as 1 - p.
+    """
+
+    def __init__(self, low: float, high: float):
+        with mpmath.workprec(2400):  # the difference of the tails of any two doubles
+            low_, high_ = mpmath.mpf(low), mpmath.mpf(high)
+            self.left = upper_tail(-low_)  # Phi(low)
+            self.right = upper_tail(high_)  # 1 - Phi(high)
+            self.mass = upper_tail(low_) - self.right
+            if self.mass <= 0:
+                raise ValueError(f"no probability in [{low!r}, {high!r}]")
+            self.middle = self.left - mpmath.mpf(0.5)  # Phi(low) - 1/2
+            self.log_mass = float(mpmath.log(self.mass))
+            self.left_ratio = float(self.left / self.mass)
+            self.right_ratio = float(self.right / self.mass)
+            # For Phi(z) - 1/2 = middle + u mass without cancellation: a 20-bit head of the mass,
+            # whose product with the 33 bits of u is exact, the middle cut to that grid, and tails.
+            grid = mpmath.mpf(2) ** (mpmath.floor(mpmath.log(self.mass, 2)) - 19)
+            self.mass_head = float(mpmath.floor(self.mass / grid) * grid)
+            self.mass_tail = float(self.mass - self.mass_head)
+            grid /= 2**33
+            self.middle_head = float(mpmath.floor(self.middle / grid) * grid)
+            self.middle_tail = float(self.middle - mpmath.mpf(self.middle_head))
+
+    def quantile_of(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """z of u and v = 1 - u, both given, so that neither end loses digits, in float64."""
+        left = self.log_mass + np.log(self.left_ratio + u)
+        right = self.log_mass + np.log(self.right_ratio + v)
+        c = self.middle_head + u * self.mass_head + (self.middle_tail + u * self.mass_tail)
+        from_left = special.ndtri_exp(np.minimum(left, 0))
+        from_right = -special.ndtri_exp(np.minimum(right, 0))
+        from_middle = math.sqrt(2) * special.erfinv(np.clip(2 * c, -1, 1))
+        return np.where(np.abs(c) < 0.25, from_middle, np.where(c < 0, from_left, from_right))
+
+    def quantile32(self, word) -> np.ndarray:
+        """The exact z of 32-bit words in float64: its error is below 1e-5 float32 ulp."""
+        u = (np.asarray(word, F64) + 0.5) * 2.0**-32
+        return self.quantile_of(u, 1 - u)
+
+    def quantile64(self, word) -> np.ndarray:
+        """The exact z of 64-bit words as mpmath numbers: Halley's method from the float64 value."""
+        word = np.asarray(word, U64)
+        guesses = self.quantile_of(
+            (word.astype(F64) + 0.5) * 2.0**-64, ((~word).astype(F64) + 0.5) * 2.0**-64
+        )
+        result = []
+        with mpmath.workprec(400):
+            for w, guess in zip(word, guesses, strict=True):
+                u = mpmath.mpf(2 * int(w) + 1) / 2**65
+                near, part = (self.left, u) if guess <= 0 else (self.right, 1 - u)
+                tail = near + part * self.mass
+                x = abs(mpmath.mpf(float(guess)))
+                step = (upper_tail(x) - tail) / mpmath.npdf(x)
+                x += step / (1 - x * step / 2)
+                result.append(-x if guess <= 0 else x)
+        return np.array(result, dtype=object)
+
+
+def upper_tail(x):
+    """1 - Phi(x) to full relative precision for x of any size."""
+    return mpmath.erfc(x / mpmath.sqrt(2)) / 2
+
+
+def truncated_bounds(
+    dtype: np.dtype, loc: float, scale: float, low: float, high: float
+) -> tuple[float, float]:
+    """Smallest value >= loc + low scale, largest value <= loc + high scale, in `dtype`."""
+    return neighbour(dtype, loc + low * scale, ">="), neighbour(dtype, loc + high * scale, "<=")
+
+
+def truncated_z(dtype: np.dtype, seed: int, stream: int, index, window: Window) -> np.ndarray:
+    """The exact z of every element: float64, or mpmath numbers for dtype float64."""
+    if working(dtype) == np.float64:
+        return window.quantile64(words64(seed, stream, index))
+    return window.quantile32(words32(seed, stream, index))
+
+
+# --------------------------------------------------------------------------------------------------
+# Comparison
+# --------------------------------------------------------------------------------------------------
+
+
+def ulp_errors(got: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """|got - exact| in units of the spacing of got's type in the binade of `exact`."""
+    dtype = got.dtype
+    spacing = np.abs(np.spacing(np.abs(np.array(exact, F64)).astype(dtype))).astype(F64)
+    if exact.dtype != object:
+        return np.abs(got.astype(F64) - exact) / spacing
+    difference = [abs(mpmath.mpf(float(g)) - e) for g, e in zip(got, exact, strict=True)]
+    return np.array([float(d / s) for d, s in zip(difference, spacing, strict=True)])

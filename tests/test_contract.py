@@ -1,0 +1,345 @@
+"""Every type and distribution against the plain reference, on every instruction set."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+from reference import DTYPES
+
+import winit_fast as wf
+from winit_fast import _core, distributions
+
+SEED, NAME = 0x9E3779B97F4A7C15, "blocks.11.mlp.up"
+STREAM = reference.stream_id(NAME)
+WIDE = ["float32", "float64"]
+NARROW = ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
+CODES = {"float64": _core.F64, "float32": _core.F32}
+
+# A run that fills whole vectors, the first and the last block of the index space, the carries of
+# the 32-bit family's and of float64's block number, and a start inside a block.
+RUNS = [(0, 1500), (5, 70), (2**33 - 35, 70), (2**34 - 35, 70), (2**63 - 71, 71)]
+INDEX = np.concatenate(
+    [np.arange(count, dtype=np.uint64) + np.uint64(start) for start, count in RUNS]
+)
+
+
+def draw(kind: str, dtype: str, *parameters: float) -> np.ndarray:
+    """The elements of INDEX."""
+    method = getattr(wf.Stream(SEED, NAME), kind)
+    return np.concatenate(
+        [
+            method(*parameters, (start + count,), dtype=dtype, index=np.s_[start:])
+            for start, count in RUNS
+        ]
+    )
+
+
+def bits(array: np.ndarray) -> np.ndarray:
+    return array.view(f"u{array.dtype.itemsize}")
+
+
+def assert_same_bits(got: np.ndarray, expected: np.ndarray) -> None:
+    assert got.dtype == expected.dtype
+    np.testing.assert_array_equal(bits(got), bits(expected))
+
+
+# --------------------------------------------------------------------------------------------------
+# The program in docs/contract.md
+# --------------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parent.parent / "docs" / "contract.md"
+
+
+def test_program_of_the_page():
+    (source,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(source.splitlines()) <= 40
+    program: dict = {}
+    exec(source, program)
+    index = INDEX[-200:]
+    for dtype, width in ("float32", 32), ("float64", 64):
+        x = [program["uniform"](SEED, NAME, int(i), -0.3, 0.7, width) for i in index]
+        assert_same_bits(
+            np.array(x, dtype), reference.uniform(DTYPES[dtype], SEED, STREAM, index, -0.3, 0.7)
+        )
+        z = [program["normal"](SEED, NAME, int(i), 0.0, 1.0, width) for i in index]
+        exact = reference.normal_z(DTYPES[dtype], SEED, STREAM, index).astype(float)
+        np.testing.assert_allclose(z, exact, rtol=1e-12)
+
+
+# --------------------------------------------------------------------------------------------------
+# Words and uniform: bit for bit
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name, number",
+    [(None, 0), (0, 0), (2**64 - 1, 2**64 - 1), ("", None), ("fc.weight\0mask", None)],
+)
+def test_words(isa, name, number):
+    stream = wf.Stream(SEED, name)
+    number = reference.stream_id(name) if number is None else number
+    for start, count in RUNS:
+        index = np.arange(count, dtype=np.uint64) + np.uint64(start)
+        assert_same_bits(stream.bits(count, offset=start), reference.words32(SEED, number, index))
+        words = stream.bits(count, offset=start, dtype="uint64")
+        assert_same_bits(words, reference.words64(SEED, number, index))
+
+
+def check_uniform(dtype: str, low: float, high: float) -> None:
+    """Bit-equal where the contract defines values, an error where it defines none."""
+    type_ = DTYPES[dtype]
+    smallest, largest = reference.uniform_bounds(type_, low, high)
+    with np.errstate(over="ignore"):
+        wide = reference.working(type_).type
+        finite = np.isfinite([wide((high - low) / 2), wide((high + low) / 2)]).all()
+    if not (finite and -np.inf < smallest <= largest < np.inf):
+        with pytest.raises(ValueError, match=re.escape(repr(high))):
+            draw("uniform", dtype, low, high)
+        return
+    x = draw("uniform", dtype, low, high)
+    assert_same_bits(x, reference.uniform(type_, SEED, STREAM, INDEX, low, high))
+    assert (low <= x.astype(float)).all() and (x.astype(float) < high).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "low, high",
+    [
+        (0.0, 1.0),
+        (-1.0, 1.0),
+        (-0.3, 0.7),
+        (-0.0, 1.0),
+        (-1.0, -0.0),
+        (0.1, 0.11),
+        (-447.3, 448.2),  # past the largest float8_e4m3fn
+        (-1e6, 7e4),  # past the largest float16
+        (-3.4e38, 3.4e38),
+        (3e38, 3.5e38),  # float32's largest value lies inside
+        (-1e308, 7e307),
+        (-1e308, 1e308),
+        (-1.7e308, 1.7e308),  # high - low is infinite
+        (1e-45, 1e-38),  # subnormal in float32
+        (-1e-40, 3e-40),
+        (-1e-50, 1e-50),  # zero alone in float32
+        (-5e-324, 5e-324),
+        (-6e-5, 6.2e-5),  # subnormal in float16
+        (-2e-9, 0.01),
+        (0.999, 1.001),  # one value in the 8-bit types
+        (1.0, 1.0 + 2.0**-23),
+        (1.0 + 2.0**-24, 1.0 + 2.0**-22),
+        (1.0 + 2.0**-30, 1.0 + 2.0**-29),  # none but in float64
+        (16.1, 17.9),  # none in the 8-bit types
+    ],
+)
+def test_uniform(isa, dtype, low, high):
+    check_uniform(dtype, low, high)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", [1.0, -1.0, 0.0, -0.046875, 2.0**-14, 240.0])
+def test_uniform_of_one_value(isa, dtype, value):
+    type_ = DTYPES[dtype].type
+    low, high = float(type_(value)), float(np.nextafter(type_(value), type_(np.inf)))
+    check_uniform(dtype, low, high)
+    assert (draw("uniform", dtype, low, high) == type_(value)).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_uniform_of_random_intervals(isa, dtype):
+    """Ends from random bit patterns: every exponent, float64's as well as the type's own."""
+    rng = np.random.default_rng(20)
+    ends = np.concatenate(
+        [
+            rng.integers(2**64, size=(40, 2), dtype=np.uint64).view(np.float64),
+            rng.integers(2**32, size=(40, 2), dtype=np.uint32).view(np.float32).astype(float),
+            rng.standard_normal((20, 2)),
+            rng.standard_normal((20, 1)) * (1 + rng.standard_normal((20, 2)) * 1e-7),
+            np.ldexp(rng.standard_normal((40, 2)), rng.integers(-20, 10, size=(40, 1))),
+        ]
+    )
+    for low, high in np.sort(ends[np.isfinite(ends).all(axis=1)], axis=1).tolist():
+        check_uniform(dtype, low, high)
+
+
+# --------------------------------------------------------------------------------------------------
+# Normal
+# --------------------------------------------------------------------------------------------------
+
+
+def assert_within_4_ulp(got: np.ndarray, exact: np.ndarray) -> None:
+    error = reference.ulp_errors(got, exact)
+    worst = int(np.argmax(error))
+    assert error[worst] <= 4, f"{error[worst]} ulp: got {got[worst]!r}, exact {exact[worst]!r}"
+
+
+@pytest.mark.parametrize("dtype", WIDE)
+def test_normal(isa, dtype):
+    exact = reference.normal_z(DTYPES[dtype], SEED, STREAM, INDEX)
+    assert_within_4_ulp(draw("normal", dtype, 0.0, 1.0), exact)
+
+
+@pytest.mark.parametrize("dtype", WIDE)
+@pytest.mark.parametrize(
+    "loc, scale",
+    [(0.0, 0.02), (-0.7, 3.3), (1e-3, 1e-40), (3.0, 0.0), (-0.0, 0.0), (1e30, 1e37), (0.0, 5e-324)],
+)
+def test_normal_is_an_fma_of_the_standard_one(isa, dtype, loc, scale):
+    wide = DTYPES[dtype].type
+    z = draw("normal", dtype, 0.0, 1.0)
+    expected = reference.fma(DTYPES[dtype], z, wide(scale), wide(loc + 0.0))
+    assert_same_bits(draw("normal", dtype, loc, scale), expected)
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("loc, scale", [(0.0, 1.0), (-0.01, 0.02), (1e-6, 1e-7), (100.0, 3e4)])
+def test_narrow_normal_is_the_rounded_float32(isa, dtype, loc, scale):
+    with np.errstate(over="ignore"):
+        expected = draw("normal", "float32", loc, scale).astype(DTYPES[dtype])
+    got = draw("normal", dtype, loc, scale)
+    nan = np.isnan(expected.astype(float))
+    np.testing.assert_array_equal(np.isnan(got.astype(float)), nan)
+    assert_same_bits(got[~nan], expected[~nan])
+
+
+# --------------------------------------------------------------------------------------------------
+# Truncated normal
+# --------------------------------------------------------------------------------------------------
+
+INF = np.inf
+WINDOWS = [
+    (-2.0, 2.0),
+    (-1.0, 3.0),
+    (4.0, 6.0),
+    (-30.0, -29.0),
+    (37.0, 38.0),
+    (0.0, INF),
+    (-INF, 0.5),
+    (-INF, INF),
+    (-100.0, 100.0),
+    (-8.0, 2.5),
+    (-0.5, 0.1),
+    (1.0, 1.0000001),
+    (-1e-3, 1e-3),
+    (-1e-7, 3e-8),
+    (0.0, 1e-12),
+    (2.4, 2.6),
+    (-0.68, -0.67),
+    (-3.0, 0.0),
+]
+
+
+@cache
+def exact_truncated_z(dtype: str, low: float, high: float) -> np.ndarray:
+    return reference.truncated_z(DTYPES[dtype], SEED, STREAM, INDEX, reference.Window(low, high))
+
+
+@pytest.mark.parametrize("dtype", WIDE)
+@pytest.mark.parametrize("low, high", WINDOWS)
+def test_truncated_normal(isa, dtype, low, high):
+    type_ = DTYPES[dtype]
+    exact = exact_truncated_z(dtype, low, high)
+    smallest, largest = reference.truncated_bounds(type_, 0.0, 1.0, low, high)
+    assert_within_4_ulp(
+        draw("truncated_normal", dtype, 0.0, 1.0, low, high),
+        np.minimum(np.maximum(exact, smallest), largest),
+    )
+
+
+@pytest.mark.parametrize("dtype", WIDE)
+@pytest.mark.parametrize("low, high", [(-2.0, 2.0), (4.0, 6.0), (-INF, 0.5)])
+@pytest.mark.parametrize("loc, scale", [(0.0, 0.02), (-0.7, 3.3), (1e3, 1e-3)])
+def test_truncated_normal_is_an_fma_of_the_standard_one(isa, dtype, low, high, loc, scale):
+    type_ = DTYPES[dtype]
+    z = draw("truncated_normal", dtype, 0.0, 1.0, low, high)
+    x = reference.fma(type_, z, type_.type(scale), type_.type(loc))
+    inside = (z != reference.neighbour(type_, low, ">=")) & (
+        z != reference.neighbour(type_, high, "<=")
+    )
+    assert inside.mean() > 0.99
+    expected = np.clip(x, *reference.truncated_bounds(type_, loc, scale, low, high)).astype(type_)
+    got = draw("truncated_normal", dtype, loc, scale, low, high)
+    assert_same_bits(got[inside], expected[inside])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("low, high", WINDOWS)
+@pytest.mark.parametrize(
+    "loc, scale", [(0.0, 1.0), (0.1, 0.02), (-3.0, 1.7), (0.0, 1e-5), (7.0, 1e3)]
+)
+def test_truncated_normal_stays_inside(isa, dtype, low, high, loc, scale):
+    """In its own type; and a narrow type is the float32 value, rounded and held."""
+    type_ = DTYPES[dtype]
+    smallest, largest = reference.truncated_bounds(type_, loc, scale, low, high)
+    if smallest > largest:
+        with pytest.raises(ValueError, match=re.escape(repr(high))):
+            draw("truncated_normal", dtype, loc, scale, low, high)
+        return
+    got = draw("truncated_normal", dtype, loc, scale, low, high)
+    values = got.astype(float)
+    assert (loc + low * scale <= values).all() and (values <= loc + high * scale).all()
+    if dtype in NARROW:
+        x = draw("truncated_normal", "float32", loc, scale, low, high)
+        assert_same_bits(got, reference.clamp_and_round(type_, x, smallest, largest))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("low, high", [(39.0, 40.0), (-41.0, -40.0), (100.0, INF), (-INF, -60.0)])
+def test_window_without_probability(isa, dtype, low, high):
+    with pytest.raises(ValueError, match=re.escape(repr(high))):
+        draw("truncated_normal", dtype, 0.0, 1.0, low, high)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "low, high", [(2.0, 2.0), (3.0, 1.0), (np.nan, 1.0), (0.0, np.nan), (INF, INF), (-INF, -INF)]
+)
+def test_window_without_width(isa, dtype, low, high):
+    with pytest.raises(ValueError, match=r"low|high"):
+        draw("truncated_normal", dtype, 0.0, 1.0, low, high)
+
+
+# --------------------------------------------------------------------------------------------------
+# Words at the edges, which no short run of a stream would meet
+# --------------------------------------------------------------------------------------------------
+
+
+def edge_words(width: int) -> list[int]:
+    """Both ends, every power of two and every eighth of a turn, with their neighbours."""
+    centres = [0, *(1 << k for k in range(width)), *(k << width - 3 for k in range(8))]
+    near = {c + d for c in centres for d in (-3, -2, -1, 0, 1, 2, 3)}
+    return sorted({word % (1 << width) for word in near})
+
+
+def split(words: list[int], width: int) -> np.ndarray:
+    """As the 32-bit words of whole blocks."""
+    per_block = 128 // width
+    words = words + words[: -len(words) % per_block]
+    return np.array(words, f"<u{width // 8}").view(np.uint32)
+
+
+@pytest.mark.parametrize("dtype, width", [("float32", 32), ("float64", 64)])
+def test_normal_of_edge_words(isa, dtype, width):
+    edges = edge_words(width)
+    angles = edges if width == 32 else edges[::40]
+    pairs = [word for r in edges for a in angles for word in (r, a)]
+    distribution = distributions.normal(CODES[dtype], 0.0, 1.0)
+    got = _core.transform(distribution, split(pairs, width))[: len(pairs)]
+    radius, angle = np.array(pairs, f"u{width // 8}").reshape(-1, 2).T
+    exact = getattr(reference, f"box_muller{width}")(radius, angle)
+    for half, expected in zip((got[0::2], got[1::2]), exact, strict=True):
+        assert_within_4_ulp(half, expected)
+
+
+@pytest.mark.parametrize("dtype, width", [("float32", 32), ("float64", 64)])
+@pytest.mark.parametrize("low, high", WINDOWS)
+def test_truncated_normal_of_edge_words(isa, dtype, width, low, high):
+    edges = edge_words(width)
+    distribution = distributions.truncated_normal(CODES[dtype], 0.0, 1.0, low, high)
+    got = _core.transform(distribution, split(edges, width))[: len(edges)]
+    window = reference.Window(low, high)
+    exact = getattr(window, f"quantile{width}")(np.array(edges, f"u{width // 8}"))
+    smallest, largest = reference.truncated_bounds(DTYPES[dtype], 0.0, 1.0, low, high)
+    assert_within_4_ulp(got, np.minimum(np.maximum(exact, smallest), largest))

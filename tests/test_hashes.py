@@ -1,0 +1,157 @@
+"""Stream v1 is frozen: on every instruction set, in any floating-point environment."""
+
+import ctypes
+import ctypes.util
+import platform
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import make_hashes
+import numpy as np
+import pytest
+
+import winit_fast as wf
+from winit_fast import _core, distributions
+
+FROZEN = make_hashes.frozen()
+
+
+def assert_frozen() -> None:
+    got = {key: make_hashes.blake2b(data) for key, data in make_hashes.table()}
+    assert got == {key: strong for key, (strong, _) in FROZEN.items()}
+
+
+def test_hashes(isa):
+    assert_frozen()
+
+
+def test_small_hashes():
+    """The second column, which C programs compare with, is of the same bytes."""
+    shortest = {key: data for key, data in make_hashes.table() if key.endswith("0-70")}
+    assert {key: make_hashes.fnv1a(data) for key, data in shortest.items()} == {
+        key: FROZEN[key][1] for key in shortest
+    }
+
+
+# --------------------------------------------------------------------------------------------------
+# The caller's floating-point environment, through the C library's own functions
+# --------------------------------------------------------------------------------------------------
+
+# Size of fenv_t; where its control word is; the bits of the rounding mode and of flushing
+# subnormals, inputs and results; the values of FE_UPWARD and so on.
+MACHINES = {
+    "x86_64": (32, 28, 0x6000, 0x8040, {"up": 0x800, "down": 0x400, "zero": 0xC00}),
+    "aarch64": (8, 0, 0xC00000, 0x1000000, {"up": 0x400000, "down": 0x800000, "zero": 0xC00000}),
+}
+MACHINE = MACHINES.get(platform.machine())
+needs_glibc = pytest.mark.skipif(
+    MACHINE is None or platform.libc_ver()[0] != "glibc", reason="knows glibc's fenv_t only"
+)
+
+
+def libm() -> ctypes.CDLL:
+    return ctypes.CDLL(ctypes.util.find_library("m"))
+
+
+def environment() -> bytearray:
+    """The calling thread's fenv_t."""
+    fenv = (ctypes.c_char * MACHINE[0])()
+    assert libm().fegetenv(fenv) == 0
+    return bytearray(fenv)
+
+
+def control(fenv: bytearray) -> int:
+    """Its rounding mode and flushing, without the exception flags, which arithmetic may raise."""
+    (word,) = struct.unpack_from("<I", fenv, MACHINE[1])
+    return word & (MACHINE[2] | MACHINE[3])
+
+
+@contextmanager
+def changed(rounding: str | None, flush: bool) -> Iterator[None]:
+    """Another rounding mode, or subnormals flushed, for the calling thread."""
+    before = environment()
+    try:
+        if rounding is not None:
+            assert libm().fesetround(MACHINE[4][rounding]) == 0
+        if flush:
+            fenv = environment()
+            (word,) = struct.unpack_from("<I", fenv, MACHINE[1])
+            struct.pack_into("<I", fenv, MACHINE[1], word | MACHINE[3])
+            assert libm().fesetenv((ctypes.c_char * MACHINE[0]).from_buffer(fenv)) == 0
+        yield
+    finally:
+        assert libm().fesetenv((ctypes.c_char * MACHINE[0]).from_buffer(before)) == 0
+
+
+ENVIRONMENTS = [("up", False), ("down", False), ("zero", False), (None, True), ("up", True)]
+
+
+@needs_glibc
+@pytest.mark.parametrize("rounding, flush", ENVIRONMENTS)
+def test_hashes_in_another_environment(isa, rounding, flush):
+    with changed(rounding, flush):
+        during = control(environment())
+        got = {key: make_hashes.blake2b(data) for key, data in make_hashes.table()}
+        after = control(environment())
+    assert during != control(environment()), "the switch did not take"
+    assert after == during, "the caller's settings were not restored"
+    assert got == {key: strong for key, (strong, _) in FROZEN.items()}
+
+
+def subnormal_fills() -> list[bytes]:
+    """Parameters and results that flushing would make zero; with and without worker threads."""
+    stream = wf.Stream(3, "subnormal")
+    return [
+        draw.tobytes()
+        for size in (16, 1000, 3_000_001)
+        for draw in (
+            stream.uniform(1e-45, 1e-38, (size,)),
+            stream.uniform(-3e-310, 2e-308, (size,), dtype="float64"),
+            stream.uniform(-1e-6, 6e-5, (size,), dtype="float16"),
+            stream.normal(0.0, 1e-40, (size,)),
+            stream.normal(2e-308, 1e-309, (size,), dtype="float64"),
+            stream.truncated_normal(0.0, 1e-39, -1.0, 2.0, (size,), dtype="bfloat16"),
+            stream.truncated_normal(0.0, 0.004, -2.0, 2.0, (size,), dtype="float8_e4m3fn"),
+        )
+    ]
+
+
+@needs_glibc
+@pytest.mark.parametrize("rounding, flush", ENVIRONMENTS)
+def test_subnormals_in_another_environment(isa, rounding, flush):
+    expected = subnormal_fills()
+    with changed(rounding, flush):
+        during = control(environment())
+        got = subnormal_fills()
+        after = control(environment())
+    assert after == during, "the caller's settings were not restored"
+    assert got == expected
+    assert np.frombuffer(expected[0], np.float32).min() > 0
+
+
+PARAMETERS = [
+    (distributions.uniform, (-0.3, 0.7)),
+    (distributions.uniform, (1e-45, 1e-38)),
+    (distributions.normal, (0.1, 0.02)),
+    (distributions.normal, (1e-40, 3e-42)),
+    (distributions.truncated_normal, (0.1, 0.02, -2.0, 2.0)),
+    (distributions.truncated_normal, (0.1, 0.3, -0.7, 1.9)),
+    (distributions.truncated_normal, (0.0, 1e-39, 4.0, 6.1)),
+    (distributions.truncated_normal, (30.1, 1.1, -30.0, -29.0)),
+]
+
+
+@needs_glibc
+@pytest.mark.parametrize("rounding, flush", ENVIRONMENTS)
+@pytest.mark.parametrize("code, dtype", [(_core.F32, np.float32), (_core.F64, np.float64)])
+def test_parameters_in_another_environment(isa, code, dtype, rounding, flush):
+    """Bounds and coefficients, which a Stream remembers from one call to the next."""
+    got, expected = np.empty((2, len(PARAMETERS), 5000), dtype)
+    with changed(rounding, flush):
+        there = [make(code, *parameters) for make, parameters in PARAMETERS]
+    for row, distribution in zip(got, there, strict=True):
+        _core.fill_array(distribution, 3, 4, row)
+    for row, (make, parameters) in zip(expected, PARAMETERS, strict=True):
+        _core.fill_array(make(code, *parameters), 3, 4, row)
+    np.testing.assert_array_equal(got, expected)
