@@ -1,0 +1,142 @@
+"""How fast `winit-fast init` writes, against pwrite of zeros in the same chunks to the same place.
+
+    python bench/write_rate.py [--model gpt2-xl] [--dtype bfloat16] [--place DIR] [--rounds 5]
+
+Both sides write the same files in the same chunks with the same number of threads, flush them
+while they are written and at the end (fsync), and are timed from the first byte made to the last
+one on the disk. The zeros are written a second time by one thread in a plain loop, in case threads
+are no help to them; the faster of the two counts. The contestants take turns in one process, so
+that a slow moment of a shared disk meets all of them; the ratio is that of the medians.
+
+``--no-flush`` leaves the flush out, on both sides: the rate into the page cache, where generation
+has to hide behind a memory copy and not behind a disk.
+"""
+
+import argparse
+import itertools
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from unittest import mock
+
+from winit_fast import dtypes, get_num_threads
+from winit_fast.checkpoint import write_checkpoint
+from winit_fast.checkpoint.layout import plan
+from winit_fast.checkpoint.writer import SEGMENT_BYTES, segments
+from winit_fast.recipes import Architecture, Rules
+
+BAR = 0.8
+SHARD_SIZE = 5 * 10**9
+
+
+def write_zeros(directory: Path, model: str, dtype: str, num_threads: int) -> None:
+    """Write zeros where the checkpoint's bytes go: the same files, the same chunks."""
+    kind = dtypes.find(dtype)
+    architecture = Architecture.load(model)
+    shards = plan(Rules.load(architecture.rules).tensors(architecture), kind, SHARD_SIZE, {})
+    chunks = segments(shards, kind.dtype.itemsize, SEGMENT_BYTES)
+    zeros = memoryview(bytes(SEGMENT_BYTES))
+    lock = threading.Lock()
+    files = [os.open(directory / shard.filename, os.O_WRONLY | os.O_CREAT) for shard in shards]
+
+    def work() -> None:
+        while True:
+            with lock:
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            nbytes = sum(piece.nbytes for piece in chunk.pieces)
+            os.pwrite(files[chunk.file], zeros[:nbytes], chunk.offset)
+
+    workers = [threading.Thread(target=work) for _ in range(num_threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for file in files:
+        os.fsync(file)
+        os.close(file)
+
+
+def write_weights(directory: Path, model: str, dtype: str, num_threads: int) -> None:
+    """Write the checkpoint itself."""
+    architecture = Architecture.load(model)
+    tensors = Rules.load(architecture.rules).tensors(architecture)
+    write_checkpoint(
+        directory,
+        tensors,
+        seed=0,
+        dtype=dtype,
+        max_shard_size=SHARD_SIZE,
+        num_threads=num_threads,
+    )
+
+
+def seconds(contestant: Callable[[Path], None], place: Path) -> float:
+    """Time one run in a directory of its own that is removed afterwards."""
+    directory = Path(tempfile.mkdtemp(dir=place))
+    os.sync()  # what others have left to write is not this run's to pay
+    try:
+        begin = time.perf_counter()
+        contestant(directory)
+        return time.perf_counter() - begin
+    finally:
+        shutil.rmtree(directory)
+
+
+def main() -> None:
+    """Run the contestants in turns and print their rates and the ratio."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="gpt2-xl")
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--place", type=Path, default=Path())
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-flush", action="store_true")
+    parser.add_argument("--check", action="store_true", help=f"exit with 1 below {BAR}")
+    options = parser.parse_args()
+
+    threads = get_num_threads()
+    contestants: dict[str, Callable[[Path], None]] = {
+        "weights": lambda place: write_weights(place, options.model, options.dtype, threads),
+        **{
+            f"zeros, {count} threads": lambda place, count=count: write_zeros(
+                place, options.model, options.dtype, count
+            )
+            for count in {1, threads}
+        },
+    }
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    flush = mock.patch("os.fsync", lambda file: None) if options.no_flush else mock.MagicMock()
+    with flush:
+        # The first round warms up memory that the machine has not touched yet; it does not count.
+        for turn, name in itertools.product(range(options.rounds + 1), contestants):
+            taken = seconds(contestants[name], options.place)
+            if turn > 0:
+                times[name].append(taken)
+
+    architecture = Architecture.load(options.model)
+    kind = dtypes.find(options.dtype)
+    tensors = Rules.load(architecture.rules).tensors(architecture)
+    nbytes = sum(tensor.size for tensor in tensors) * kind.dtype.itemsize
+    medians = {name: median(taken) for name, taken in times.items()}
+    for name, taken in times.items():
+        spread = ", ".join(f"{nbytes / each / 1e9:.2f}" for each in sorted(taken))
+        print(f"{name:<20} {nbytes / medians[name] / 1e9:6.2f} GB/s   ({spread})")
+    fastest = min(taken for name, taken in medians.items() if name != "weights")
+    ratio = fastest / medians["weights"]
+    flushed = "without flush" if options.no_flush else "flush included"
+    what = f"{options.model} {options.dtype}"
+    print(f"{what}: {ratio:.2f} of the rate of zeros, {flushed} (bar {BAR})")
+    if options.check and ratio < BAR:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""What stands where: tensors shared out among safetensors files, their headers and the index."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from winit_fast.dtypes import Float
+from winit_fast.tensor import Tensor
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+_TAGS = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One safetensors file.
+
+    Attributes
+    ----------
+    filename : str
+    tensors : tuple of Tensor
+    header : bytes
+        Everything before the first tensor; its length is a multiple of 8.
+    offsets : tuple of int
+        Where each tensor begins, in bytes from the start of the file.
+    size : int
+        Length of the file in bytes.
+    """
+
+    filename: str
+    tensors: tuple[Tensor, ...]
+    header: bytes
+    offsets: tuple[int, ...]
+    size: int
+
+
+def plan(
+    tensors: Sequence[Tensor], kind: Float, max_shard_size: int, metadata: Mapping[str, str]
+) -> tuple[Shard, ...]:
+    """Share tensors out among files, in their order.
+
+    A file is closed when the next tensor would take its tensors past `max_shard_size`; a tensor
+    that is larger than that gets a file of its own. These are the rules and the file names of the
+    Hugging Face libraries, so a model is cut here as it is there.
+
+    Parameters
+    ----------
+    tensors : sequence of Tensor
+    kind : Float
+        Type of all tensors.
+    max_shard_size : int
+        Bytes of tensors in one file.
+    metadata : mapping of str to str
+        Goes into every header.
+
+    Returns
+    -------
+    tuple of Shard
+
+    Raises
+    ------
+    ValueError
+        If there is no tensor, a name is used twice or is the one that the format keeps for itself,
+        or `max_shard_size` is less than 1.
+    """
+    if max_shard_size < 1:
+        raise ValueError(f"max_shard_size must be at least 1 byte, got {max_shard_size}")
+    if not tensors:
+        raise ValueError("tensors is empty: there is nothing to write")
+    seen = {"__metadata__"}
+    for tensor in tensors:
+        if tensor.name in seen:
+            raise ValueError(f"tensor name {tensor.name!r} is used twice or is reserved")
+        seen.add(tensor.name)
+
+    groups: list[list[Tensor]] = [[]]
+    filled = 0
+    for tensor in tensors:
+        size = tensor.size * kind.dtype.itemsize
+        if groups[-1] and filled + size > max_shard_size:
+            groups.append([])
+            filled = 0
+        groups[-1].append(tensor)
+        filled += size
+    return tuple(
+        _shard(_filename(number, len(groups)), group, kind, metadata)
+        for number, group in enumerate(groups, start=1)
+    )
+
+
+def index(shards: Sequence[Shard]) -> str:
+    """The index of a checkpoint of several files: which tensor is in which.
+
+    Parameters
+    ----------
+    shards : sequence of Shard
+
+    Returns
+    -------
+    str
+        JSON.
+    """
+    content = {
+        "metadata": {"total_size": sum(shard.size - len(shard.header) for shard in shards)},
+        "weight_map": {tensor.name: shard.filename for shard in shards for tensor in shard.tensors},
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _filename(number: int, count: int) -> str:
+    return SINGLE if count == 1 else f"model-{number:05}-of-{count:05}.safetensors"
+
+
+def _shard(
+    filename: str, tensors: Sequence[Tensor], kind: Float, metadata: Mapping[str, str]
+) -> Shard:
+    ends = list(accumulate(tensor.size * kind.dtype.itemsize for tensor in tensors))
+    begins = [0, *ends[:-1]]
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)}
+    for tensor, begin, end in zip(tensors, begins, ends, strict=True):
+        entries[tensor.name] = {
+            "dtype": _TAGS[kind.name],
+            "shape": tensor.shape,
+            "data_offsets": (begin, end),
+        }
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format pads with spaces, so that the data is aligned
+    header = struct.pack("<Q", len(text)) + text
+    return Shard(
+        filename=filename,
+        tensors=tuple(tensors),
+        header=header,
+        offsets=tuple(len(header) + begin for begin in begins),
+        size=len(header) + ends[-1],
+    )

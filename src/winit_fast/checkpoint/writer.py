@@ -1,0 +1,324 @@
+"""Generating tensors and writing them at the same time, in bounded memory."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from winit_fast import dtypes, threads
+from winit_fast.checkpoint.directory import Directory, check_space, naming_the_file
+from winit_fast.checkpoint.layout import INDEX, Shard, index, plan
+from winit_fast.tensor import Tensor
+
+SEGMENT_BYTES = 1 << 20
+"""Bytes that are generated and then written in one go.
+
+A segment is written from the cache of the core that made it: it has to fit there (L2), and to be
+long enough that the two calls it takes do not count.
+"""
+
+FLUSH_BYTES = 1 << 28
+"""Bytes after which what was written so far is sent to the disk, while the rest is being made."""
+
+Box = tuple[int | slice, ...]
+
+
+class Piece(NamedTuple):
+    """A box of a tensor that is contiguous in C order, and the bytes it takes in its file."""
+
+    tensor: Tensor
+    box: Box
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+class Segment(NamedTuple):
+    """Pieces that follow one another in a file."""
+
+    file: int
+    offset: int
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was written, and how fast.
+
+    Attributes
+    ----------
+    files : tuple of Path
+        The files of tensors, in order.
+    parameters : int
+        Elements of all tensors.
+    nbytes : int
+        Bytes of all files of tensors, headers included.
+    seconds : float
+        From the first byte made to the last one on the disk.
+    num_threads : int
+    """
+
+    files: tuple[Path, ...]
+    parameters: int
+    nbytes: int
+    seconds: float
+    num_threads: int
+
+
+def write_checkpoint(
+    directory: str | os.PathLike[str],
+    tensors: Sequence[Tensor],
+    *,
+    seed: int,
+    dtype: object = "bfloat16",
+    max_shard_size: int = 5 * 10**9,
+    metadata: Mapping[str, str] | None = None,
+    texts: Mapping[str, str] | None = None,
+    force: bool = False,
+    num_threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Summary:
+    """Write a model's freshly initialised tensors as a safetensors checkpoint.
+
+    Every thread makes a segment in a buffer of its own, about 1 MiB, and writes it to its place:
+    while one writes, another one makes. Memory is one such buffer for each thread, whatever the
+    size of the model. The files come under their names when all of them are whole and on the disk;
+    a run that fails, is refused or is interrupted leaves the directory as it was.
+
+    Element by element a tensor is what ``tensor.initializer(tensor.shape, seed=seed,
+    name=tensor.name, dtype=dtype)`` returns.
+
+    Parameters
+    ----------
+    directory : path
+        Made if it does not exist.
+    tensors : sequence of Tensor
+        In the order in which they are to stand in the files.
+    seed : int
+        In [0, 2^64).
+    dtype : str, type or numpy.dtype
+        Type of all tensors: float64, float32, float16, bfloat16, float8_e4m3fn or float8_e5m2.
+    max_shard_size : int
+        Bytes of tensors in one file; beyond it there are several and an index.
+    metadata : mapping of str to str, optional
+        Goes into the header of every file.
+    texts : mapping of str to str, optional
+        Further small files, name to content.
+    force : bool
+        Replace the checkpoint in a directory that is not empty; other files stay.
+    num_threads : int, optional
+        By default as many as any fill uses.
+    progress : callable, optional
+        Called in the calling thread, about ten times a second, with the bytes that were written and
+        those that there will be.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of its range.
+    FileExistsError
+        If the directory is not empty, without `force`.
+    DiskFull
+        If there is no room; the message names the file and the bytes that are missing.
+
+    References
+    ----------
+    The safetensors format: 8 bytes of header length, header in JSON, tensors.
+    """
+    kind = dtypes.find(dtype)
+    count = threads.resolve(num_threads)
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed must be in [0, 2^64), got {seed}")
+    shards = plan(tensors, kind, max_shard_size, metadata or {})
+    texts = dict(texts or {})
+    if len(shards) > 1:
+        texts[INDEX] = index(shards)
+
+    path = Path(directory)
+    target = Directory(path, force=force)
+    sizes = {shard.filename: shard.size for shard in shards}
+    sizes |= {name: len(text.encode()) for name, text in texts.items()}
+    check_space(path, sizes)
+    with target:
+        begin = time.perf_counter()
+        _Writer(target, shards, kind, seed).run(count, progress or (lambda done, total: None))
+        for name, text in texts.items():
+            _write_text(target, name, text)
+        target.publish(sizes)
+        seconds = time.perf_counter() - begin
+    return Summary(
+        files=tuple(path / shard.filename for shard in shards),
+        parameters=sum(tensor.size for tensor in tensors),
+        nbytes=sum(shard.size for shard in shards),
+        seconds=seconds,
+        num_threads=count,
+    )
+
+
+def boxes(shape: tuple[int, ...], limit: int) -> Iterator[tuple[Box, tuple[int, ...]]]:
+    """Cut a shape into boxes of at most `limit` elements that are contiguous in C order.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    limit : int
+        At least 1.
+
+    Yields
+    ------
+    box : tuple of int and slice
+        Index of the box in the whole; trailing axes that are whole are left out.
+    shape : tuple of int
+        Shape of the box.
+
+    Examples
+    --------
+    >>> [box for box, _ in boxes((3, 4), 8)]
+    [(slice(0, 2, None),), (slice(2, 3, None),)]
+    """
+    if not shape:
+        yield (), ()
+        return
+    length, rest = shape[0], shape[1:]
+    if prod(rest) <= limit:
+        rows = limit // max(1, prod(rest))
+        for start in range(0, length, rows):
+            stop = min(start + rows, length)
+            yield (slice(start, stop),), (stop - start, *rest)
+    else:
+        for position in range(length):
+            for box, box_shape in boxes(rest, limit):
+                yield (position, *box), box_shape
+
+
+def segments(shards: Sequence[Shard], itemsize: int, limit: int) -> Iterator[Segment]:
+    """Cut the tensors of all files into segments, in the order in which they stand there.
+
+    Parameters
+    ----------
+    shards : sequence of Shard
+    itemsize : int
+        Bytes of an element.
+    limit : int
+        Bytes of a segment at most.
+
+    Yields
+    ------
+    Segment
+    """
+    for file, shard in enumerate(shards):
+        offset, pieces, filled = len(shard.header), list[Piece](), 0
+        for tensor in shard.tensors:
+            for box, shape in boxes(tensor.shape, limit // itemsize):
+                nbytes = prod(shape) * itemsize
+                if pieces and filled + nbytes > limit:
+                    yield Segment(file, offset, tuple(pieces))
+                    offset, pieces, filled = offset + filled, [], 0
+                pieces.append(Piece(tensor, box, shape, nbytes))
+                filled += nbytes
+        yield Segment(file, offset, tuple(pieces))
+
+
+class _Writer:
+    """One run: threads that take segments in turn, make them and write them."""
+
+    def __init__(
+        self, target: Directory, shards: Sequence[Shard], kind: dtypes.Float, seed: int
+    ) -> None:
+        self._target = target
+        self._shards = shards
+        self._kind = kind
+        self._seed = seed
+        self._segments = segments(shards, kind.dtype.itemsize, SEGMENT_BYTES)
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._written = [0] * len(shards)
+
+    def run(self, num_threads: int, progress: Callable[[int, int], None]) -> None:
+        """Write all files into the stage and have them on the disk."""
+        total = sum(shard.size for shard in self._shards)
+        self._files: list[int] = []
+        try:
+            for number, shard in enumerate(self._shards):
+                path = self._target.stage / shard.filename
+                self._files.append(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+                self._write(number, memoryview(shard.header), 0)
+            with ThreadPoolExecutor(num_threads + 1, "winit-fast") as pool:
+                try:
+                    tasks = [pool.submit(self._work) for _ in range(num_threads)]
+                    tasks.append(pool.submit(self._flush, total))
+                    pending = set(tasks)
+                    while pending:
+                        done, pending = wait(pending, timeout=0.1, return_when=FIRST_EXCEPTION)
+                        progress(sum(self._written), total)
+                        for task in done:
+                            task.result()
+                finally:
+                    self._stop.set()
+        finally:
+            for file in self._files:
+                os.close(file)
+
+    def _work(self) -> None:
+        buffer = np.frombuffer(mmap.mmap(-1, SEGMENT_BYTES), np.uint8)
+        while not self._stop.is_set():
+            with self._lock:
+                segment = next(self._segments, None)
+            if segment is None:
+                return
+            end = 0
+            for piece in segment.pieces:
+                begin, end = end, end + piece.nbytes
+                piece.tensor.initializer.fill(
+                    buffer[begin:end].view(self._kind.dtype).reshape(piece.shape),
+                    seed=self._seed,
+                    name=piece.tensor.name,
+                    shape=piece.tensor.shape,
+                    index=piece.box,
+                    num_threads=1,
+                )
+            self._write(segment.file, buffer[:end].data, segment.offset)
+
+    def _write(self, number: int, data: memoryview, offset: int) -> None:
+        shard = self._shards[number]
+        with naming_the_file(self._target.path / shard.filename, self._written[number], shard.size):
+            while data:
+                count = os.pwrite(self._files[number], data, offset)
+                data, offset = data[count:], offset + count
+                with self._lock:
+                    self._written[number] += count
+
+    def _flush(self, total: int) -> None:
+        flushed = 0
+        while flushed < total and not self._stop.wait(0.01):
+            written = list(self._written)
+            if sum(written) - flushed < FLUSH_BYTES and sum(written) < total:
+                continue
+            for shard, file, size in zip(self._shards, self._files, written, strict=True):
+                with naming_the_file(self._target.path / shard.filename, size, shard.size):
+                    os.fsync(file)
+            flushed = sum(written)
+
+
+def _write_text(target: Directory, name: str, text: str) -> None:
+    data = text.encode()
+    with (
+        naming_the_file(target.path / name, 0, len(data)),
+        (target.stage / name).open("xb") as file,
+    ):
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,218 @@
+"""The command ``winit-fast``: reads the command line and prints; the work is done elsewhere."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+try:
+    import click
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.table import Table
+except ImportError as error:
+    raise SystemExit(
+        f"winit-fast needs {error.name}, which its extra brings: pip install 'winit_fast[cli]'"
+    ) from None
+
+from winit_fast import _core, dtypes, get_num_threads
+from winit_fast.checkpoint import Summary, write_checkpoint
+from winit_fast.recipes import Architecture, Rules, model_names
+
+STREAM_VERSION = 1
+
+_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def _size(text: str) -> int:
+    """A number of bytes such as ``5GB`` (powers of 1000) or ``500MiB`` (powers of 1024)."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([KMGT]?)(i?)B?", text, re.IGNORECASE)
+    base = 1024 if found and found[3] else 1000
+    size = int(float(found[1]) * base ** _UNITS[found[2].upper()]) if found else 0
+    if size < 1:
+        raise click.BadParameter(f"{text!r} is not a size such as 5GB or 500MiB")
+    return size
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="winit_fast")
+def main() -> None:
+    """Fresh neural-network weights: the same bits on any machine, at the speed of its memory."""
+
+
+@main.command()
+@click.argument("model")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory to make.")
+@click.option("--dtype", default="bfloat16", show_default=True, help="Type of the weights.")
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
+@click.option(
+    "--max-shard-size",
+    type=_size,
+    metavar="SIZE",
+    default="5GB",
+    show_default=True,
+    help="Above it the checkpoint is several files and an index.",
+)
+@click.option("--force", is_flag=True, help="Replace the checkpoint in a directory not empty.")
+@click.option("--threads", type=click.IntRange(1), help="By default all processors.")
+def init(
+    model: str,
+    out: Path,
+    dtype: str,
+    seed: int,
+    max_shard_size: int,
+    force: bool,
+    threads: int | None,
+) -> None:
+    """Write a checkpoint of MODEL with fresh weights, by its authors' own rules.
+
+    MODEL is a name that `winit-fast info` lists. The files are safetensors under the names and in
+    the layout of Hugging Face. The same seed gives the same bytes everywhere.
+    """
+    # A plain kill clears up behind itself as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _interrupt)
+    console = Console(stderr=True)
+    try:
+        architecture = Architecture.load(model)
+        kind = dtypes.find(dtype)
+        rules = Rules.load(architecture.rules)
+        configuration = {**architecture.configuration, "torch_dtype": kind.name}
+        with _progress(console) as progress:
+            summary = write_checkpoint(
+                out,
+                rules.tensors(architecture),
+                seed=seed,
+                dtype=kind.dtype,
+                max_shard_size=max_shard_size,
+                metadata={
+                    "format": "pt",
+                    "winit_fast.stream": str(STREAM_VERSION),
+                    "winit_fast.seed": str(seed),
+                    "winit_fast.model": architecture.name,
+                    "winit_fast.recipe": rules.name,
+                },
+                texts={"config.json": json.dumps(configuration, indent=2) + "\n"},
+                force=force,
+                num_threads=threads,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        click.echo(f"interrupted: nothing was changed in {out}", err=True)
+        sys.exit(130)
+    except (ValueError, TypeError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    Console().print(_closing_table(architecture.name, kind.name, summary))
+
+
+@main.command()
+@click.argument("model", required=False)
+def info(model: str | None) -> None:
+    """List the known models, or the tensors of one MODEL and the rule for each."""
+    console = Console()
+    if model is None:
+        console.print(
+            f"instruction set {_core.isa()} (of {', '.join(_core.supported_isas())}), "
+            f"{get_num_threads()} threads\n"
+        )
+        table = Table("model", "recipe", box=None)
+        table.add_column("tensors", justify="right")
+        table.add_column("parameters", justify="right")
+        for name in model_names():
+            architecture = Architecture.load(name)
+            parameters = sum(map(math.prod, architecture.shapes.values()))
+            tensors = len(architecture.shapes)
+            table.add_row(name, architecture.rules, f"{tensors:,}", f"{parameters:,}")
+        console.print(table)
+        return
+    try:
+        architecture = Architecture.load(model)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    rules = Rules.load(architecture.rules)
+    rows = Counter(
+        (re.sub(r"\b\d+\b", "*", tensor.name), tensor.shape, repr(tensor.initializer))
+        for tensor in rules.tensors(architecture)
+    )
+    console.print(f"{architecture.name}, recipe {rules.name}: {rules.title}\n", highlight=False)
+    table = Table(box=None)
+    table.add_column("times", justify="right")
+    for title in ("tensor", "shape", "initializer"):
+        table.add_column(title, overflow="fold")
+    for (name, shape, initializer), times in rows.items():
+        table.add_row(str(times), name, " x ".join(map(str, shape)), initializer)
+    console.print(table)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, a plain line every few seconds elsewhere."""
+    if not console.is_terminal:
+        yield _PlainProgress(console)
+        return
+    columns = (
+        TextColumn("writing"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("writing")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class _PlainProgress:
+    """Progress for logs: a line after every tenth, but not more than one a second."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._begin = self._last = time.monotonic()
+        self._tenths = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        tenths = 10 * done // total
+        if tenths <= self._tenths or (now - self._last < 1 and done < total):
+            return
+        self._tenths, self._last = tenths, now
+        rate = done / (now - self._begin)
+        self._console.print(
+            f"{done / total:4.0%}  {done / 1e9:.2f} of {total / 1e9:.2f} GB  "
+            f"{rate / 1e9:.2f} GB/s  {(total - done) / rate:.0f} s left",
+            highlight=False,
+        )
+
+
+def _closing_table(model: str, dtype: str, summary: Summary) -> Table:
+    table = Table(box=None, show_header=False)
+    for row in (
+        ("model", f"{model}, {dtype}"),
+        ("parameters", f"{summary.parameters:,}"),
+        ("files", f"{len(summary.files)} ({summary.nbytes:,} bytes) in {summary.files[0].parent}"),
+        ("seconds", f"{summary.seconds:.2f}, flush to the disk included"),
+        ("rate", f"{summary.nbytes / summary.seconds / 1e9:.2f} GB/s"),
+        ("instruction set", _core.isa()),
+        ("threads", str(summary.num_threads)),
+    ):
+        table.add_row(*row)
+    return table

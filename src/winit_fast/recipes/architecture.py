@@ -1,0 +1,96 @@
+"""Architectures: the tensors of a family of models, as formulas over a few numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from winit_fast.names import unknown
+from winit_fast.recipes.data import load_all
+from winit_fast.recipes.expression import Number, evaluate
+
+
+def model_names() -> list[str]:
+    """Names of all models that have an architecture here, smallest to largest in each family."""
+    return [name for family in load_all("architectures").values() for name in family["models"]]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One model: its numbers and the list of its tensors.
+
+    Attributes
+    ----------
+    name : str
+        Name of the model.
+    numbers : dict of str to int or float
+        The numbers that shapes and rules are formulas of; named as in the family's configuration.
+    shapes : dict of str to tuple of int
+        Logical shape of every tensor, in the order in which the model holds them.
+    rules : str
+        Name of the rules that the model's authors used.
+    configuration : dict
+        What the family's own software needs to know to build the model: the settings that have no
+        influence on the shapes, and the numbers.
+    """
+
+    name: str
+    numbers: dict[str, Number]
+    shapes: dict[str, tuple[int, ...]]
+    rules: str
+    configuration: dict[str, Any]
+
+    @classmethod
+    def load(cls, model: str) -> Architecture:
+        """The architecture of a model.
+
+        Parameters
+        ----------
+        model : str
+            One of `model_names`, or an alias that the family declares.
+
+        Returns
+        -------
+        Architecture
+
+        Raises
+        ------
+        ValueError
+            If the name is not known; the message has the nearest one that is.
+
+        Examples
+        --------
+        >>> xl = Architecture.load("gpt2-xl")
+        >>> xl.shapes["h.47.attn.c_attn.weight"]
+        (1600, 4800)
+        """
+        for family in load_all("architectures").values():
+            name = family.get("aliases", {}).get(model, model)
+            if name in family["models"]:
+                break
+        else:
+            raise ValueError(unknown("model", model, model_names()))
+        numbers: dict[str, Number] = dict(family["models"][name])
+        for key, formula in family["numbers"].items():
+            numbers[key] = evaluate(formula, numbers)
+        return cls(
+            name=name,
+            numbers=numbers,
+            shapes=dict(_shapes(family["groups"], numbers)),
+            rules=family["rules"],
+            configuration=family["configuration"] | numbers,
+        )
+
+
+def _shapes(
+    groups: list[dict[str, Any]], numbers: dict[str, Number]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of the tensors of all groups; a group is repeated over its indices."""
+    for group in groups:
+        repeat: dict[str, Number | str] = group.get("repeat", {})
+        for values in product(*(range(int(evaluate(n, numbers))) for n in repeat.values())):
+            prefix = group.get("prefix", "").format(**dict(zip(repeat, values, strict=True)))
+            for name, formulas in group["tensors"].items():
+                yield prefix + name, tuple(int(evaluate(formula, numbers)) for formula in formulas)

@@ -1,0 +1,174 @@
+"""Rules: patterns of tensor names, each with the initializer of the tensors that match."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import winit_fast
+from winit_fast.initializers import Initializer
+from winit_fast.names import unknown
+from winit_fast.recipes.architecture import Architecture
+from winit_fast.recipes.data import load_all
+from winit_fast.recipes.expression import Number, evaluate
+from winit_fast.tensor import Tensor
+
+
+def rule_names() -> list[str]:
+    """Names of all sets of rules that ship with the package."""
+    return list(load_all("rules"))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule: an initializer for the tensors whose name matches a pattern.
+
+    Parameters
+    ----------
+    pattern : str
+        ``*`` stands for any characters; ``{i}`` (any name in braces) for a number, which the
+        formulas may use under that name, as rules that depend on the depth of a layer do.
+    initializer : str
+        Name as in `winit_fast.get`.
+    parameters : mapping of str to (int, float or str)
+        Arguments of the initializer; a string is a formula over the architecture's numbers.
+    """
+
+    pattern: str
+    initializer: str
+    parameters: Mapping[str, Number | str]
+
+    def match(self, name: str) -> dict[str, int] | None:
+        """Numbers that the pattern finds in a tensor's name, None if it does not match.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        dict of str to int, or None
+
+        Examples
+        --------
+        >>> Rule("h.{i}.*.bias", "zeros", {}).match("h.12.mlp.c_fc.bias")
+        {'i': 12}
+        """
+        pieces = re.split(r"(\*|\{\w+\})", self.pattern)
+        regex = "".join(
+            ".*" if piece == "*"
+            else rf"(?P<{piece[1:-1]}>\d+)" if piece.startswith("{")
+            else re.escape(piece)
+            for piece in pieces
+        )  # fmt: skip
+        found = re.fullmatch(regex, name)
+        return found and {key: int(value) for key, value in found.groupdict().items()}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """An ordered set of rules for a whole model; of several that match a tensor the first counts.
+
+    Attributes
+    ----------
+    name : str
+    title : str
+        What the rules are, in one line.
+    references : tuple of str
+        Where they come from.
+    rules : tuple of Rule
+    """
+
+    name: str
+    title: str
+    references: tuple[str, ...]
+    rules: tuple[Rule, ...]
+
+    @classmethod
+    def load(cls, name: str) -> Rules:
+        """Rules that ship with the package.
+
+        Parameters
+        ----------
+        name : str
+            One of `rule_names`.
+
+        Returns
+        -------
+        Rules
+
+        Raises
+        ------
+        ValueError
+            If the name is not known; the message has the nearest one that is.
+        """
+        known = load_all("rules")
+        if name not in known:
+            raise ValueError(unknown("recipe", name, known))
+        data: dict[str, Any] = known[name]
+        return cls(
+            name=name,
+            title=data["title"],
+            references=tuple(data["references"]),
+            rules=tuple(
+                Rule(rule["tensors"], rule["initializer"], rule.get("parameters", {}))
+                for rule in data["rules"]
+            ),
+        )
+
+    def initializer(self, tensor: str, numbers: Mapping[str, Number]) -> Initializer:
+        """The initializer of one tensor.
+
+        Parameters
+        ----------
+        tensor : str
+            Its name.
+        numbers : mapping of str to int or float
+            The architecture's numbers.
+
+        Returns
+        -------
+        Initializer
+
+        Raises
+        ------
+        ValueError
+            If no rule matches the name.
+
+        Examples
+        --------
+        >>> Rules.load("gpt2").initializer("h.0.ln_1.bias", {"n_layer": 12})
+        Zeros()
+        """
+        for rule in self.rules:
+            found = rule.match(tensor)
+            if found is not None:
+                known = {**numbers, **found}
+                return winit_fast.get(
+                    rule.initializer,
+                    **{key: evaluate(formula, known) for key, formula in rule.parameters.items()},
+                )
+        raise ValueError(f"recipe {self.name!r} has no rule for tensor {tensor!r}")
+
+    def tensors(self, architecture: Architecture) -> tuple[Tensor, ...]:
+        """Every tensor of a model with its initializer, in the model's order.
+
+        Parameters
+        ----------
+        architecture : Architecture
+
+        Returns
+        -------
+        tuple of Tensor
+
+        Raises
+        ------
+        ValueError
+            If a tensor is matched by no rule.
+        """
+        return tuple(
+            Tensor(name, shape, self.initializer(name, architecture.numbers))
+            for name, shape in architecture.shapes.items()
+        )

@@ -1,0 +1,205 @@
+"""The command ``winit-fast``: what it writes, prints and refuses."""
+
+import importlib.util
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from safetensors.numpy import load_file
+
+import winit_fast as wf
+from winit_fast.cli import main
+from winit_fast.recipes import Architecture, Rules
+
+COMMAND = [sys.executable, "-c", "from winit_fast.cli import main; main(prog_name='winit-fast')"]
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def check():
+    """The tool that checks a checkpoint with the safetensors library alone."""
+    path = Path(__file__).parents[1] / "tools" / "check_checkpoint.py"
+    spec = importlib.util.spec_from_file_location("check_checkpoint", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.check
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """GPT-2 small, written once, and what the command printed."""
+    out = tmp_path_factory.mktemp("models") / "gpt2"
+    result = run("init", "gpt2", "--out", out, "--seed", 11)
+    assert result.exit_code == 0, result.output
+    return out, result
+
+
+def test_the_checkpoint_is_what_the_rule_says(small, check):
+    rows, faults = check(small[0])
+    assert faults == []
+    assert len(rows) == 148
+
+
+def test_any_tensor_can_be_made_again_bit_for_bit(small):
+    found = load_file(small[0] / "model.safetensors")
+    architecture = Architecture.load("gpt2")
+    for tensor in Rules.load("gpt2").tensors(architecture):
+        again = tensor.initializer(tensor.shape, seed=11, name=tensor.name, dtype="bfloat16")
+        assert found[tensor.name].tobytes() == again.tobytes(), tensor.name
+    name = "h.5.mlp.c_proj.weight"
+    by_hand = wf.RandomNormal(0, 0.02 / 24**0.5)((3072, 768), seed=11, name=name, dtype="bfloat16")
+    assert found[name].tobytes() == by_hand.tobytes()
+
+
+def test_where_it_comes_from_stands_in_the_file(small):
+    with (small[0] / "model.safetensors").open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    assert header["__metadata__"] == {
+        "format": "pt",
+        "winit_fast.stream": "1",
+        "winit_fast.seed": "11",
+        "winit_fast.model": "gpt2",
+        "winit_fast.recipe": "gpt2",
+    }
+    config = json.loads((small[0] / "config.json").read_text())
+    assert config["architectures"] == ["GPT2LMHeadModel"]
+    assert config["torch_dtype"] == "bfloat16"
+
+
+def test_progress_in_plain_lines_and_the_closing_table(small):
+    result = small[1]
+    assert re.search(r"^100%  0\.25 of 0\.25 GB  \d+\.\d\d GB/s  0 s left$", result.stderr, re.M)
+    for line in (
+        "parameters +124,439,808",
+        "rate +.* GB/s",
+        "instruction set +\\w+",
+        "threads +\\d",
+    ):
+        assert re.search(line, result.stdout), line
+
+
+def test_a_checkpoint_with_a_fault_is_found_out(small, check, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((small[0] / name).read_bytes())
+    with (tmp_path / "model.safetensors").open("r+b") as file:
+        file.seek(-768 * 2 * 1000, os.SEEK_END)  # inside the last block's h.11.mlp.c_proj.weight
+        file.write(b"\x80\x3f")  # one element is 1
+    _, faults = check(tmp_path)
+    assert len(faults) == 1
+    assert re.match(r"h\.11\.mlp\.c_proj\.weight has mean", faults[0])
+
+
+def test_several_files(tmp_path, check):
+    result = run("init", "gpt2", "--out", tmp_path / "out", "--max-shard-size", "100MB")
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "out").glob("model-0000?-of-00003.safetensors"))) == 3
+    rows, faults = check(tmp_path / "out")
+    assert faults == []
+    assert len(rows) == 148
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gpt2-xxl"], "'gpt2-xxl'; did you mean 'gpt2-xl'?"),
+        (["gpt2", "--dtype", "bfloat"], "'bfloat'; did you mean 'bfloat16'?"),
+        (["gpt2", "--seed", "-1"], "-1 is not in the range"),
+        (["gpt2", "--seed", str(2**64)], "18446744073709551616 is not in the range"),
+        (["gpt2", "--max-shard-size", "5XB"], "'5XB' is not a size"),
+        (["gpt2", "--max-shard-size", "0"], "'0' is not a size"),
+        (["gpt2", "--threads", "0"], "0 is not in the range"),
+    ],
+)
+def test_refused_with_the_value_and_nothing_written(tmp_path, arguments, message):
+    result = run("init", *arguments, "--out", tmp_path / "out")
+    assert result.exit_code in (1, 2)
+    assert message in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_that_is_not_empty_needs_force(tmp_path):
+    (tmp_path / "model.safetensors").write_text("precious")
+    result = run("init", "gpt2", "--out", tmp_path)
+    assert result.exit_code == 1
+    assert "not empty (it holds model.safetensors)" in result.output
+    assert (tmp_path / "model.safetensors").read_text() == "precious"
+    assert run("init", "gpt2", "--out", tmp_path, "--force").exit_code == 0
+    assert (tmp_path / "model.safetensors").stat().st_size > 2 * 124_439_808
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("300MB", 300_000_000), ("200MiB", 200 << 20), ("0.25 gb", 250_000_000), ("300000", 300_000)],
+)
+def test_sizes_are_read_as_people_write_them(text, size):
+    (parameter,) = (p for p in main.commands["init"].params if p.name == "max_shard_size")
+    assert parameter.type.convert(text, parameter, None) == size
+
+
+def test_info():
+    result = run("info")
+    assert re.search(r"gpt2-xl +gpt2 +580 +1,557,611,200", result.output)
+    result = run("info", "gpt2-xl")
+    assert re.search(r"48 +h\.\*\.attn\.c_attn\.weight +1600 x 4800 +RandomNormal", result.output)
+    assert "did you mean 'gpt2'" in run("info", "gpt").output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_clears_up(tmp_path, number):
+    out = tmp_path / "a" / "out"
+    process = subprocess.Popen(
+        [*COMMAND, "init", "gpt2-large", "--out", out, "--dtype", "float32", "--threads", "1"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(out.glob(".winit-fast-*/model.safetensors")) and process.poll() is None:
+        time.sleep(0.001)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in errors
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_may_not_grow_is_named(tmp_path):
+    limit = 100 << 20
+    result = subprocess.run(
+        [*COMMAND, "init", "gpt2", "--out", tmp_path / "out"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    found = re.search(r"no room left for (\S+): ([\d,]+) of its ([\d,]+) bytes", result.stderr)
+    assert found[1] == str(tmp_path / "out" / "model.safetensors")
+    missing, total = (int(number.replace(",", "")) for number in found.groups()[1:])
+    # Threads write out of order: what is missing is known to within a segment of each.
+    assert abs(total - missing - limit) <= 8 << 20
+    assert not list(tmp_path.iterdir())
+
+
+def test_peak_memory_does_not_depend_on_the_model(tmp_path):
+    # 498 MB of weights; the promise is 256 MiB above the interpreter's own, for any model.
+    program = (
+        "import resource, sys, winit_fast, winit_fast.cli\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak()\n"
+        "winit_fast.cli.main(sys.argv[1:], standalone_mode=False)\n"
+        "print('peak', (peak() - before) * 1024)\n"
+    )
+    arguments = ["init", "gpt2", "--dtype", "float32", "--out", tmp_path / "out"]
+    result = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+    )
+    assert int(result.stdout.split()[-1]) < 256 << 20

@@ -1,0 +1,149 @@
+"""Architectures and rules: the tensor lists of real models and the initializer of each tensor."""
+
+import math
+
+import pytest
+
+import winit_fast as wf
+from winit_fast.recipes import Architecture, Rule, Rules, evaluate, model_names, rule_names
+
+
+def test_formulas_are_arithmetic():
+    numbers = {"n_layer": 48, "d": 1600}
+    assert evaluate("0.02 / sqrt(2 * n_layer)", numbers) == 0.02 / math.sqrt(96)
+    assert evaluate("-(d // 3) + 2 ** 3", numbers) == -525
+    assert evaluate("min(d, n_layer) - max(1, 2) + log(1)", numbers) == 46
+    assert evaluate(0.5, numbers) == 0.5
+    assert isinstance(evaluate("3 * d", numbers), int)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    ["().__class__", "d.real", "__import__('os')", "[1][0]", "'a'", "1 if d else 2", "1 +", ""],
+)
+def test_formulas_are_nothing_else(formula):
+    with pytest.raises(ValueError, match="formula"):
+        evaluate(formula, {"n_layer": 48, "d": 1600})
+
+
+def test_an_unknown_name_in_a_formula_is_shown_with_the_nearest():
+    with pytest.raises(ValueError, match=r"'2 \* n_layers'.*; did you mean 'n_layer'"):
+        evaluate("2 * n_layers", {"n_layer": 48, "d": 1600})
+
+
+# Counted from the published checkpoints, the causal masks left out.
+@pytest.mark.parametrize(
+    ("model", "tensors", "parameters"),
+    [
+        ("gpt2", 148, 124_439_808),
+        ("gpt2-medium", 292, 354_823_168),
+        ("gpt2-large", 436, 774_030_080),
+        ("gpt2-xl", 580, 1_557_611_200),
+    ],
+)
+def test_sizes_of_gpt2(model, tensors, parameters):
+    shapes = Architecture.load(model).shapes
+    assert len(shapes) == tensors
+    assert sum(map(math.prod, shapes.values())) == parameters
+
+
+def test_tensors_of_gpt2_xl():
+    shapes = Architecture.load("gpt2-xl").shapes
+    outer = {name: shape for name, shape in shapes.items() if not name.startswith("h.")}
+    assert outer == {
+        "wte.weight": (50257, 1600),
+        "wpe.weight": (1024, 1600),
+        "ln_f.weight": (1600,),
+        "ln_f.bias": (1600,),
+    }
+    block = {
+        "ln_1.weight": (1600,),
+        "ln_1.bias": (1600,),
+        "attn.c_attn.weight": (1600, 4800),
+        "attn.c_attn.bias": (4800,),
+        "attn.c_proj.weight": (1600, 1600),
+        "attn.c_proj.bias": (1600,),
+        "ln_2.weight": (1600,),
+        "ln_2.bias": (1600,),
+        "mlp.c_fc.weight": (1600, 6400),
+        "mlp.c_fc.bias": (6400,),
+        "mlp.c_proj.weight": (6400, 1600),
+        "mlp.c_proj.bias": (1600,),
+    }
+    for layer in range(48):
+        prefix = f"h.{layer}."
+        found = {k.removeprefix(prefix): v for k, v in shapes.items() if k.startswith(prefix)}
+        assert found == block
+
+
+def test_configuration_names_the_numbers_of_the_model():
+    configuration = Architecture.load("gpt2-xl").configuration
+    assert configuration["model_type"] == "gpt2"
+    assert (configuration["n_layer"], configuration["n_head"]) == (48, 25)
+    assert (configuration["n_embd"], configuration["n_positions"]) == (1600, 1024)
+
+
+def test_an_alias_is_the_same_model():
+    assert Architecture.load("gpt2-small") == Architecture.load("gpt2")
+
+
+def test_unknown_names_get_the_nearest_known_one():
+    with pytest.raises(ValueError, match="'gpt2-xll'; did you mean 'gpt2-xl'"):
+        Architecture.load("gpt2-xll")
+    with pytest.raises(ValueError, match="'gpt3'; did you mean 'gpt2'"):
+        Rules.load("gpt3")
+
+
+def test_rule_of_gpt2():
+    architecture = Architecture.load("gpt2-xl")
+    initializers = {
+        tensor.name: tensor.initializer for tensor in Rules.load("gpt2").tensors(architecture)
+    }
+    residual = wf.RandomNormal(0.0, 0.02 / math.sqrt(2 * 48))
+    assert list(initializers) == list(architecture.shapes)
+    for name, initializer in initializers.items():
+        if name.endswith(".bias"):
+            assert initializer == wf.Zeros(), name
+        elif "ln_" in name:
+            assert initializer == wf.Ones(), name
+        elif name.endswith(("attn.c_proj.weight", "mlp.c_proj.weight")):
+            assert initializer == residual, name
+        else:
+            assert initializer == wf.RandomNormal(0.0, 0.02), name
+
+
+@pytest.mark.parametrize("model", model_names())
+def test_every_model_has_rules_for_all_its_tensors_and_no_idle_rule(model):
+    architecture = Architecture.load(model)
+    assert architecture.rules in rule_names()
+    rules = Rules.load(architecture.rules)
+    deciding = set()
+    for name in architecture.shapes:
+        deciding.add(next(rule.pattern for rule in rules.rules if rule.match(name) is not None))
+    assert deciding == {rule.pattern for rule in rules.rules}
+
+
+def test_patterns():
+    rule = Rule("h.{i}.*.weight", "zeros", {})
+    assert rule.match("h.12.attn.c_proj.weight") == {"i": 12}
+    assert rule.match("h.x.attn.c_proj.weight") is None
+    assert rule.match("h.1.attn.c_proj.weight2") is None
+    # A dot is a dot: no regular expression of the user's is run.
+    assert Rule("a.b", "zeros", {}).match("axb") is None
+    assert Rule("e.{i}.{j}", "zeros", {}).match("e.3.07") == {"i": 3, "j": 7}
+
+
+def test_the_first_rule_that_matches_counts_and_knows_the_layer():
+    rules = Rules(
+        "test",
+        "",
+        (),
+        (
+            Rule("h.{i}.wo", "random_normal", {"stddev": "0.02 / sqrt(2 * (i + 1))"}),
+            Rule("h.*", "constant", {"value": 3}),
+        ),
+    )
+    assert rules.initializer("h.7.wo", {}) == wf.RandomNormal(0.0, 0.02 / 4)
+    assert rules.initializer("h.7.wq", {}) == wf.Constant(3)
+    with pytest.raises(ValueError, match="'test' has no rule for tensor 'head'"):
+        rules.initializer("head", {})
