@@ -14,19 +14,20 @@ from setuptools.command.build_ext import build_ext
 C_FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra"]
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mf16c"]
-KERNELS = {  # of each architecture, beside the scalar one: instruction set and flags
-    "x86_64": {"avx2": AVX2, "avx512": AVX512},
-    "aarch64": {"neon": []},
-}
-MACHINE = {"amd64": "x86_64", "arm64": "aarch64"}.get(
-    platform.machine().lower(), platform.machine().lower()
+FLAGS = {"avx2": AVX2, "avx512": AVX512, "neon": []}  # for the files csrc/*_avx2.c and so on
+ARCHITECTURES = {"x86_64": {"avx2", "avx512"}, "amd64": {"avx2", "avx512"}}
+ARCHITECTURES |= {"aarch64": {"neon"}, "arm64": {"neon"}}
+FOREIGN = FLAGS.keys() - ARCHITECTURES.get(platform.machine().lower(), set())
+
+
+def instruction_set(source):
+    """Read which set a file is compiled for from the end of its name."""
+    return Path(source).stem.rpartition("_")[2]
+
+
+SOURCES = sorted(
+    path.as_posix() for path in Path("csrc").glob("*.c") if instruction_set(path) not in FOREIGN
 )
-FLAGS = {f"csrc/kernels_{isa}.c": flags for isa, flags in KERNELS.get(MACHINE, {}).items()}
-SOURCES = [
-    source
-    for source in sorted(path.as_posix() for path in Path("csrc").glob("*.c"))
-    if not source.startswith("csrc/kernels_") or source in {"csrc/kernels_scalar.c", *FLAGS}
-]
 
 # One wheel for every Python from 3.11 on; a free-threaded Python has no limited API.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -40,10 +41,10 @@ class BuildExt(build_ext):
 
         def compile_apart(sources, extra_postargs=None, **options):
             def compile_one(source):
-                flags = C_FLAGS + FLAGS.get(source, []) if source.startswith("csrc/") else []
-                return compile_together(
-                    [source], extra_postargs=[*(extra_postargs or []), *flags], **options
-                )
+                flags = list(extra_postargs or [])
+                if source in SOURCES:
+                    flags += C_FLAGS + FLAGS.get(instruction_set(source), [])
+                return compile_together([source], extra_postargs=flags, **options)
 
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 return [file for files in pool.map(compile_one, sources) for file in files]

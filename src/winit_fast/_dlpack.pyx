@@ -10,6 +10,10 @@ from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
+cdef enum:
+    READ_ONLY = 1  # DLPACK_FLAG_BITMASK_READ_ONLY
+
+
 cdef extern from *:
     """
     #include <stdint.h>
@@ -63,7 +67,6 @@ cdef extern from *:
 
 CPU = 1
 VERSION = (1, 1)
-READ_ONLY = 1
 
 # DLDataTypeCode: for the plain kinds the name lacks the width.
 KINDS = {0: "int", 1: "uint", 2: "float", 4: "bfloat", 5: "complex"}
@@ -94,8 +97,8 @@ def describe(capsule):
         Strides count elements.
     dtype : str
         The type's name in NumPy or ml_dtypes.
-    read_only : bool
-        Capsules of the time before versions cannot say so.
+    writable : bool or None
+        None where the capsule is from before version 1 and cannot say.
 
     Raises
     ------
@@ -104,14 +107,14 @@ def describe(capsule):
     """
     cdef DLTensor *tensor
     cdef DLManagedTensorVersioned *versioned
-    cdef bint read_only = False
     if PyCapsule_IsValid(capsule, "dltensor_versioned"):
         versioned = <DLManagedTensorVersioned *> PyCapsule_GetPointer(capsule, "dltensor_versioned")
         if versioned.version.major != 1:
             raise BufferError(f"DLPack must be of version 1, got {versioned.version.major}")
-        read_only = (versioned.flags & 1) != 0
+        writable = (versioned.flags & READ_ONLY) == 0
         tensor = &versioned.dl_tensor
     elif PyCapsule_IsValid(capsule, "dltensor"):
+        writable = None
         # DLManagedTensor begins with the tensor.
         tensor = <DLTensor *> PyCapsule_GetPointer(capsule, "dltensor")
     else:
@@ -129,7 +132,7 @@ def describe(capsule):
             strides = (step, *strides)
             step *= extent
     address = <uint64_t> <size_t> tensor.data + tensor.byte_offset
-    return address, shape, strides, name(tensor.dtype), read_only
+    return address, shape, strides, name(tensor.dtype), writable
 
 
 cdef name(DLDataType dtype):

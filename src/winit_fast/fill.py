@@ -224,14 +224,19 @@ def _from_dlpack(out: Any) -> Array:
     """View a CPU tensor of another library, also of a type that the buffer protocol lacks."""
     if getattr(out, "requires_grad", False):
         out = out.detach()  # as in torch.nn.init: initialising is no step of the graph
-    device = out.__dlpack_device__()[0]
-    if device != _dlpack.CPU:
-        raise TypeError(f"out must be on the CPU, got {type(out).__name__} on device {device}")
     try:
-        capsule = out.__dlpack__(max_version=_dlpack.VERSION)
-    except TypeError:  # from before there were versions
-        capsule = out.__dlpack__()
-    address, shape, strides, name, read_only = _dlpack.describe(capsule)
+        device = out.__dlpack_device__()[0]
+        if device != _dlpack.CPU:
+            raise BufferError(f"on DLPack device {device}")
+        try:
+            capsule = out.__dlpack__(max_version=_dlpack.VERSION)
+        except TypeError:  # from before there were versions
+            capsule = out.__dlpack__()
+        address, shape, strides, name, writable = _dlpack.describe(capsule)
+    except (BufferError, RuntimeError, ValueError) as error:
+        raise TypeError(f"out must be memory of the CPU, got {type(out).__name__}: {error}") from error
+    if writable is None:  # JAX cannot say that its arrays are not, nor PyTorch < 2.9 that its are
+        writable = hasattr(out, "requires_grad")
     try:
         dtype = np.dtype(name)
     except TypeError:
@@ -239,7 +244,7 @@ def _from_dlpack(out: Any) -> Array:
     byte_strides = [step * dtype.itemsize for step in strides]
     memory = _Memory(address, shape, byte_strides, dtype.itemsize, capsule)
     array: Array = np.asarray(memory).view(dtype)
-    array.flags.writeable = not read_only
+    array.flags.writeable = writable
     return array
 
 

@@ -1,0 +1,24 @@
+"""What all tests share: instruction sets, and runs that repeat."""
+
+from importlib.util import find_spec
+
+import pytest
+from hypothesis import settings
+
+from winit_fast import _core
+
+# Frameworks have a command of their own, `make test-frameworks`.
+collect_ignore = [] if find_spec("torch") else ["frameworks"]
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(params=_core.supported_isas())
+def isa(request):
+    """Run the test once with each instruction set that this processor has."""
+    before = _core.isa()
+    _core.set_isa(request.param)
+    assert _core.isa() == request.param
+    yield request.param
+    _core.set_isa(before)

@@ -1,0 +1,185 @@
+"""Any box, in any memory, has the bits of the same box cut from the whole tensor."""
+
+import array
+import math
+import tracemalloc
+from functools import partial
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import winit_fast as wf
+from winit_fast import dtypes, fill
+
+STREAM = wf.Stream(7, "box")
+DRAWS = {
+    "uniform": partial(STREAM.uniform, -1.0, 2.0),
+    "normal": partial(STREAM.normal, 0.5, 2.0),
+    "truncated_normal": partial(STREAM.truncated_normal, 0.0, 1.0, -1.0, 2.5),
+}
+
+
+@st.composite
+def boxes(draw):
+    """A logical shape, and an index that NumPy understands too."""
+    shape = tuple(draw(st.lists(st.integers(1, 12), max_size=3)))
+    shape += tuple(draw(st.lists(st.integers(1, 70), max_size=1)))
+    index = []
+    for extent in shape[: draw(st.integers(0, len(shape)))]:
+        start = draw(st.integers(0, extent))
+        stop = draw(st.integers(start, extent))
+        whole = st.sampled_from([slice(None), slice(start, None), slice(None, stop, 1)])
+        inside = st.sampled_from([start, start - extent]) if start < extent else st.nothing()
+        negative = st.just(slice(start - extent, stop)) if start < extent else st.nothing()
+        index.append(draw(whole | inside | negative | st.just(slice(start, stop))))
+    if draw(st.booleans()):
+        at = draw(st.integers(0, len(index)))
+        # Parts after the Ellipsis stand for the last axes: only there may they be drawn for them.
+        if at == len(index) or len(index) == len(shape):
+            index.insert(at, Ellipsis)
+    return shape, tuple(index)
+
+
+@st.composite
+def memories(draw, shape, dtype):
+    """Memory and an array in it: axes in any order, reversed, with gaps, at any byte."""
+    order = draw(st.permutations(range(len(shape))))
+    steps = [draw(st.sampled_from([1, 1, 2, 3, -1, -2])) for _ in shape]
+    extents = [shape[axis] * abs(steps[axis]) for axis in order]
+    lead = draw(st.integers(0, 9))
+    memory = np.full(lead + math.prod(extents) * dtype.itemsize + 5, 0xA5, np.uint8)
+
+    def view(memory):
+        whole = memory[lead:-5].view(dtype).reshape(extents)
+        whole = whole.transpose([order.index(axis) for axis in range(len(shape))])
+        return whole[tuple(slice(None, None, step) for step in steps)]
+
+    return memory, view
+
+
+@settings(max_examples=400)
+@given(st.data())
+def test_box_equals_cut(data):
+    shape, index = data.draw(boxes())
+    kind = data.draw(st.sampled_from(list(dtypes.FLOATS.values())))
+    draw = DRAWS[data.draw(st.sampled_from(list(DRAWS)))]
+    whole = draw(shape=shape, dtype=kind.name)
+    cut = whole[index]
+    memory, view = data.draw(memories(cut.shape, kind.dtype))
+    expected = memory.copy()
+    view(expected)[...] = cut
+    with pytest.MonkeyPatch.context() as patch:  # pieces so small that there are some
+        patch.setattr(fill, "MIN_PIECE", data.draw(st.sampled_from([2, 8, 64])))
+        patch.setattr(fill, "STREAMING_BYTES", data.draw(st.sampled_from([0, 1 << 40])))
+        threads = data.draw(st.integers(1, 4))
+        draw(out=view(memory), shape=shape, index=index, num_threads=threads)
+    # The whole memory: what is between and around the elements is untouched.
+    np.testing.assert_array_equal(memory, expected)
+
+
+@pytest.mark.parametrize("name", DRAWS)
+@pytest.mark.parametrize("dtype", [kind.name for kind in dtypes.FLOATS.values()])
+def test_layouts_on_every_isa(isa, name, dtype):
+    shape = (33, 5, 67)
+    whole = DRAWS[name](shape=shape, dtype=dtype)
+    for out in (
+        np.empty(shape, whole.dtype),
+        np.empty(shape, whole.dtype, order="F"),
+        np.empty((67, 33, 5), whole.dtype).transpose(1, 2, 0),
+        np.empty((33, 5, 134), whole.dtype)[:, ::-1, ::-2],
+    ):
+        DRAWS[name](out=out)
+        np.testing.assert_array_equal(_bytes(out), _bytes(whole))
+
+
+@pytest.mark.parametrize("dtype", ["uint32", "uint64"])
+def test_bits_box_equals_cut(isa, dtype):
+    whole = STREAM.bits((9, 31), 5, dtype=dtype)
+    part = STREAM.bits((9, 31), 5, dtype=dtype, index=np.s_[2:4, 3:])
+    np.testing.assert_array_equal(part, whole[2:4, 3:])
+    np.testing.assert_array_equal(STREAM.bits(31, 5 + 31, dtype=dtype), whole[1])
+
+
+def test_shards_of_a_tensor_past_2_to_33_elements():
+    shape = (1 << 20, 1 << 14)
+    rows = STREAM.normal(shape=shape, index=np.s_[-2:, :])
+    columns = STREAM.normal(shape=shape, index=np.s_[-2:, -3:])
+    np.testing.assert_array_equal(columns, rows[:, -3:])
+    element = STREAM.normal(shape=shape, index=(shape[0] - 1, shape[1] - 1))
+    assert element.shape == () and element == rows[-1, -1]
+
+
+def test_narrow_is_the_rounded_float32():
+    single = STREAM.normal(shape=10_000)
+    for kind in dtypes.FLOATS.values():
+        if kind.dtype.itemsize < 4:
+            narrow = STREAM.normal(shape=10_000, dtype=kind.name)
+            np.testing.assert_array_equal(_bytes(narrow), _bytes(single.astype(kind.dtype)))
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (1,), (1, 1)])
+def test_shapes_of_no_or_one_element(shape):
+    out = np.full(shape, 9.0, np.float32)
+    assert STREAM.normal(out=out) is out
+    assert (out != 9.0).all()
+    assert wf.Zeros()(shape).shape == wf.HeNormal(fan_in=1)(shape).shape == shape
+
+
+def test_buffer_protocol():
+    expected = STREAM.normal(shape=6)
+    out = array.array("f", [0.0] * 6)
+    assert STREAM.normal(out=out) is out
+    assert list(out) == expected.tolist()
+    memory = memoryview(bytearray(24)).cast("f", (2, 3))
+    wf.RandomNormal(0.0, 1.0).fill(memory, seed=7, name="box")
+    assert memory.tolist() == expected.reshape(2, 3).tolist()
+
+
+def test_dlpack_of_numpy():
+    """NumPy's own capsules, through an object that has nothing but DLPack."""
+
+    class Exported:
+        def __init__(self, array):
+            self.array = array
+
+        def __dlpack_device__(self):
+            return self.array.__dlpack_device__()
+
+        def __dlpack__(self, **versions):
+            return self.array.__dlpack__(**versions)
+
+    expected = STREAM.normal(shape=(4, 6))
+    out = np.zeros((4, 12), np.float32)
+    STREAM.normal(out=Exported(out[:, ::-2]), shape=(4, 6))
+    np.testing.assert_array_equal(out[:, ::-2], expected)
+    assert (out[:, ::2] == 0).all()
+
+
+def test_pieces_are_lazy_and_lie_apart():
+    """A box of 3 * 10^9 elements: pieces are made as they are taken, from round positions on."""
+    contiguous = fill.pieces(0, 0, (fill.Axis(3 * 10**9, 1, 2),), fill.MAX_PIECE)
+    first, second = next(contiguous), next(contiguous)
+    assert first == (0, 0, (fill.Axis(fill.MAX_PIECE, 1, 2),))
+    assert second[:2] == (2 * fill.MAX_PIECE, fill.MAX_PIECE)
+    # Transposed: the axis outermost in memory is cut, not the first one.
+    pieces = list(fill.pieces(0, 0, (fill.Axis(64, 1, 4096), fill.Axis(1024, 64, 4)), 1 << 12))
+    assert [address for address, _, _ in pieces] == [4096 * 4 * at for at in range(16)]
+
+
+def test_memory_of_a_fill():
+    out = np.empty(1 << 24, ml_dtypes.float8_e5m2)
+    STREAM.normal(out=out)
+    tracemalloc.start()
+    try:
+        STREAM.normal(out=out)
+        wf.Ones().fill(out)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def _bytes(array):
+    return np.ascontiguousarray(array).view(np.uint8)

@@ -1,0 +1,240 @@
+"""What is refused, with the value in the message, before a byte is written."""
+
+import math
+import os
+import subprocess
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import winit_fast as wf
+
+STREAM = wf.Stream(0, "x")
+
+
+def _refused(error, message, out, **options):
+    """Check that neither a stream nor an initializer touches ``out``."""
+    for fill in (STREAM.normal, wf.RandomNormal().fill, wf.Ones().fill):
+        before = bytes(memoryview(_memory(out)))
+        target = {"out": out} if fill == STREAM.normal else {}
+        with pytest.raises(error, match=message):
+            fill(*([] if target else [out]), **target, **options)
+        assert bytes(memoryview(_memory(out))) == before
+
+
+def _memory(out):
+    while isinstance(out, np.ndarray) and out.base is not None:
+        out = out.base
+    return out.view(np.uint8) if isinstance(out, np.ndarray) else out
+
+
+def test_read_only():
+    out = np.zeros(8, np.float32)
+    out.flags.writeable = False
+    _refused(ValueError, "out must be writable, got a read-only ndarray", out)
+    _refused(TypeError, "out must have one of the types .*, got uint8", b"abcdefgh")
+    with pytest.raises(ValueError, match="read-only memoryview"):
+        STREAM.normal(out=memoryview(b"abcdefgh").cast("f"))
+
+
+def test_overlap():
+    row = np.zeros(4, np.float32)
+    message = r"out must not have elements that overlap, got shape .* with strides"
+    strided = np.lib.stride_tricks.as_strided
+    for out in (
+        strided(row, (3, 4), (0, 4)),
+        strided(row, (3, 2), (4, 4)),
+        strided(row, (2,), (2,)),
+        strided(row, (2, 2), (-4, 4)),
+    ):
+        _refused(ValueError, message, out)
+    # No two elements: no overlap.
+    STREAM.normal(out=strided(row, (1, 4), (0, 4)))
+    STREAM.normal(out=strided(row, (0, 4), (0, 4)))
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">f2"])
+def test_foreign_byte_order(dtype):
+    out = np.zeros(8, dtype)
+    assert not out.dtype.isnative, "this test is for little-endian machines"
+    _refused(TypeError, f"got {dtype} of foreign byte order", out)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["int32", "uint8", "bool", "complex64", "longdouble", ml_dtypes.float8_e4m3, "S4"]
+)
+def test_types(dtype):
+    out = np.zeros(8, dtype)
+    _refused(TypeError, f"out must have one of the types float64.*got .*{out.dtype}", out)
+    for make in (STREAM.normal, wf.RandomNormal()):
+        with pytest.raises(TypeError, match="dtype must be one of float64, float32"):
+            make(shape=8, dtype=dtype)
+
+
+def test_type_that_was_meant():
+    with pytest.raises(TypeError, match="got 'bfloat'; did you mean 'bfloat16'"):
+        wf.Zeros()(3, dtype="bfloat")
+    with pytest.raises(TypeError, match="dtype must be uint32 or uint64, got 'int32'"):
+        STREAM.bits(3, dtype="int32")
+    out = np.zeros(3, np.float32)
+    for draw in (STREAM.normal, STREAM.uniform):
+        with pytest.raises(TypeError, match="dtype is 'float64', but out has float32"):
+            draw(out=out, dtype="float64")
+    with pytest.raises(TypeError, match="dtype is 'uint32', but out has uint64"):
+        STREAM.bits(out=np.zeros(3, np.uint64), dtype="uint32")
+    with pytest.raises(TypeError, match="out must have one of the types uint32, uint64, got float"):
+        STREAM.bits(out=out)
+    assert not out.any()
+
+
+def test_what_is_no_buffer():
+    for out in ([1.0, 2.0], 3.0, object()):
+        with pytest.raises(TypeError, match=f"out must be a NumPy .* got {type(out).__name__}"):
+            STREAM.normal(out=out)
+
+
+@pytest.mark.parametrize("shape", [(1 << 62, 3), (1 << 63, 2), (1 << 21, 1 << 21, 1 << 22)])
+def test_sizes_past_2_to_63(shape):
+    index = (slice(0, 1),) * len(shape)
+    out = np.zeros((1,) * len(shape), np.float32)
+    message = "shape must have at most 2\\^63 elements, got"
+    _refused(ValueError, message, out, shape=shape, index=index)
+    assert STREAM.normal(shape=(1 << 62, 2), index=np.s_[-1:, 1:]).shape == (1, 1)
+
+
+def test_shapes():
+    with pytest.raises(ValueError, match=r"shape must not have negative extents, got \(3, -1\)"):
+        STREAM.normal(shape=(3, -1))
+    with pytest.raises(TypeError):
+        STREAM.normal(shape=2.5)
+    for draw in (STREAM.normal, STREAM.uniform, STREAM.truncated_normal, STREAM.bits):
+        with pytest.raises(TypeError, match="shape must be given, or out"):
+            draw()
+    out = np.zeros((3, 4), np.float32)
+    _refused(ValueError, r"out must have shape \(4, 3\), got \(3, 4\)", out, shape=(4, 3))
+    _refused(ValueError, r"out must have shape \(4,\), got \(3, 4\)", out, shape=(5, 4), index=2)
+    _refused(ValueError, "needs the shape of the logical tensor", out, index=np.s_[0:3])
+
+
+@pytest.mark.parametrize(
+    ("index", "error", "message"),
+    [
+        (np.s_[0:5], IndexError, r"index 5 is outside of axis 0 of shape \(4, 6\)"),
+        (np.s_[-5:3], IndexError, "index -5 is outside of axis 0"),
+        (np.s_[:, 7:], IndexError, "index 7 is outside of axis 1"),
+        (4, IndexError, "index 4 is outside of axis 0"),
+        (np.s_[..., -7], IndexError, "index -7 is outside of axis 1"),
+        (np.s_[0, 0, 0], IndexError, "too many axes"),
+        (np.s_[..., 0, ...], IndexError, "at most one Ellipsis"),
+        (np.s_[::2], ValueError, "index must have step 1"),
+        (np.s_[::-1], ValueError, "index must have step 1"),
+        (None, None, None),
+        (np.s_[None, 0:2], TypeError, "index must hold slices, integers and one Ellipsis"),
+        ([0, 1], TypeError, "index must hold slices"),
+        (True, TypeError, "index must hold slices"),
+        (1.0, TypeError, "index must hold slices"),
+        (np.s_[0.0:2], TypeError, "float"),
+    ],
+)
+def test_boxes(index, error, message):
+    if error is None:
+        assert STREAM.normal(shape=(4, 6), index=index).shape == (4, 6)
+        return
+    for make in (STREAM.normal, wf.HeNormal(), wf.Zeros()):
+        with pytest.raises(error, match=message):
+            make(shape=(4, 6), index=index)
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 64])
+def test_seed_and_name_out_of_range(seed):
+    with pytest.raises(ValueError, match=f"seed must be from 0 to 2\\^64 - 1, got {seed}"):
+        wf.Stream(seed)
+    with pytest.raises(ValueError, match=f"name must be from 0 to 2\\^64 - 1, got {seed}"):
+        wf.Stream(0, seed)
+    out = np.zeros(4, np.float32)
+    with pytest.raises(ValueError, match=f"got {seed}"):
+        wf.HeNormal().fill(out, seed=seed)
+    assert not out.any()
+
+
+def test_seed_and_name_of_other_types():
+    with pytest.raises(TypeError, match="seed must be an int, a SeedSequence, .* got 1.5"):
+        wf.Stream(1.5)
+    with pytest.raises(TypeError, match="name must be a str, an int or None, got b'fc'"):
+        wf.Stream(0, b"fc")
+
+
+@pytest.mark.parametrize("offset", [-1, 1 << 63])
+def test_offset(offset):
+    with pytest.raises(ValueError, match=f"offset must .*, got {offset}"):
+        STREAM.bits(1, offset)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    ("cls", "parameter"),
+    [
+        (wf.Identity, "gain"),
+        (wf.RandomUniform, "minval"),
+        (wf.RandomUniform, "maxval"),
+        (wf.RandomNormal, "mean"),
+        (wf.RandomNormal, "stddev"),
+        (wf.TruncatedNormal, "mean"),
+        (wf.TruncatedNormal, "stddev"),
+        (wf.VarianceScaling, "scale"),
+        (wf.HeNormal, "scale"),
+    ],
+)
+def test_parameters_that_are_not_finite(cls, parameter, wrong):
+    with pytest.raises(ValueError, match=f"{parameter} must be finite, got {wrong}"):
+        cls(**{parameter: wrong})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: wf.RandomNormal(0.0, -1.0), "stddev must be >= 0, got -1.0"),
+        (lambda: wf.TruncatedNormal(0.0, -1.0), "stddev must be >= 0, got -1.0"),
+        (lambda: wf.VarianceScaling(-1.0), "scale must be >= 0, got -1.0"),
+        (lambda: wf.RandomUniform(1.0, 1.0), "minval must be < maxval, got 1.0 and 1.0"),
+        (lambda: wf.TruncatedNormal(0, 1, 2, -2), "low must be < high, got 2 and -2"),
+        (lambda: wf.TruncatedNormal(0, 1, math.nan, 2), "low must be < high, got nan and 2"),
+        (lambda: wf.HeNormal(mode="fan_inn"), "got 'fan_inn'; did you mean 'fan_in'"),
+        (
+            lambda: wf.VarianceScaling(distribution="untruncated_normal"),
+            "got 'untruncated_normal'; did you mean 'truncated_normal'",
+        ),
+        (lambda: wf.HeNormal(fan_in=0), "fan_in must be at least 1, got 0"),
+        (lambda: wf.get("he_norml"), "got 'he_norml'; did you mean 'he_normal'"),
+        (lambda: wf.get("KaimingNormall"), "did you mean 'kaiming_normal'"),
+        (lambda: wf.Identity()((3, 3, 3)), r"Identity is for matrices, got shape \(3, 3, 3\)"),
+        (lambda: wf.Constant(1e6)(3, dtype="float16"), "value must fit float16, got 1000000.0"),
+        (lambda: STREAM.normal(0.0, -1.0, 3), "scale must be >= 0.*-1.0"),
+        (lambda: STREAM.normal(math.nan, 1.0, 3), "loc must be finite.*nan"),
+        (lambda: STREAM.uniform(1.0, 0.0, 3), "low.* high.*1.0.*0.0"),
+        (lambda: STREAM.truncated_normal(0, 1, 2.0, 1.0, 3), "low.* high.*2.0.*1.0"),
+    ],
+)
+def test_values(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_constant_that_does_not_fit_leaves_the_buffer_alone():
+    out = np.zeros((3, 3), np.float16)
+    for initializer in (wf.Constant(1e6), wf.Identity(1e6)):
+        with pytest.raises(ValueError, match="must fit float16"):
+            initializer.fill(out)
+    assert not out.any()
+
+
+def test_an_instruction_set_that_this_processor_lacks():
+    run = subprocess.run(
+        [sys.executable, "-c", "import winit_fast"],
+        env=os.environ | {"WINIT_FAST_ISA": "avx1024"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode != 0 and "avx1024" in run.stderr
