@@ -289,17 +289,21 @@ class Window:
         return self.quantile_of(u, 1 - u)
 
     def quantile64(self, word) -> np.ndarray:
-        """The exact z of 64-bit words as mpmath numbers: Halley's method from the float64 value."""
-        word = np.asarray(word, U64)
-        guesses = self.quantile_of(
-            (word.astype(F64) + 0.5) * 2.0**-64, ((~word).astype(F64) + 0.5) * 2.0**-64
-        )
+        """The exact z of 64-bit words as mpmath numbers."""
+        return self.quantile_exact([2 * int(w) + 1 for w in word], 65)
+
+    def quantile_exact(self, numerators: list[int], bits: int) -> np.ndarray:
+        """z of u = numerator / 2^bits as mpmath numbers: Halley's method from the float64 value."""
+        whole = 1 << bits
+        u = [n / whole for n in numerators]
+        v = [(whole - n) / whole for n in numerators]
         result = []
         with mpmath.workprec(400):
-            for w, guess in zip(word, guesses, strict=True):
-                u = mpmath.mpf(2 * int(w) + 1) / 2**65
-                near, part = (self.left, u) if guess <= 0 else (self.right, 1 - u)
-                tail = near + part * self.mass
+            for n, guess in zip(
+                numerators, self.quantile_of(np.array(u), np.array(v)), strict=True
+            ):
+                near, part = (self.left, n) if guess <= 0 else (self.right, whole - n)
+                tail = near + part * self.mass / whole
                 x = abs(mpmath.mpf(float(guess)))
                 step = (upper_tail(x) - tail) / mpmath.npdf(x)
                 x += step / (1 - x * step / 2)

@@ -1,0 +1,460 @@
+"""Measures the error of every transform, for the 32-bit family over all inputs that can occur.
+
+    python bench/accuracy.py                 everything: some minutes on two cores
+    python bench/accuracy.py log32 normal64  some of the cases
+
+Errors are in ulp: the spacing of the type in the binade of the exact value. The exact values are
+those of tests/reference.py in float64 for the 32-bit family; float64 is held against the 64 bits of
+x86's long double. The error of both is itself measured, against mpmath, and printed first. The exit
+status is 1 if a bound is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mpmath
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+import reference
+
+from winit_fast import _core, distributions
+
+F64, U64, LONG = np.float64, np.uint64, np.longdouble
+INF = math.inf
+PIECE, TASK = (
+    1 << 17,
+    1 << 24,
+)  # words in one NumPy operation, to stay in cache; in one process's turn
+RANDOM = 10_000_000  # float64 words of each case
+
+# --------------------------------------------------------------------------------------------------
+# float32: every word
+# --------------------------------------------------------------------------------------------------
+
+# What one step yields: the word, the computed value, the exact one.
+Step = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def interleave(r: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """Words of whole blocks from pairs of radius and angle."""
+    return np.stack([r, a], axis=-1).reshape(-1).view(np.uint32)
+
+
+def scattered(k: np.ndarray) -> np.ndarray:
+    """A bijection of the 32-bit words that breaks their order: Fibonacci hashing."""
+    return k * np.uint32(0x9E3779B1)
+
+
+def log32(k: np.ndarray) -> Iterator[Step]:
+    u = reference.radius_uniform32(k)
+    yield k, _core.log_f32(u), np.log(u.astype(F64))
+
+
+def sincos32(k: np.ndarray) -> Iterator[Step]:
+    for got, exact in zip(_core.sincos_f32(k), reference.sincos32(k), strict=True):
+        yield k, got, exact
+
+
+def normal32(k: np.ndarray) -> Iterator[Step]:
+    """All radius words and all angle words, each with one of the other."""
+    got = _core.transform(normal(_core.F32), interleave(k, scattered(k)))
+    even, odd = reference.box_muller32(k, scattered(k))
+    yield k, got[0::2], even
+    yield k, got[1::2], odd
+
+
+@functools.cache
+def normal(code: int):
+    return distributions.normal(code, 0.0, 1.0)
+
+
+@functools.cache
+def window(code: int, low: float, high: float):
+    """The distribution, its exact quantiles, and the values it is clamped to."""
+    dtype = reference.DTYPES["float64" if code == _core.F64 else "float32"]
+    return (
+        distributions.truncated_normal(code, 0.0, 1.0, low, high),
+        reference.Window(low, high),
+        reference.truncated_bounds(dtype, 0.0, 1.0, low, high),
+    )
+
+
+def truncated32(low: float, high: float, k: np.ndarray) -> Iterator[Step]:
+    distribution, exact, bounds = window(_core.F32, low, high)
+    yield k, _core.transform(distribution, k), np.clip(exact.quantile32(k), *bounds)
+
+
+def truncated32_sample(low: float, high: float, k: np.ndarray) -> Iterator[Step]:
+    """A 64th of all words: the first, the last, those in the middle, and scattered ones."""
+    quarter = np.uint32(1 << 24)
+    starts = np.array([0, (1 << 31) - (1 << 24), (1 << 32) - (1 << 25)], np.uint32)
+    part = k // quarter
+    words = np.where(part < 3, k + starts[np.minimum(part, 2)], scattered(k))
+    yield from truncated32(low, high, words.astype(np.uint32))
+
+
+# --------------------------------------------------------------------------------------------------
+# float64: long double
+# --------------------------------------------------------------------------------------------------
+
+
+def to_long(x) -> np.longdouble:
+    return LONG(mpmath.nstr(x, 30))
+
+
+PI = LONG("3.14159265358979323846264338328")
+ROOT_2PI = LONG("2.50662827463100050241576528481")
+
+
+def sincos_long(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sine and cosine of 2 pi a / 2^64, the reduction to an eighth of a turn exact."""
+    quarter = (a + U64(1 << 61)) >> U64(62)
+    x = (a - (quarter << U64(62))).view(np.int64) * (PI * LONG(2.0**-63))
+    s, c = np.sin(x), np.cos(x)
+    quarter = (quarter & U64(3)).view(np.int64)
+    return np.choose(quarter, [s, c, -s, -c]), np.choose(quarter, [c, -s, -c, s])
+
+
+def log64(words: np.ndarray) -> Iterator[Step]:
+    u = reference.radius_uniform64(words)
+    yield words, _core.log_f64(u), np.log(u.astype(LONG))
+
+
+def sincos64(words: np.ndarray) -> Iterator[Step]:
+    for got, exact in zip(_core.sincos_f64(words), sincos_long(words), strict=True):
+        yield words, got, exact
+
+
+def box_muller_long(r: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    radius = np.sqrt(-2 * np.log(reference.radius_uniform64(r).astype(LONG)))
+    sin, cos = sincos_long(a)
+    return radius * cos, radius * sin
+
+
+def normal64(words: np.ndarray) -> Iterator[Step]:
+    r, a = words, words[::-1].copy()
+    got = _core.transform(normal(_core.F64), interleave(r, a))
+    even, odd = box_muller_long(r, a)
+    yield r, got[0::2], even
+    yield r, got[1::2], odd
+
+
+class Mills:
+    """Q(x) / phi(x) for x from 1/2 to 40 in long double, by Taylor series about multiples of 1/16.
+
+    M' = x M - 1 gives all derivatives: M^(n+1) = x M^(n) + n M^(n-1).
+    """
+
+    STEP, DEGREE = 16, 13
+
+    def __init__(self) -> None:
+        rows = []
+        with mpmath.workprec(400):
+            for j in range(40 * self.STEP + 1):
+                x = mpmath.mpf(j) / self.STEP
+                m = [reference.upper_tail(x) / mpmath.npdf(x)]
+                m.append(x * m[0] - 1)
+                for n in range(1, self.DEGREE):
+                    m.append(x * m[n] + n * m[n - 1])
+                rows.append([to_long(d / mpmath.factorial(n)) for n, d in enumerate(m)])
+        self.coefficients = np.array(rows, LONG).T.copy()
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        j = np.rint(x * self.STEP).astype(np.intp)
+        d = (x - j / F64(self.STEP)).astype(LONG)
+        result = self.coefficients[-1][j]
+        for row in self.coefficients[-2::-1]:
+            result = result * d + row[j]
+        return result
+
+
+@functools.cache
+def mills() -> Mills:
+    return Mills()
+
+
+def middle_of_phi(z: np.ndarray) -> np.ndarray:
+    """Phi(z) - 1/2 for |z| < 3/4 by its power series, in long double."""
+    z = z.astype(LONG)
+    h = -z * z / 2
+    result = np.zeros_like(z)
+    for k in range(16, -1, -1):
+        result = result * h + LONG(1) / (math.factorial(k) * (2 * k + 1))
+    return result * z / ROOT_2PI
+
+
+class LongWindow:
+    """The distance of a float64 from the exact quantile of its word, in long double."""
+
+    def __init__(self, exact: reference.Window) -> None:
+        with mpmath.workprec(400):
+            self.left, self.right = to_long(exact.left), to_long(exact.right)
+            self.mass = to_long(exact.mass)
+            # As in reference.Window, with 31 bits in the head and the upper 32 bits of u.
+            grid = mpmath.mpf(2) ** (mpmath.floor(mpmath.log(exact.mass, 2)) - 30)
+            head = mpmath.floor(exact.mass / grid) * grid
+            self.mass_head, self.mass_tail = to_long_exactly(head), to_long(exact.mass - head)
+            grid /= 2**32
+            head = mpmath.floor(exact.middle / grid) * grid
+            self.middle_head, self.middle_tail = (
+                to_long_exactly(head),
+                to_long(exact.middle - head),
+            )
+
+    def excess(self, word: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """The exact quantile less z: Newton's step, whose own error is of second order."""
+        unit = LONG(2.0**-64)
+        u, v = ((w.astype(LONG) + LONG(0.5)) * unit for w in (word, ~word))
+        upper = (word >> U64(32)).astype(LONG) * LONG(2.0**-32)
+        lower = ((word & U64(0xFFFFFFFF)).astype(LONG) + LONG(0.5)) * unit
+        middle = (self.middle_head + upper * self.mass_head) + (
+            self.middle_tail + upper * self.mass_tail + lower * self.mass
+        )
+        x = np.abs(z).astype(LONG)
+        density = np.exp(-x * x / 2) / ROOT_2PI
+        ratio = mills()(np.maximum(np.abs(z), 0.5))
+        inner = np.abs(z) < 0.7
+        near = np.where(inner, z, 0.0)
+        return np.where(
+            inner,
+            (middle - middle_of_phi(near)) / density,
+            np.where(
+                z < 0,
+                (self.left + u * self.mass) / density - ratio,
+                ratio - (self.right + v * self.mass) / density,
+            ),
+        )
+
+
+def to_long_exactly(x) -> np.longdouble:
+    """A number of at most 64 bits."""
+    mantissa, exponent = mpmath.frexp(x)
+    whole = int(mpmath.ldexp(mantissa, 64))
+    value = LONG(abs(whole) >> 32) * LONG(2.0**32) + LONG(abs(whole) & 0xFFFFFFFF)
+    return np.ldexp(value if whole >= 0 else -value, int(exponent) - 64)
+
+
+@functools.cache
+def long_window(low: float, high: float) -> LongWindow:
+    return LongWindow(reference.Window(low, high))
+
+
+def truncated64(low: float, high: float, words: np.ndarray) -> Iterator[Step]:
+    distribution, _, (smallest, largest) = window(_core.F64, low, high)
+    got = _core.transform(distribution, words.view(np.uint32))
+    exact = got.astype(LONG) + long_window(low, high).excess(words, got)
+    yield words, got, np.clip(exact, LONG(smallest), LONG(largest))
+
+
+# --------------------------------------------------------------------------------------------------
+# The measurement
+# --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """One transform: its steps, how many words, the bound."""
+
+    steps: Callable[[np.ndarray], Iterator[Step]]
+    words: int
+    ulp: float
+    double: bool = False
+
+
+FULL_WINDOWS = [(-2.0, 2.0), (-100.0, 100.0)]
+WINDOWS = [
+    (-1.0, 3.0),
+    (4.0, 6.0),
+    (-30.0, -29.0),
+    (37.0, 38.0),
+    (0.0, INF),
+    (-INF, 0.5),
+    (-3.0, 0.0),
+    (-8.0, 2.5),
+    (-0.5, 0.1),
+    (1.0, 1.0000001),
+    (-1e-3, 1e-3),
+    (-1e-7, 3e-8),
+    (2.4, 2.6),
+    (-0.68, -0.67),
+]
+CASES = {
+    "log32": Case(log32, 1 << 32, 2),
+    "sincos32": Case(sincos32, 1 << 32, 2),
+    "normal32": Case(normal32, 1 << 32, 4),
+    **{
+        f"truncated32[{low:g},{high:g}]": Case(
+            functools.partial(truncated32, low, high), 1 << 32, 4
+        )
+        for low, high in FULL_WINDOWS
+    },
+    **{
+        f"truncated32[{low:g},{high:g}]": Case(
+            functools.partial(truncated32_sample, low, high), 1 << 26, 4
+        )
+        for low, high in WINDOWS
+    },
+    "log64": Case(log64, RANDOM, 2, double=True),
+    "sincos64": Case(sincos64, RANDOM, 2, double=True),
+    "normal64": Case(normal64, RANDOM, 4, double=True),
+    **{
+        f"truncated64[{low:g},{high:g}]": Case(
+            functools.partial(truncated64, low, high), RANDOM, 4, double=True
+        )
+        for low, high in FULL_WINDOWS + WINDOWS
+    },
+}
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The largest error found, and where."""
+
+    ulp: float
+    word: int
+    got: float
+    exact: str
+    near_zero: float  # the largest absolute error among the values that break the bound
+
+    def line(self) -> str:
+        note = f", {self.near_zero:.3g} absolute" if self.near_zero else ""
+        return f"{self.ulp:.4f} ulp at word {self.word:#x}: {self.got!r}, exact {self.exact}{note}"
+
+
+def edge_words64() -> np.ndarray:
+    """Both ends, the powers of two, the eighths of a turn, and their neighbours."""
+    centres = [0, *(1 << k for k in range(64)), *(k << 61 for k in range(8))]
+    words = sorted({(c + d) % 2**64 for c in centres for d in range(-8, 9)})
+    return np.array(words[: len(words) // 2 * 2], U64)
+
+
+def words_of(case: Case, start: int, count: int) -> np.ndarray:
+    if not case.double:
+        return (np.arange(count, dtype=U64) + U64(start)).astype(np.uint32)
+    words = np.random.default_rng(start).integers(2**64, size=count, dtype=U64)
+    if start == 0:
+        edges = edge_words64()
+        words[: len(edges)] = edges
+        # Normals pair each word with one from the other end: here, edges with edges.
+        words[-len(edges) :] = np.random.default_rng(1).permutation(edges)
+    return words
+
+
+def run(name: str, isa: str, start: int) -> Worst:
+    """The worst of one task."""
+    _core.set_isa(isa)
+    case = CASES[name]
+    spacing_bits = 52 if case.double else 23
+    worst = Worst(-1.0, 0, 0.0, "", 0.0)
+    for begin in range(start, min(start + TASK, case.words), PIECE):
+        words = words_of(case, begin, min(PIECE, case.words - begin))
+        for word, got, exact in case.steps(words):
+            binade = exact.astype(F64).view(np.int64) & (0x7FF << 52)
+            unit = np.maximum(binade.view(F64), 2.0**-126) * 2.0**-spacing_bits
+            error = np.abs((got - exact).astype(F64))
+            ulp = error / unit
+            ulp[~(ulp >= 0)] = INF  # NaN is never right
+            at = int(np.argmax(ulp))
+            broken = error[ulp > case.ulp]
+            near_zero = max(worst.near_zero, float(broken.max()) if broken.size else 0.0)
+            if ulp[at] > worst.ulp:
+                shown = np.format_float_scientific(exact[at], precision=20, unique=False)
+                worst = Worst(float(ulp[at]), int(word[at]), float(got[at]), shown, near_zero)
+            elif near_zero > worst.near_zero:
+                worst = Worst(worst.ulp, worst.word, worst.got, worst.exact, near_zero)
+    return worst
+
+
+def measure(name: str, isa: str, processes: int) -> Worst:
+    task = functools.partial(run, name, isa)
+    starts = range(0, CASES[name].words, TASK)
+    if len(starts) == 1:
+        found = [task(0)]
+    else:
+        with multiprocessing.get_context("fork").Pool(processes) as pool:
+            found = pool.map(task, starts, chunksize=1)
+    worst = max(found, key=lambda w: w.ulp)
+    near_zero = max(w.near_zero for w in found)
+    return Worst(worst.ulp, worst.word, worst.got, worst.exact, near_zero)
+
+
+def report_reference() -> None:
+    """The error of the exact values themselves, in ulp of the type they serve, against mpmath."""
+    rng = np.random.default_rng(9)
+    r, a = rng.integers(2**32, size=(2, 2000), dtype=np.uint32)
+    with mpmath.workprec(160):
+        u = [mpmath.mpf(float(x)) for x in reference.radius_uniform32(r)]
+        cos = [mpmath.cospi(mpmath.mpf(int(x)) / 2**31) for x in a]
+        exact = np.array([mpmath.sqrt(-2 * mpmath.log(x)) * c for x, c in zip(u, cos, strict=True)])
+        error = relative(reference.box_muller32(r, a)[0], exact) * 2.0**24
+        print(f"reference normal32: {error:.1e} ulp")
+        r, a = rng.integers(2**64, size=(2, 2000), dtype=U64)
+        error = relative(box_muller_long(r, a)[0], reference.box_muller64(r, a)[0]) * 2.0**53
+        print(f"reference normal64: {error:.1e} ulp")
+        for low, high in FULL_WINDOWS + WINDOWS:
+            exact = reference.Window(low, high)
+            words = rng.integers(2**32, size=400, dtype=np.uint32)
+            z = exact.quantile_exact([2 * int(w) + 1 for w in words], 33)
+            narrow_error = relative(exact.quantile32(words), z) * 2.0**24
+            wide = rng.integers(2**64, size=400, dtype=U64)
+            z = exact.quantile64(wide)
+            near = z.astype(F64)
+            long = near.astype(LONG) + LongWindow(exact).excess(wide, near)
+            wide_error = relative(long, z) * 2.0**53
+            print(
+                f"reference truncated [{low:g}, {high:g}]: "
+                f"{narrow_error:.1e} ulp of float32, {wide_error:.1e} ulp of float64"
+            )
+
+
+def relative(got: np.ndarray, exact: np.ndarray) -> float:
+    """The largest relative error of float64 or long double numbers."""
+    error = 0.0
+    for g, e in zip(got, exact, strict=True):
+        high = float(g)
+        error = max(error, float(abs((mpmath.mpf(high) + float(g - high) - e) / e)))
+    return error
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}")
+    parser.add_argument("--isa", default=_core.isa(), choices=_core.supported_isas())
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    chosen = [
+        n
+        for n in CASES
+        if not arguments.cases or n in arguments.cases or n.split("[")[0] in arguments.cases
+    ]
+    report_reference()
+    failed = False
+    for name in chosen:
+        begin = time.perf_counter()
+        worst = measure(name, arguments.isa, arguments.processes)
+        limit = CASES[name].ulp
+        allowed = 2.0**-24 if name.startswith(("normal32", "truncated32")) else 0.0
+        broken = worst.ulp > limit and worst.near_zero > allowed
+        failed |= broken
+        verdict = "BROKEN" if broken else "ok"
+        seconds = time.perf_counter() - begin
+        print(
+            f"{verdict:6} {name} (at most {limit:g} ulp): {worst.line()}  [{seconds:.0f} s]",
+            flush=True,
+        )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+/* Holds every instruction set that this CPU runs to the frozen table of hashes, from C alone:
+ *
+ *     isa_hashes tests/hashes.txt
+ *
+ * Cross-compiled and run in an emulator it tests what the machine at hand lacks. The table and its
+ * distributions are those of tests/make_hashes.py. Exit status 1: a hash differs. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "winit.h"
+#include "windows.h" /* made by tests/make_hashes.py: truncation.py's numbers for the windows below */
+
+static const winit_stream stream = {UINT64_C(0x0123456789ABCDEF), UINT64_C(0xFEDCBA9876543210)};
+
+static const char *const types[WINIT_TYPES] = {
+    [WINIT_F64] = "float64",   [WINIT_F32] = "float32",          [WINIT_F16] = "float16",
+    [WINIT_BF16] = "bfloat16", [WINIT_E4M3FN] = "float8_e4m3fn", [WINIT_E5M2] = "float8_e5m2",
+};
+
+/* 0-70 and 4099 elements: see make_hashes.py. */
+enum {
+    SHORT = 70,
+    LONG = 4099,
+    BYTES = 8 * (LONG > SHORT * (SHORT + 1) / 2 ? LONG : SHORT * (SHORT + 1) / 2)
+};
+
+/* BLAKE2b of at most BYTES bytes, without key, 16 bytes of digest (RFC 7693). */
+
+static const uint64_t blake2b_iv[8] = {
+    UINT64_C(0x6A09E667F3BCC908), UINT64_C(0xBB67AE8584CAA73B), UINT64_C(0x3C6EF372FE94F82B),
+    UINT64_C(0xA54FF53A5F1D36F1), UINT64_C(0x510E527FADE682D1), UINT64_C(0x9B05688C2B3E6C1F),
+    UINT64_C(0x1F83D9ABFB41BD6B), UINT64_C(0x5BE0CD19137E2179),
+};
+
+static const uint8_t blake2b_sigma[10][16] = {
+    {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
+    {14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3},
+    {11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4},
+    {7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8},
+    {9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13},
+    {2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9},
+    {12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11},
+    {13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10},
+    {6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5},
+    {10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0},
+};
+
+static uint64_t rotate(uint64_t x, int n) { return x >> n | x << (64 - n); }
+
+static void mix(uint64_t *a, uint64_t *b, uint64_t *c, uint64_t *d, uint64_t x, uint64_t y) {
+    *a += *b + x, *d = rotate(*d ^ *a, 32), *c += *d, *b = rotate(*b ^ *c, 24);
+    *a += *b + y, *d = rotate(*d ^ *a, 16), *c += *d, *b = rotate(*b ^ *c, 63);
+}
+
+static void blake2b(const uint8_t *data, size_t size, char hex[33]) {
+    uint64_t h[8];
+    memcpy(h, blake2b_iv, sizeof h);
+    h[0] ^= 0x01010010; /* no key, 16 bytes of digest */
+    for (size_t done = 0, last = 0; !last;) {
+        size_t part = size - done < 128 ? size - done : 128;
+        uint64_t m[16] = {0}, v[16];
+        for (size_t i = 0; i < part; i++)
+            m[i / 8] |= (uint64_t)data[done + i] << (i % 8 * 8);
+        done += part;
+        last = done == size;
+        memcpy(v, h, sizeof h);
+        memcpy(v + 8, blake2b_iv, sizeof h);
+        v[12] ^= done;
+        v[14] ^= last ? UINT64_MAX : 0;
+        for (int round = 0; round < 12; round++) {
+            const uint8_t *s = blake2b_sigma[round % 10];
+            for (int i = 0; i < 8; i++) { /* four columns, then four diagonals */
+                int turn = i / 4;
+                mix(&v[i % 4], &v[4 + (i + turn) % 4], &v[8 + (i + 2 * turn) % 4],
+                    &v[12 + (i + 3 * turn) % 4], m[s[2 * i]], m[s[2 * i + 1]]);
+            }
+        }
+        for (int i = 0; i < 8; i++)
+            h[i] ^= v[i] ^ v[8 + i];
+    }
+    snprintf(hex, 33, "%016" PRIx64 "%016" PRIx64, __builtin_bswap64(h[0]),
+             __builtin_bswap64(h[1]));
+}
+
+/* The distribution of a line, by its name and type; 0 if it was made. */
+static int make(const char *name, const char *type, winit_distribution *d) {
+    int t = 0;
+    if (strcmp(name, "bits") == 0) {
+        winit_set_bits(d, strcmp(type, "uint64") == 0 ? WINIT_F64 : WINIT_F32);
+        return 0;
+    }
+    while (t < WINIT_TYPES && strcmp(type, types[t]) != 0)
+        t++;
+    if (t == WINIT_TYPES)
+        return -1;
+    if (strcmp(name, "uniform") == 0)
+        return winit_set_uniform(d, t, -0.3, 0.7);
+    if (strcmp(name, "normal") == 0)
+        return winit_set_normal(d, t, 0.01, 0.02);
+    if (strcmp(name, "truncated") == 0)
+        return winit_set_truncated(d, t, 0.01, 0.02, -2.0, 2.0, &window_truncated[t == WINIT_F64]);
+    if (strcmp(name, "wide") == 0)
+        return winit_set_truncated(d, t, 0.0, 1.0, -100.0, 3.5, &window_wide[t == WINIT_F64]);
+    if (strcmp(name, "tail") == 0)
+        return winit_set_truncated(d, t, 30.1, 1.1, -30.0, -29.0, &window_tail[t == WINIT_F64]);
+    if (strcmp(name, "half") == 0)
+        return winit_set_truncated(d, t, 0.0, 0.7, 0.0, INFINITY, &window_half[t == WINIT_F64]);
+    return -1;
+}
+
+static size_t fill(const winit_distribution *d, uint8_t *dst, uint64_t index, int64_t count) {
+    int64_t one = 1, step = (int64_t)winit_type_size(d->type);
+    if (count > 0)
+        winit_fill(d, &stream, dst, index, 1, &count, &one, &step, 0);
+    return (size_t)(count * step);
+}
+
+int main(int argc, char **argv) {
+    static uint8_t data[BYTES];
+    int wrong = 0;
+    if (argc != 2) {
+        fprintf(stderr, "usage: isa_hashes TABLE\n");
+        return 2;
+    }
+    for (int k = 0; winit_isa_supported(k); k++) {
+        char line[256], name[32], type[32], lengths[8], expected[40], hash[33];
+        uint64_t index;
+        int lines = 0, differ = 0;
+        FILE *table = fopen(argv[1], "r");
+        if (!table || winit_isa_choose(winit_isa_supported(k)) != 0) {
+            fprintf(stderr, "isa_hashes: cannot read %s or choose %s\n", argv[1],
+                    winit_isa_supported(k));
+            return 2;
+        }
+        while (fgets(line, sizeof line, table)) {
+            winit_distribution d;
+            size_t size = 0;
+            if (line[0] == '#')
+                continue;
+            if (sscanf(line, "%31s %31s %" SCNu64 " %7s %39s", name, type, &index, lengths,
+                       expected) != 5 ||
+                make(name, type, &d) != 0) {
+                fprintf(stderr, "isa_hashes: what is this line? %s", line);
+                return 2;
+            }
+            if (strcmp(lengths, "0-70") == 0)
+                for (int count = 0; count <= SHORT; count++)
+                    size += fill(&d, data + size, index, count);
+            else
+                size = fill(&d, data, index, atoll(lengths));
+            blake2b(data, size, hash);
+            lines++;
+            if (strcmp(hash, expected) != 0 && ++differ <= 20)
+                printf("%s: %s %s %" PRIu64 " %s: got %s, expected %s\n", winit_isa(), name, type,
+                       index, lengths, hash, expected);
+        }
+        fclose(table);
+        printf("%s: %d hashes, %d differ\n", winit_isa(), lines, differ);
+        wrong |= differ > 0 || lines == 0;
+    }
+    return wrong;
+}
