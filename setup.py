@@ -53,10 +53,13 @@ class BuildExt(build_ext):
         super().build_extensions()
 
 
-def extension(name, sources=()):
+def extension(pyx):
+    """Describe one module: householder's files are its own, all others are the core's."""
+    householder = [source for source in SOURCES if "/householder" in source]
+    core = [source for source in SOURCES if source not in householder]
     return Extension(
-        f"winit_fast.{name}",
-        [f"src/winit_fast/{name}.pyx", *sources],
+        f"winit_fast.{pyx.stem}",
+        [pyx.as_posix(), *{"_core": core, "_householder": householder}.get(pyx.stem, [])],
         depends=sorted(path.as_posix() for path in Path("csrc").glob("*.h")),
         include_dirs=["csrc"],
         define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else [],
@@ -66,7 +69,9 @@ def extension(name, sources=()):
 
 
 setup(
-    ext_modules=cythonize([extension("_core", SOURCES), extension("_dlpack")], build_dir="build"),
+    ext_modules=cythonize(
+        [extension(pyx) for pyx in sorted(Path("src/winit_fast").glob("*.pyx"))], build_dir="build"
+    ),
     cmdclass={"build_ext": BuildExt},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED_API else {},
 )
