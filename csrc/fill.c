@@ -1,0 +1,206 @@
+/* Boxes of logical tensors to memory of any layout.
+ *
+ * Rows that are contiguous in memory and long go straight through the kernels' runs. Everything
+ * else is a list of blocks: the kernel makes them all, then each block's elements go where they
+ * belong. */
+#include <string.h>
+
+#include "environment.h"
+#include "kernels.h"
+
+enum {
+    MIN_RUN = 48,   /* elements of a row from which a run is cheaper than a list */
+    LIST_BLOCKS = 128 /* blocks made at a time */
+};
+
+typedef struct {
+    int64_t extent, index_stride, byte_stride;
+} axis;
+
+static int64_t magnitude(int64_t x) { return x < 0 ? -x : x; }
+
+/* Slowest in memory first, so that the innermost loop writes neighbours. */
+static void sort_axes(axis *axes, int n) {
+    for (int i = 1; i < n; i++) {
+        const axis a = axes[i];
+        int j = i;
+        for (; j > 0 && magnitude(axes[j - 1].byte_stride) < magnitude(a.byte_stride); j--) {
+            axes[j] = axes[j - 1];
+        }
+        axes[j] = a;
+    }
+}
+
+/* On to the next place; 0 after the last one. */
+static int advance(const axis *axes, int n, int64_t *place, char **dst, uint64_t *index) {
+    for (int k = n - 1; k >= 0; k--) {
+        *dst += axes[k].byte_stride;
+        *index += (uint64_t)axes[k].index_stride;
+        if (++place[k] < axes[k].extent) return 1;
+        *dst -= axes[k].extent * axes[k].byte_stride;
+        *index -= (uint64_t)(axes[k].extent * axes[k].index_stride);
+        place[k] = 0;
+    }
+    return 0;
+}
+
+static void fill_runs(const winit_distribution *d, const winit_stream *s, char *dst,
+                      uint64_t index, const axis *axes, int n, int64_t row, int streaming) {
+    winit_run *run = winit_table()->run[d->kind][d->type];
+    int64_t place[WINIT_MAX_AXES] = {0};
+    do {
+        run(dst, index, (uint64_t)row, d, s, streaming);
+    } while (advance(axes, n, place, &dst, &index));
+}
+
+/* Part of one block: elements first ... first + count - 1 of it, to dst and on by `stride`. */
+typedef struct {
+    char *dst;
+    int first, count;
+} part;
+
+typedef struct {
+    const winit_distribution *d;
+    const winit_stream *s;
+    int64_t stride;
+    int size, per_block, used;
+    uint64_t blocks[LIST_BLOCKS];
+    part parts[LIST_BLOCKS];
+} block_list;
+
+#define COPY(bytes)                                                                         \
+    for (int k = 0; k < p->count; k++) {                                                    \
+        memcpy(p->dst + k * list->stride, from + (p->first + k) * (bytes), bytes);          \
+    }
+
+static void scatter(const block_list *list, const char *made) {
+    const int block_bytes = list->size * list->per_block;
+    for (int i = 0; i < list->used; i++) {
+        const part *p = &list->parts[i];
+        const char *from = made + i * block_bytes;
+        if (list->stride == list->size && block_bytes == 16 && p->count == list->per_block) {
+            memcpy(p->dst, from, 16);
+        } else {
+            switch (list->size) {
+            case 1: COPY(1) break;
+            case 2: COPY(2) break;
+            case 4: COPY(4) break;
+            default: COPY(8) break;
+            }
+        }
+    }
+}
+
+static void flush(block_list *list) {
+    const winit_kernels *table = winit_table();
+    char made[LIST_BLOCKS * 16]; /* no block is longer */
+    const int whole = (list->used + (int)table->lanes - 1) / (int)table->lanes * (int)table->lanes;
+    for (int i = list->used; i < whole; i++) list->blocks[i] = 0;
+    table->gather[list->d->kind][list->d->type](made, list->blocks, (size_t)whole, list->d,
+                                                list->s);
+    scatter(list, made);
+    list->used = 0;
+}
+
+/* The row's `row` elements are cut at block borders; its k-th block's place in memory is known
+ * from k, so that k is one more axis. */
+static void fill_list(const winit_distribution *d, const winit_stream *s, char *dst,
+                      uint64_t index, const axis *outer, int n, axis row, int per_block) {
+    block_list list = {.d = d,
+                       .s = s,
+                       .stride = row.byte_stride,
+                       .size = (int)winit_type_size(d->type),
+                       .per_block = per_block};
+    axis axes[WINIT_MAX_AXES + 1];
+    int64_t place[WINIT_MAX_AXES + 1] = {0};
+    memcpy(axes, outer, (size_t)n * sizeof *axes);
+    /* A row touches one block more where it starts inside one. */
+    const int64_t most = (row.extent - 1) / per_block + 2;
+    /* The block axis carries its number in index_stride's place, outside of the index. */
+    axes[n] = (axis){most, 0, row.byte_stride * per_block};
+    sort_axes(axes, n + 1);
+    int block_axis = n;
+    for (int k = 0; k <= n; k++) {
+        if (axes[k].index_stride == 0) block_axis = k;
+    }
+    do {
+        const uint64_t first = index / (unsigned)per_block;
+        const int64_t number = place[block_axis];
+        /* this block's elements, counted from the row's first one */
+        int64_t from = number * per_block - (int64_t)(index % (unsigned)per_block);
+        int64_t to = from + per_block;
+        const int64_t block_start = from;
+        if (from < 0) from = 0;
+        if (to > row.extent) to = row.extent;
+        if (from >= to) continue;
+        list.blocks[list.used] = first + (uint64_t)number;
+        list.parts[list.used] = (part){
+            dst - number * axes[block_axis].byte_stride + from * row.byte_stride,
+            (int)(from - block_start),
+            (int)(to - from),
+        };
+        if (++list.used == LIST_BLOCKS) flush(&list);
+    } while (advance(axes, n + 1, place, &dst, &index));
+    if (list.used) flush(&list);
+}
+
+void winit_fill(const winit_distribution *d, const winit_stream *s, void *dst, uint64_t index,
+                int count, const int64_t *shape, const int64_t *index_strides,
+                const int64_t *byte_strides, int streaming) {
+    const int size = (int)winit_type_size(d->type);
+    axis axes[WINIT_MAX_AXES], row = {1, 1, size};
+    int n = 0;
+    for (int k = 0; k < count; k++) {
+        const axis a = {shape[k], index_strides[k], byte_strides[k]};
+        if (a.extent == 1) continue;
+        if (a.index_stride == 1) {
+            row = a;
+        } else {
+            axes[n++] = a;
+        }
+    }
+    sort_axes(axes, n);
+    const environment callers = environment_enter();
+    if (row.byte_stride == size && row.extent >= MIN_RUN) {
+        fill_runs(d, s, dst, index, axes, n, row.extent, streaming);
+    } else {
+        fill_list(d, s, dst, index, axes, n, row, d->type == WINIT_F64 ? 2 : 4);
+    }
+    environment_leave(callers);
+}
+
+void winit_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t words[4]) {
+    const winit_kernels *table = winit_table();
+    const winit_stream s = {key[0] | (uint64_t)key[1] << 32,
+                            counter[2] | (uint64_t)counter[3] << 32};
+    uint64_t blocks[WINIT_MAX_LANES] = {counter[0] | (uint64_t)counter[1] << 32};
+    uint32_t made[WINIT_MAX_LANES][4];
+    winit_distribution d;
+    winit_set_bits(&d, WINIT_F32);
+    table->gather[d.kind][d.type](made, blocks, table->lanes, &d, &s);
+    memcpy(words, made[0], sizeof made[0]);
+}
+
+void winit_log_f32(const float *x, float *y, size_t n) {
+    const environment callers = environment_enter();
+    winit_table()->log_f32(x, y, n);
+    environment_leave(callers);
+}
+
+void winit_log_f64(const double *x, double *y, size_t n) {
+    const environment callers = environment_enter();
+    winit_table()->log_f64(x, y, n);
+    environment_leave(callers);
+}
+
+void winit_sincos_f32(const uint32_t *a, float *sin, float *cos, size_t n) {
+    const environment callers = environment_enter();
+    winit_table()->sincos_f32(a, sin, cos, n);
+    environment_leave(callers);
+}
+
+void winit_sincos_f64(const uint64_t *a, double *sin, double *cos, size_t n) {
+    const environment callers = environment_enter();
+    winit_table()->sincos_f64(a, sin, cos, n);
+    environment_leave(callers);
+}

@@ -1,0 +1,50 @@
+/* What every instruction set provides: one const table of functions. */
+#ifndef WINIT_KERNELS_H
+#define WINIT_KERNELS_H
+
+#include "winit.h"
+
+/* Elements [index, index + count) to consecutive places from dst on. */
+typedef void winit_run(void *dst, uint64_t index, uint64_t count, const winit_distribution *d,
+                       const winit_stream *s, int streaming);
+/* All elements of the listed blocks, in their order. count is a multiple of the table's lanes. */
+typedef void winit_gather(void *dst, const uint64_t *blocks, size_t count,
+                          const winit_distribution *d, const winit_stream *s);
+
+typedef struct {
+    const char *name;
+    size_t lanes; /* blocks that are made at a time; at most WINIT_MAX_LANES */
+    winit_run *run[WINIT_KINDS][WINIT_TYPES];
+    winit_gather *gather[WINIT_KINDS][WINIT_TYPES];
+    void (*log_f32)(const float *x, float *y, size_t n);
+    void (*log_f64)(const double *x, double *y, size_t n);
+    void (*sincos_f32)(const uint32_t *a, float *sin, float *cos, size_t n);
+    void (*sincos_f64)(const uint64_t *a, double *sin, double *cos, size_t n);
+} winit_kernels;
+
+enum { WINIT_MAX_LANES = 8 };
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define WINIT_X86_64 1
+#else
+#define WINIT_X86_64 0
+#endif
+#if defined(__aarch64__) || defined(_M_ARM64)
+#define WINIT_AARCH64 1
+#else
+#define WINIT_AARCH64 0
+#endif
+
+extern const winit_kernels winit_kernels_scalar;
+#if WINIT_X86_64
+extern const winit_kernels winit_kernels_avx2;
+extern const winit_kernels winit_kernels_avx512;
+#endif
+#if WINIT_AARCH64
+extern const winit_kernels winit_kernels_neon;
+#endif
+
+/* The table in use. */
+const winit_kernels *winit_table(void);
+
+#endif

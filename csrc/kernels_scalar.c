@@ -1,0 +1,4 @@
+/* Plain C. */
+#include "vec_scalar.h"
+
+#include "kernels-inl.h"

@@ -1,0 +1,75 @@
+/* ln and sin, cos: correctly rounded operations in one fixed order, the same bits on every set.
+ *
+ * The error bound stands in the name: _u2 is at most 2 ulp over every input that can occur
+ * (bench/accuracy.py measures it exhaustively). */
+#ifndef WINIT_MATH_INL_H
+#define WINIT_MATH_INL_H
+
+#include "coefficients.h"
+#include "philox-inl.h"
+
+#define COUNT(array) ((int)(sizeof(array) / sizeof(array)[0]))
+
+V_INLINE vf horner_f32(vf x, const float *c, const int n) {
+    vf p = v_setf(c[n - 1]);
+    V_UNROLL for (int k = n - 2; k >= 0; k--) p = v_fmaf(p, x, v_setf(c[k]));
+    return p;
+}
+
+V_INLINE vd horner_f64(vd x, const double *c, const int n) {
+    vd p = v_setd(c[n - 1]);
+    V_UNROLL for (int k = n - 2; k >= 0; k--) p = v_fmad(p, x, v_setd(c[k]));
+    return p;
+}
+
+/* ln(2^shift x) for normal x > 0: x = m 2^e, m in [2/3, 4/3), so that ln m and e ln 2 do not
+ * cancel; f = m - 1 is exact. ln 2 in one float32 is good to 2^-28, in one float64 to 2^-55. */
+V_INLINE vf log_u2_f32(vf x, vf shift) {
+    const vu bits = v_f_as_u(x);
+    const vu e = v_and(v_sub32(bits, v_set32(0x3F2AAAABu)), v_set32(0xFF800000u));
+    const vf f = v_subf(v_as_f(v_sub32(bits, e)), v_setf(1.0f));
+    const vf p = horner_f32(f, log_f32, COUNT(log_f32));
+    const vf exponent = v_fmaf(v_float_i32(e), v_setf(0x1p-23f), shift);
+    return v_fmaf(exponent, v_setf(0x1.62e43p-1f), v_fmaf(v_mulf(f, f), p, f));
+}
+
+V_INLINE vd log_u2_f64(vd x, vd shift) {
+    const vu bits = v_d_as_u(x);
+    const vu e =
+        v_and(v_sub64(bits, v_set64(0x3FE5555555555555u)), v_set64(0xFFF0000000000000u));
+    const vd f = v_subd(v_as_d(v_sub64(bits, e)), v_setd(1.0));
+    const vd p = horner_f64(f, log_f64, COUNT(log_f64));
+    const vd exponent = v_fmad(v_double_i64(e), v_setd(0x1p-52), shift);
+    return v_fmad(exponent, v_setd(0x1.62e42fefa39efp-1), v_fmad(v_muld(f, f), p, f));
+}
+
+/* sin and cos of 2 pi a / 2^32. In quarter turns a is q + x with q whole and x in [-1/2, 1/2):
+ * a << 2 is x as a signed fraction, and the bits above those of a + 2^29 are q. */
+V_INLINE void sincos_u2_f32(vu a, vf *sin, vf *cos) {
+    const vf x = v_mulf(v_float_i32(v_shl32(a, 2)), v_setf(0x1p-32f));
+    const vf y = v_mulf(x, x);
+    const vf s = v_fmaf(x, v_setf(half_pi_f32[0]), v_mulf(x, horner_f32(y, sin_f32, COUNT(sin_f32))));
+    const vf c = v_fmaf(y, horner_f32(y, cos_f32, COUNT(cos_f32)), v_setf(1.0f));
+    const vu q = v_add32(a, v_set32(0x20000000u)); /* q in the two highest bits */
+    const vm32 odd = v_any32(q, v_set32(0x40000000u));
+    const vu sign = v_set32(0x80000000u);
+    const vu sin_sign = v_and(q, sign), cos_sign = v_and(v_add32(q, v_set32(0x40000000u)), sign);
+    *sin = v_as_f(v_xor(v_f_as_u(v_selectf(odd, c, s)), sin_sign));
+    *cos = v_as_f(v_xor(v_f_as_u(v_selectf(odd, s, c)), cos_sign));
+}
+
+V_INLINE void sincos_u2_f64(vu a, vd *sin, vd *cos) {
+    const vd x = v_muld(v_double_i64(v_shl64(a, 2)), v_setd(0x1p-64));
+    const vd y = v_muld(x, x);
+    const vd s = v_fmad(x, v_setd(half_pi_f64[0]), v_muld(x, horner_f64(y, sin_f64, COUNT(sin_f64))));
+    const vd c = v_fmad(y, horner_f64(y, cos_f64, COUNT(cos_f64)), v_setd(1.0));
+    const vu q = v_add64(a, v_set64(0x2000000000000000u));
+    const vm64 odd = v_any64(q, v_set64(0x4000000000000000u));
+    const vu sign = v_set64(0x8000000000000000u);
+    const vu sin_sign = v_and(q, sign);
+    const vu cos_sign = v_and(v_add64(q, v_set64(0x4000000000000000u)), sign);
+    *sin = v_as_d(v_xor(v_d_as_u(v_selectd(odd, c, s)), sin_sign));
+    *cos = v_as_d(v_xor(v_d_as_u(v_selectd(odd, s, c)), cos_sign));
+}
+
+#endif

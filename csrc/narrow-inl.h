@@ -1,0 +1,55 @@
+/* From results in registers to elements in memory: the last step of every kernel.
+ *
+ * Each function takes two registers of consecutive results and stores them as one type. The narrow
+ * types are float32 rounded to nearest even; results are never NaN. The instruction sets' own
+ * bfloat16 conversions flush subnormals or need extensions, so integers do it. */
+#ifndef WINIT_NARROW_INL_H
+#define WINIT_NARROW_INL_H
+
+#include "philox-inl.h"
+
+V_INLINE void put_f64(void *p, const vu x[2], int streaming) { v_put64(p, x[0], x[1], streaming); }
+
+V_INLINE void put_f32(void *p, const vu x[2], int streaming) { v_put32(p, x[0], x[1], streaming); }
+
+V_INLINE void put_f16(void *p, const vu x[2], int streaming) {
+    v_put_f16(p, v_as_f(x[0]), v_as_f(x[1]), streaming);
+}
+
+/* A float's upper half, rounded: a carry runs on into the exponent, and up to infinity. */
+V_INLINE vu to_bf16(vu u) {
+    const vu tie = v_and(v_shr32(u, 16), v_set32(1));
+    return v_shr32(v_add32(v_add32(u, v_set32(0x7FFF)), tie), 16);
+}
+
+V_INLINE void put_bf16(void *p, const vu x[2], int streaming) {
+    v_put16(p, to_bf16(x[0]), to_bf16(x[1]), streaming);
+}
+
+/* To 8 bits with a mantissa of `mantissa` bits and the exponent bias `bias`; past the largest
+ * number comes `overflow`. Below the smallest normal number adding the float whose unit is the
+ * smallest subnormal's does the rounding. */
+V_INLINE vu to_8(vu u, const int mantissa, const int bias, const uint32_t overflow) {
+    const int shift = 23 - mantissa;
+    const uint32_t smallest_normal = (uint32_t)(128 - bias) << 23;
+    const vu sign = v_and(v_shr32(u, 24), v_set32(0x80));
+    const vu a = v_and(u, v_set32(0x7FFFFFFF));
+    const vu tie = v_and(v_shr32(a, shift), v_set32(1));
+    const vu rounded = v_add32(v_add32(a, v_set32((1u << (shift - 1)) - 1)), tie);
+    const vu normal = v_sub32(v_shr32(rounded, shift), v_set32((uint32_t)(127 - bias) << mantissa));
+    const vu unit = v_set32((uint32_t)(127 + 24 - bias - mantissa) << 23);
+    const vu subnormal = v_sub32(v_f_as_u(v_addf(v_as_f(a), v_as_f(unit))), unit);
+    const vu small = v_select32(v_less32(a, v_set32(smallest_normal)), subnormal, normal);
+    return v_or(v_min32(small, v_set32(overflow)), sign);
+}
+
+/* No infinity: the number past 448 is NaN. */
+V_INLINE void put_e4m3fn(void *p, const vu x[2], int streaming) {
+    v_put8(p, to_8(x[0], 3, 7, 0x7F), to_8(x[1], 3, 7, 0x7F), streaming);
+}
+
+V_INLINE void put_e5m2(void *p, const vu x[2], int streaming) {
+    v_put8(p, to_8(x[0], 2, 15, 0x7C), to_8(x[1], 2, 15, 0x7C), streaming);
+}
+
+#endif

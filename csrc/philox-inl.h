@@ -1,0 +1,71 @@
+/* Philox4x32-10 on V_LANES blocks at a time.
+ *
+ * J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC11.
+ *
+ * Each block has a 64-bit lane for each of its four words. Only the low half counts: the widening
+ * multiply reads no more and gives both halves of the product, so that nothing is masked between
+ * rounds and the upper halves are left to be garbage.
+ *
+ * Lane 2k holds block k, lane 2k + 1 block V_LANES / 2 + k. Interleaving two words' vectors within
+ * 128 bits, which is what every set does fast, then puts consecutive blocks in memory order. */
+#ifndef WINIT_PHILOX_INL_H
+#define WINIT_PHILOX_INL_H
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define V_INLINE static __forceinline
+#define V_UNROLL
+#else
+#define V_INLINE static inline __attribute__((always_inline))
+#define V_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+enum { PHILOX_ROUNDS = 10 };
+#define PHILOX_M0 0xD2511F53u
+#define PHILOX_M1 0xCD9E8D57u
+#define PHILOX_W0 0x9E3779B9u
+#define PHILOX_W1 0xBB67AE85u
+
+typedef struct {
+    vu m0, m1;
+    vu key[PHILOX_ROUNDS][2];
+    vu first[3]; /* what the first round makes of c2 and c3, the same for all blocks */
+} philox_keys;
+
+V_INLINE void philox_schedule(philox_keys *k, const winit_stream *s) {
+    uint32_t k0 = (uint32_t)s->seed, k1 = (uint32_t)(s->seed >> 32);
+    const uint64_t product = (uint64_t)PHILOX_M1 * (uint32_t)s->stream;
+    k->m0 = v_set64(PHILOX_M0);
+    k->m1 = v_set64(PHILOX_M1);
+    k->first[0] = v_set64((uint32_t)(product >> 32) ^ k0);
+    k->first[1] = v_set64((uint32_t)product);
+    k->first[2] = v_set64((uint32_t)(s->stream >> 32) ^ k1);
+    for (int r = 0; r < PHILOX_ROUNDS; r++) {
+        k->key[r][0] = v_set64(k0);
+        k->key[r][1] = v_set64(k1);
+        k0 += PHILOX_W0;
+        k1 += PHILOX_W1;
+    }
+}
+
+/* w[g][j]: word j of the blocks in block[g], in the low halves. The groups go round by round
+ * together, since a round's latency is four times its work. */
+V_INLINE void philox(const philox_keys *k, const vu *block, vu (*w)[4], const int groups) {
+    V_UNROLL for (int g = 0; g < groups; g++) {
+        const vu p0 = v_mul_low(block[g], k->m0);
+        w[g][0] = v_xor(k->first[0], v_shr64(block[g], 32));
+        w[g][1] = k->first[1];
+        w[g][2] = v_xor(k->first[2], v_shr64(p0, 32));
+        w[g][3] = p0;
+    }
+    V_UNROLL for (int r = 1; r < PHILOX_ROUNDS; r++) {
+        V_UNROLL for (int g = 0; g < groups; g++) {
+            const vu p0 = v_mul_low(w[g][0], k->m0), p1 = v_mul_low(w[g][2], k->m1);
+            w[g][0] = v_xor3(v_shr64(p1, 32), w[g][1], k->key[r][0]);
+            w[g][1] = p1;
+            w[g][2] = v_xor3(v_shr64(p0, 32), w[g][3], k->key[r][1]);
+            w[g][3] = p0;
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,99 @@
+/* Truncated normal numbers by inversion: one word an element, no rejection.
+ *
+ * With t = 2 Phi(z) - 1 and v = 1 - |t|, twice the tail beyond |z|, the quantile is
+ * z = t P(-ln(1 - t^2)) and 1 - t^2 = v (1 + |t|) (the form of M. Giles, "Approximating the erfinv
+ * function", 2011). Both |t| and v are linear in the word. Computing |t| from where it is smallest
+ * and v from where *it* is smallest, each as a sum of terms of one sign, keeps the relative
+ * precision of both, and so of z, in the tails and round zero alike.
+ *
+ * The window (truncation.py) is turned over by `flip` where that brings it onto the positive side.
+ * Words from kappa on are above zero, those below it below zero. Far out, v is kept times a power
+ * of two, which ln gives back as log_shift; a window narrow round zero keeps t in units of t_unit,
+ * which the scale gives back. */
+#ifndef WINIT_TRUNCATED_INL_H
+#define WINIT_TRUNCATED_INL_H
+
+#include "math-inl.h"
+
+/* P by octaves of w + 4 = m 2^(k + 2), w >= 0: a polynomial in m - 3/2 for each k. The bounds of
+ * the window keep w under 745, which is in the last one. */
+V_INLINE vf quantile_quotient_f32(vf w) {
+    const vu y = v_f_as_u(v_addf(w, v_setf(4.0f)));
+    const vu k = v_sub32(v_shr32(y, 23), v_set32(129));
+    const vu m = v_or(v_and(y, v_set32(0x007FFFFFu)), v_set32(0x3F800000u));
+    const vf x = v_subf(v_as_f(m), v_setf(1.5f));
+    vf p = v_lookupf(quantile_f32[COUNT(quantile_f32) - 1], k);
+    V_UNROLL for (int i = COUNT(quantile_f32) - 2; i >= 0; i--) {
+        p = v_fmaf(p, x, v_lookupf(quantile_f32[i], k));
+    }
+    return p;
+}
+
+V_INLINE vd quantile_quotient_f64(vd w) {
+    const vu y = v_d_as_u(v_addd(w, v_setd(4.0)));
+    const vu k = v_sub64(v_shr64(y, 52), v_set64(1025));
+    const vu m = v_or(v_and(y, v_set64(0x000FFFFFFFFFFFFFu)), v_set64(0x3FF0000000000000u));
+    const vd x = v_subd(v_as_d(m), v_setd(1.5));
+    vd p = v_lookupd(quantile_f64[COUNT(quantile_f64) - 1], k);
+    V_UNROLL for (int i = COUNT(quantile_f64) - 2; i >= 0; i--) {
+        p = v_fmad(p, x, v_lookupd(quantile_f64[i], k));
+    }
+    return p;
+}
+
+V_INLINE vu truncated_lane_f32(vu word, const winit_distribution *d) {
+    const vu w = v_xor(word, v_set32((uint32_t)d->flip)), kappa = v_set32((uint32_t)d->kappa);
+    const vu none = v_set32(0), all = v_set32(0xFFFFFFFFu);
+    const vm32 below = v_less32(w, kappa);
+    const vu turn = v_select32(below, all, none);
+    /* words between this one and the end on its side; between it and zero */
+    const vf to_end = v_float_u32(v_xor(v_xor(w, turn), all));
+    const vf to_zero = v_float_u32(v_xor(v_sub32(w, kappa), turn));
+    const vf v = v_fmaf(to_end, v_setf((float)d->tail_step),
+                        v_selectf(below, v_setf((float)d->tail_start[1]),
+                                  v_setf((float)d->tail_start[0])));
+    const vf t = v_fmaf(to_zero, v_setf((float)d->t_step),
+                        v_selectf(below, v_setf((float)d->t_start[1]),
+                                  v_setf((float)d->t_start[0])));
+    const vf one_less_t2 = v_mulf(v, v_fmaf(t, v_setf((float)d->t_unit), v_setf(1.0f)));
+    const vf ln = log_u2_f32(one_less_t2, v_setf((float)d->log_shift));
+    const vf minus_ln = v_maxf(v_subf(v_setf(0.0f), ln), v_setf(0.0f));
+    const vu z = v_f_as_u(v_mulf(t, quantile_quotient_f32(minus_ln)));
+    const vu sign = v_and(v_xor(turn, v_set32((uint32_t)d->flip)), v_set32(0x80000000u));
+    const vf x = v_fmaf(v_as_f(v_xor(z, sign)), v_setf((float)d->scale), v_setf((float)d->loc));
+    return v_f_as_u(v_minf(v_maxf(x, v_setf((float)d->low)), v_setf((float)d->high)));
+}
+
+V_INLINE void truncated_f32(const vu w[4], const winit_distribution *d, vu out[2]) {
+    const vu a = v_pack_low(w[0], w[1]), b = v_pack_low(w[2], w[3]);
+    out[0] = truncated_lane_f32(v_unpack_low64(a, b), d);
+    out[1] = truncated_lane_f32(v_unpack_high64(a, b), d);
+}
+
+V_INLINE vu truncated_lane_f64(vu word, const winit_distribution *d) {
+    const vu w = v_xor(word, v_set64(d->flip)), kappa = v_set64(d->kappa);
+    const vu none = v_set64(0), all = v_set64(0xFFFFFFFFFFFFFFFFu);
+    const vm64 below = v_less64(w, kappa);
+    const vu turn = v_select64(below, all, none);
+    const vd to_end = v_double_u64(v_xor(v_xor(w, turn), all));
+    const vd to_zero = v_double_u64(v_xor(v_sub64(w, kappa), turn));
+    const vd v = v_fmad(to_end, v_setd(d->tail_step),
+                        v_selectd(below, v_setd(d->tail_start[1]), v_setd(d->tail_start[0])));
+    const vd t = v_fmad(to_zero, v_setd(d->t_step),
+                        v_selectd(below, v_setd(d->t_start[1]), v_setd(d->t_start[0])));
+    const vd one_less_t2 = v_muld(v, v_fmad(t, v_setd(d->t_unit), v_setd(1.0)));
+    const vd ln = log_u2_f64(one_less_t2, v_setd(d->log_shift));
+    const vd minus_ln = v_maxd(v_subd(v_setd(0.0), ln), v_setd(0.0));
+    const vu z = v_d_as_u(v_muld(t, quantile_quotient_f64(minus_ln)));
+    const vu sign = v_and(v_xor(turn, v_set64(d->flip)), v_set64(0x8000000000000000u));
+    const vd x = v_fmad(v_as_d(v_xor(z, sign)), v_setd(d->scale), v_setd(d->loc));
+    return v_d_as_u(v_mind(v_maxd(x, v_setd(d->low)), v_setd(d->high)));
+}
+
+V_INLINE void truncated_f64(const vu w[4], const winit_distribution *d, vu out[2]) {
+    const vu a = v_pack_low(w[0], w[1]), b = v_pack_low(w[2], w[3]);
+    out[0] = truncated_lane_f64(v_unpack_low64(a, b), d);
+    out[1] = truncated_lane_f64(v_unpack_high64(a, b), d);
+}
+
+#endif

@@ -1,0 +1,36 @@
+/* Uniform numbers in [low, high). */
+#ifndef WINIT_UNIFORM_INL_H
+#define WINIT_UNIFORM_INL_H
+
+#include "philox-inl.h"
+
+/* Words to elements: t = (s + 1/2) 2^-23 in (-1, 1), exact and never 0, s the word's upper 24 bits
+ * as a signed number; then middle + t half in one rounding, held inside the bounds. */
+V_INLINE vu uniform_lane_f32(vu word, const winit_distribution *d) {
+    const vf t = v_fmaf(v_float_i32(v_sar32(word, 8)), v_setf(0x1p-23f), v_setf(0x1p-24f));
+    const vf x = v_fmaf(t, v_setf((float)d->scale), v_setf((float)d->loc));
+    return v_f_as_u(v_minf(v_maxf(x, v_setf((float)d->low)), v_setf((float)d->high)));
+}
+
+V_INLINE void uniform_f32(const vu w[4], const winit_distribution *d, vu out[2]) {
+    const vu a = v_pack_low(w[0], w[1]), b = v_pack_low(w[2], w[3]);
+    out[0] = uniform_lane_f32(v_unpack_low64(a, b), d);
+    out[1] = uniform_lane_f32(v_unpack_high64(a, b), d);
+}
+
+/* The same with the upper 53 bits: t = (s + 1/2) 2^-52. Turning the sign bit over makes the shift
+ * one of non-negative numbers; 2^52 less a half is taken away again with the scaling. */
+V_INLINE vu uniform_lane_f64(vu word, const winit_distribution *d) {
+    const vu s = v_shr64(v_xor(word, v_set64(0x8000000000000000u)), 11);
+    const vd t = v_muld(v_subd(v_double_u64(s), v_setd(0x1p52 - 0.5)), v_setd(0x1p-52));
+    const vd x = v_fmad(t, v_setd(d->scale), v_setd(d->loc));
+    return v_d_as_u(v_mind(v_maxd(x, v_setd(d->low)), v_setd(d->high)));
+}
+
+V_INLINE void uniform_f64(const vu w[4], const winit_distribution *d, vu out[2]) {
+    const vu a = v_pack_low(w[0], w[1]), b = v_pack_low(w[2], w[3]);
+    out[0] = uniform_lane_f64(v_unpack_low64(a, b), d);
+    out[1] = uniform_lane_f64(v_unpack_high64(a, b), d);
+}
+
+#endif

@@ -1,0 +1,166 @@
+/* The vector operations of AVX2 with FMA and F16C: four 64-bit or eight 32-bit lanes. */
+#ifndef WINIT_VEC_AVX2_H
+#define WINIT_VEC_AVX2_H
+
+#if !defined(__AVX2__) || !defined(__FMA__) || !defined(__F16C__)
+#error "compile with -mavx2 -mfma -mf16c"
+#endif
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define V_NAME "avx2"
+#define V_TABLE winit_kernels_avx2
+enum { V_LANES = 4, V_GROUPS = 2, V_STREAM_ALIGN = 32 };
+
+typedef __m256i vu;
+typedef __m256 vf;
+typedef __m256d vd;
+typedef __m256i vm32; /* all bits of a lane, or none */
+typedef __m256i vm64;
+
+/* integers */
+static inline vu v_set32(uint32_t x) { return _mm256_set1_epi32((int)x); }
+static inline vu v_set64(uint64_t x) { return _mm256_set1_epi64x((long long)x); }
+/* Lane 2k takes element k, lane 2k + 1 element 2 + k: see philox-inl.h. */
+static inline vu v_load_blocks(const uint64_t *p) {
+    return _mm256_permute4x64_epi64(_mm256_loadu_si256((const __m256i *)p), 0xD8);
+}
+static inline vu v_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+static inline void v_store(void *p, vu a) { _mm256_storeu_si256((__m256i *)p, a); }
+static inline vu v_add64(vu a, vu b) { return _mm256_add_epi64(a, b); }
+static inline vu v_sub64(vu a, vu b) { return _mm256_sub_epi64(a, b); }
+static inline vu v_add32(vu a, vu b) { return _mm256_add_epi32(a, b); }
+static inline vu v_sub32(vu a, vu b) { return _mm256_sub_epi32(a, b); }
+static inline vu v_min32(vu a, vu b) { return _mm256_min_epu32(a, b); }
+static inline vu v_and(vu a, vu b) { return _mm256_and_si256(a, b); }
+static inline vu v_or(vu a, vu b) { return _mm256_or_si256(a, b); }
+static inline vu v_xor(vu a, vu b) { return _mm256_xor_si256(a, b); }
+static inline vu v_xor3(vu a, vu b, vu c) { return v_xor(v_xor(a, b), c); }
+/* The 64-bit product of the low halves of each 64-bit lane. */
+static inline vu v_mul_low(vu a, vu b) { return _mm256_mul_epu32(a, b); }
+#define v_shr64(a, n) _mm256_srli_epi64(a, n)
+#define v_shl64(a, n) _mm256_slli_epi64(a, n)
+#define v_shr32(a, n) _mm256_srli_epi32(a, n)
+#define v_shl32(a, n) _mm256_slli_epi32(a, n)
+#define v_sar32(a, n) _mm256_srai_epi32(a, n)
+/* Each 64-bit lane: the low half of a below the low half of b. */
+static inline vu v_pack_low(vu a, vu b) {
+    return _mm256_blend_epi32(a, _mm256_slli_epi64(b, 32), 0xAA);
+}
+/* Within each 128 bits, as all of x86 does it. */
+static inline vu v_unpack_low64(vu a, vu b) { return _mm256_unpacklo_epi64(a, b); }
+static inline vu v_unpack_high64(vu a, vu b) { return _mm256_unpackhi_epi64(a, b); }
+static inline vu v_unpack_low32(vu a, vu b) { return _mm256_unpacklo_epi32(a, b); }
+static inline vu v_unpack_high32(vu a, vu b) { return _mm256_unpackhi_epi32(a, b); }
+
+/* masks: AVX2 compares signed numbers only, so the sign bits are turned over first */
+static inline vm32 v_less32(vu a, vu b) {
+    const vu sign = v_set32(0x80000000u);
+    return _mm256_cmpgt_epi32(v_xor(b, sign), v_xor(a, sign));
+}
+static inline vm64 v_less64(vu a, vu b) {
+    const vu sign = v_set64(0x8000000000000000u);
+    return _mm256_cmpgt_epi64(v_xor(b, sign), v_xor(a, sign));
+}
+/* Of one bit. */
+static inline vm32 v_any32(vu a, vu bit) { return _mm256_cmpeq_epi32(v_and(a, bit), bit); }
+static inline vm64 v_any64(vu a, vu bit) { return _mm256_cmpeq_epi64(v_and(a, bit), bit); }
+static inline vu v_select32(vm32 m, vu yes, vu no) { return _mm256_blendv_epi8(no, yes, m); }
+static inline vu v_select64(vm64 m, vu yes, vu no) { return _mm256_blendv_epi8(no, yes, m); }
+
+/* float32 */
+static inline vf v_setf(float x) { return _mm256_set1_ps(x); }
+static inline vf v_as_f(vu a) { return _mm256_castsi256_ps(a); }
+static inline vu v_f_as_u(vf a) { return _mm256_castps_si256(a); }
+static inline vf v_addf(vf a, vf b) { return _mm256_add_ps(a, b); }
+static inline vf v_subf(vf a, vf b) { return _mm256_sub_ps(a, b); }
+static inline vf v_mulf(vf a, vf b) { return _mm256_mul_ps(a, b); }
+static inline vf v_fmaf(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+static inline vf v_sqrtf(vf a) { return _mm256_sqrt_ps(a); }
+static inline vf v_minf(vf a, vf b) { return _mm256_min_ps(a, b); }
+static inline vf v_maxf(vf a, vf b) { return _mm256_max_ps(a, b); }
+static inline vf v_float_i32(vu a) { return _mm256_cvtepi32_ps(a); }
+/* Both halves are exact; the one rounding is the fma's. */
+static inline vf v_float_u32(vu a) {
+    vf high = _mm256_cvtepi32_ps(v_shr32(a, 16));
+    vf low = _mm256_cvtepi32_ps(v_and(a, v_set32(0xFFFF)));
+    return v_fmaf(high, v_setf(65536.0f), low);
+}
+static inline vf v_selectf(vm32 m, vf yes, vf no) {
+    return _mm256_blendv_ps(no, yes, _mm256_castsi256_ps(m));
+}
+static inline vf v_lookupf(const float table[8], vu index) {
+    return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), index);
+}
+
+/* float64 */
+static inline vd v_setd(double x) { return _mm256_set1_pd(x); }
+static inline vd v_as_d(vu a) { return _mm256_castsi256_pd(a); }
+static inline vu v_d_as_u(vd a) { return _mm256_castpd_si256(a); }
+static inline vd v_addd(vd a, vd b) { return _mm256_add_pd(a, b); }
+static inline vd v_subd(vd a, vd b) { return _mm256_sub_pd(a, b); }
+static inline vd v_muld(vd a, vd b) { return _mm256_mul_pd(a, b); }
+static inline vd v_fmad(vd a, vd b, vd c) { return _mm256_fmadd_pd(a, b, c); }
+static inline vd v_sqrtd(vd a) { return _mm256_sqrt_pd(a); }
+static inline vd v_mind(vd a, vd b) { return _mm256_min_pd(a, b); }
+static inline vd v_maxd(vd a, vd b) { return _mm256_max_pd(a, b); }
+/* high 2^32 + low: the halves are set below the exponents of 2^84 and 2^52 as they are; taking
+ * away what that added is exact, and the last addition is the one rounding. */
+static inline vd v_double_u64(vu a) {
+    vu high = v_or(v_shr64(a, 32), v_set64(0x4530000000000000u));            /* 2^84 + high 2^32 */
+    vu low = _mm256_blend_epi32(a, v_set64(0x4330000000000000u), 0xAA);      /* 2^52 + low */
+    const vd both = v_setd(0x1p84 + 0x1p52);
+    return v_addd(v_subd(v_as_d(high), both), v_as_d(low));
+}
+static inline vd v_double_i64(vu a) {
+    vu high = v_xor(v_shr64(a, 32), v_set64(0x4530000080000000u)); /* 2^84 + 2^63 + high 2^32 */
+    vu low = _mm256_blend_epi32(a, v_set64(0x4330000000000000u), 0xAA);
+    const vd all = v_setd(0x1p84 + 0x1p63 + 0x1p52);
+    return v_addd(v_subd(v_as_d(high), all), v_as_d(low));
+}
+static inline vd v_selectd(vm64 m, vd yes, vd no) {
+    return _mm256_blendv_pd(no, yes, _mm256_castsi256_pd(m));
+}
+static inline vd v_lookupd(const double table[8], vu index) {
+    return _mm256_i64gather_pd(table, v_and(index, v_set64(7)), 8);
+}
+
+/* stores of two registers, consecutive in memory; streaming ones need V_STREAM_ALIGN */
+static inline void v_put_one(void *p, vu a, int streaming) {
+    if (streaming) {
+        _mm256_stream_si256(p, a);
+    } else {
+        _mm256_storeu_si256(p, a);
+    }
+}
+static inline void v_put32(void *p, vu a, vu b, int streaming) {
+    v_put_one(p, a, streaming);
+    v_put_one((char *)p + 32, b, streaming);
+}
+static inline void v_put64(void *p, vu a, vu b, int streaming) { v_put32(p, a, b, streaming); }
+/* The low 16, the low 8 bits of each 32-bit lane, the bits above being 0. */
+static inline void v_put16(void *p, vu a, vu b, int streaming) {
+    v_put_one(p, _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xD8), streaming);
+}
+static inline void v_put8(void *p, vu a, vu b, int streaming) {
+    vu words = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xD8);
+    __m128i bytes =
+        _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    if (streaming) {
+        _mm_stream_si128(p, bytes);
+    } else {
+        _mm_storeu_si128(p, bytes);
+    }
+}
+/* Rounded to nearest even, whatever MXCSR says. */
+static inline void v_put_f16(void *p, vf a, vf b, int streaming) {
+    v_put_one(p,
+              _mm256_set_m128i(_mm256_cvtps_ph(b, _MM_FROUND_TO_NEAREST_INT),
+                               _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)),
+              streaming);
+}
+static inline void v_fence(void) { _mm_sfence(); }
+
+#endif

@@ -1,0 +1,131 @@
+/* The vector operations of NEON on aarch64: two 64-bit or four 32-bit lanes. */
+#ifndef WINIT_VEC_NEON_H
+#define WINIT_VEC_NEON_H
+
+#if !defined(__aarch64__) || !defined(__ARM_NEON)
+#error "compile for aarch64 with NEON"
+#endif
+
+#include <arm_neon.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define V_NAME "neon"
+#define V_TABLE winit_kernels_neon
+enum { V_LANES = 2, V_GROUPS = 4, V_STREAM_ALIGN = 16 };
+
+typedef uint32x4_t vu;
+typedef float32x4_t vf;
+typedef float64x2_t vd;
+typedef uint32x4_t vm32; /* all bits of a lane, or none */
+typedef uint64x2_t vm64;
+
+/* integers */
+static inline uint64x2_t v_64(vu a) { return vreinterpretq_u64_u32(a); }
+static inline vu v_from64(uint64x2_t a) { return vreinterpretq_u32_u64(a); }
+static inline vu v_set32(uint32_t x) { return vdupq_n_u32(x); }
+static inline vu v_set64(uint64_t x) { return v_from64(vdupq_n_u64(x)); }
+/* Lane k takes element k: with one pair of lanes there is nothing to reorder. */
+static inline vu v_load_blocks(const uint64_t *p) { return v_from64(vld1q_u64(p)); }
+static inline vu v_load(const void *p) { return vreinterpretq_u32_u8(vld1q_u8(p)); }
+static inline void v_store(void *p, vu a) { vst1q_u8(p, vreinterpretq_u8_u32(a)); }
+static inline vu v_add64(vu a, vu b) { return v_from64(vaddq_u64(v_64(a), v_64(b))); }
+static inline vu v_sub64(vu a, vu b) { return v_from64(vsubq_u64(v_64(a), v_64(b))); }
+static inline vu v_add32(vu a, vu b) { return vaddq_u32(a, b); }
+static inline vu v_sub32(vu a, vu b) { return vsubq_u32(a, b); }
+static inline vu v_min32(vu a, vu b) { return vminq_u32(a, b); }
+static inline vu v_and(vu a, vu b) { return vandq_u32(a, b); }
+static inline vu v_or(vu a, vu b) { return vorrq_u32(a, b); }
+static inline vu v_xor(vu a, vu b) { return veorq_u32(a, b); }
+static inline vu v_xor3(vu a, vu b, vu c) { return v_xor(v_xor(a, b), c); }
+/* The 64-bit product of the low halves of each 64-bit lane. */
+static inline vu v_mul_low(vu a, vu b) {
+    return v_from64(vmull_u32(vmovn_u64(v_64(a)), vmovn_u64(v_64(b))));
+}
+#define v_shr64(a, n) v_from64(vshrq_n_u64(v_64(a), n))
+#define v_shl64(a, n) v_from64(vshlq_n_u64(v_64(a), n))
+#define v_shr32(a, n) vshrq_n_u32(a, n)
+#define v_shl32(a, n) vshlq_n_u32(a, n)
+#define v_sar32(a, n) vreinterpretq_u32_s32(vshrq_n_s32(vreinterpretq_s32_u32(a), n))
+/* Each 64-bit lane: the low half of a below the low half of b. */
+static inline vu v_pack_low(vu a, vu b) { return vtrn1q_u32(a, b); }
+static inline vu v_unpack_low64(vu a, vu b) { return v_from64(vzip1q_u64(v_64(a), v_64(b))); }
+static inline vu v_unpack_high64(vu a, vu b) { return v_from64(vzip2q_u64(v_64(a), v_64(b))); }
+static inline vu v_unpack_low32(vu a, vu b) { return vzip1q_u32(a, b); }
+static inline vu v_unpack_high32(vu a, vu b) { return vzip2q_u32(a, b); }
+
+/* masks */
+static inline vm32 v_less32(vu a, vu b) { return vcltq_u32(a, b); }
+static inline vm64 v_less64(vu a, vu b) { return vcltq_u64(v_64(a), v_64(b)); }
+static inline vm32 v_any32(vu a, vu bit) { return vtstq_u32(a, bit); }
+static inline vm64 v_any64(vu a, vu bit) { return vtstq_u64(v_64(a), v_64(bit)); }
+static inline vu v_select32(vm32 m, vu yes, vu no) { return vbslq_u32(m, yes, no); }
+static inline vu v_select64(vm64 m, vu yes, vu no) { return vbslq_u32(v_from64(m), yes, no); }
+
+/* float32 */
+static inline vf v_setf(float x) { return vdupq_n_f32(x); }
+static inline vf v_as_f(vu a) { return vreinterpretq_f32_u32(a); }
+static inline vu v_f_as_u(vf a) { return vreinterpretq_u32_f32(a); }
+static inline vf v_addf(vf a, vf b) { return vaddq_f32(a, b); }
+static inline vf v_subf(vf a, vf b) { return vsubq_f32(a, b); }
+static inline vf v_mulf(vf a, vf b) { return vmulq_f32(a, b); }
+static inline vf v_fmaf(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+static inline vf v_sqrtf(vf a) { return vsqrtq_f32(a); }
+/* The second where the two are equal, as x86 does it: that tells -0 from 0. */
+static inline vf v_minf(vf a, vf b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+static inline vf v_maxf(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+static inline vf v_float_i32(vu a) { return vcvtq_f32_s32(vreinterpretq_s32_u32(a)); }
+static inline vf v_float_u32(vu a) { return vcvtq_f32_u32(a); }
+static inline vf v_selectf(vm32 m, vf yes, vf no) { return vbslq_f32(m, yes, no); }
+static inline vf v_lookupf(const float table[8], vu index) {
+    uint32_t i[4];
+    vst1q_u32(i, vandq_u32(index, vdupq_n_u32(7)));
+    const float values[4] = {table[i[0]], table[i[1]], table[i[2]], table[i[3]]};
+    return vld1q_f32(values);
+}
+
+/* float64 */
+static inline vd v_setd(double x) { return vdupq_n_f64(x); }
+static inline vd v_as_d(vu a) { return vreinterpretq_f64_u32(a); }
+static inline vu v_d_as_u(vd a) { return vreinterpretq_u32_f64(a); }
+static inline vd v_addd(vd a, vd b) { return vaddq_f64(a, b); }
+static inline vd v_subd(vd a, vd b) { return vsubq_f64(a, b); }
+static inline vd v_muld(vd a, vd b) { return vmulq_f64(a, b); }
+static inline vd v_fmad(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
+static inline vd v_sqrtd(vd a) { return vsqrtq_f64(a); }
+static inline vd v_mind(vd a, vd b) { return vbslq_f64(vcltq_f64(a, b), a, b); }
+static inline vd v_maxd(vd a, vd b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
+static inline vd v_double_i64(vu a) { return vcvtq_f64_s64(vreinterpretq_s64_u32(a)); }
+static inline vd v_double_u64(vu a) { return vcvtq_f64_u64(v_64(a)); }
+static inline vd v_selectd(vm64 m, vd yes, vd no) { return vbslq_f64(m, yes, no); }
+static inline vd v_lookupd(const double table[8], vu index) {
+    const double values[2] = {table[vgetq_lane_u64(v_64(index), 0) & 7],
+                              table[vgetq_lane_u64(v_64(index), 1) & 7]};
+    return vld1q_f64(values);
+}
+
+/* stores of two registers, consecutive in memory; there is no streaming store to choose */
+static inline void v_put32(void *p, vu a, vu b, int streaming) {
+    (void)streaming;
+    vst1q_u8(p, vreinterpretq_u8_u32(a));
+    vst1q_u8((uint8_t *)p + 16, vreinterpretq_u8_u32(b));
+}
+static inline void v_put64(void *p, vu a, vu b, int streaming) { v_put32(p, a, b, streaming); }
+/* The low 16, the low 8 bits of each 32-bit lane. */
+static inline uint16x8_t v_low16(vu a, vu b) { return vcombine_u16(vmovn_u32(a), vmovn_u32(b)); }
+static inline void v_put16(void *p, vu a, vu b, int streaming) {
+    (void)streaming;
+    vst1q_u8(p, vreinterpretq_u8_u16(v_low16(a, b)));
+}
+static inline void v_put8(void *p, vu a, vu b, int streaming) {
+    (void)streaming;
+    vst1_u8(p, vmovn_u16(v_low16(a, b)));
+}
+/* Rounded to nearest even: a kernel runs in the default environment. */
+static inline void v_put_f16(void *p, vf a, vf b, int streaming) {
+    (void)streaming;
+    vst1q_u8(p, vreinterpretq_u8_f16(vcombine_f16(vcvt_f16_f32(a), vcvt_f16_f32(b))));
+}
+static inline void v_fence(void) {}
+
+#endif

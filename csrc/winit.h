@@ -1,0 +1,100 @@
+/* winit: bulk random numbers that are pure functions of (seed, stream, logical index).
+ *
+ * The whole C interface. No threads, no allocation, no state but the chosen instruction set; the
+ * caller has checked all arguments. docs/contract.md says what the numbers are. */
+#ifndef WINIT_H
+#define WINIT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum {
+    WINIT_F64,
+    WINIT_F32,
+    WINIT_F16,
+    WINIT_BF16,
+    WINIT_E4M3FN,
+    WINIT_E5M2,
+    WINIT_TYPES
+} winit_type;
+
+typedef enum {
+    WINIT_BITS, /* raw words: uint64 as WINIT_F64, uint32 as WINIT_F32 */
+    WINIT_UNIFORM,
+    WINIT_NORMAL,
+    WINIT_TRUNCATED,
+    WINIT_KINDS
+} winit_kind;
+
+/* Which numbers: the Philox key and the upper half of its counter. */
+typedef struct {
+    uint64_t seed;
+    uint64_t stream;
+} winit_stream;
+
+/* A distribution with its parameters as a kernel wants them. Where the type computes in float32,
+ * every double here is a float32 number. Made by the winit_set_* functions below. */
+typedef struct {
+    int kind, type;
+    double loc, scale; /* uniform: middle and half width */
+    double low, high;  /* bounds held in the destination type; both are numbers of that type */
+    /* Truncated normal; truncated-inl.h tells the parts. [0] above zero, [1] below. */
+    uint64_t flip, kappa;
+    double tail_step, tail_start[2];
+    double t_step, t_start[2];
+    double t_unit, log_shift;
+} winit_distribution;
+
+size_t winit_type_size(int type);
+
+/* The window of a truncated normal, from mathematics of more precision than double: truncation.py.
+ */
+typedef struct {
+    int flip;
+    uint64_t kappa;
+    double tail_step, tail_start[2];
+    double t_step, t_start[2];
+    int t_exponent, tail_exponent; /* the numbers above are scaled by 2 to these */
+} winit_window;
+
+/* Each returns 0, or -1 where the type has no number between the bounds, or -2 where a parameter
+ * is not finite once rounded to the type of the arithmetic. */
+void winit_set_bits(winit_distribution *d, int type);
+int winit_set_uniform(winit_distribution *d, int type, double low, double high);
+int winit_set_normal(winit_distribution *d, int type, double loc, double scale);
+int winit_set_truncated(winit_distribution *d, int type, double loc, double scale, double low,
+                        double high, const winit_window *window);
+
+/* Element (i0, i1, ...) of the box is logical element index + sum(ik * index_strides[k]) and goes
+ * to dst + sum(ik * byte_strides[k]). No two elements share a byte. At most WINIT_MAX_AXES axes of
+ * at least one element each. streaming: do not keep what is written in the caches. */
+enum { WINIT_MAX_AXES = 64 };
+void winit_fill(const winit_distribution *d, const winit_stream *s, void *dst, uint64_t index,
+                int axes, const int64_t *shape, const int64_t *index_strides,
+                const int64_t *byte_strides, int streaming);
+
+/* The four words of one counter, from the chosen set's kernels. */
+void winit_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t words[4]);
+
+/* The elementary functions by themselves, for the accuracy tests: n elements each. The angle is
+ * 2 pi a / 2^32 (2^64); log takes (0, 1]. */
+void winit_log_f32(const float *x, float *y, size_t n);
+void winit_log_f64(const double *x, double *y, size_t n);
+void winit_sincos_f32(const uint32_t *a, float *sin, float *cos, size_t n);
+void winit_sincos_f64(const uint64_t *a, double *sin, double *cos, size_t n);
+
+/* Instruction sets: "scalar", "avx2", "avx512", "neon". winit_isa_choose takes NULL for the best
+ * one and returns 0, or -1 for a name that is unknown or that this CPU lacks, changing nothing. */
+const char *winit_isa(void);
+const char *winit_isa_supported(int k); /* the k-th, best first; NULL past the last */
+int winit_isa_choose(const char *name);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

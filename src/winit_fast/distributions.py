@@ -1,0 +1,86 @@
+"""Distributions: parameters checked and made ready for the kernels."""
+
+import math
+from functools import lru_cache
+
+from winit_fast import _core
+from winit_fast._core import Distribution
+from winit_fast.dtypes import FLOATS
+from winit_fast.truncation import window
+
+NAMES = {kind.code: kind.name for kind in FLOATS.values()}
+
+
+def _finite(name: str, value: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a real number, got {value!r}") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return number
+
+
+def _scale(value: float) -> float:
+    number = _finite("scale", value)
+    if number < 0:
+        raise ValueError(f"scale must be >= 0, got {value!r}")
+    return abs(number)
+
+
+def _bounds(low: float, high: float) -> tuple[float, float]:
+    try:
+        a, b = float(low), float(high)
+    except (TypeError, ValueError):
+        raise TypeError(f"low and high must be real numbers, got {low!r} and {high!r}") from None
+    if not a < b:
+        raise ValueError(f"low must be below high, got low={low!r} and high={high!r}")
+    return a, b
+
+
+@lru_cache(maxsize=2)
+def bits(width: int) -> Distribution:
+    """Raw words of 32 or 64 bits."""
+    return _core.bits(_core.F64 if width == 64 else _core.F32)
+
+
+def uniform(code: int, low: float, high: float) -> Distribution:
+    """Uniform numbers in [low, high)."""
+    a, b = _bounds(_finite("low", low), _finite("high", high))
+    status, distribution = _core.uniform(code, a, b)
+    if status == _core.NOT_FINITE:
+        raise ValueError(
+            f"high - low must be finite in {NAMES[code]}, got low={low!r} and high={high!r}"
+        )
+    if status == _core.NO_VALUE:
+        raise ValueError(f"{NAMES[code]} has no value in [low, high) = [{low!r}, {high!r})")
+    return distribution
+
+
+def normal(code: int, loc: float, scale: float) -> Distribution:
+    """Normal numbers with mean loc and standard deviation scale."""
+    status, distribution = _core.normal(code, _finite("loc", loc), _scale(scale))
+    if status == _core.NOT_FINITE:
+        raise ValueError(
+            f"loc and scale must be finite in {NAMES[code]}, got loc={loc!r} and scale={scale!r}"
+        )
+    return distribution
+
+
+def truncated_normal(code: int, loc: float, scale: float, low: float, high: float) -> Distribution:
+    """Normal numbers kept between low and high, which count in standard deviations from loc."""
+    mean, deviation = _finite("loc", loc), _scale(scale)
+    a, b = _bounds(low, high)
+    status, distribution = _core.truncated_normal(
+        code, mean, deviation, a, b, window(a, b, 64 if code == _core.F64 else 32)
+    )
+    if status == _core.NOT_FINITE:
+        raise ValueError(
+            f"loc and scale must be finite in {NAMES[code]}, got loc={loc!r} and scale={scale!r}"
+        )
+    if status == _core.NO_VALUE:
+        raise ValueError(
+            f"{NAMES[code]} has no value between loc + low*scale and loc + high*scale, "
+            f"got loc={loc!r}, scale={scale!r}, low={low!r}, high={high!r}"
+        )
+    return distribution

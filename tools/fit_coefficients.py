@@ -1,0 +1,153 @@
+"""Write csrc/coefficients.h: every polynomial of Stream v1, fitted anew.
+
+    python tools/fit_coefficients.py > csrc/coefficients.h
+
+Needs mpmath. The result is frozen with the stream: run this to see where the numbers come from.
+"""
+
+import functools
+import sys
+
+from mpmath import mp, mpf
+from remez import fit
+
+mp.dps = 40
+
+TINY = mpf("1e-12")
+HALF_PI = mp.pi / 2
+
+
+def log_rest(f: mpf) -> mpf:
+    """(ln(1 + f) - f) / f^2, so that ln(1 + f) = f + f^2 log_rest(f) keeps f's own precision."""
+    return (mp.log1p(f) - f) / f**2 if abs(f) > mpf("1e-15") else -mpf(1) / 2 + f / 3
+
+
+def log_weight(f: mpf) -> mpf:
+    return max(TINY, abs(f**2 / mp.log1p(f))) if f != 0 else TINY
+
+
+def sin_quotient(y: mpf) -> mpf:
+    """sin(pi/2 x) / x with y = x^2."""
+    x = mp.sqrt(y)
+    return mp.sin(HALF_PI * x) / x if y > 0 else HALF_PI
+
+
+def cos_rest(y: mpf) -> mpf:
+    """(cos(pi/2 x) - 1) / y with y = x^2."""
+    return (mp.cos(HALF_PI * mp.sqrt(y)) - 1) / y if y > mpf("1e-20") else -(HALF_PI**2) / 2
+
+
+def upper_tail(z: mpf) -> mpf:
+    return mp.erfc(z / mp.sqrt(2)) / 2
+
+
+@functools.cache
+def quantile(w: mpf) -> mpf:
+    """The z >= 0 with w = -ln(4 Q(z) (1 - Q(z))), by Newton's method."""
+    z = mp.sqrt(w * HALF_PI) if w < 2 else mp.sqrt(2 * w) * mpf("0.8")
+    for _ in range(200):
+        q = upper_tail(z)
+        density = mp.exp(-z * z / 2) / mp.sqrt(2 * mp.pi)
+        step = (-mp.log(4 * q * (1 - q)) - w) * q * (1 - q) / (density * (1 - 2 * q))
+        z -= step
+        if abs(step) < abs(z) * mpf(10) ** -36:
+            break
+    return z
+
+
+def quantile_quotient(w: mpf) -> mpf:
+    """z / (1 - 2 Q(z)): the normal quantile over t = 2p - 1, which is even in t.
+
+    M. Giles, "Approximating the erfinv function", GPU Computing Gems 2 (2011), chose this form.
+    """
+    if w < mpf("1e-25"):
+        return mp.sqrt(HALF_PI)
+    z = quantile(w)
+    return z / (1 - 2 * upper_tail(z))
+
+
+def line(name: str, ctype: str, coefficients: list[mpf]) -> str:
+    digits = 9 if ctype == "float" else 17
+    suffix = "f" if ctype == "float" else ""
+    values = ", ".join(
+        mp.nstr(c, digits, min_fixed=1, max_fixed=0) + suffix for c in coefficients
+    )
+    return f"static const {ctype} {name}[{len(coefficients)}] = {{{values}}};"
+
+
+def emit(ctype: str, bits: int, degrees: dict[str, int]) -> None:
+    tag = "f32" if ctype == "float" else "f64"
+    third, quarter, half = mpf(1) / 3, mpf(1) / 4, mpf(1) / 2
+
+    def report(what: str, error: mpf) -> None:
+        print(f"/* {what}: relative error 2^{mp.nstr(mp.log(error, 2), 4)} */")
+
+    c, e = fit(log_rest, log_weight, -third, third, degrees["log"], bits)
+    report("ln(1 + f) = f + f^2 P(f), f in [-1/3, 1/3]", e)
+    print(line(f"log_{tag}", ctype, c))
+
+    # pi/2 itself is split in two, or its rounding alone would cost half an ulp.
+    high, _ = fit(lambda y: HALF_PI, lambda y: mpf(1), mpf(0), mpf(1), 0, bits)
+    c, e = fit(
+        lambda y: sin_quotient(y) - high[0],
+        lambda y: 1 / sin_quotient(y),
+        mpf(0),
+        quarter,
+        degrees["sin"],
+        bits,
+    )
+    report("sin(pi/2 x) = x (C + P(x^2)), C = pi/2 rounded, x in [-1/2, 1/2]", e)
+    print(line(f"half_pi_{tag}", ctype, high))
+    print(line(f"sin_{tag}", ctype, c))
+
+    c, e = fit(
+        cos_rest,
+        lambda y: max(y, TINY) / mp.cos(HALF_PI * mp.sqrt(y)),
+        mpf(0),
+        quarter,
+        degrees["cos"],
+        bits,
+    )
+    report("cos(pi/2 x) = 1 + x^2 P(x^2), x in [-1/2, 1/2]", e)
+    print(line(f"cos_{tag}", ctype, c))
+
+    segments, errors = [], []
+    for k in range(8):
+        octave = 4 * mpf(2) ** k
+        c, e = fit(
+            lambda x, o=octave: quantile_quotient(max(o * (x + mpf(3) / 2) - 4, mpf(0))),
+            lambda x, o=octave: 1 / quantile_quotient(max(o * (x + mpf(3) / 2) - 4, mpf(0))),
+            -half,
+            half,
+            degrees["quantile"],
+            bits,
+        )
+        segments.append(c)
+        errors.append(e)
+    report(
+        "normal quantile z = t P_k(m - 3/2), w = -ln(1 - t^2), w + 4 = m 2^(k+2), k = 0 ... 7",
+        max(errors),
+    )
+    print(f"static const {ctype} quantile_{tag}[{degrees['quantile'] + 1}][8] = {{")
+    digits = 9 if ctype == "float" else 17
+    suffix = "f" if ctype == "float" else ""
+    for power in range(degrees["quantile"] + 1):
+        row = ", ".join(
+            mp.nstr(s[power], digits, min_fixed=1, max_fixed=0) + suffix for s in segments
+        )
+        print(f"    {{{row}}},")
+    print("};")
+
+
+def main() -> None:
+    print("/* Made by tools/fit_coefficients.py; frozen with Stream v1. Lowest power first. */")
+    print("#ifndef WINIT_COEFFICIENTS_H\n#define WINIT_COEFFICIENTS_H\n\n/* clang-format off */")
+    emit("float", 24, {"log": 8, "sin": 3, "cos": 3, "quantile": 8})
+    print()
+    emit("double", 53, {"log": 20, "sin": 6, "cos": 6, "quantile": 22})
+    print("/* clang-format on */\n\n#endif")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
