@@ -55,7 +55,7 @@ def memories(draw, shape, dtype):
     def view(memory):
         whole = memory[lead:-5].view(dtype).reshape(extents)
         whole = whole.transpose([order.index(axis) for axis in range(len(shape))])
-        return whole[tuple(slice(None, None, step) for step in steps)]
+        return whole[(..., *(slice(None, None, step) for step in steps))]
 
     return memory, view
 
@@ -67,7 +67,7 @@ def test_box_equals_cut(data):
     kind = data.draw(st.sampled_from(list(dtypes.FLOATS.values())))
     draw = DRAWS[data.draw(st.sampled_from(list(DRAWS)))]
     whole = draw(shape=shape, dtype=kind.name)
-    cut = whole[index]
+    cut = whole[index if Ellipsis in index else (*index, ...)]
     memory, view = data.draw(memories(cut.shape, kind.dtype))
     expected = memory.copy()
     view(expected)[...] = cut

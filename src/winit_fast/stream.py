@@ -177,8 +177,8 @@ class Stream:
 
         Examples
         --------
-        >>> Stream(0).bits(4)  # the first block of Philox4x32-10 for key 0 and counter 0
-        array([1713059245, 3769096316, 2606384465, 2604042279], dtype=uint32)
+        >>> Stream(0).bits(4)  # Philox4x32-10 of key 0 and counter 0
+        array([1713891541, 3781805453, 3159862348, 2600524760], dtype=uint32)
         """
         offset = _word("offset", offset, "an int")
         kind = None if dtype is None else np.dtype(dtype)
