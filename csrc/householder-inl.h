@@ -1,0 +1,30 @@
+/* The table of one instruction set, TABLE, for both types. */
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "environment.h"
+#include "householder.h"
+
+#define REAL float
+#define NAME(function) function##_f32
+#include "reflect-inl.h"
+#undef REAL
+#undef NAME
+
+#define REAL double
+#define NAME(function) function##_f64
+#include "reflect-inl.h"
+#undef REAL
+#undef NAME
+
+extern const struct winit_householder TABLE;
+
+const struct winit_householder TABLE = {
+    .reflectors_f32 = reflectors_f32,
+    .reflectors_f64 = reflectors_f64,
+    .factor_f32 = factor_f32,
+    .factor_f64 = factor_f64,
+    .columns_f32 = columns_f32,
+    .columns_f64 = columns_f64,
+};

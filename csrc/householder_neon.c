@@ -1,0 +1,2 @@
+#define TABLE winit_householder_neon
+#include "householder-inl.h"

@@ -1,0 +1,2 @@
+#define TABLE winit_householder_scalar
+#include "householder-inl.h"
