@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 C_FLAGS := -std=c11 -O3 -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror -Icsrc
-COMMON_C := csrc/dispatch.c csrc/fill.c csrc/kernels_scalar.c tests/c/isa_hashes.c
+AARCH64_C := $(filter-out %_avx2.c %_avx512.c,$(wildcard csrc/*.c))
 SOURCES := pyproject.toml setup.py $(wildcard csrc/* src/winit_fast/*.pyx src/winit_fast/*.pxd)
 
-.PHONY: help demo test test-frameworks test-isa asan bench lint wheel clean
+.PHONY: help demo test test-frameworks test-isa asan accuracy bench lint wheel clean
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -31,10 +31,11 @@ test-frameworks: $(VENV)/installed ## run the tests with PyTorch and JAX
 	$(BIN)/pip install --quiet 'torch == 2.13.0' jax
 	$(BIN)/pytest -q tests/frameworks
 
-test-isa: $(VENV)/installed ## compare all instruction sets, NEON in an emulator, with the frozen hashes
-	$(BIN)/pytest -q tests/test_isa_hashes.py
-	aarch64-linux-gnu-gcc $(C_FLAGS) -static $(COMMON_C) csrc/kernels_neon.c -lm -o build/isa_hashes_neon
-	qemu-aarch64 build/isa_hashes_neon | diff tests/vectors/isa_hashes.txt -
+test-isa: $(VENV)/installed ## hold every instruction set, NEON in an emulator, to the frozen hashes
+	$(BIN)/pytest -q tests/test_hashes.py tests/test_philox.py
+	mkdir -p build
+	aarch64-linux-gnu-gcc $(C_FLAGS) -static -Itests/c $(AARCH64_C) tests/c/isa_hashes.c -lm -o build/isa_hashes
+	qemu-aarch64 build/isa_hashes tests/hashes.txt
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
 asan: ## run the tests under the address and undefined-behaviour sanitizers
@@ -46,11 +47,14 @@ asan: ## run the tests under the address and undefined-behaviour sanitizers
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	    build/asan/venv/bin/pytest -q tests
 
+accuracy: $(VENV)/installed ## measure the error of every transform, over all inputs (minutes)
+	$(BIN)/python bench/accuracy.py
+
 bench: $(VENV)/installed ## measure the speeds, as ratios
 	$(BIN)/pytest -q bench --benchmark-enable
 
-lint: $(BIN)/python ## check style and types
-	$(BIN)/pip install --quiet '.[lint]'
+lint: $(VENV)/installed ## check style and types
+	$(BIN)/pip install --quiet --no-build-isolation --editable '.[lint]'
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/cython-lint src

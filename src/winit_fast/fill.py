@@ -288,7 +288,7 @@ def writable(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) ->
         raise TypeError(f"out must have one of the types {names}, got {array.dtype}{order}")
     if not array.flags.writeable:
         raise ValueError(f"out must be writable, got a read-only {type(out).__name__}")
-    if _overlaps(array):
+    if not array.flags.c_contiguous and _overlaps(array):
         raise ValueError(
             "out must not have elements that overlap, "
             f"got shape {array.shape} with strides {array.strides}"
@@ -417,6 +417,8 @@ def share_out(
     work: Callable[[Piece], object], out: Array, box: Box, num_threads: int | None
 ) -> None:
     """Do ``work`` on pieces that make up a destination, on several threads where that pays."""
+    if num_threads is None and out.size <= MIN_PIECE:
+        num_threads = 1  # what there may be need not be asked
     num_threads = threads.resolve(num_threads)
     if out.size == 0:
         return
@@ -425,11 +427,8 @@ def share_out(
     # Four pieces a thread even out their speeds; a power of two keeps cuts on round positions.
     limit = 1 << (out.size // (4 * num_threads)).bit_length()
     limit = min(max(limit, MIN_PIECE), MAX_PIECE)
-    threads.run(
-        work,
-        pieces(out.__array_interface__["data"][0], box.first, axes, limit),
-        min(num_threads, -(-out.size // limit)),
-    )
+    work_on = pieces(out.__array_interface__["data"][0], box.first, axes, limit)
+    threads.run(work, work_on, min(num_threads, -(-out.size // limit)))
 
 
 def fill(

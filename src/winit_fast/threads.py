@@ -252,11 +252,14 @@ def run(work: Callable[[Any], object], pieces: Iterable[Any], num_threads: int) 
     >>> sorted(done) == list(range(100))
     True
     """
+    if num_threads == 1:
+        for piece in pieces:
+            work(piece)
+        return
     job = _Job(work, pieces)
     error = None
     try:
-        if num_threads > 1:
-            _pool.ask(job, num_threads - 1)
+        _pool.ask(job, num_threads - 1)
         job.take_part()
     finally:
         error = job.close()
