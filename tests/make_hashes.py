@@ -4,6 +4,7 @@ python tests/make_hashes.py > tests/hashes.txt
 
 A changed line is a new stream version: see docs/contract.md. tests/test_hashes.py holds the library
 to the table, tests/c/isa_hashes.c the C sources alone, for instruction sets that need an emulator.
+That program gets its windows from tests/c/windows.h, which this one writes, too.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import ml_dtypes  # noqa: F401  (bfloat16 and float8 by name)
 import numpy as np
 
 import winit_fast as wf
+from winit_fast import truncation
 
 TABLE = Path(__file__).parent / "hashes.txt"
+WINDOWS = Path(__file__).parent / "c" / "windows.h"
 SEED, STREAM = 0x0123456789ABCDEF, 0xFEDCBA9876543210
 
 HEADER = """\
@@ -78,7 +81,7 @@ def fills() -> Iterator[tuple[str, Callable[[int, int], np.ndarray]]]:
             yield (
                 f"{name} {dtype}",
                 lambda offset, length, draw=draw, parameters=parameters, dtype=dtype: draw(
-                    *parameters, (2**63 - 1,), dtype=dtype, index=np.s_[offset : offset + length]
+                    *parameters, (2**63,), dtype=dtype, index=np.s_[offset : offset + length]
                 ),
             )
 
@@ -102,7 +105,30 @@ def frozen() -> dict[str, str]:
     return dict(line.rsplit(" ", 1) for line in lines)
 
 
+def windows() -> str:
+    """The windows of the truncated normals as C: for the 32-bit family, then for float64."""
+    lines = ["/* Made by tests/make_hashes.py. */"]
+    for name, (method, parameters) in DISTRIBUTIONS.items():
+        if method == "truncated_normal":
+            lines.append(f"static const winit_window window_{name}[2] = {{")
+            for bits in 32, 64:
+                window = truncation.window(*parameters[2:], bits)
+                fields = ", ".join(f".{k} = {c_literal(v)}" for k, v in window._asdict().items())
+                lines.append(f"    {{{fields}}},")
+            lines.append("};")
+    return "\n".join(lines) + "\n"
+
+
+def c_literal(value: bool | int | float | tuple[float, ...]) -> str:
+    if isinstance(value, tuple):
+        return "{" + ", ".join(map(c_literal, value)) + "}"
+    if isinstance(value, float):
+        return value.hex()
+    return f"UINT64_C({int(value)})" if value > 2**31 else str(int(value))
+
+
 if __name__ == "__main__":
+    WINDOWS.write_text(windows())
     print(HEADER, end="")
     for key, data in table():
         print(key, blake2b(data))
