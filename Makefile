@@ -6,7 +6,7 @@ C_FLAGS := -std=c11 -O3 -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror 
 AARCH64_C := $(filter-out %_avx2.c %_avx512.c,$(wildcard csrc/*.c))
 SOURCES := pyproject.toml setup.py $(wildcard csrc/* src/winit_fast/*.pyx src/winit_fast/*.pxd)
 
-.PHONY: help demo test test-frameworks test-isa asan accuracy bench lint wheel clean
+.PHONY: help demo test test-frameworks test-isa asan accuracy bench lint format wheel clean
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -55,11 +55,16 @@ bench: $(VENV)/installed ## measure the speeds, as ratios
 
 lint: $(VENV)/installed ## check style and types
 	$(BIN)/pip install --quiet --no-build-isolation --editable '.[lint]'
+	PATH="$(BIN):$$PATH" cython-lint src
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/cython-lint src
 	$(BIN)/mypy
 	clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.c
+
+format: $(VENV)/installed ## format Python and C
+	$(BIN)/pip install --quiet ruff
+	$(BIN)/ruff format
+	clang-format -i csrc/*.[ch] tests/c/*.c
 
 wheel: $(BIN)/python ## build a wheel in dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -234,7 +234,7 @@ def _from_dlpack(out: Any) -> Array:
             capsule = out.__dlpack__()
         address, shape, strides, name, writable = _dlpack.describe(capsule)
     except (BufferError, RuntimeError, ValueError) as error:
-        raise TypeError(f"out must be memory of the CPU, got {type(out).__name__}: {error}") from error
+        raise TypeError(f"out must be on the CPU, got {type(out).__name__}: {error}") from error
     if writable is None:  # JAX cannot say that its arrays are not, nor PyTorch < 2.9 that its are
         writable = hasattr(out, "requires_grad")
     try:

@@ -93,3 +93,10 @@ def test_stream_and_sizes():
 def test_refused(tensor, error, message):
     with pytest.raises(error, match=message):
         wf.Ones().fill(tensor)
+
+
+def test_readme():
+    layer = torch.nn.Linear(4096, 1024, bias=False, dtype=torch.bfloat16)
+    wf.HeNormal(in_axis=1, out_axis=0).fill(layer.weight, seed=0, name="mlp.down")
+    deviation = layer.weight.float().std().item()
+    assert deviation == pytest.approx((2 / 4096) ** 0.5, rel=0.01)

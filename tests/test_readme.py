@@ -1,0 +1,15 @@
+"""The README's examples run as they stand."""
+
+import re
+from pathlib import Path
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_examples():
+    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(examples) == 3
+    names: dict[str, object] = {}
+    for example in examples:
+        if "import torch" not in example:  # that one is the frameworks' tests'
+            exec(example, names)
