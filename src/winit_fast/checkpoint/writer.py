@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from winit_fast import dtypes, threads
-from winit_fast.checkpoint.directory import Directory, check_space, naming_the_file
+from winit_fast.checkpoint.directory import Directory, check_space, naming_the_file, reserve
 from winit_fast.checkpoint.layout import INDEX, Shard, index, plan
 from winit_fast.tensor import Tensor
 
@@ -255,6 +255,9 @@ class _Writer:
             for number, shard in enumerate(self._shards):
                 path = self._target.stage / shard.filename
                 self._files.append(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+                with naming_the_file(self._target.path / shard.filename, 0, shard.size):
+                    reserve(self._files[number], shard.size)
+            for number, shard in enumerate(self._shards):
                 self._write(number, memoryview(shard.header), 0)
             with ThreadPoolExecutor(num_threads + 1, "winit-fast") as pool:
                 try:
