@@ -120,7 +120,7 @@ def describe(capsule):
     else:
         raise BufferError(f"expected a DLPack capsule that is not consumed, got {capsule!r}")
     if tensor.device.device_type != 1:
-        raise BufferError(f"expected a tensor on the CPU, got DLPack device {tensor.device.device_type}")
+        raise BufferError(f"expected a tensor on the CPU, got device {tensor.device.device_type}")
 
     cdef int axis
     shape = tuple([tensor.shape[axis] for axis in range(tensor.ndim)])
