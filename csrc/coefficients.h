@@ -10,6 +10,8 @@ static const float half_pi_f32[1] = {1.57079637f};
 static const float sin_f32[4] = {-4.87948064e-8f, -6.4596349e-1f, 7.9680033e-2f, -4.60165832e-3f};
 /* cos(pi/2 x) = 1 + x^2 P(x^2), x in [-1/2, 1/2]: relative error 2^-26.47 */
 static const float cos_f32[4] = {-1.23370051f, 2.53669232e-1f, -2.08601654e-2f, 9.03766893e-4f};
+/* normal quantile z = t P(sqrt(1 - t^2) - 5/8), |z| <= 2: relative error 2^-24.4 */
+static const float quantile_root_f32[12] = {1.57334375f, -1.11913955f, 9.63109314e-1f, -9.52175856e-1f, 1.04964876f, -1.26526785f, 1.66557884f, -2.07019162f, 1.93449652f, -4.00758314f, 1.24125948e+1f, -1.33724251e+1f};
 /* normal quantile z = t P_k(m - 3/2), w = -ln(1 - t^2), w + 4 = m 2^(k+2), k = 0 ... 7: relative error 2^-23.98 */
 static const float quantile_f32[9][8] = {
     {1.94767642f, 3.76384258f, 6.10460138f, 9.19104099f, 1.34064264e+1f, 1.92617016e+1f, 2.74646358e+1f, 3.90077667e+1f},

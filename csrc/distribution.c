@@ -24,32 +24,27 @@ size_t winit_type_size(int type) { return formats[type].size; }
 
 static int is_f64(int type) { return type == WINIT_F64; }
 
-/* x as the type's arithmetic holds it. */
-static double working(int type, double x) { return is_f64(type) ? x : (double)(float)x; }
+/* x as the type's arithmetic holds it; a zero is +0. */
+static double working(int type, double x) { return (is_f64(type) ? x : (double)(float)x) + 0.0; }
 
 /* The distance between numbers of the format near x. */
 static double unit_near(const format *f, double x) {
-    int e;
+    int e = 0;
     frexp(x, &e); /* |x| in [2^(e-1), 2^e) */
     e -= 1;
     if (x == 0 || e < f->min_exponent) e = f->min_exponent;
     return ldexp(1.0, e - f->precision + 1);
 }
 
-/* The smallest number of the format that is >= x + rest, where |rest| is far below x's unit in
- * double. Infinite if there is none. */
-static double round_up(const format *f, double x, double rest) {
+/* The smallest number of the format that is >= x; infinite if there is none. A zero is +0. */
+static double round_up(const format *f, double x) {
     if (isinf(x)) return x < 0 ? -f->max : INFINITY;
-    const double unit = unit_near(f, x);
-    double y = ceil(x / unit) * unit;
-    if (y == x && rest > 0) y += unit_near(f, x < 0 ? nextafter(x, 0) : x);
+    const double unit = unit_near(f, x), y = ceil(x / unit) * unit;
     if (y < -f->max) return -f->max;
-    return y > f->max ? INFINITY : y;
+    return y > f->max ? INFINITY : y + 0.0;
 }
 
-static double round_down(const format *f, double x, double rest) {
-    return -round_up(f, -x, -rest);
-}
+static double round_down(const format *f, double x) { return -round_up(f, -x) + 0.0; }
 
 static double nearest(const format *f, double x) {
     const double unit = unit_near(f, x);
@@ -58,17 +53,8 @@ static double nearest(const format *f, double x) {
 
 /* The largest number of the format below x. */
 static double below(const format *f, double x) {
-    const double y = round_down(f, x, 0.0);
-    return y < x ? y : round_down(f, x, -DBL_TRUE_MIN);
-}
-
-/* a b + c as a sum of two doubles (T. Dekker 1971; D. Knuth, TAOCP 4.2.2). */
-static double multiply_add(double a, double b, double c, double *rest) {
-    const double product = a * b, product_rest = fma(a, b, -product);
-    const double sum = product + c, part = sum - product;
-    const double sum_rest = (product - (sum - part)) + (c - part);
-    *rest = isfinite(sum) ? sum_rest + product_rest : 0.0;
-    return sum;
+    const double y = round_down(f, x);
+    return y < x ? y : y - unit_near(f, y > 0 ? nextafter(y, 0) : y);
 }
 
 void winit_set_bits(winit_distribution *d, int type) {
@@ -82,7 +68,7 @@ static int set_uniform(winit_distribution *d, int type, double low, double high)
         .type = type,
         .scale = working(type, (high - low) / 2),
         .loc = working(type, (high + low) / 2),
-        .low = round_up(f, low, 0.0),
+        .low = round_up(f, low),
         .high = below(f, high),
     };
     if (!isfinite(d->scale) || !isfinite(d->loc)) return -2;
@@ -102,19 +88,19 @@ static int set_normal(winit_distribution *d, int type, double loc, double scale)
 static int set_truncated(winit_distribution *d, int type, double loc, double scale, double low,
                          double high, const winit_window *w) {
     const format *f = &formats[type];
-    double low_rest = 0.0, high_rest = 0.0;
     double low_bound = nearest(f, loc), high_bound = low_bound; /* as they are for scale 0 */
     if (scale > 0) {
-        low_bound = multiply_add(low, scale, loc, &low_rest);
-        high_bound = multiply_add(high, scale, loc, &high_rest);
+        low_bound = loc + low * scale;
+        high_bound = loc + high * scale;
     }
+    const int central = low == -high && high <= 2 && w->t_exponent == 0;
     *d = (winit_distribution){
-        .kind = WINIT_TRUNCATED,
+        .kind = central ? WINIT_CENTRAL : WINIT_TRUNCATED,
         .type = type,
         .scale = working(type, working(type, scale) * ldexp(1.0, -w->t_exponent)),
         .loc = working(type, loc),
-        .low = round_up(f, low_bound, low_rest),
-        .high = round_down(f, high_bound, high_rest),
+        .low = round_up(f, low_bound),
+        .high = round_down(f, high_bound),
         .flip = w->flip ? ~(uint64_t)0 : 0,
         .kappa = w->kappa,
         .tail_step = working(type, w->tail_step),

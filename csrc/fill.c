@@ -181,6 +181,13 @@ void winit_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t wor
     memcpy(words, made[0], sizeof made[0]);
 }
 
+void winit_transform_words(const winit_distribution *d, const uint32_t *words, void *dst,
+                           size_t count) {
+    const environment callers = environment_enter();
+    winit_table()->transform[d->kind][d->type](dst, words, count, d);
+    environment_leave(callers);
+}
+
 void winit_log_f32(const float *x, float *y, size_t n) {
     const environment callers = environment_enter();
     winit_table()->log_f32(x, y, n);

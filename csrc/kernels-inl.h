@@ -120,6 +120,24 @@ V_INLINE void gather(char *dst, const uint64_t *blocks, size_t count,
     }
 }
 
+V_INLINE void transform_words(char *dst, const uint32_t *words, size_t count,
+                              const winit_distribution *distribution, transform *f, put *store,
+                              const int size, const int per_block) {
+    const winit_distribution d = *distribution;
+    for (; count; count -= V_LANES) {
+        vu w[4], x[2];
+        V_UNROLL for (int j = 0; j < 4; j++) {
+            uint64_t lanes[V_LANES];
+            for (int k = 0; k < V_LANES; k++) lanes[k] = words[4 * k + j];
+            w[j] = v_load_blocks(lanes);
+        }
+        f(w, &d, x);
+        store(dst, x, 0);
+        words += 4 * V_LANES;
+        dst += V_LANES * per_block * size;
+    }
+}
+
 #define KERNEL(name, f, store, size, per_block)                                              \
     static void run_##name(void *dst, uint64_t index, uint64_t count,                        \
                            const winit_distribution *d, const winit_stream *s,               \
@@ -129,6 +147,10 @@ V_INLINE void gather(char *dst, const uint64_t *blocks, size_t count,
     static void gather_##name(void *dst, const uint64_t *blocks, size_t count,               \
                               const winit_distribution *d, const winit_stream *s) {          \
         gather(dst, blocks, count, d, s, f, store, size, per_block);                         \
+    }                                                                                        \
+    static void transform_##name(void *dst, const uint32_t *words, size_t count,             \
+                                 const winit_distribution *d) {                              \
+        transform_words(dst, words, count, d, f, store, size, per_block);                    \
     }
 
 #define KERNELS(kind)                                   \
@@ -144,6 +166,7 @@ KERNEL(bits_64, bits_32, put_f64, 8, 2)
 KERNELS(uniform)
 KERNELS(normal)
 KERNELS(truncated)
+KERNELS(central)
 
 /* n elements, the last few through copies of a register's size. */
 #define ELEMENTWISE(name, in_type, out_type, statement)                       \
@@ -193,7 +216,7 @@ static void array_sincos_f64(const uint64_t *a, double *sin, double *cos, size_t
     {                                                                                       \
         [WINIT_BITS] = {[WINIT_F64] = what##_bits_64, [WINIT_F32] = what##_bits_32},        \
         [WINIT_UNIFORM] = ROW(what, uniform), [WINIT_NORMAL] = ROW(what, normal),           \
-        [WINIT_TRUNCATED] = ROW(what, truncated)                                            \
+        [WINIT_TRUNCATED] = ROW(what, truncated), [WINIT_CENTRAL] = ROW(what, central)\
     }
 
 const winit_kernels V_TABLE = {
@@ -201,6 +224,7 @@ const winit_kernels V_TABLE = {
     .lanes = V_LANES,
     .run = TABLE(run),
     .gather = TABLE(gather),
+    .transform = TABLE(transform),
     .log_f32 = array_log_f32,
     .log_f64 = array_log_f64,
     .sincos_f32 = array_sincos_f32,

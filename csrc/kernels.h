@@ -11,18 +11,21 @@ typedef void winit_run(void *dst, uint64_t index, uint64_t count, const winit_di
 typedef void winit_gather(void *dst, const uint64_t *blocks, size_t count,
                           const winit_distribution *d, const winit_stream *s);
 
+/* What `count` blocks of four given words become: for the accuracy tests. */
+typedef void winit_transform(void *dst, const uint32_t *words, size_t count,
+                             const winit_distribution *d);
+
 typedef struct {
     const char *name;
     size_t lanes; /* blocks that are made at a time; at most WINIT_MAX_LANES */
     winit_run *run[WINIT_KINDS][WINIT_TYPES];
     winit_gather *gather[WINIT_KINDS][WINIT_TYPES];
+    winit_transform *transform[WINIT_KINDS][WINIT_TYPES];
     void (*log_f32)(const float *x, float *y, size_t n);
     void (*log_f64)(const double *x, double *y, size_t n);
     void (*sincos_f32)(const uint32_t *a, float *sin, float *cos, size_t n);
     void (*sincos_f64)(const uint64_t *a, double *sin, double *cos, size_t n);
 } winit_kernels;
-
-enum { WINIT_MAX_LANES = 8 };
 
 #if defined(__x86_64__) || defined(_M_X64)
 #define WINIT_X86_64 1

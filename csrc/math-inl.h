@@ -53,9 +53,9 @@ V_INLINE void sincos_u2_f32(vu a, vf *sin, vf *cos) {
     const vu q = v_add32(a, v_set32(0x20000000u)); /* q in the two highest bits */
     const vm32 odd = v_any32(q, v_set32(0x40000000u));
     const vu sign = v_set32(0x80000000u);
-    const vu sin_sign = v_and(q, sign), cos_sign = v_and(v_add32(q, v_set32(0x40000000u)), sign);
-    *sin = v_as_f(v_xor(v_f_as_u(v_selectf(odd, c, s)), sin_sign));
-    *cos = v_as_f(v_xor(v_f_as_u(v_selectf(odd, s, c)), cos_sign));
+    const vu next = v_add32(q, v_set32(0x40000000u));
+    *sin = v_as_f(v_xor_and(v_f_as_u(v_selectf(odd, c, s)), q, sign));
+    *cos = v_as_f(v_xor_and(v_f_as_u(v_selectf(odd, s, c)), next, sign));
 }
 
 V_INLINE void sincos_u2_f64(vu a, vd *sin, vd *cos) {
@@ -66,10 +66,9 @@ V_INLINE void sincos_u2_f64(vu a, vd *sin, vd *cos) {
     const vu q = v_add64(a, v_set64(0x2000000000000000u));
     const vm64 odd = v_any64(q, v_set64(0x4000000000000000u));
     const vu sign = v_set64(0x8000000000000000u);
-    const vu sin_sign = v_and(q, sign);
-    const vu cos_sign = v_and(v_add64(q, v_set64(0x4000000000000000u)), sign);
-    *sin = v_as_d(v_xor(v_d_as_u(v_selectd(odd, c, s)), sin_sign));
-    *cos = v_as_d(v_xor(v_d_as_u(v_selectd(odd, s, c)), cos_sign));
+    const vu next = v_add64(q, v_set64(0x4000000000000000u));
+    *sin = v_as_d(v_xor_and(v_d_as_u(v_selectd(odd, c, s)), q, sign));
+    *cos = v_as_d(v_xor_and(v_d_as_u(v_selectd(odd, s, c)), next, sign));
 }
 
 #endif

@@ -16,14 +16,15 @@ V_INLINE void put_f16(void *p, const vu x[2], int streaming) {
     v_put_f16(p, v_as_f(x[0]), v_as_f(x[1]), streaming);
 }
 
-/* A float's upper half, rounded: a carry runs on into the exponent, and up to infinity. */
+/* A float whose upper half is rounded: half a unit carries up, or a little less where the half is
+ * even. The carry runs on into the exponent, and up to infinity. */
 V_INLINE vu to_bf16(vu u) {
-    const vu tie = v_and(v_shr32(u, 16), v_set32(1));
-    return v_shr32(v_add32(v_add32(u, v_set32(0x7FFF)), tie), 16);
+    const vm32 odd = v_any32(u, v_set32(0x10000));
+    return v_add32(u, v_select32(odd, v_set32(0x8000), v_set32(0x7FFF)));
 }
 
 V_INLINE void put_bf16(void *p, const vu x[2], int streaming) {
-    v_put16(p, to_bf16(x[0]), to_bf16(x[1]), streaming);
+    v_put_high16(p, to_bf16(x[0]), to_bf16(x[1]), streaming);
 }
 
 /* To 8 bits with a mantissa of `mantissa` bits and the exponent bias `bias`; past the largest

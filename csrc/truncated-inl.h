@@ -41,6 +41,12 @@ V_INLINE vd quantile_quotient_f64(vd w) {
     return p;
 }
 
+/* z scale + loc, held inside the bounds. */
+V_INLINE vu truncated_place_f32(vu z, const winit_distribution *d) {
+    const vf x = v_fmaf(v_as_f(z), v_setf((float)d->scale), v_setf((float)d->loc));
+    return v_f_as_u(v_minf(v_maxf(x, v_setf((float)d->low)), v_setf((float)d->high)));
+}
+
 V_INLINE vu truncated_lane_f32(vu word, const winit_distribution *d) {
     const vu w = v_xor(word, v_set32((uint32_t)d->flip)), kappa = v_set32((uint32_t)d->kappa);
     const vu none = v_set32(0), all = v_set32(0xFFFFFFFFu);
@@ -59,15 +65,36 @@ V_INLINE vu truncated_lane_f32(vu word, const winit_distribution *d) {
     const vf ln = log_u2_f32(one_less_t2, v_setf((float)d->log_shift));
     const vf minus_ln = v_maxf(v_subf(v_setf(0.0f), ln), v_setf(0.0f));
     const vu z = v_f_as_u(v_mulf(t, quantile_quotient_f32(minus_ln)));
-    const vu sign = v_and(v_xor(turn, v_set32((uint32_t)d->flip)), v_set32(0x80000000u));
-    const vf x = v_fmaf(v_as_f(v_xor(z, sign)), v_setf((float)d->scale), v_setf((float)d->loc));
-    return v_f_as_u(v_minf(v_maxf(x, v_setf((float)d->low)), v_setf((float)d->high)));
+    const vu turned = v_xor(turn, v_set32((uint32_t)d->flip));
+    return truncated_place_f32(v_xor_and(z, turned, v_set32(0x80000000u)), d);
 }
 
 V_INLINE void truncated_f32(const vu w[4], const winit_distribution *d, vu out[2]) {
     const vu a = v_pack_low(w[0], w[1]), b = v_pack_low(w[2], w[3]);
     out[0] = truncated_lane_f32(v_unpack_low64(a, b), d);
     out[1] = truncated_lane_f32(v_unpack_high64(a, b), d);
+}
+
+/* The window everybody uses, symmetric and not beyond 2 sigma: kappa is in the middle, so that the
+ * distances to zero and to the end are a word's bits turned over, and P is one polynomial in
+ * sqrt(1 - t^2), where the logarithm's singularity is twice as far away as in 1 - t^2. */
+V_INLINE vu central_lane_f32(vu w, const winit_distribution *d) {
+    const vu below = v_xor(v_sar32(w, 31), v_set32(0xFFFFFFFFu));
+    const vf to_end = v_float_i32(v_xor3(w, below, v_set32(0xFFFFFFFFu)));
+    const vf to_zero = v_float_i32(v_xor3(w, below, v_set32(0x80000000u)));
+    const vf v =
+        v_fmaf(to_end, v_setf((float)d->tail_step), v_setf((float)d->tail_start[0]));
+    const vf t = v_fmaf(to_zero, v_setf((float)d->t_step), v_setf((float)d->t_start[0]));
+    const vf root = v_sqrtf(v_mulf(v, v_addf(t, v_setf(1.0f))));
+    const vf p = horner_f32(v_subf(root, v_setf(0.625f)), quantile_root_f32, COUNT(quantile_root_f32));
+    const vu z = v_f_as_u(v_mulf(t, p));
+    return truncated_place_f32(v_xor_and(z, below, v_set32(0x80000000u)), d);
+}
+
+V_INLINE void central_f32(const vu w[4], const winit_distribution *d, vu out[2]) {
+    const vu a = v_pack_low(w[0], w[1]), b = v_pack_low(w[2], w[3]);
+    out[0] = central_lane_f32(v_unpack_low64(a, b), d);
+    out[1] = central_lane_f32(v_unpack_high64(a, b), d);
 }
 
 V_INLINE vu truncated_lane_f64(vu word, const winit_distribution *d) {
@@ -84,9 +111,10 @@ V_INLINE vu truncated_lane_f64(vu word, const winit_distribution *d) {
     const vd one_less_t2 = v_muld(v, v_fmad(t, v_setd(d->t_unit), v_setd(1.0)));
     const vd ln = log_u2_f64(one_less_t2, v_setd(d->log_shift));
     const vd minus_ln = v_maxd(v_subd(v_setd(0.0), ln), v_setd(0.0));
-    const vu z = v_d_as_u(v_muld(t, quantile_quotient_f64(minus_ln)));
-    const vu sign = v_and(v_xor(turn, v_set64(d->flip)), v_set64(0x8000000000000000u));
-    const vd x = v_fmad(v_as_d(v_xor(z, sign)), v_setd(d->scale), v_setd(d->loc));
+    const vu size = v_d_as_u(v_muld(t, quantile_quotient_f64(minus_ln)));
+    const vu turned = v_xor(turn, v_set64(d->flip));
+    const vu z = v_xor_and(size, turned, v_set64(0x8000000000000000u));
+    const vd x = v_fmad(v_as_d(z), v_setd(d->scale), v_setd(d->loc));
     return v_d_as_u(v_mind(v_maxd(x, v_setd(d->low)), v_setd(d->high)));
 }
 
@@ -94,6 +122,11 @@ V_INLINE void truncated_f64(const vu w[4], const winit_distribution *d, vu out[2
     const vu a = v_pack_low(w[0], w[1]), b = v_pack_low(w[2], w[3]);
     out[0] = truncated_lane_f64(v_unpack_low64(a, b), d);
     out[1] = truncated_lane_f64(v_unpack_high64(a, b), d);
+}
+
+/* In float64 the one way serves all windows. */
+V_INLINE void central_f64(const vu w[4], const winit_distribution *d, vu out[2]) {
+    truncated_f64(w, d, out);
 }
 
 #endif

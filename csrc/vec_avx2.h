@@ -38,6 +38,7 @@ static inline vu v_and(vu a, vu b) { return _mm256_and_si256(a, b); }
 static inline vu v_or(vu a, vu b) { return _mm256_or_si256(a, b); }
 static inline vu v_xor(vu a, vu b) { return _mm256_xor_si256(a, b); }
 static inline vu v_xor3(vu a, vu b, vu c) { return v_xor(v_xor(a, b), c); }
+static inline vu v_xor_and(vu a, vu b, vu mask) { return v_xor(a, v_and(b, mask)); }
 /* The 64-bit product of the low halves of each 64-bit lane. */
 static inline vu v_mul_low(vu a, vu b) { return _mm256_mul_epu32(a, b); }
 #define v_shr64(a, n) _mm256_srli_epi64(a, n)
@@ -140,9 +141,10 @@ static inline void v_put32(void *p, vu a, vu b, int streaming) {
     v_put_one((char *)p + 32, b, streaming);
 }
 static inline void v_put64(void *p, vu a, vu b, int streaming) { v_put32(p, a, b, streaming); }
-/* The low 16, the low 8 bits of each 32-bit lane, the bits above being 0. */
-static inline void v_put16(void *p, vu a, vu b, int streaming) {
-    v_put_one(p, _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xD8), streaming);
+/* The high 16 bits of each 32-bit lane; the low 8, the bits above being 0. */
+static inline void v_put_high16(void *p, vu a, vu b, int streaming) {
+    const vu words = _mm256_packus_epi32(v_shr32(a, 16), v_shr32(b, 16));
+    v_put_one(p, _mm256_permute4x64_epi64(words, 0xD8), streaming);
 }
 static inline void v_put8(void *p, vu a, vu b, int streaming) {
     vu words = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xD8);

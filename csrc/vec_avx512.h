@@ -40,6 +40,10 @@ static inline vu v_and(vu a, vu b) { return _mm512_and_si512(a, b); }
 static inline vu v_or(vu a, vu b) { return _mm512_or_si512(a, b); }
 static inline vu v_xor(vu a, vu b) { return _mm512_xor_si512(a, b); }
 static inline vu v_xor3(vu a, vu b, vu c) { return _mm512_ternarylogic_epi32(a, b, c, 0x96); }
+/* a ^ (b & mask) */
+static inline vu v_xor_and(vu a, vu b, vu mask) {
+    return _mm512_ternarylogic_epi32(a, b, mask, 0x78);
+}
 /* The 64-bit product of the low halves of each 64-bit lane. */
 static inline vu v_mul_low(vu a, vu b) { return _mm512_mul_epu32(a, b); }
 #define v_shr64(a, n) _mm512_srli_epi64(a, n)
@@ -121,12 +125,12 @@ static inline void v_put_one(void *p, vu a, int streaming) {
         _mm512_storeu_si512(p, a);
     }
 }
-/* The low 16, the low 8 bits of each 32-bit lane. */
-static inline void v_put16(void *p, vu a, vu b, int streaming) {
-    const vu even = _mm512_set_epi16(
-        62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28, 26, 24, 22, 20,
-        18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-    v_put_one(p, _mm512_permutex2var_epi16(a, even, b), streaming);
+/* The high 16, the low 8 bits of each 32-bit lane. */
+static inline void v_put_high16(void *p, vu a, vu b, int streaming) {
+    const vu odd = _mm512_set_epi16(
+        63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25, 23, 21,
+        19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    v_put_one(p, _mm512_permutex2var_epi16(a, odd, b), streaming);
 }
 static inline void v_put8(void *p, vu a, vu b, int streaming) {
     __m256i bytes = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm512_cvtepi32_epi8(a)),
@@ -139,9 +143,15 @@ static inline void v_put8(void *p, vu a, vu b, int streaming) {
 }
 /* Rounded to nearest even, whatever MXCSR says. */
 static inline void v_put_f16(void *p, vf a, vf b, int streaming) {
-    __m256i low = _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m256i high = _mm512_cvtps_ph(b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    v_put_one(p, _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1), streaming);
+    const __m256i low = _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m256i high = _mm512_cvtps_ph(b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    if (streaming) {
+        _mm256_stream_si256(p, low);
+        _mm256_stream_si256((void *)((char *)p + 32), high);
+    } else {
+        _mm256_storeu_si256(p, low);
+        _mm256_storeu_si256((void *)((char *)p + 32), high);
+    }
 }
 static inline void v_fence(void) { _mm_sfence(); }
 

@@ -38,6 +38,7 @@ static inline vu v_and(vu a, vu b) { return vandq_u32(a, b); }
 static inline vu v_or(vu a, vu b) { return vorrq_u32(a, b); }
 static inline vu v_xor(vu a, vu b) { return veorq_u32(a, b); }
 static inline vu v_xor3(vu a, vu b, vu c) { return v_xor(v_xor(a, b), c); }
+static inline vu v_xor_and(vu a, vu b, vu mask) { return v_xor(a, v_and(b, mask)); }
 /* The 64-bit product of the low halves of each 64-bit lane. */
 static inline vu v_mul_low(vu a, vu b) {
     return v_from64(vmull_u32(vmovn_u64(v_64(a)), vmovn_u64(v_64(b))));
@@ -111,15 +112,14 @@ static inline void v_put32(void *p, vu a, vu b, int streaming) {
     vst1q_u8((uint8_t *)p + 16, vreinterpretq_u8_u32(b));
 }
 static inline void v_put64(void *p, vu a, vu b, int streaming) { v_put32(p, a, b, streaming); }
-/* The low 16, the low 8 bits of each 32-bit lane. */
-static inline uint16x8_t v_low16(vu a, vu b) { return vcombine_u16(vmovn_u32(a), vmovn_u32(b)); }
-static inline void v_put16(void *p, vu a, vu b, int streaming) {
+/* The high 16, the low 8 bits of each 32-bit lane. */
+static inline void v_put_high16(void *p, vu a, vu b, int streaming) {
     (void)streaming;
-    vst1q_u8(p, vreinterpretq_u8_u16(v_low16(a, b)));
+    vst1q_u8(p, vreinterpretq_u8_u16(vcombine_u16(vshrn_n_u32(a, 16), vshrn_n_u32(b, 16))));
 }
 static inline void v_put8(void *p, vu a, vu b, int streaming) {
     (void)streaming;
-    vst1_u8(p, vmovn_u16(v_low16(a, b)));
+    vst1_u8(p, vmovn_u16(vcombine_u16(vmovn_u32(a), vmovn_u32(b))));
 }
 /* Rounded to nearest even: a kernel runs in the default environment. */
 static inline void v_put_f16(void *p, vf a, vf b, int streaming) {

@@ -76,6 +76,7 @@ V_MAP64(and, x &y)
 V_MAP64(or, x | y)
 V_MAP64(xor, x ^ y)
 static inline vu v_xor3(vu a, vu b, vu c) { return v_xor(v_xor(a, b), c); }
+static inline vu v_xor_and(vu a, vu b, vu mask) { return v_xor(a, v_and(b, mask)); }
 /* The 64-bit product of the low halves of each 64-bit lane. */
 V_MAP64(mul_low, (x & 0xFFFFFFFFu) * (y & 0xFFFFFFFFu))
 static inline vu v_shr64(vu a, int n) {
@@ -276,12 +277,12 @@ static inline void v_put64(void *p, vu a, vu b, int streaming) {
     const uint64_t q[4] = {a.q[0], a.q[1], b.q[0], b.q[1]};
     memcpy(p, q, sizeof q);
 }
-/* The low 16, the low 8 bits of each 32-bit lane. */
-static inline void v_put16(void *p, vu a, vu b, int streaming) {
+/* The high 16, the low 8 bits of each 32-bit lane. */
+static inline void v_put_high16(void *p, vu a, vu b, int streaming) {
     (void)streaming;
     uint16_t h[8];
-    V_EACHF h[k] = (uint16_t)v_lane(a, k);
-    V_EACHF h[4 + k] = (uint16_t)v_lane(b, k);
+    V_EACHF h[k] = (uint16_t)(v_lane(a, k) >> 16);
+    V_EACHF h[4 + k] = (uint16_t)(v_lane(b, k) >> 16);
     memcpy(p, h, sizeof h);
 }
 static inline void v_put8(void *p, vu a, vu b, int streaming) {

@@ -27,6 +27,7 @@ typedef enum {
     WINIT_UNIFORM,
     WINIT_NORMAL,
     WINIT_TRUNCATED,
+    WINIT_CENTRAL, /* a truncated normal whose window is symmetric and within 2 sigma */
     WINIT_KINDS
 } winit_kind;
 
@@ -79,6 +80,12 @@ void winit_fill(const winit_distribution *d, const winit_stream *s, void *dst, u
 
 /* The four words of one counter, from the chosen set's kernels. */
 void winit_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t words[4]);
+
+/* What the words of `count` blocks become, in the order of their elements; count is a multiple of
+ * WINIT_MAX_LANES. For the accuracy tests. */
+enum { WINIT_MAX_LANES = 8 };
+void winit_transform_words(const winit_distribution *d, const uint32_t *words, void *dst,
+                           size_t count);
 
 /* The elementary functions by themselves, for the accuracy tests: n elements each. The angle is
  * 2 pi a / 2^32 (2^64); log takes (0, 1]. */

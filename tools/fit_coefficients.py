@@ -111,6 +111,23 @@ def emit(ctype: str, bits: int, degrees: dict[str, int]) -> None:
     report("cos(pi/2 x) = 1 + x^2 P(x^2), x in [-1/2, 1/2]", e)
     print(line(f"cos_{tag}", ctype, c))
 
+    if "central" in degrees:
+        smallest = mp.sqrt(1 - (1 - 2 * upper_tail(mpf(2))) ** 2)
+
+        def central(x: mpf) -> mpf:
+            return quantile_quotient(-2 * mp.log(min(x + mpf(5) / 8, mpf(1))))
+
+        c, e = fit(
+            central,
+            lambda x: 1 / central(x),
+            smallest - mpf(5) / 8,
+            mpf(3) / 8,
+            degrees["central"],
+            bits,
+        )
+        report("normal quantile z = t P(sqrt(1 - t^2) - 5/8), |z| <= 2", e)
+        print(line(f"quantile_root_{tag}", ctype, c))
+
     segments, errors = [], []
     for k in range(8):
         octave = 4 * mpf(2) ** k
@@ -142,7 +159,7 @@ def emit(ctype: str, bits: int, degrees: dict[str, int]) -> None:
 def main() -> None:
     print("/* Made by tools/fit_coefficients.py; frozen with Stream v1. Lowest power first. */")
     print("#ifndef WINIT_COEFFICIENTS_H\n#define WINIT_COEFFICIENTS_H\n\n/* clang-format off */")
-    emit("float", 24, {"log": 8, "sin": 3, "cos": 3, "quantile": 8})
+    emit("float", 24, {"log": 8, "sin": 3, "cos": 3, "central": 11, "quantile": 8})
     print()
     emit("double", 53, {"log": 20, "sin": 6, "cos": 6, "quantile": 22})
     print("/* clang-format on */\n\n#endif")

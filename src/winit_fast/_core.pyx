@@ -143,7 +143,7 @@ def philox(counter, key):
     return words[0], words[1], words[2], words[3]
 
 
-# The elementary functions by themselves, for the accuracy tests.
+# The transforms and the elementary functions by themselves, for the accuracy tests.
 
 cdef uintptr_t _address(array):
     cdef Py_buffer view
@@ -151,6 +151,20 @@ cdef uintptr_t _address(array):
     cdef uintptr_t address = <uintptr_t>view.buf
     PyBuffer_Release(&view)
     return address
+
+
+def transform(Distribution distribution, words):
+    """Elements that blocks of four words become: uint32 in, a multiple of four, the bytes out."""
+    blocks = len(words) // 4
+    whole = -(-blocks // _winit.WINIT_MAX_LANES) * _winit.WINIT_MAX_LANES
+    padded = np.zeros(4 * whole, np.uint32)
+    padded[:4 * blocks] = words
+    size = _winit.winit_type_size(distribution.d.type)
+    per_block = 2 if size == 8 else 4
+    out = np.empty(whole * per_block * size, np.uint8)
+    _winit.winit_transform_words(&distribution.d, <const uint32_t *>_address(padded),
+                                 <void *>_address(out), whole)
+    return out[:blocks * per_block * size]
 
 
 def log_f32(x):

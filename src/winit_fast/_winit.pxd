@@ -11,6 +11,7 @@ cdef extern from "winit.h" nogil:
         WINIT_E4M3FN
         WINIT_E5M2
         WINIT_MAX_AXES
+        WINIT_MAX_LANES
 
     ctypedef struct winit_stream:
         uint64_t seed
@@ -40,6 +41,8 @@ cdef extern from "winit.h" nogil:
                     uint64_t index, int axes, const int64_t *shape,
                     const int64_t *index_strides, const int64_t *byte_strides, int streaming)
     void winit_philox(const uint32_t *counter, const uint32_t *key, uint32_t *words)
+    void winit_transform_words(const winit_distribution *d, const uint32_t *words, void *dst,
+                               size_t count)
     void winit_log_f32(const float *x, float *y, size_t n)
     void winit_log_f64(const double *x, double *y, size_t n)
     void winit_sincos_f32(const uint32_t *a, float *sin, float *cos, size_t n)
