@@ -38,14 +38,12 @@ test-isa: $(VENV)/installed ## hold every instruction set, NEON in an emulator, 
 	qemu-aarch64 build/isa_hashes tests/hashes.txt
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
-asan: ## run the tests under the address and undefined-behaviour sanitizers
-	$(PYTHON) -m venv build/asan/venv
-	build/asan/venv/bin/pip install --quiet 'setuptools >= 77' 'Cython >= 3.1'
-	CFLAGS='$(SANITIZE)' LDFLAGS='$(SANITIZE)' build/asan/venv/bin/pip install --quiet \
-	    --no-build-isolation '.[cli,test]'
+asan: $(VENV)/installed ## run the tests under the address and undefined-behaviour sanitizers
+	CFLAGS='$(SANITIZE)' LDFLAGS='$(SANITIZE)' \
+	    $(BIN)/python setup.py --quiet build --build-base build/asan
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	    build/asan/venv/bin/pytest -q tests
+	    PYTHONPATH="$$(echo build/asan/lib.*)" $(BIN)/pytest -q tests
 
 accuracy: $(VENV)/installed ## measure the error of every transform, over all inputs (minutes)
 	$(BIN)/python bench/accuracy.py

@@ -1,31 +1,14 @@
 """Distributions: parameters checked and made ready for the kernels."""
 
-import math
 from functools import lru_cache
 
 from winit_fast import _core
 from winit_fast._core import Distribution
+from winit_fast.arguments import finite, not_negative
 from winit_fast.dtypes import FLOATS
 from winit_fast.truncation import window
 
 NAMES = {kind.code: kind.name for kind in FLOATS.values()}
-
-
-def _finite(name: str, value: float) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a real number, got {value!r}") from None
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be finite, got {value!r}")
-    return number
-
-
-def _scale(value: float) -> float:
-    number = _finite("scale", value)
-    if number < 0:
-        raise ValueError(f"scale must be >= 0, got {value!r}")
-    return abs(number)
 
 
 def _bounds(low: float, high: float) -> tuple[float, float]:
@@ -46,7 +29,7 @@ def bits(width: int) -> Distribution:
 
 def uniform(code: int, low: float, high: float) -> Distribution:
     """Uniform numbers in [low, high)."""
-    a, b = _bounds(_finite("low", low), _finite("high", high))
+    a, b = _bounds(finite("low", low), finite("high", high))
     status, distribution = _core.uniform(code, a, b)
     if status == _core.NOT_FINITE:
         raise ValueError(
@@ -59,7 +42,7 @@ def uniform(code: int, low: float, high: float) -> Distribution:
 
 def normal(code: int, loc: float, scale: float) -> Distribution:
     """Normal numbers with mean loc and standard deviation scale."""
-    status, distribution = _core.normal(code, _finite("loc", loc), _scale(scale))
+    status, distribution = _core.normal(code, finite("loc", loc), not_negative("scale", scale))
     if status == _core.NOT_FINITE:
         raise ValueError(
             f"loc and scale must be finite in {NAMES[code]}, got loc={loc!r} and scale={scale!r}"
@@ -69,7 +52,7 @@ def normal(code: int, loc: float, scale: float) -> Distribution:
 
 def truncated_normal(code: int, loc: float, scale: float, low: float, high: float) -> Distribution:
     """Normal numbers kept between low and high, which count in standard deviations from loc."""
-    mean, deviation = _finite("loc", loc), _scale(scale)
+    mean, deviation = finite("loc", loc), not_negative("scale", scale)
     a, b = _bounds(low, high)
     status, distribution = _core.truncated_normal(
         code, mean, deviation, a, b, window(a, b, 64 if code == _core.F64 else 32)

@@ -1,8 +1,9 @@
 """From the shape of a logical tensor to its fans."""
 
 import math
-import operator
 from collections.abc import Sequence
+
+from winit_fast.arguments import integer
 
 Axes = int | Sequence[int]
 
@@ -16,8 +17,8 @@ def axes_tuple(axes: Axes) -> tuple[int, ...]:
     ((-2,), (0, 1))
     """
     if isinstance(axes, Sequence):
-        return tuple(operator.index(axis) for axis in axes)
-    return (operator.index(axes),)
+        return tuple(integer("axis", axis) for axis in axes)
+    return (integer("axis", axes),)
 
 
 def fans(

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, SupportsIndex, TypeVar
 import numpy as np
 
 from winit_fast import _core, _dlpack, dtypes, threads
+from winit_fast.arguments import integer
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Shape = SupportsIndex | tuple[SupportsIndex, ...] | list[SupportsIndex]
+Shape = SupportsIndex | Iterable[SupportsIndex]
 Index = SupportsIndex | slice | EllipsisType | tuple[SupportsIndex | slice | EllipsisType, ...]
 Kind = TypeVar("Kind")
 
@@ -97,21 +98,13 @@ def logical_shape(shape: Shape) -> tuple[int, ...]:
     >>> logical_shape(3), logical_shape([2, 5])
     ((3,), (2, 5))
     """
-    extents = tuple(shape) if isinstance(shape, (tuple, list)) else _sequence(shape)
-    checked = tuple(operator.index(extent) for extent in extents)
+    extents = shape if isinstance(shape, Iterable) else (shape,)
+    checked = tuple(integer("shape", extent) for extent in extents)
     if any(extent < 0 for extent in checked):
         raise ValueError(f"shape must not have negative extents, got {checked}")
     if math.prod(checked) > MAX_SIZE:
         raise ValueError(f"shape must have at most 2^63 elements, got {checked}")
     return checked
-
-
-def _sequence(shape: Any) -> tuple[Any, ...]:
-    """Read a shape that is an integer, or a sequence of another kind, such as torch.Size."""
-    try:
-        return (operator.index(shape),)
-    except TypeError:
-        return tuple(shape)
 
 
 def whole(shape: tuple[int, ...]) -> Box:
@@ -183,7 +176,7 @@ def _every_axis(shape: tuple[int, ...], index: Index) -> list[SupportsIndex | sl
 
 
 def _bounds(part: slice, extent: int, axis: int, shape: tuple[int, ...]) -> tuple[int, int]:
-    if part.step is not None and operator.index(part.step) != 1:
+    if part.step is not None and integer("index", part.step) != 1:
         raise ValueError(f"index must have step 1, got {part} for axis {axis} of shape {shape}")
     start = 0 if part.start is None else _position(part.start, extent, axis, shape, last=extent)
     stop = extent if part.stop is None else _position(part.stop, extent, axis, shape, last=extent)
@@ -193,7 +186,7 @@ def _bounds(part: slice, extent: int, axis: int, shape: tuple[int, ...]) -> tupl
 def _position(
     value: SupportsIndex, extent: int, axis: int, shape: tuple[int, ...], last: int
 ) -> int:
-    position = operator.index(value)
+    position = integer("index", value)
     if not -extent <= position <= last:
         raise IndexError(f"index {position} is outside of axis {axis} of shape {shape}")
     return position + extent if position < 0 else position

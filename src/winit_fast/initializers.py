@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 
 from winit_fast import _core, distributions, dtypes
+from winit_fast.arguments import finite, not_negative, positive
 from winit_fast.fans import Axes, axes_tuple, fans
 from winit_fast.fill import (
     Array,
@@ -183,20 +184,6 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")
 
 
-def _finite(argument: str, value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{argument} must be finite, got {value!r}")
-    return number
-
-
-def _not_negative(argument: str, value: Any) -> float:
-    number = _finite(argument, value)
-    if number < 0:
-        raise ValueError(f"{argument} must be >= 0, got {value!r}")
-    return number
-
-
 class _Elementwise(Initializer):
     """A scheme whose elements are independent draws from one distribution."""
 
@@ -285,7 +272,7 @@ class Identity(Initializer, names=("identity", "eye")):
     gain: float = 1.0
 
     def __post_init__(self) -> None:
-        _finite("gain", self.gain)
+        finite("gain", self.gain)
 
     def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         if len(box.tensor) != 2:
@@ -318,7 +305,7 @@ class RandomUniform(_Elementwise, names=("random_uniform", "uniform")):
     maxval: float = 0.05
 
     def __post_init__(self) -> None:
-        if not _finite("minval", self.minval) < _finite("maxval", self.maxval):
+        if not finite("minval", self.minval) < finite("maxval", self.maxval):
             raise ValueError(f"minval must be < maxval, got {self.minval!r} and {self.maxval!r}")
 
     def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
@@ -345,8 +332,8 @@ class RandomNormal(_Elementwise, names=("random_normal", "normal")):
     stddev: float = 0.05
 
     def __post_init__(self) -> None:
-        _finite("mean", self.mean)
-        _not_negative("stddev", self.stddev)
+        finite("mean", self.mean)
+        not_negative("stddev", self.stddev)
 
     def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
         return distributions.normal(code, self.mean, self.stddev)
@@ -379,8 +366,8 @@ class TruncatedNormal(_Elementwise, names=("truncated_normal", "trunc_normal")):
     high: float = 2.0
 
     def __post_init__(self) -> None:
-        _finite("mean", self.mean)
-        _not_negative("stddev", self.stddev)
+        finite("mean", self.mean)
+        not_negative("stddev", self.stddev)
         if not float(self.low) < float(self.high):
             raise ValueError(f"low must be < high, got {self.low!r} and {self.high!r}")
 
@@ -450,7 +437,7 @@ class VarianceScaling(_Elementwise, names=("variance_scaling",)):
     fan_out: int | None = None
 
     def __post_init__(self) -> None:
-        _not_negative("scale", self.scale)
+        not_negative("scale", self.scale)
         if self.mode not in _MODES:
             raise ValueError(unknown("mode", self.mode, _MODES))
         if self.distribution not in _DISTRIBUTIONS:
@@ -461,8 +448,8 @@ class VarianceScaling(_Elementwise, names=("variance_scaling",)):
                 object.__setattr__(self, axes, axes_tuple(value))
         for fan in ("fan_in", "fan_out"):
             value = getattr(self, fan)
-            if value is not None and value < 1:
-                raise ValueError(f"{fan} must be at least 1, got {value!r}")
+            if value is not None:
+                positive(fan, value)
 
     def stddev(self, tensor: tuple[int, ...]) -> float:
         """Standard deviation for a logical shape.

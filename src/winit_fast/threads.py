@@ -1,7 +1,6 @@
 """Threads: how many there may be, and sharing out pieces of work among them."""
 
 import math
-import operator
 import os
 import queue
 import threading
@@ -10,14 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from winit_fast.arguments import positive
+
 _CGROUPS = Path("/sys/fs/cgroup")
-
-
-def _positive(argument: str, value: Any) -> int:
-    count = operator.index(value)
-    if count < 1:
-        raise ValueError(f"{argument} must be at least 1, got {count}")
-    return count
 
 
 def _from_environment() -> int | None:
@@ -26,7 +20,7 @@ def _from_environment() -> int | None:
         return None
     if not value.isdecimal():
         raise ValueError(f"WINIT_FAST_NUM_THREADS must be a positive integer, got {value!r}")
-    return _positive("WINIT_FAST_NUM_THREADS", int(value))
+    return positive("WINIT_FAST_NUM_THREADS", int(value))
 
 
 def _quota(folder: Path) -> float:
@@ -114,7 +108,7 @@ def set_num_threads(num_threads: int | None) -> None:
     >>> set_num_threads(None)
     """
     global _num_threads
-    _num_threads = None if num_threads is None else _positive("num_threads", num_threads)
+    _num_threads = None if num_threads is None else positive("num_threads", num_threads)
 
 
 def get_num_threads() -> int:
@@ -140,7 +134,7 @@ def resolve(num_threads: int | None) -> int:
     Traceback (most recent call last):
     ValueError: num_threads must be at least 1, got 0
     """
-    return get_num_threads() if num_threads is None else _positive("num_threads", num_threads)
+    return get_num_threads() if num_threads is None else positive("num_threads", num_threads)
 
 
 class _Job:

@@ -1,0 +1,68 @@
+"""Checking single arguments: an error names the argument and shows what was given."""
+
+import math
+import operator
+from typing import Any
+
+
+def integer(argument: str, value: Any, wanted: str = "an integer") -> int:
+    """Read an integer, of Python or NumPy.
+
+    Examples
+    --------
+    >>> integer("seed", 1.5)
+    Traceback (most recent call last):
+    TypeError: seed must be an integer, got 1.5
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{argument} must be {wanted}, got {value!r}") from None
+
+
+def positive(argument: str, value: Any) -> int:
+    """Read an integer of at least 1.
+
+    Examples
+    --------
+    >>> positive("num_threads", 0)
+    Traceback (most recent call last):
+    ValueError: num_threads must be at least 1, got 0
+    """
+    number = integer(argument, value)
+    if number < 1:
+        raise ValueError(f"{argument} must be at least 1, got {number}")
+    return number
+
+
+def finite(argument: str, value: Any) -> float:
+    """Read a finite real number.
+
+    Examples
+    --------
+    >>> finite("mean", float("nan"))
+    Traceback (most recent call last):
+    ValueError: mean must be finite, got nan
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{argument} must be a real number, got {value!r}") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{argument} must be finite, got {value!r}")
+    return number
+
+
+def not_negative(argument: str, value: Any) -> float:
+    """Read a finite real number of at least 0.
+
+    Examples
+    --------
+    >>> not_negative("stddev", -1.0)
+    Traceback (most recent call last):
+    ValueError: stddev must be >= 0, got -1.0
+    """
+    number = finite(argument, value)
+    if number < 0:
+        raise ValueError(f"{argument} must be >= 0, got {value!r}")
+    return abs(number)  # -0.0 is 0
