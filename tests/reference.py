@@ -157,7 +157,9 @@ def neighbour(dtype: np.dtype, bound: float, side: str) -> float:
 
 def clamp_and_round(dtype: np.dtype, x: np.ndarray, low: float, high: float) -> np.ndarray:
     """`low` and `high` are values of `dtype`: clamping before the rounding also holds after it."""
-    return np.clip(x, x.dtype.type(low), x.dtype.type(high)).astype(dtype)
+    low, high = x.dtype.type(low), x.dtype.type(high)
+    x = np.where(x > low, x, low)  # the bound where they are equal: zeros have two signs
+    return np.where(x < high, x, high).astype(dtype)
 
 
 # --------------------------------------------------------------------------------------------------
