@@ -102,6 +102,12 @@ def test_streams_differ():
     assert len(set(draws)) == len(draws)
 
 
+def test_negative_zero_is_zero():
+    """The last distributions are kept: equal parameters must mean equal distributions."""
+    for loc in (-0.0, 0.0, -0.0):
+        assert not np.signbit(wf.Stream(0).normal(loc, 0.0, 64)).any()
+
+
 def test_same_numbers_whatever_was_drawn_before():
     stream = wf.Stream(0, "x")
     first = stream.normal(shape=100)

@@ -36,7 +36,7 @@ def positive(argument: str, value: Any) -> int:
 
 
 def finite(argument: str, value: Any) -> float:
-    """Read a finite real number.
+    """Read a finite real number; -0 is 0, so that equal arguments have equal results.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def finite(argument: str, value: Any) -> float:
         raise TypeError(f"{argument} must be a real number, got {value!r}") from None
     if not math.isfinite(number):
         raise ValueError(f"{argument} must be finite, got {value!r}")
-    return number
+    return number + 0.0
 
 
 def not_negative(argument: str, value: Any) -> float:
@@ -65,4 +65,4 @@ def not_negative(argument: str, value: Any) -> float:
     number = finite(argument, value)
     if number < 0:
         raise ValueError(f"{argument} must be >= 0, got {value!r}")
-    return abs(number)  # -0.0 is 0
+    return number

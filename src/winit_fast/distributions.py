@@ -13,7 +13,7 @@ NAMES = {kind.code: kind.name for kind in FLOATS.values()}
 
 def _bounds(low: float, high: float) -> tuple[float, float]:
     try:
-        a, b = float(low), float(high)
+        a, b = float(low) + 0.0, float(high) + 0.0  # -0 is 0
     except (TypeError, ValueError):
         raise TypeError(f"low and high must be real numbers, got {low!r} and {high!r}") from None
     if not a < b:
