@@ -309,13 +309,13 @@ CASES = {
     "sincos32": Case(sincos32, 1 << 32, 2),
     "normal32": Case(normal32, 1 << 32, 4, NEAR_ZERO),
     **{
-        f"truncated32[{low:g},{high:g}]": Case(
+        f"truncated32[{low!r},{high!r}]": Case(
             functools.partial(truncated32, low, high), 1 << 32, 4, NEAR_ZERO
         )
         for low, high in FULL_WINDOWS
     },
     **{
-        f"truncated32[{low:g},{high:g}]": Case(
+        f"truncated32[{low!r},{high!r}]": Case(
             functools.partial(truncated32_sample, low, high), 1 << 26, 4, NEAR_ZERO
         )
         for low, high in WINDOWS
@@ -324,7 +324,7 @@ CASES = {
     "sincos64": Case(sincos64, RANDOM, 2, double=True),
     "normal64": Case(normal64, RANDOM, 4, double=True),
     **{
-        f"truncated64[{low:g},{high:g}]": Case(
+        f"truncated64[{low!r},{high!r}]": Case(
             functools.partial(truncated64, low, high), RANDOM, 4, double=True
         )
         for low, high in FULL_WINDOWS + WINDOWS
@@ -430,7 +430,7 @@ def report_reference() -> None:
             long = near.astype(LONG) + LongWindow(exact).excess(wide, near)
             wide_error = relative(long, z) * 2.0**53
             print(
-                f"reference truncated [{low:g}, {high:g}]: "
+                f"reference truncated [{low!r}, {high!r}]: "
                 f"{narrow_error:.1e} ulp of float32, {wide_error:.1e} ulp of float64"
             )
 

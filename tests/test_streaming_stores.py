@@ -1,0 +1,54 @@
+"""Stores past the caches, and any alignment of the destination, change no bit and no other byte."""
+
+import make_hashes
+import numpy as np
+import pytest
+from reference import DTYPES
+
+from winit_fast import _core, distributions
+
+CODES = {
+    "float64": _core.F64,
+    "float32": _core.F32,
+    "float16": _core.F16,
+    "bfloat16": _core.BF16,
+    "float8_e4m3fn": _core.E4M3FN,
+    "float8_e5m2": _core.E5M2,
+}
+GUARD = 256
+
+
+def filled(distribution, shape, strides, item, *, shift, streaming):
+    """The bytes of a box whose last byte may be next to a guard, and the guards themselves."""
+    size = sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + item
+    room = np.full(GUARD + 64 + size + GUARD, 0xA5, np.uint8)
+    start = GUARD + (-room.ctypes.data - GUARD) % 64 + shift
+    index_strides = tuple(int(np.prod(shape[k + 1 :])) for k in range(len(shape)))
+    address = room.ctypes.data + start
+    _core.fill(distribution, 1, 2, address, 5, shape, index_strides, strides, streaming)
+    return room[start : start + size].tobytes(), room[:start].tobytes() + room[
+        start + size :
+    ].tobytes()
+
+
+@pytest.mark.parametrize("dtype", CODES)
+@pytest.mark.parametrize("kind", ["uniform", "normal", "truncated"])
+def test_streaming(isa, kind, dtype):
+    method, parameters = make_hashes.DISTRIBUTIONS[kind]
+    distribution = getattr(distributions, method)(CODES[dtype], *parameters)
+    item = DTYPES[dtype].itemsize
+    boxes = [
+        ((20_011,), (item,)),  # one long run with an odd end
+        ((37, 531), (600 * item, item)),  # rows with gaps between them
+        ((700, 8), (96 * item, item)),  # a narrow column shard
+        ((531, 37), (item, 531 * item)),  # transposed
+    ]
+    for shape, strides in boxes:
+        expected, _ = filled(distribution, shape, strides, item, shift=0, streaming=False)
+        for shift in (0, 1, item, 3 * item, 64 - item, 61):
+            for streaming in (False, True):
+                got, guards = filled(
+                    distribution, shape, strides, item, shift=shift, streaming=streaming
+                )
+                assert got == expected
+                assert set(guards) == {0xA5}
