@@ -37,7 +37,7 @@ test-isa: $(VENV)/installed ## hold every instruction set, NEON in an emulator, 
 	aarch64-linux-gnu-gcc $(C_FLAGS) -static -Itests/c $(AARCH64_C) tests/c/isa_hashes.c -lm -o build/isa_hashes
 	qemu-aarch64 build/isa_hashes tests/hashes.txt
 
-SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1
 asan: $(VENV)/installed ## run the tests under the address and undefined-behaviour sanitizers
 	CFLAGS='$(SANITIZE)' LDFLAGS='$(SANITIZE)' \
 	    $(BIN)/python setup.py --quiet build --build-base build/asan

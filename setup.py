@@ -11,9 +11,9 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 # Bit identity rests on these: no contraction of a * b + c, and no -ffast-math.
-C_FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra"]
+C_FLAGS = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra"]
 if "CFLAGS" not in os.environ:
-    C_FLAGS.append("-g0")  # many Pythons ask for debug information: ten times the size
+    C_FLAGS += ["-O3", "-g0"]  # many Pythons ask for debug information: ten times the size
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mf16c"]
 FLAGS = {"avx2": AVX2, "avx512": AVX512, "neon": []}  # for the files csrc/*_avx2.c and so on
