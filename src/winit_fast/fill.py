@@ -4,7 +4,7 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType
-from typing import Any, NamedTuple, SupportsIndex, TypeVar
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from winit_fast.arguments import integer
 Array = np.ndarray[Any, np.dtype[Any]]
 Shape = SupportsIndex | Iterable[SupportsIndex]
 Index = SupportsIndex | slice | EllipsisType | tuple[SupportsIndex | slice | EllipsisType, ...]
-Kind = TypeVar("Kind")
 
 MIN_PIECE = 1 << 17
 """Elements in a piece at least: a tenth of a millisecond's work, worth waking a thread for."""
