@@ -22,15 +22,15 @@ class DiskFull(OSError):
 
 
 @contextmanager
-def naming_the_file(path: Path, offset: int, size: int) -> Iterator[None]:
+def naming_the_file(path: Path, done: int, size: int) -> Iterator[None]:
     """Turn an error of a full disk into one that says what is missing of which file.
 
     Parameters
     ----------
     path : Path
         Final name of the file that is written.
-    offset, size : int
-        Bytes that are on the disk already, about, and those that there will be.
+    done, size : int
+        Bytes that the file has already, and those that it will have.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def naming_the_file(path: Path, offset: int, size: int) -> Iterator[None]:
         if error.errno not in _OUT_OF_SPACE:
             raise
         raise DiskFull(
-            f"no room left for {path}: {size - offset:,} of its {size:,} bytes are missing "
+            f"no room left for {path}: {size - done:,} of its {size:,} bytes are missing "
             f"({os.strerror(error.errno).lower()})"
         ) from error
 

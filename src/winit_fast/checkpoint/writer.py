@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -27,7 +28,7 @@ A segment is written from the cache of the core that made it: it has to fit ther
 long enough that the two calls it takes do not count.
 """
 
-FLUSH_BYTES = 1 << 28
+FLUSH_BYTES = 1 << 26
 """Bytes after which what was written so far is sent to the disk, while the rest is being made."""
 
 Box = tuple[int | slice, ...]
@@ -118,8 +119,8 @@ def write_checkpoint(
     num_threads : int, optional
         By default as many as any fill uses.
     progress : callable, optional
-        Called in the calling thread, about ten times a second, with the bytes that were written and
-        those that there will be.
+        Called in the calling thread, about ten times a second, with the bytes that are on the disk
+        and those that there will be.
 
     Returns
     -------
@@ -246,6 +247,7 @@ class _Writer:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._written = [0] * len(shards)
+        self._flushed = [0] * len(shards)
 
     def run(self, num_threads: int, progress: Callable[[int, int], None]) -> None:
         """Write all files into the stage and have them on the disk."""
@@ -255,7 +257,7 @@ class _Writer:
             for number, shard in enumerate(self._shards):
                 path = self._target.stage / shard.filename
                 self._files.append(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-                with naming_the_file(self._target.path / shard.filename, 0, shard.size):
+                with self._naming(number, 0):
                     reserve(self._files[number], shard.size)
             for number, shard in enumerate(self._shards):
                 self._write(number, memoryview(shard.header), 0)
@@ -266,7 +268,7 @@ class _Writer:
                     pending = set(tasks)
                     while pending:
                         done, pending = wait(pending, timeout=0.1, return_when=FIRST_EXCEPTION)
-                        progress(sum(self._written), total)
+                        progress(sum(self._flushed), total)
                         for task in done:
                             task.result()
                 finally:
@@ -296,24 +298,28 @@ class _Writer:
             self._write(segment.file, buffer[:end].data, segment.offset)
 
     def _write(self, number: int, data: memoryview, offset: int) -> None:
-        shard = self._shards[number]
-        with naming_the_file(self._target.path / shard.filename, self._written[number], shard.size):
-            while data:
+        while data:
+            with self._naming(number, self._written[number]):
                 count = os.pwrite(self._files[number], data, offset)
-                data, offset = data[count:], offset + count
-                with self._lock:
-                    self._written[number] += count
+            data, offset = data[count:], offset + count
+            with self._lock:
+                self._written[number] += count
 
     def _flush(self, total: int) -> None:
-        flushed = 0
-        while flushed < total and not self._stop.wait(0.01):
+        while sum(self._flushed) < total and not self._stop.wait(0.01):
             written = list(self._written)
-            if sum(written) - flushed < FLUSH_BYTES and sum(written) < total:
+            if sum(written) - sum(self._flushed) < FLUSH_BYTES and sum(written) < total:
                 continue
-            for shard, file, size in zip(self._shards, self._files, written, strict=True):
-                with naming_the_file(self._target.path / shard.filename, size, shard.size):
-                    os.fsync(file)
-            flushed = sum(written)
+            for number, file in enumerate(self._files):
+                if written[number] > self._flushed[number]:
+                    with self._naming(number, self._flushed[number]):
+                        os.fsync(file)
+                    self._flushed[number] = written[number]
+
+    def _naming(self, number: int, done: int) -> AbstractContextManager[None]:
+        """Have an error of a full disk name a file, of which some bytes are done."""
+        shard = self._shards[number]
+        return naming_the_file(self._target.path / shard.filename, done, shard.size)
 
 
 def _write_text(target: Directory, name: str, text: str) -> None:
