@@ -287,6 +287,13 @@ def test_truncated_normal_stays_inside(isa, dtype, low, high, loc, scale):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("low, high", [(-2.0, 2.0), (-INF, INF), (1.0, INF)])
+def test_truncated_normal_of_scale_zero(isa, dtype, low, high):
+    expected = draw("normal", dtype, 0.1, 0.0)
+    assert_same_bits(draw("truncated_normal", dtype, 0.1, 0.0, low, high), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("low, high", [(39.0, 40.0), (-41.0, -40.0), (100.0, INF), (-INF, -60.0)])
 def test_window_without_probability(isa, dtype, low, high):
     with pytest.raises(ValueError, match=re.escape(repr(high))):
