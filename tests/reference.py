@@ -339,8 +339,10 @@ def truncated_z(dtype: np.dtype, seed: int, stream: int, index, window: Window) 
 
 def ulp_errors(got: np.ndarray, exact: np.ndarray) -> np.ndarray:
     """|got - exact| in units of the spacing of got's type in the binade of `exact`."""
-    dtype = got.dtype
-    spacing = np.abs(np.spacing(np.abs(np.array(exact, F64)).astype(dtype))).astype(F64)
+    info = np.finfo(got.dtype)
+    smallest = float(info.smallest_normal)
+    exponent = np.frexp(np.maximum(np.abs(exact.astype(F64)), smallest))[1] - 1
+    spacing = np.ldexp(1.0, exponent - info.nmant)  # 2^exponent <= |exact|
     if exact.dtype != object:
         return np.abs(got.astype(F64) - exact) / spacing
     difference = [abs(mpmath.mpf(float(g)) - e) for g, e in zip(got, exact, strict=True)]
