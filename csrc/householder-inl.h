@@ -6,6 +6,11 @@
 #include "environment.h"
 #include "householder.h"
 
+#define LANES 16 /* partial sums of a product of vectors */
+#define TILE 128 /* rows of a block that are in the nearest cache together */
+#define GROUP WINIT_GROUP
+#define COLUMNS WINIT_COLUMNS
+
 #define REAL float
 #define NAME(function) function##_f32
 #include "reflect-inl.h"
@@ -23,8 +28,8 @@ extern const struct winit_householder TABLE;
 const struct winit_householder TABLE = {
     .reflectors_f32 = reflectors_f32,
     .reflectors_f64 = reflectors_f64,
-    .factor_f32 = factor_f32,
-    .factor_f64 = factor_f64,
-    .columns_f32 = columns_f32,
-    .columns_f64 = columns_f64,
+    .factors_f32 = factors_f32,
+    .factors_f64 = factors_f64,
+    .apply_f32 = apply_f32,
+    .apply_f64 = apply_f64,
 };

@@ -5,53 +5,46 @@
  * follow. Products and sums are rounded apart, never fused, so that they cost the same without fma.
  */
 
-#define LANES 16
-
-/* Sum of squares, in double: exact products for float, and no overflow for what a normal can be. */
-static double NAME(squares)(const REAL *x, size_t n)
-{
+/* x'y, in double: exact products for float, and no overflow for what a normal can be. */
+static double NAME(dot)(const REAL *x, const REAL *y, size_t n) {
     double sums[LANES] = {0};
     size_t i = 0;
 
     for (; i + LANES <= n; i += LANES)
         for (size_t lane = 0; lane < LANES; lane++)
-            sums[lane] += (double)x[i + lane] * (double)x[i + lane];
+            sums[lane] += (double)x[i + lane] * (double)y[i + lane];
     for (size_t lane = 0; i + lane < n; lane++)
-        sums[lane] += (double)x[i + lane] * (double)x[i + lane];
+        sums[lane] += (double)x[i + lane] * (double)y[i + lane];
     for (size_t half = LANES / 2; half > 0; half /= 2)
-        for (size_t lane = 0; lane < half; lane++)
-            sums[lane] += sums[lane + half];
+        for (size_t lane = 0; lane < half; lane++) sums[lane] += sums[lane + half];
     return sums[0];
 }
 
 /*
- * v = x / pivot with pivot = x_0 + s |x|, s the sign of x_0, so that nothing cancels; then v_0 = 1 and
- * tau = 2 / v'v (Golub & Van Loan, section 5.1). tau is that of the *rounded* 1 / pivot: so what the
- * rounding leaves of H'H - I is only that of the single elements, which are independent.
+ * v = x / pivot with pivot = x_0 + s |x|, s the sign of x_0, so that nothing cancels; then v_0 = 1
+ * and tau = 2 / v'v (Golub & Van Loan, section 5.1). tau is that of the *rounded* 1 / pivot: so
+ * what the rounding leaves of H'H - I is only that of the single elements, which are independent.
  *
  * H x = -s |x| e_0 = R_jj e_0, so sign = -s is the sign of R_jj in the QR factors of the Gaussian
  * matrix that these reflectors triangularise; see orthogonal.md. A vector of one element is
  * no exception: v = 1, tau = 2, H = -1, and H sign = s. A zero vector, which has probability 2^-25
  * where there is but one element left, counts as positive.
  */
-static void NAME(reflector)(REAL *x, size_t n, REAL *tau, REAL *sign)
-{
-    const double tail = NAME(squares)(x + 1, n - 1);
+static void NAME(reflector)(REAL *x, size_t n, REAL *tau, REAL *sign) {
+    const double tail = NAME(dot)(x + 1, x + 1, n - 1);
     const double head = (double)x[0];
     const double norm = sqrt(tail + head * head);
     const double s = head < 0 ? -1.0 : 1.0;
     const REAL inverse = norm > 0 ? (REAL)(1.0 / (head + s * norm)) : (REAL)0;
 
     x[0] = 1;
-    for (size_t i = 1; i < n; i++)
-        x[i] *= inverse;
+    for (size_t i = 1; i < n; i++) x[i] *= inverse;
     *tau = (REAL)(2.0 / (1.0 + ((double)inverse * (double)inverse) * tail));
     *sign = (REAL)-s;
 }
 
 static void NAME(reflectors)(REAL *v, size_t rows, size_t length, size_t stride, REAL *tau,
-                             REAL *sign)
-{
+                             REAL *sign) {
     const environment callers = environment_enter();
 
     assert(rows <= length && length <= stride);
@@ -62,76 +55,159 @@ static void NAME(reflectors)(REAL *v, size_t rows, size_t length, size_t stride,
     environment_leave(callers);
 }
 
+/* The products of four vectors with another, in the type itself; lanes as in dot. */
+static void NAME(dot_four)(const REAL *restrict v, size_t stride, const REAL *restrict y, size_t n,
+                           REAL *products, size_t products_stride) {
+    const REAL *restrict va = v, *restrict vb = va + stride, *restrict vc = vb + stride,
+                         *restrict vd = vc + stride;
+    REAL sums[4][LANES], a[LANES] = {0}, b[LANES] = {0}, c[LANES] = {0}, d[LANES] = {0};
+    size_t i = 0;
+
+    for (; i + LANES <= n; i += LANES)
+        for (size_t lane = 0; lane < LANES; lane++) {
+            a[lane] += va[i + lane] * y[i + lane];
+            b[lane] += vb[i + lane] * y[i + lane];
+            c[lane] += vc[i + lane] * y[i + lane];
+            d[lane] += vd[i + lane] * y[i + lane];
+        }
+    for (size_t lane = 0; i + lane < n; lane++) {
+        a[lane] += va[i + lane] * y[i + lane];
+        b[lane] += vb[i + lane] * y[i + lane];
+        c[lane] += vc[i + lane] * y[i + lane];
+        d[lane] += vd[i + lane] * y[i + lane];
+    }
+    memcpy(sums[0], a, sizeof a);
+    memcpy(sums[1], b, sizeof b);
+    memcpy(sums[2], c, sizeof c);
+    memcpy(sums[3], d, sizeof d);
+    for (size_t r = 0; r < 4; r++) {
+        for (size_t half = LANES / 2; half > 0; half /= 2)
+            for (size_t lane = 0; lane < half; lane++) sums[r][lane] += sums[r][lane + half];
+        products[r * products_stride] = sums[r][0];
+    }
+}
+
 /*
- * T^-1 + T^-T = V'V (Puglisi 1992; Joffrain et al. 2006), so T^-1 has the strict upper triangle of V'V
- * and 1 / tau on its diagonal. Its inverse by rows from the last, which makes all inner loops run
- * along rows: N_i = -tau_i (e_i + sum over l > i of (V'V)_il N_l) with N = -T.
+ * H_0 ... H_{n-1} = I - V T V'. Since T^-1 + T^-T = V'V (Puglisi 1992), T^-1 has the strict upper
+ * triangle of V'V, and 1 / tau on its diagonal. Its inverse by rows from the last, so that the
+ * inner loops run along rows: with N = -T, N_i = -tau_i (e_i + sum over l > i of (V'V)_il N_l).
  */
-static void NAME(factor)(const REAL *products, size_t products_stride, const REAL *tau, size_t n,
-                         REAL *factor, size_t factor_stride)
-{
+static void NAME(factors)(const REAL *v, size_t count, size_t length, size_t stride,
+                          const REAL *tau, REAL *factors) {
     const environment callers = environment_enter();
 
-    for (size_t i = n; i-- > 0;) {
-        REAL *row = factor + i * factor_stride;
+    assert(count % 4 == 0);
+    for (size_t start = 0; start < count; start += GROUP) {
+        const size_t size = count - start < GROUP ? count - start : GROUP;
+        const REAL *first = v + start * stride + start;
+        REAL *factor = factors + start * GROUP;
+        REAL products[GROUP][GROUP];
 
-        memset(row, 0, n * sizeof *row);
-        for (size_t l = i + 1; l < n; l++) {
-            const REAL product = products[i * products_stride + l];
-            const REAL *lower = factor + l * factor_stride;
+        for (size_t l = 1; l < size && start + l < length; l++)
+            for (size_t i = 0; i < l; i += 4)
+                NAME(dot_four)
+                (first + i * stride + l, stride, first + l * stride + l, length - start - l,
+                 &products[i][l], GROUP);
+        memset(factor, 0, size * GROUP * sizeof *factor);
+        for (size_t i = size; i-- > 0;) {
+            REAL *row = factor + i * GROUP;
 
-            for (size_t c = l; c < n; c++)
-                row[c] += product * lower[c];
+            if (tau[start + i] == 0) /* no reflector: padding */
+                continue;
+            for (size_t l = i + 1; l < size && tau[start + l] != 0; l++)
+                for (size_t c = l; c < size; c++) row[c] += products[i][l] * factor[l * GROUP + c];
+            row[i] = 1;
+            for (size_t c = i; c < size; c++) row[c] *= -tau[start + i];
         }
-        row[i] = 1;
-        for (size_t c = i; c < n; c++)
-            row[c] *= -tau[i];
     }
     environment_leave(callers);
 }
 
-/*
- * Backward accumulation: before H_j is applied, only rows and columns after j differ from the
- * identity, so only rows from j on are touched, and only reflectors up to the last column count.
- */
-static void NAME(columns)(const REAL *v, size_t stride, const REAL *tau, const REAL *sign,
-                          size_t rows, size_t n, size_t first, REAL *q)
-{
-    const size_t last = first + WINIT_COLUMNS < n ? first + WINIT_COLUMNS : n;
+/* sums += V'q for four reflectors and some rows. The four are spelt out here and below, since only
+ * then do compilers keep all sums in registers. */
+static void NAME(project)(const REAL *restrict v, size_t stride, size_t rows,
+                          const REAL *restrict q, REAL (*restrict sums)[COLUMNS]) {
+    const REAL *restrict va = v, *restrict vb = va + stride, *restrict vc = vb + stride,
+                         *restrict vd = vc + stride;
+    REAL a[COLUMNS], b[COLUMNS], c[COLUMNS], d[COLUMNS];
+
+    memcpy(a, sums[0], sizeof a);
+    memcpy(b, sums[1], sizeof b);
+    memcpy(c, sums[2], sizeof c);
+    memcpy(d, sums[3], sizeof d);
+    for (size_t i = 0; i < rows; i++) {
+        const REAL *restrict row = q + i * COLUMNS;
+
+        for (size_t k = 0; k < COLUMNS; k++) {
+            a[k] += va[i] * row[k];
+            b[k] += vb[i] * row[k];
+            c[k] += vc[i] * row[k];
+            d[k] += vd[i] * row[k];
+        }
+    }
+    memcpy(sums[0], a, sizeof a);
+    memcpy(sums[1], b, sizeof b);
+    memcpy(sums[2], c, sizeof c);
+    memcpy(sums[3], d, sizeof d);
+}
+
+/* q += V w, likewise. */
+static void NAME(update)(const REAL *restrict v, size_t stride, size_t rows, REAL *restrict q,
+                         REAL (*restrict w)[COLUMNS]) {
+    const REAL *restrict va = v, *restrict vb = va + stride, *restrict vc = vb + stride,
+                         *restrict vd = vc + stride;
+    REAL a[COLUMNS], b[COLUMNS], c[COLUMNS], d[COLUMNS];
+
+    memcpy(a, w[0], sizeof a);
+    memcpy(b, w[1], sizeof b);
+    memcpy(c, w[2], sizeof c);
+    memcpy(d, w[3], sizeof d);
+    for (size_t i = 0; i < rows; i++) {
+        REAL *restrict row = q + i * COLUMNS;
+
+        for (size_t k = 0; k < COLUMNS; k++)
+            row[k] += va[i] * a[k] + vb[i] * b[k] + vc[i] * c[k] + vd[i] * d[k];
+    }
+}
+
+/* One group on one block of columns: q <- (I - V T V')q, or its transpose. A tile of rows stays in
+ * the nearest cache while all reflectors of the group meet it. */
+static void NAME(apply_group)(const REAL *v, size_t stride, const REAL *factor, size_t size,
+                              size_t rows, int transposed, REAL *q) {
+    REAL sums[GROUP][COLUMNS] = {{0}}, w[GROUP][COLUMNS] = {{0}};
+
+    for (size_t from = 0; from < rows; from += TILE)
+        for (size_t r = 0; r < size; r += 4)
+            NAME(project)
+            (v + r * stride + from, stride, rows - from < TILE ? rows - from : TILE,
+             q + from * COLUMNS, sums + r);
+    for (size_t r = 0; r < size; r++)
+        for (size_t l = transposed ? 0 : r; l < (transposed ? r + 1 : size); l++) {
+            const REAL weight = transposed ? factor[l * GROUP + r] : factor[r * GROUP + l];
+
+            for (size_t k = 0; k < COLUMNS; k++) w[r][k] += weight * sums[l][k];
+        }
+    for (size_t from = 0; from < rows; from += TILE)
+        for (size_t r = 0; r < size; r += 4)
+            NAME(update)
+            (v + r * stride + from, stride, rows - from < TILE ? rows - from : TILE,
+             q + from * COLUMNS, w + r);
+}
+
+static void NAME(apply)(const REAL *v, size_t count, size_t length, size_t stride,
+                        const REAL *factors, int transposed, REAL *q, size_t blocks) {
     const environment callers = environment_enter();
+    const size_t groups = (count + GROUP - 1) / GROUP;
 
-    assert(first < n && n <= rows);
-    memset(q, 0, rows * WINIT_COLUMNS * sizeof *q);
-    for (size_t j = last; j-- > 0;) {
-        const REAL *restrict vj = v + j * stride;
-        REAL even[WINIT_COLUMNS], odd[WINIT_COLUMNS] = {0};
-        REAL *restrict row = q + j * WINIT_COLUMNS;
-        size_t i;
+    assert(count % 4 == 0);
+    for (size_t turn = 0; turn < groups; turn++) {
+        const size_t start = (transposed ? turn : groups - 1 - turn) * GROUP;
+        const size_t size = count - start < GROUP ? count - start : GROUP;
 
-        if (j >= first)
-            row[j - first] = sign[j];
-        for (size_t c = 0; c < WINIT_COLUMNS; c++)
-            even[c] = row[c];
-        for (i = j + 1; i + 2 <= rows; i += 2) {
-            const REAL *restrict two = q + i * WINIT_COLUMNS;
-
-            for (size_t c = 0; c < WINIT_COLUMNS; c++) {
-                even[c] += vj[i] * two[c];
-                odd[c] += vj[i + 1] * two[WINIT_COLUMNS + c];
-            }
-        }
-        for (; i < rows; i++)
-            for (size_t c = 0; c < WINIT_COLUMNS; c++)
-                even[c] += vj[i] * q[i * WINIT_COLUMNS + c];
-        for (size_t c = 0; c < WINIT_COLUMNS; c++) {
-            even[c] = -tau[j] * (even[c] + odd[c]);
-            row[c] += even[c];
-        }
-        for (i = j + 1; i < rows; i++)
-            for (size_t c = 0; c < WINIT_COLUMNS; c++)
-                q[i * WINIT_COLUMNS + c] += vj[i] * even[c];
+        for (size_t block = 0; block < blocks; block++)
+            NAME(apply_group)
+            (v + start * stride + start, stride, factors + start * GROUP, size, length - start,
+             transposed, q + (block * length + start) * COLUMNS);
     }
     environment_leave(callers);
 }
-
-#undef LANES

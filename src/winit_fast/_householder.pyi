@@ -5,12 +5,17 @@ import numpy as np
 Array: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.floating]]
 
 COLUMNS: int
+GROUP: int
 
-def reflectors(v: Array, tau: Array, sign: Array) -> None: ...
-def factor(products: Array, tau: Array, out: Array) -> None: ...
-def columns(
-    v: Array, tau: Array, sign: Array, gain: float, first: int, work: Array, out: Array
-) -> None: ...
+def reflectors(v: Array, count: int, tau: Array, sign: Array, factors: Array) -> None: ...
+def apply(v: Array, factors: Array, transposed: bool, q: Array) -> None: ...
 def matrices(
-    v: Array, tau: Array, sign: Array, gain: float, work: Array, out: Array
+    x: Array,
+    v: Array,
+    tau: Array,
+    sign: Array,
+    factors: Array,
+    gain: float,
+    q: Array,
+    out: Array,
 ) -> None: ...

@@ -1,7 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
-"""Householder reflectors in C: making them, and applying few of them at once.
+"""Householder reflectors in C: making them, and applying them.
 
-All arrays are float32 or all float64. Nothing is checked twice: `householder` checks.
+All arrays are float32 or all float64, with adjacent elements along their last axis. Nothing is
+checked: `householder` does not make mistakes.
 """
 
 from libc.stddef cimport size_t
@@ -15,23 +16,25 @@ ctypedef fused real:
 
 cdef extern from "householder.h" nogil:
     const size_t WINIT_COLUMNS
+    const size_t WINIT_GROUP
 
     struct winit_householder:
         void (*reflectors_f32)(float *, size_t, size_t, size_t, float *, float *) noexcept nogil
         void (*reflectors_f64)(double *, size_t, size_t, size_t, double *, double *) noexcept nogil
-        void (*factor_f32)(const float *, size_t, const float *, size_t, float *,
-                           size_t) noexcept nogil
-        void (*factor_f64)(const double *, size_t, const double *, size_t, double *,
-                           size_t) noexcept nogil
-        void (*columns_f32)(const float *, size_t, const float *, const float *, size_t, size_t,
-                            size_t, float *) noexcept nogil
-        void (*columns_f64)(const double *, size_t, const double *, const double *, size_t, size_t,
-                            size_t, double *) noexcept nogil
+        void (*factors_f32)(const float *, size_t, size_t, size_t, const float *,
+                            float *) noexcept nogil
+        void (*factors_f64)(const double *, size_t, size_t, size_t, const double *,
+                            double *) noexcept nogil
+        void (*apply_f32)(const float *, size_t, size_t, size_t, const float *, int, float *,
+                          size_t) noexcept nogil
+        void (*apply_f64)(const double *, size_t, size_t, size_t, const double *, int, double *,
+                          size_t) noexcept nogil
 
     const winit_householder *table "winit_householder"(const char *)
 
 
 COLUMNS = WINIT_COLUMNS
+GROUP = WINIT_GROUP
 
 
 cdef const winit_householder *kernels() except NULL:
@@ -43,67 +46,75 @@ cdef const winit_householder *kernels() except NULL:
     return found
 
 
-def reflectors(real[:, ::1] v, real[::1] tau, real[::1] sign):
-    """Turn the vectors of a panel, row r from column r on, into reflectors, in place."""
+cdef void reflect(const winit_householder *use, real *v, size_t count, size_t padded,
+                  size_t length, size_t stride, real *tau, real *sign,
+                  real *factors) noexcept nogil:
+    """Turn vectors into reflectors, and join groups of them; pad both with zeros."""
+    cdef size_t row, column
+    for row in range(count, padded):
+        tau[row] = 0
+        for column in range(length):
+            v[row * stride + column] = 0
+    if real is float:
+        use.reflectors_f32(v, count, length, stride, tau, sign)
+        use.factors_f32(v, padded, length, stride, tau, factors)
+    else:
+        use.reflectors_f64(v, count, length, stride, tau, sign)
+        use.factors_f64(v, padded, length, stride, tau, factors)
+
+
+def reflectors(real[:, :] v, Py_ssize_t count, real[::1] tau, real[::1] sign,
+               real[:, ::1] factors):
+    """Turn the first ``count`` vectors, row r from column r on, into reflectors, in place.
+
+    Other rows become 0. ``sign`` gets the signs of Q's columns; ``factors``, GROUP columns wide,
+    the -T of groups of reflectors.
+    """
+    cdef const winit_householder *use = kernels()
+    with nogil:
+        reflect(use, &v[0, 0], count, v.shape[0], v.shape[1], v.strides[0] // sizeof(real),
+                &tau[0], &sign[0], &factors[0, 0])
+
+
+def apply(real[:, ::1] v, real[:, ::1] factors, bint transposed, real[:, :, ::1] q):
+    """Multiply blocks of COLUMNS columns by all reflectors, the last or (transposed) first first."""
     cdef const winit_householder *use = kernels()
     with nogil:
         if real is float:
-            use.reflectors_f32(&v[0, 0], v.shape[0], v.shape[1], v.shape[1], &tau[0], &sign[0])
+            use.apply_f32(&v[0, 0], v.shape[0], v.shape[1], v.shape[1], &factors[0, 0], transposed,
+                          &q[0, 0, 0], q.shape[0])
         else:
-            use.reflectors_f64(&v[0, 0], v.shape[0], v.shape[1], v.shape[1], &tau[0], &sign[0])
+            use.apply_f64(&v[0, 0], v.shape[0], v.shape[1], v.shape[1], &factors[0, 0], transposed,
+                          &q[0, 0, 0], q.shape[0])
 
 
-def factor(real[:, :] products, real[::1] tau, real[:, :] out):
-    """Compute -T of I - V T V' from V'V and tau, all cut to one diagonal block."""
+def matrices(const real[:, :, ::1] x, real[:, ::1] v, real[::1] tau, real[::1] sign,
+             real[:, ::1] factors, real gain, real[:, ::1] q, real[:, :, ::1] out):
+    """Write gain * Q for each of a batch of matrices of vectors; v to q are for the work on one."""
     cdef const winit_householder *use = kernels()
-    cdef size_t n = out.shape[0]
-    cdef size_t products_stride = products.strides[0] // sizeof(real)
-    cdef size_t stride = out.strides[0] // sizeof(real)
-    with nogil:
-        if real is float:
-            use.factor_f32(&products[0, 0], products_stride, &tau[0], n, &out[0, 0], stride)
-        else:
-            use.factor_f64(&products[0, 0], products_stride, &tau[0], n, &out[0, 0], stride)
-
-
-def columns(real[:, ::1] v, real[::1] tau, real[::1] sign, real gain, size_t first,
-            real[:, ::1] work, real[:, :] out):
-    """Write columns ``first``... of gain * Q to all of ``out``; ``work`` has COLUMNS columns."""
-    cdef const winit_householder *use = kernels()
-    with nogil:
-        some(use, &v[0, 0], v.shape[1], tau, sign, gain, first, work, out)
-
-
-def matrices(real[:, :, ::1] v, real[::1] tau, real[::1] sign, real gain, real[:, ::1] work,
-             real[:, :, :] out):
-    """Write gain * Q for each of a batch of panels of vectors, which are overwritten."""
-    cdef const winit_householder *use = kernels()
+    cdef size_t count = x.shape[1], length = x.shape[2], padded = v.shape[0]
+    cdef size_t first, last, row, column
     cdef Py_ssize_t at
     with nogil:
-        for at in range(v.shape[0]):
-            if real is float:
-                use.reflectors_f32(&v[at, 0, 0], v.shape[1], v.shape[2], v.shape[2], &tau[0],
-                                   &sign[0])
-            else:
-                use.reflectors_f64(&v[at, 0, 0], v.shape[1], v.shape[2], v.shape[2], &tau[0],
-                                   &sign[0])
-            some(use, &v[at, 0, 0], v.shape[2], tau, sign, gain, 0, work, out[at])
-
-
-cdef void some(const winit_householder *use, real *v, size_t stride, real[::1] tau, real[::1] sign,
-               real gain, size_t first, real[:, ::1] work, real[:, :] out) noexcept nogil:
-    cdef size_t start = first
-    cdef size_t stop = first + out.shape[1]
-    cdef size_t rows = out.shape[0]
-    cdef size_t row, column
-    while start < stop:
-        if real is float:
-            use.columns_f32(v, stride, &tau[0], &sign[0], rows, tau.shape[0], start,
-                            &work[0, 0])
-        else:
-            use.columns_f64(v, stride, &tau[0], &sign[0], rows, tau.shape[0], start,
-                            &work[0, 0])
-        for row in range(rows):
-            for column in range(min(WINIT_COLUMNS, stop - start)):
-                out[row, start - first + column] = gain * work[row, column]
-        start += WINIT_COLUMNS
+        for at in range(x.shape[0]):
+            for row in range(count):
+                for column in range(row, length):
+                    v[row, column] = x[at, row, column]
+            reflect(use, &v[0, 0], count, padded, length, length, &tau[0], &sign[0],
+                    &factors[0, 0])
+            first = 0
+            while first < count:
+                last = min(first + WINIT_COLUMNS, count)
+                q[:, :] = 0
+                for column in range(first, last):
+                    q[column, column - first] = sign[column]
+                if real is float:
+                    use.apply_f32(&v[0, 0], min(last + 3, padded) & ~(<size_t> 3), length, length,
+                                  &factors[0, 0], False, &q[0, 0], 1)
+                else:
+                    use.apply_f64(&v[0, 0], min(last + 3, padded) & ~(<size_t> 3), length, length,
+                                  &factors[0, 0], False, &q[0, 0], 1)
+                for row in range(length):
+                    for column in range(first, last):
+                        out[at, row, column] = gain * q[row, column - first]
+                first = last

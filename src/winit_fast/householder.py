@@ -2,38 +2,33 @@
 
 A matrix is *tall* here, length x count with length >= count: Q = H_0 H_1 ... H_{count-1} E D, E the
 first columns of the identity and D the signs that make it Haar-distributed. A wide one is the
-transpose of a tall one. See docs/orthogonal.md.
+transpose of a tall one. docs/orthogonal.md tells all.
 """
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from winit_fast import _core, _householder, distributions, dtypes, threads
 from winit_fast.fill import Array
 
-SMALL = 128
-"""Longest side of a matrix that is made in C, reflector by reflector."""
+COLUMNS: int = _householder.COLUMNS
+"""Columns of a block that is worked on in one piece of memory."""
 
-PANELS_BYTES = 24 << 20
-"""Memory for the panels that are held at once, unless two of them need more."""
+BYTES = 64 << 20
+"""Memory for the reflectors that are held at once; where vectors must be kept between reflectors,
+but not where they are to stand, a third of it is for those."""
 
-COPY_BYTES = 24 << 20
-"""Memory for columns that cannot be computed where they are to stand."""
+CACHE_BYTES = 1 << 19
+"""Of columns that a thread works on at a time: half of a core's own cache, on most machines."""
 
-TILE = 1 << 18
-"""Elements of a product that is added to the matrix while it is in the cache."""
+WORTH_A_THREAD = 1 << 22
+"""Multiply-adds from which on a matrix is made by more than one thread."""
 
-PIECE = 1 << 32
-"""Multiply-adds between two looks at Ctrl-C: a fifth of a second, at 40 GFLOP/s a core."""
-
-SMALL_PIECE = 1 << 17
-"""Elements of small matrices between two looks at Ctrl-C."""
+PIECE = 1 << 17
+"""Elements that are drawn, and made into reflectors or small matrices, between looks at Ctrl-C."""
 
 
 class Source(NamedTuple):
@@ -73,232 +68,44 @@ class Source(NamedTuple):
         )
 
 
-class Panel(NamedTuple):
-    """Reflectors ``start`` to ``stop``: H_start ... H_{stop-1} = I - V T V'.
+class Reflectors(NamedTuple):
+    """Reflectors ``start`` to ``stop``, from row ``start`` on.
 
     Attributes
     ----------
     start, stop : int
-    rows : numpy.ndarray
-        V' from column ``start`` on; what is before is 0.
-    factor : numpy.ndarray
-        -T, upper triangular.
+    v : numpy.ndarray
+        One a row, row r from column r on; zeros fill the rows up to a multiple of four.
+    factors : numpy.ndarray
+        How groups of them are applied together.
     signs : numpy.ndarray
-        gain * D of these columns.
+        D for these columns of Q.
     """
 
     start: int
     stop: int
-    rows: Array
-    factor: Array
+    v: Array
+    factors: Array
     signs: Array
 
 
-def make_panel(source: Source, start: int, stop: int, gain: float) -> Panel:
-    """Draw a panel of vectors, turn them into reflectors, and join those.
+def make_reflectors(source: Source, start: int, stop: int, num_threads: int) -> Reflectors:
+    """Draw vectors and turn them into reflectors: the same bits everywhere."""
+    length = source.length - start
+    rows = _up(stop - start, 4)
+    v = np.empty((rows, length), source.dtype)
+    tau, signs = np.empty((2, rows), source.dtype)
+    factors = np.empty((rows, _householder.GROUP), source.dtype)
 
-    Parameters
-    ----------
-    source : Source
-    start, stop : int
-    gain : float
-        Multiplies the signs.
+    def make(piece: slice) -> None:
+        own = v[piece, piece.start :]
+        count = min(own.shape[0], stop - start - piece.start)
+        source.draw(own[:count], start + piece.start)
+        _householder.reflectors(own, count, tau[piece], signs[piece], factors[piece])
 
-    Returns
-    -------
-    Panel
-
-    Notes
-    -----
-    The triangular factor follows from :math:`T^{-1} + T^{-T} = V^T V` [1]_: blocks of it are inverted
-    in C and joined by :math:`T_{12} = -T_{11} (V^T V)_{12} T_{22}`.
-
-    References
-    ----------
-    .. [1] Puglisi, "Modification of the Householder method based on the compact WY
-       representation", SIAM J. Sci. Stat. Comput. 13, 1992.
-    """
-    size = stop - start
-    rows = np.empty((size, source.length - start), source.dtype)
-    tau = np.empty(size, source.dtype)
-    signs = np.empty(size, source.dtype)
-    source.draw(rows, start)
-    _householder.reflectors(rows, tau, signs)
-    products = np.matmul(rows, rows.T)
-    factor = np.zeros_like(products)
-    block = 32
-    for at in range(0, size, block):
-        here = np.s_[at : at + block]
-        _householder.factor(products[here, here], tau[here], factor[here, here])
-    while block < size:
-        for at in range(0, size - block, 2 * block):
-            upper, lower = np.s_[at : at + block], np.s_[at + block : at + 2 * block]
-            joined = products[upper, lower] @ factor[lower, lower]
-            factor[upper, lower] = factor[upper, upper] @ joined
-        block *= 2
-    signs *= gain
-    return Panel(start, stop, rows, factor, signs)
-
-
-class Workspace:
-    """What one thread needs to apply a panel to ``columns`` columns."""
-
-    def __init__(self, width: int, columns: int, dtype: np.dtype[Any]) -> None:
-        self._products = np.empty((2, width * columns), dtype)
-        self._tile = np.empty(max(TILE, columns), dtype)
-
-    def products(self, shape: tuple[int, int]) -> tuple[Array, Array]:
-        size = shape[0] * shape[1]
-        first, second = self._products[:, :size]
-        return first.reshape(shape), second.reshape(shape)
-
-    def tile(self, shape: tuple[int, int], columns_run: bool) -> Array:
-        """Take a piece of memory in the order of the matrix that it is to be added to."""
-        flat = self._tile[: shape[0] * shape[1]]
-        return flat.reshape(shape[::-1]).T if columns_run else flat.reshape(shape)
-
-    def accumulate(self, panel_rows: Array, products: Array, z: Array) -> None:
-        """Add V (-T V'Z) to Z, tile by tile: `numpy.matmul` cannot add to its result."""
-        count = z.shape[1]
-        step = max(1, self._tile.size // count)
-        columns_run = z.strides[0] < z.strides[1]
-        for at in range(0, z.shape[0], step):
-            part = z[at : at + step]
-            tile = self.tile(part.shape, columns_run)
-            np.matmul(panel_rows[:, at : at + step].T, products, out=tile)
-            np.add(part, tile, out=part)
-
-
-def _times_factor(factor: Array, products: Array, out: Array, transposed: bool) -> None:
-    """Multiply by a triangular matrix in two halves, leaving out the quarter that is 0."""
-    half = factor.shape[0] // 2
-    if half < 32:
-        np.matmul(factor.T if transposed else factor, products, out=out)
-    elif transposed:
-        np.matmul(factor[:half, :half].T, products[:half], out=out[:half])
-        np.matmul(factor[:, half:].T, products, out=out[half:])
-    else:
-        np.matmul(factor[:half], products, out=out[:half])
-        np.matmul(factor[half:, half:], products[half:], out=out[half:])
-
-
-def apply_backward(panels: Sequence[Panel], z: Array, index: Array, work: Workspace) -> None:
-    """Carry columns of Q on through panels, from the last panel to the first.
-
-    Parameters
-    ----------
-    panels : sequence of Panel
-        Adjacent, last first.
-    z : numpy.ndarray
-        Columns ``index`` of Q, of full length. Rows from the end of the panels on hold the product
-        of all later reflectors, for the columns that these reach; nothing else is read.
-    index : numpy.ndarray of int
-        Increasing.
-    work : Workspace
-
-    Notes
-    -----
-    In a column j of E D, reflectors after j meet zeros only, so it comes in with the panel that
-    has j. When panel [a, b) is applied, columns from b on are 0 in rows a to b, and so need no
-    addition there.
-    """
-    for start, stop, rows, factor, signs in panels:
-        first, old = np.searchsorted(index, (start, stop))
-        if first == index.size:
-            continue
-        size, new = stop - start, old - first
-        live = z[:, first:]
-        before, after = work.products((size, live.shape[1]))
-        own = index[first:old] - start
-        np.multiply(rows[:, own], signs[own], out=before[:, :new])
-        if old < index.size:
-            np.matmul(rows[:, size:], live[stop:, new:], out=before[:, new:])
-        _times_factor(factor, before, after, transposed=False)
-        np.matmul(rows[:, :size].T, after, out=live[start:stop])
-        live[start + own, np.arange(new)] += signs[own]
-        if stop < z.shape[0]:
-            if new:
-                np.matmul(rows[:, size:].T, after[:, :new], out=live[stop:, :new])
-            if old < index.size:
-                work.accumulate(rows[:, size:], after[:, new:], live[stop:, new:])
-
-
-def apply_forward(panels: Sequence[Panel], z: Array, index: Array, work: Workspace) -> None:
-    """Carry rows of Q on through panels, from the first panel to the last.
-
-    Parameters
-    ----------
-    panels : sequence of Panel
-        Adjacent, first first.
-    z : numpy.ndarray
-        Rows ``index`` of Q as columns. Rows of it before the panels are done; the others hold the
-        product so far, except that nothing is read where the panels begin with reflector 0.
-    index : numpy.ndarray of int
-    work : Workspace
-
-    Notes
-    -----
-    The transpose of e_i' H_0 H_1 ... is ... H_1 H_0 e_i.
-    """
-    for start, stop, rows, factor, signs in panels:
-        before, after = work.products((stop - start, index.size))
-        if start == 0:
-            np.take(rows, index, axis=1, out=before)
-        else:
-            np.matmul(rows, z[start:], out=before)
-        _times_factor(factor, before, after, transposed=True)
-        if start == 0:
-            np.matmul(rows.T, after, out=z)
-            z[index, np.arange(index.size)] += 1
-        else:
-            work.accumulate(rows, after, z[start:])
-        z[start:stop] *= signs[:, None]
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="blas")
-
-
-_blas_lock = threading.Lock()
-_blas_users = 0
-_blas_limit: Any = None
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[bool]:
-    """Hold BLAS to one thread a call, since our own threads call it side by side.
-
-    The limit is the process's. Calls that overlap share it: the first sets and the last lifts it.
-
-    Yields
-    ------
-    bool
-        Whether BLAS could be held. Apple's, for one, cannot.
-    """
-    global _blas_users, _blas_limit
-    controller = _blas()
-    with _blas_lock:
-        if _blas_users == 0:
-            _blas_limit = controller.limit(limits=1)
-        _blas_users += 1
-    try:
-        yield len(controller) > 0
-    finally:
-        with _blas_lock:
-            _blas_users -= 1
-            if _blas_users == 0:
-                _blas_limit.restore_original_limits()
-                _blas_limit = None
-
-
-def panel_width(count: int) -> int:
-    """Choose how many reflectors a panel has.
-
-    Wide panels cost arithmetic for T, in proportion to their width; narrow ones more passes over
-    the matrix. So the best width grows with the square root of the count.
-    """
-    return int(min(512, max(32, 32 * round(count**0.5 / 8))))
+    some = min(-(-PIECE // length), -(-rows // num_threads))
+    threads.run(make, _slices(rows, _up(some, _householder.GROUP)), num_threads)
+    return Reflectors(start, stop, v, factors, signs)
 
 
 class Destination(NamedTuple):
@@ -309,8 +116,7 @@ class Destination(NamedTuple):
     rows, columns : numpy.ndarray of int
         Which, increasing.
     place : numpy.ndarray or None
-        len(rows) x len(columns): the memory itself, where results can be computed there: of the
-        arithmetic's type, and contiguous along one axis.
+        len(rows) x len(columns): the memory itself, if it is of the arithmetic's type.
     write_columns, write_rows : callable
         Take a slice of ``columns`` and a len(rows) x (its length) array of results; or a slice of
         ``rows`` and a len(columns) x (its length) array: rows of results as columns.
@@ -323,7 +129,7 @@ class Destination(NamedTuple):
     write_rows: Callable[[slice, Array], None]
 
 
-def fill_tall(source: Source, to: Destination, gain: float, num_threads: int) -> None:
+def fill_matrix(source: Source, to: Destination, gain: float, num_threads: int) -> None:
     """Compute chosen rows and columns of gain * Q, Q tall.
 
     Parameters
@@ -338,80 +144,187 @@ def fill_tall(source: Source, to: Destination, gain: float, num_threads: int) ->
 
     Notes
     -----
-    A row and a column cost about the same, since both are vectors that meet all reflectors before
-    the last chosen column. So the fewer of the two are computed, in full length, and cut.
+    Column j of Q is ``H_0 (H_1 (... (H_j e_j)))`` D_j, and row i is, as a column,
+    ``D ... H_1 (H_0 e_i)``. A row and a column cost about the same: both are vectors of full length
+    that meet all reflectors before the last chosen column. So the fewer of the two are computed,
+    and cut. Reflectors are made and applied as many at a time as there is memory for; in between,
+    the vectors are kept where they are to stand if that can be, else some of them at a time in
+    other memory.
     """
+    last = int(to.columns[-1]) + 1
+    if source.length * last * min(to.columns.size, to.rows.size) < WORTH_A_THREAD:
+        num_threads = 1
     backward = to.columns.size <= to.rows.size
     if backward:
         index, cut, place, write = to.columns, to.rows, to.place, to.write_columns
     else:
         index, cut, write = to.rows, to.columns, to.write_rows
         place = None if to.place is None else to.place.T
-    full = cut.size == source.length
-    if not full:
+    if cut.size < source.length:
         place = None
-    # A gain that could lead products out of the type's range multiplies the result instead.
-    inner = gain if 2.0**-64 < abs(gain) < 2.0**64 else 1.0
 
-    stop = int(to.columns[-1]) + 1
-    width = panel_width(stop)
     vector = source.length * source.dtype.itemsize
-    together = max(2, PANELS_BYTES // (width * vector))
-    panels = [(start, min(start + width, stop)) for start in range(0, stop, width)]
-    if backward:
-        panels.reverse()
-    groups = [panels[at : at + together] for at in range(0, len(panels), together)]
+    step = max(BYTES // vector, 1)
+    room = index.size
+    if place is None and last > step:
+        room = max(step // 3, COLUMNS)
+        step -= step // 3
+    starts = range(0, last, _up(step, _householder.GROUP))
+    for span in _slices(index.size, room):
+        if place is not None:
+            kept = place[:, span]
+        elif len(starts) > 1:
+            kept = np.empty((source.length, span.stop - span.start), source.dtype)
+        else:
+            kept = None
+        for start in reversed(starts) if backward else starts:
+            made = make_reflectors(source, start, min(start + starts.step, last), num_threads)
+            finish = None
+            if kept is None:
 
-    with one_blas_thread() as held:
-        workers = num_threads if held else 1
-        # Pieces of columns, for a product wide enough, for threads to even out, and for Ctrl-C.
-        longest = PIECE // (2 * source.length * width * min(together, len(panels)))
-        wide = min(longest, max(width, -(-index.size // (4 * workers))))
-        spaces = [Workspace(width, max(wide, 32), source.dtype) for _ in range(workers)]
-        room = index.size if place is not None else max(COPY_BYTES // vector, 32)
-        for span in _slices(0, index.size, room):
-            z = np.empty((source.length, span.stop - span.start), source.dtype)
-            z = z if place is None else place[:, span]
-            pieces = list(_slices(0, z.shape[1], max(wide, 32)))
+                def finish(piece: slice, results: Array) -> None:
+                    write(piece, results if cut.size == source.length else results[cut])
 
-            for group in groups:
-                made: dict[int, Panel] = {}
-
-                def make(bounds: tuple[int, int]) -> None:
-                    made[bounds[0]] = make_panel(source, *bounds, inner)
-
-                def apply(piece: slice) -> None:
-                    space = spaces.pop()
-                    chain = [made[start] for start, _ in group]
-                    step = apply_backward if backward else apply_forward
-                    step(chain, z[:, piece], index[span][piece], space)
-                    spaces.append(space)
-
-                threads.run(make, group, workers)
-                threads.run(apply, reversed(pieces), workers)
-
-            def finish(piece: slice) -> None:
-                results = z[:, piece]
-                if inner != gain:
-                    results *= gain
-                if place is None:
-                    at = slice(span.start + piece.start, span.start + piece.stop)
-                    write(at, results if full else results[cut])
-
-            threads.run(finish, pieces, workers)
+            apply = _backward if backward else _forward
+            apply(made, index[span], kept, finish, gain, num_threads)
+        if kept is not None and place is None:
+            write(span, kept if cut.size == source.length else kept[cut])
 
 
-def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
-    """Cut a range into slices of nearly the same length, at most ``size``."""
-    count = -(-(stop - start) // size)
-    edges = [start + (stop - start) * at // count for at in range(count + 1)]
-    return map(slice, edges, edges[1:])
+Finish = Callable[[slice, Array], None]
+"""Takes some positions among vectors, and these vectors as columns."""
 
 
-def fill_small(
-    source: Source, numbers: Array, write: Callable[[slice, Array], None], gain: float, num_threads: int
+def _backward(
+    made: Reflectors,
+    index: Array,
+    kept: Array | None,
+    finish: Finish | None,
+    gain: float,
+    num_threads: int,
 ) -> None:
-    """Compute many tall matrices of a few rows, each by one thread in C.
+    """Carry columns ``index`` of Q on through reflectors, from the last to the first.
+
+    Reflectors after column j meet only zeros in it. So it comes in, as D_j e_j, with those among
+    which j is; and those that have met all later ones are still 0 in the rows of ``made``.
+    """
+    start, stop, v, factors, signs = made
+    scale = gain if start == 0 else 1.0
+    here = int(np.searchsorted(index, start))  # the others are not begun yet
+
+    def carry(piece: slice, blocks: Array) -> None:
+        piece = slice(piece.start + here, piece.stop + here)
+        own = index[piece]
+        fresh = int(np.searchsorted(own, stop))
+        blocks.fill(0)
+        at = np.arange(fresh)
+        row = own[:fresh] - start
+        blocks[at // COLUMNS, row, at % COLUMNS] = signs[row]
+        if fresh < own.size:
+            for block, columns in _blocks(blocks, own.size):
+                old = slice(max(columns.start, fresh), columns.stop)
+                if old.start < old.stop:
+                    block[stop - start :, old.start - columns.start :] = kept[stop:, piece][:, old]
+        count = _up(min(int(own[-1]) + 1, stop) - start, 4)
+        _householder.apply(v[:count], factors, False, blocks)
+        _store(
+            blocks, own.size, scale, None if kept is None else kept[start:, piece], finish, piece
+        )
+
+    _share_out(carry, index.size - here, made, num_threads)
+
+
+def _forward(
+    made: Reflectors,
+    index: Array,
+    kept: Array | None,
+    finish: Finish | None,
+    gain: float,
+    num_threads: int,
+) -> None:
+    """Carry rows ``index`` of Q, as columns, on through reflectors, from the first to the last.
+
+    Their elements in the rows of ``made`` are done then.
+    """
+    start, stop, v, factors, signs = made
+    scales = (signs[: stop - start] * signs.dtype.type(gain))[:, None]
+
+    def carry(piece: slice, blocks: Array) -> None:
+        own = index[piece]
+        if start == 0:
+            blocks.fill(0)
+            at = np.arange(own.size)
+            blocks[at // COLUMNS, own, at % COLUMNS] = 1
+        else:
+            for block, columns in _blocks(blocks, own.size):
+                block[:] = kept[start:, piece][:, columns]
+        _householder.apply(v, factors, True, blocks)
+        blocks[:, : stop - start] *= scales
+        _store(blocks, own.size, 1.0, None if kept is None else kept[start:, piece], finish, piece)
+
+    _share_out(carry, index.size, made, num_threads)
+
+
+def _share_out(
+    carry: Callable[[slice, Array], None], count: int, made: Reflectors, num_threads: int
+) -> None:
+    """Call ``carry`` with slices of ``count`` vectors and with blocks of columns to work in."""
+    length = made.v.shape[1]
+    wide = min(
+        max(2, CACHE_BYTES // (COLUMNS * length * made.v.itemsize)),
+        -(-count // (COLUMNS * (4 * num_threads if num_threads > 1 else 1))),
+    )
+    spaces: list[Array] = []
+
+    def work(piece: slice) -> None:
+        try:
+            blocks = spaces.pop()
+        except IndexError:
+            blocks = np.empty((wide, length, COLUMNS), made.v.dtype)
+        carry(piece, blocks[: -(-(piece.stop - piece.start) // COLUMNS)])
+        spaces.append(blocks)
+
+    # The last columns meet the most reflectors: they go first, and the threads end together.
+    threads.run(work, reversed([*_slices(count, wide * COLUMNS)]), num_threads)
+
+
+def _blocks(blocks: Array, count: int) -> Iterator[tuple[Array, slice]]:
+    """Pair blocks with the columns that they hold, without what is over in the last."""
+    for number, block in enumerate(blocks):
+        first = number * COLUMNS
+        last = min(first + COLUMNS, count)
+        yield block[:, : last - first], slice(first, last)
+
+
+def _store(
+    blocks: Array,
+    count: int,
+    scale: float,
+    kept: Array | None,
+    finish: Finish | None,
+    piece: slice,
+) -> None:
+    """Put columns back where they are kept, or hand them on."""
+    results = kept
+    if results is None:
+        results = np.empty((blocks.shape[1], count), blocks.dtype)
+    for block, columns in _blocks(blocks, count):
+        if scale == 1.0:
+            results[:, columns] = block
+        else:
+            np.multiply(block, blocks.dtype.type(scale), out=results[:, columns])
+    if finish is not None:
+        finish(piece, results)
+
+
+def fill_batch(
+    source: Source,
+    numbers: Array,
+    write: Callable[[slice, Array], None],
+    gain: float,
+    num_threads: int,
+) -> None:
+    """Compute many small tall matrices, each by one thread.
 
     Parameters
     ----------
@@ -426,23 +339,37 @@ def fill_small(
     num_threads : int
         At least 1.
     """
-    size = source.count * source.length
-    together = max(1, min(SMALL_PIECE // size, -(-numbers.size // num_threads)))
+    length, count = source.length, source.count
+    rows = _up(count, 4)
+    size = count * length
+    together = max(1, min(PIECE // size, -(-numbers.size // num_threads)))
 
     def work(piece: slice) -> None:
         some = numbers[piece]
-        vectors = np.empty((some.size, source.count, source.length), source.dtype)
+        x = np.empty((some.size, count, length), source.dtype)
         if some[-1] - some[0] == some.size - 1:
-            source._replace(offset=source.offset + int(some[0]) * size).draw(
-                vectors.reshape(-1, source.length), 0
-            )
+            joined = x.reshape(-1, length)
+            source._replace(offset=source.offset + int(some[0]) * size).draw(joined, 0)
         else:
-            for number, own in zip(some.tolist(), vectors, strict=True):
+            for number, own in zip(some.tolist(), x, strict=True):
                 source._replace(offset=source.offset + number * size).draw(own, 0)
-        results = np.empty((some.size, source.length, source.count), source.dtype)
-        tau, signs = np.empty((2, source.count), source.dtype)
-        space = np.empty((source.length, _householder.COLUMNS), source.dtype)
-        _householder.matrices(vectors, tau, signs, gain, space, results)
+        results = np.empty((some.size, length, count), source.dtype)
+        tau, signs = np.empty((2, rows), source.dtype)
+        v, factors, q = (
+            np.empty(shape, source.dtype)
+            for shape in ((rows, length), (rows, _householder.GROUP), (length, COLUMNS))
+        )
+        _householder.matrices(x, v, tau, signs, factors, gain, q, results)
         write(piece, results)
 
-    threads.run(work, _slices(0, numbers.size, together), num_threads)
+    threads.run(work, _slices(numbers.size, together), num_threads)
+
+
+def _up(number: int, multiple: int) -> int:
+    """Round up to a multiple."""
+    return -(-number // multiple) * multiple
+
+
+def _slices(stop: int, size: int) -> Iterator[slice]:
+    """Cut a range from 0 into slices, all but the last of the same size."""
+    return (slice(*ends) for ends in pairwise([*range(0, stop, size), stop]))

@@ -1,16 +1,16 @@
 """Orthogonal initializers: Haar-distributed matrices, and convolutions that preserve norms."""
 
 import math
-import operator
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from winit_fast import threads
 from winit_fast.fans import Axes, axes_tuple
-from winit_fast.fill import Array, Box, constant
-from winit_fast.householder import SMALL, Destination, Source, fill_small, fill_tall
+from winit_fast.fill import Array, Box
+from winit_fast.householder import Destination, Source, fill_batch, fill_matrix
 from winit_fast.initializers import Initializer
 from winit_fast.stream import Stream
 
@@ -34,10 +34,10 @@ def _positions(argument: str, axes: Axes, shape: tuple[int, ...]) -> tuple[int, 
 
 def _numbers(box: Box, axes: tuple[int, ...]) -> Array:
     """Number, in C order, the positions that a box has along some axes joined to one."""
-    numbers = np.zeros((1,), np.int64)
+    numbers = np.arange(1)
     for axis in axes:
-        own = box.starts[axis] + np.arange(box.sizes[axis])
-        numbers = (numbers[:, None] * box.tensor[axis] + own).ravel()
+        own = np.arange(box.starts[axis], box.starts[axis] + box.sizes[axis])
+        numbers = (numbers[:, None] * box.tensor[axis] + own).ravel() if axis != axes[0] else own
     return numbers
 
 
@@ -47,12 +47,8 @@ def _joined(array: Array, shape: tuple[int, ...]) -> Array | None:
     return joined if np.may_share_memory(joined, array) else None
 
 
-def _for_blas(array: Array) -> bool:
-    """Tell whether BLAS can write to an array: aligned, and contiguous along one axis."""
-    (rows, columns), (row, column), size = array.shape, array.strides, array.itemsize
-    by_rows = column == size and row >= columns * size
-    by_columns = row == size and column >= rows * size
-    return array.flags.aligned and (by_rows or by_columns)
+SMALL = 256
+"""Longest side of a matrix of a batch that is left to one thread."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -120,63 +116,67 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
             try:
                 named = axes_tuple(axes)
             except TypeError:
-                raise TypeError(f"{name} must be an int or a sequence of them, got {axes!r}") from None
+                raise TypeError(
+                    f"{name} must be an int or a sequence of them, got {axes!r}"
+                ) from None
             # Lists become tuples: initializers are hashable.
             object.__setattr__(self, name, named[0] if len(named) == 1 else named)
 
-    def _axes(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-        """Sort the axes of a tensor into those of batches, rows and columns."""
-        if len(shape) < 2:
-            raise ValueError(f"Orthogonal needs a tensor of at least two axes, got shape {shape}")
-        columns = _positions("column_axis", self.column_axis, shape)
-        batch = _positions("batch_axis", self.batch_axis, shape)
-        rows = tuple(axis for axis in range(len(shape)) if axis not in {*columns, *batch})
-        if not columns or not rows or {*columns} & {*batch}:
-            raise ValueError(
-                f"column_axis={self.column_axis!r} and batch_axis={self.batch_axis!r} must be "
-                f"different axes and leave one for the rows, got shape {shape}"
-            )
-        return batch, rows, columns
-
     def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        batch_axes, row_axes, column_axes = self._axes(box.tensor)
-        num_threads = threads.resolve(num_threads)
+        axes = _matrix_axes(box.tensor, self.column_axis, self.batch_axis)
+        workers = threads.resolve(num_threads)
         if out.size == 0:
             return
-        row_count = math.prod(box.tensor[axis] for axis in row_axes)
-        column_count = math.prod(box.tensor[axis] for axis in column_axes)
-        numbers, rows, columns = (
-            _numbers(box, axes) for axes in (batch_axes, row_axes, column_axes)
+        array = box.expand(out).transpose(*axes.batch, *axes.rows, *axes.columns)
+        numbers, rows, columns = (_numbers(box, part) for part in axes)
+        shapes = [tuple(box.sizes[axis] for axis in part) for part in axes]
+        length, count = (
+            math.prod(box.tensor[axis] for axis in part) for part in (axes.rows, axes.columns)
         )
-        array = box.expand(out).transpose(*batch_axes, *row_axes, *column_axes)
-        if row_count < column_count:  # a wide matrix is the transpose of a tall one
-            array = box.expand(out).transpose(*batch_axes, *column_axes, *row_axes)
-            row_count, column_count = column_count, row_count
-            rows, columns = columns, rows
-            row_axes, column_axes = column_axes, row_axes
         dtype = out.dtype if out.dtype == np.float64 else np.dtype(np.float32)
-        source = Source(stream.seed, stream.id, 0, row_count, column_count, dtype)
-        row_shape = tuple(box.sizes[axis] for axis in row_axes)
-        column_shape = tuple(box.sizes[axis] for axis in column_axes)
-        batch_shape = tuple(box.sizes[axis] for axis in batch_axes)
+        source = Source(stream.seed, stream.id, 0, length, count, dtype)
 
-        if row_count <= SMALL:
-            chosen = np.ix_(rows, columns)
-            cut = (rows.size, columns.size) != (row_count, column_count)
+        if numbers.size > 1 and length <= SMALL:
+            cut = (rows.size, columns.size) != (length, count)
 
-            def write_batch(at: slice, results: Array) -> None:
-                some = np.unravel_index(np.arange(at.start, at.stop), batch_shape) if batch_shape else (None,)
-                results = results[:, *chosen] if cut else results
-                array[some] = results.reshape(-1, *row_shape, *column_shape)
+            def write(at: slice, results: Array) -> None:
+                which = np.unravel_index(np.arange(at.start, at.stop), shapes[0])
+                results = results[:, rows[:, None], columns] if cut else results
+                array[which] = results.reshape(-1, *shapes[1], *shapes[2])
 
-            fill_small(source, numbers, write_batch, self.gain, num_threads)
+            fill_batch(source, numbers, write, self.gain, workers)
             return
 
         for at, number in enumerate(numbers.tolist()):
-            one = array[np.unravel_index(at, batch_shape)] if batch_shape else array
-            offset = number * column_count * row_count
-            to = _destination(one, rows, columns, row_shape, column_shape, dtype)
-            fill_tall(source._replace(offset=offset), to, self.gain, num_threads)
+            one = array[np.unravel_index(at, shapes[0])] if axes.batch else array
+            to = _destination(one, rows, columns, shapes[1], shapes[2], dtype)
+            fill_matrix(source._replace(offset=number * count * length), to, self.gain, workers)
+
+
+class MatrixAxes(NamedTuple):
+    """A tensor's axes as those of a batch, of the rows and of the columns of a tall matrix."""
+
+    batch: tuple[int, ...]
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+
+
+@lru_cache
+def _matrix_axes(shape: tuple[int, ...], column_axis: Axes, batch_axis: Axes) -> MatrixAxes:
+    """Sort the axes of a tensor. A wide matrix is the transpose of a tall one."""
+    if len(shape) < 2:
+        raise ValueError(f"Orthogonal needs a tensor of at least two axes, got shape {shape}")
+    columns = _positions("column_axis", column_axis, shape)
+    batch = _positions("batch_axis", batch_axis, shape)
+    rows = tuple(axis for axis in range(len(shape)) if axis not in {*columns, *batch})
+    if not columns or not rows or {*columns} & {*batch}:
+        raise ValueError(
+            f"column_axis={column_axis!r} and batch_axis={batch_axis!r} must be different axes and "
+            f"leave one for the rows, got shape {shape}"
+        )
+    if math.prod(shape[axis] for axis in rows) < math.prod(shape[axis] for axis in columns):
+        rows, columns = columns, rows
+    return MatrixAxes(batch, rows, columns)
 
 
 def _destination(
@@ -197,7 +197,7 @@ def _destination(
         position = np.unravel_index(np.arange(at.start, at.stop), row_shape)
         array[position] = results.T.reshape(-1, *column_shape)
 
-    place = _joined(array, (rows.size, columns.size)) if array.dtype == dtype else None
-    if place is not None and not _for_blas(place):
-        place = None
+    place = None
+    if array.dtype == dtype and array.flags.aligned:
+        place = _joined(array, (rows.size, columns.size))
     return Destination(rows, columns, place, write_columns, write_rows)
