@@ -12,12 +12,9 @@ typedef struct {
 } format;
 
 static const format formats[WINIT_TYPES] = {
-    [WINIT_F64] = {8, 53, -1022, DBL_MAX},
-    [WINIT_F32] = {4, 24, -126, FLT_MAX},
-    [WINIT_F16] = {2, 11, -14, 65504.0},
-    [WINIT_BF16] = {2, 8, -126, 0x1.FEp127},
-    [WINIT_E4M3FN] = {1, 4, -6, 448.0},
-    [WINIT_E5M2] = {1, 3, -14, 57344.0},
+    [WINIT_F64] = {8, 53, -1022, DBL_MAX}, [WINIT_F32] = {4, 24, -126, FLT_MAX},
+    [WINIT_F16] = {2, 11, -14, 65504.0},   [WINIT_BF16] = {2, 8, -126, 0x1.FEp127},
+    [WINIT_E4M3FN] = {1, 4, -6, 448.0},    [WINIT_E5M2] = {1, 3, -14, 57344.0},
 };
 
 size_t winit_type_size(int type) { return formats[type].size; }
@@ -93,6 +90,7 @@ static int set_truncated(winit_distribution *d, int type, double loc, double sca
         low_bound = loc + low * scale;
         high_bound = loc + high * scale;
     }
+    const double t_step = working(type, w->t_step);
     const int central = low == -high && high <= 2 && w->t_exponent == 0;
     *d = (winit_distribution){
         .kind = central ? WINIT_CENTRAL : WINIT_TRUNCATED,
@@ -105,7 +103,8 @@ static int set_truncated(winit_distribution *d, int type, double loc, double sca
         .kappa = w->kappa,
         .tail_step = working(type, w->tail_step),
         .tail_start = {working(type, w->tail_start[0]), working(type, w->tail_start[1])},
-        .t_step = working(type, w->t_step),
+        .t_step = t_step,
+        .t_step_rest = working(type, (w->t_step - t_step) + w->t_step_rest),
         .t_start = {working(type, w->t_start[0]), working(type, w->t_start[1])},
         .t_unit = working(type, ldexp(1.0, -w->t_exponent)),
         .log_shift = -(double)w->tail_exponent,

@@ -9,7 +9,7 @@
 #include "kernels.h"
 
 enum {
-    MIN_RUN = 48,   /* elements of a row from which a run is cheaper than a list */
+    MIN_RUN = 48,     /* elements of a row from which a run is cheaper than a list */
     LIST_BLOCKS = 128 /* blocks made at a time */
 };
 
@@ -44,8 +44,8 @@ static int advance(const axis *axes, int n, int64_t *place, char **dst, uint64_t
     return 0;
 }
 
-static void fill_runs(const winit_distribution *d, const winit_stream *s, char *dst,
-                      uint64_t index, const axis *axes, int n, int64_t row, int streaming) {
+static void fill_runs(const winit_distribution *d, const winit_stream *s, char *dst, uint64_t index,
+                      const axis *axes, int n, int64_t row, int streaming) {
     winit_run *run = winit_table()->run[d->kind][d->type];
     int64_t place[WINIT_MAX_AXES] = {0};
     do {
@@ -68,9 +68,9 @@ typedef struct {
     part parts[LIST_BLOCKS];
 } block_list;
 
-#define COPY(bytes)                                                                         \
-    for (int k = 0; k < p->count; k++) {                                                    \
-        memcpy(p->dst + k * list->stride, from + (p->first + k) * (bytes), bytes);          \
+#define COPY(bytes)                                                                \
+    for (int k = 0; k < p->count; k++) {                                           \
+        memcpy(p->dst + k * list->stride, from + (p->first + k) * (bytes), bytes); \
     }
 
 static void scatter(const block_list *list, const char *made) {
@@ -82,10 +82,10 @@ static void scatter(const block_list *list, const char *made) {
             memcpy(p->dst, from, 16);
         } else {
             switch (list->size) {
-            case 1: COPY(1) break;
-            case 2: COPY(2) break;
-            case 4: COPY(4) break;
-            default: COPY(8) break;
+                case 1: COPY(1) break;
+                case 2: COPY(2) break;
+                case 4: COPY(4) break;
+                default: COPY(8) break;
             }
         }
     }
@@ -104,8 +104,8 @@ static void flush(block_list *list) {
 
 /* The row's `row` elements are cut at block borders; its k-th block's place in memory is known
  * from k, so that k is one more axis. */
-static void fill_list(const winit_distribution *d, const winit_stream *s, char *dst,
-                      uint64_t index, const axis *outer, int n, axis row, int per_block) {
+static void fill_list(const winit_distribution *d, const winit_stream *s, char *dst, uint64_t index,
+                      const axis *outer, int n, axis row, int per_block) {
     block_list list = {.d = d,
                        .s = s,
                        .stride = row.byte_stride,

@@ -138,19 +138,18 @@ V_INLINE void transform_words(char *dst, const uint32_t *words, size_t count,
     }
 }
 
-#define KERNEL(name, f, store, size, per_block)                                              \
-    static void run_##name(void *dst, uint64_t index, uint64_t count,                        \
-                           const winit_distribution *d, const winit_stream *s,               \
-                           int streaming) {                                                  \
-        run(dst, index, count, d, s, streaming, f, store, size, per_block);                  \
-    }                                                                                        \
-    static void gather_##name(void *dst, const uint64_t *blocks, size_t count,               \
-                              const winit_distribution *d, const winit_stream *s) {          \
-        gather(dst, blocks, count, d, s, f, store, size, per_block);                         \
-    }                                                                                        \
-    static void transform_##name(void *dst, const uint32_t *words, size_t count,             \
-                                 const winit_distribution *d) {                              \
-        transform_words(dst, words, count, d, f, store, size, per_block);                    \
+#define KERNEL(name, f, store, size, per_block)                                                    \
+    static void run_##name(void *dst, uint64_t index, uint64_t count, const winit_distribution *d, \
+                           const winit_stream *s, int streaming) {                                 \
+        run(dst, index, count, d, s, streaming, f, store, size, per_block);                        \
+    }                                                                                              \
+    static void gather_##name(void *dst, const uint64_t *blocks, size_t count,                     \
+                              const winit_distribution *d, const winit_stream *s) {                \
+        gather(dst, blocks, count, d, s, f, store, size, per_block);                               \
+    }                                                                                              \
+    static void transform_##name(void *dst, const uint32_t *words, size_t count,                   \
+                                 const winit_distribution *d) {                                    \
+        transform_words(dst, words, count, d, f, store, size, per_block);                          \
     }
 
 #define KERNELS(kind)                                   \
@@ -169,23 +168,22 @@ KERNELS(truncated)
 KERNELS(central)
 
 /* n elements, the last few through copies of a register's size. */
-#define ELEMENTWISE(name, in_type, out_type, statement)                       \
-    static void name(const in_type *in, out_type *out, size_t n) {            \
-        enum { WIDTH = sizeof(vu) / sizeof(in_type) };                        \
-        for (size_t i = 0; i < n; i += WIDTH) {                               \
+#define ELEMENTWISE(name, in_type, out_type, statement)                        \
+    static void name(const in_type *in, out_type *out, size_t n) {             \
+        enum { WIDTH = sizeof(vu) / sizeof(in_type) };                         \
+        for (size_t i = 0; i < n; i += WIDTH) {                                \
             const size_t bytes = (n - i < WIDTH ? n - i : WIDTH) * sizeof *in; \
-            char buffer[sizeof(vu)] = {0};                                    \
-            memcpy(buffer, in + i, bytes);                                    \
-            const vu x = v_load(buffer);                                      \
-            vu y;                                                             \
-            statement;                                                        \
-            v_store(buffer, y);                                               \
-            memcpy(out + i, buffer, bytes);                                   \
-        }                                                                     \
+            char buffer[sizeof(vu)] = {0};                                     \
+            memcpy(buffer, in + i, bytes);                                     \
+            const vu x = v_load(buffer);                                       \
+            vu y;                                                              \
+            statement;                                                         \
+            v_store(buffer, y);                                                \
+            memcpy(out + i, buffer, bytes);                                    \
+        }                                                                      \
     }
 
-ELEMENTWISE(array_log_f32, float, float,
-            y = v_f_as_u(log_u2_f32(v_as_f(x), v_setf(0.0f))))
+ELEMENTWISE(array_log_f32, float, float, y = v_f_as_u(log_u2_f32(v_as_f(x), v_setf(0.0f))))
 ELEMENTWISE(array_log_f64, double, double, y = v_d_as_u(log_u2_f64(v_as_d(x), v_setd(0.0))))
 ELEMENTWISE(array_sin_f32, uint32_t, float, vf sin; vf cos; sincos_u2_f32(x, &sin, &cos);
             y = v_f_as_u(sin))
@@ -206,17 +204,17 @@ static void array_sincos_f64(const uint64_t *a, double *sin, double *cos, size_t
     array_cos_f64(a, cos, n);
 }
 
-#define ROW(what, kind)                                                                     \
-    {                                                                                       \
-        [WINIT_F64] = what##_##kind##_f64, [WINIT_F32] = what##_##kind##_f32,               \
-        [WINIT_F16] = what##_##kind##_f16, [WINIT_BF16] = what##_##kind##_bf16,             \
-        [WINIT_E4M3FN] = what##_##kind##_e4m3fn, [WINIT_E5M2] = what##_##kind##_e5m2        \
+#define ROW(what, kind)                                                              \
+    {                                                                                \
+        [WINIT_F64] = what##_##kind##_f64, [WINIT_F32] = what##_##kind##_f32,        \
+        [WINIT_F16] = what##_##kind##_f16, [WINIT_BF16] = what##_##kind##_bf16,      \
+        [WINIT_E4M3FN] = what##_##kind##_e4m3fn, [WINIT_E5M2] = what##_##kind##_e5m2 \
     }
-#define TABLE(what)                                                                         \
-    {                                                                                       \
-        [WINIT_BITS] = {[WINIT_F64] = what##_bits_64, [WINIT_F32] = what##_bits_32},        \
-        [WINIT_UNIFORM] = ROW(what, uniform), [WINIT_NORMAL] = ROW(what, normal),           \
-        [WINIT_TRUNCATED] = ROW(what, truncated), [WINIT_CENTRAL] = ROW(what, central)\
+#define TABLE(what)                                                                    \
+    {                                                                                  \
+        [WINIT_BITS] = {[WINIT_F64] = what##_bits_64, [WINIT_F32] = what##_bits_32},   \
+        [WINIT_UNIFORM] = ROW(what, uniform), [WINIT_NORMAL] = ROW(what, normal),      \
+        [WINIT_TRUNCATED] = ROW(what, truncated), [WINIT_CENTRAL] = ROW(what, central) \
     }
 
 const winit_kernels V_TABLE = {

@@ -35,8 +35,7 @@ V_INLINE vf log_u2_f32(vf x, vf shift) {
 
 V_INLINE vd log_u2_f64(vd x, vd shift) {
     const vu bits = v_d_as_u(x);
-    const vu e =
-        v_and(v_sub64(bits, v_set64(0x3FE5555555555555u)), v_set64(0xFFF0000000000000u));
+    const vu e = v_and(v_sub64(bits, v_set64(0x3FE5555555555555u)), v_set64(0xFFF0000000000000u));
     const vd f = v_subd(v_as_d(v_sub64(bits, e)), v_setd(1.0));
     const vd p = horner_f64(f, log_f64, COUNT(log_f64));
     const vd exponent = v_fmad(v_double_i64(e), v_setd(0x1p-52), shift);
@@ -48,7 +47,8 @@ V_INLINE vd log_u2_f64(vd x, vd shift) {
 V_INLINE void sincos_u2_f32(vu a, vf *sin, vf *cos) {
     const vf x = v_mulf(v_float_i32(v_shl32(a, 2)), v_setf(0x1p-32f));
     const vf y = v_mulf(x, x);
-    const vf s = v_fmaf(x, v_setf(half_pi_f32[0]), v_mulf(x, horner_f32(y, sin_f32, COUNT(sin_f32))));
+    const vf s =
+        v_fmaf(x, v_setf(sin_head_f32[0]), v_mulf(x, horner_f32(y, sin_f32, COUNT(sin_f32))));
     const vf c = v_fmaf(y, horner_f32(y, cos_f32, COUNT(cos_f32)), v_setf(1.0f));
     const vu q = v_add32(a, v_set32(0x20000000u)); /* q in the two highest bits */
     const vm32 odd = v_any32(q, v_set32(0x40000000u));
@@ -61,7 +61,8 @@ V_INLINE void sincos_u2_f32(vu a, vf *sin, vf *cos) {
 V_INLINE void sincos_u2_f64(vu a, vd *sin, vd *cos) {
     const vd x = v_muld(v_double_i64(v_shl64(a, 2)), v_setd(0x1p-64));
     const vd y = v_muld(x, x);
-    const vd s = v_fmad(x, v_setd(half_pi_f64[0]), v_muld(x, horner_f64(y, sin_f64, COUNT(sin_f64))));
+    const vd s =
+        v_fmad(x, v_setd(sin_head_f64[0]), v_muld(x, horner_f64(y, sin_f64, COUNT(sin_f64))));
     const vd c = v_fmad(y, horner_f64(y, cos_f64, COUNT(cos_f64)), v_setd(1.0));
     const vu q = v_add64(a, v_set64(0x2000000000000000u));
     const vm64 odd = v_any64(q, v_set64(0x4000000000000000u));

@@ -16,7 +16,11 @@
 #define V_UNROLL
 #else
 #define V_INLINE static inline __attribute__((always_inline))
-#define V_UNROLL _Pragma("GCC unroll 16")
+#if defined(__clang__)
+#define V_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define V_UNROLL _Pragma("GCC unroll 32")
+#endif
 #endif
 
 enum { PHILOX_ROUNDS = 10 };

@@ -15,30 +15,31 @@
 
 #include "math-inl.h"
 
-/* P by octaves of w + 4 = m 2^(k + 2), w >= 0: a polynomial in m - 3/2 for each k. The bounds of
- * the window keep w under 745, which is in the last one. */
-V_INLINE vf quantile_quotient_f32(vf w) {
+/* z = t P(w), P by octaves of w + 4 = m 2^(k + 2), w >= 0: a constant and a polynomial in m - 1
+ * for each k, so that next to zero the polynomial and its roundings vanish. A window with any
+ * probability keeps w under 745, which is in the last octave. */
+V_INLINE vf inverse_f32(vf t, vf w) {
     const vu y = v_f_as_u(v_addf(w, v_setf(4.0f)));
     const vu k = v_sub32(v_shr32(y, 23), v_set32(129));
     const vu m = v_or(v_and(y, v_set32(0x007FFFFFu)), v_set32(0x3F800000u));
-    const vf x = v_subf(v_as_f(m), v_setf(1.5f));
+    const vf x = v_subf(v_as_f(m), v_setf(1.0f));
     vf p = v_lookupf(quantile_f32[COUNT(quantile_f32) - 1], k);
     V_UNROLL for (int i = COUNT(quantile_f32) - 2; i >= 0; i--) {
         p = v_fmaf(p, x, v_lookupf(quantile_f32[i], k));
     }
-    return p;
+    return v_fmaf(t, v_lookupf(quantile_head_f32, k), v_mulf(t, p));
 }
 
-V_INLINE vd quantile_quotient_f64(vd w) {
+V_INLINE vd inverse_f64(vd t, vd w) {
     const vu y = v_d_as_u(v_addd(w, v_setd(4.0)));
     const vu k = v_sub64(v_shr64(y, 52), v_set64(1025));
     const vu m = v_or(v_and(y, v_set64(0x000FFFFFFFFFFFFFu)), v_set64(0x3FF0000000000000u));
-    const vd x = v_subd(v_as_d(m), v_setd(1.5));
+    const vd x = v_subd(v_as_d(m), v_setd(1.0));
     vd p = v_lookupd(quantile_f64[COUNT(quantile_f64) - 1], k);
     V_UNROLL for (int i = COUNT(quantile_f64) - 2; i >= 0; i--) {
         p = v_fmad(p, x, v_lookupd(quantile_f64[i], k));
     }
-    return p;
+    return v_fmad(t, v_lookupd(quantile_head_f64, k), v_muld(t, p));
 }
 
 /* z scale + loc, held inside the bounds. */
@@ -55,16 +56,16 @@ V_INLINE vu truncated_lane_f32(vu word, const winit_distribution *d) {
     /* words between this one and the end on its side; between it and zero */
     const vf to_end = v_float_u32(v_xor(v_xor(w, turn), all));
     const vf to_zero = v_float_u32(v_xor(v_sub32(w, kappa), turn));
-    const vf v = v_fmaf(to_end, v_setf((float)d->tail_step),
-                        v_selectf(below, v_setf((float)d->tail_start[1]),
-                                  v_setf((float)d->tail_start[0])));
+    const vf v =
+        v_fmaf(to_end, v_setf((float)d->tail_step),
+               v_selectf(below, v_setf((float)d->tail_start[1]), v_setf((float)d->tail_start[0])));
+    const vf start = v_selectf(below, v_setf((float)d->t_start[1]), v_setf((float)d->t_start[0]));
     const vf t = v_fmaf(to_zero, v_setf((float)d->t_step),
-                        v_selectf(below, v_setf((float)d->t_start[1]),
-                                  v_setf((float)d->t_start[0])));
+                        v_fmaf(to_zero, v_setf((float)d->t_step_rest), start));
     const vf one_less_t2 = v_mulf(v, v_fmaf(t, v_setf((float)d->t_unit), v_setf(1.0f)));
     const vf ln = log_u2_f32(one_less_t2, v_setf((float)d->log_shift));
     const vf minus_ln = v_maxf(v_subf(v_setf(0.0f), ln), v_setf(0.0f));
-    const vu z = v_f_as_u(v_mulf(t, quantile_quotient_f32(minus_ln)));
+    const vu z = v_f_as_u(inverse_f32(t, minus_ln));
     const vu turned = v_xor(turn, v_set32((uint32_t)d->flip));
     return truncated_place_f32(v_xor_and(z, turned, v_set32(0x80000000u)), d);
 }
@@ -82,12 +83,12 @@ V_INLINE vu central_lane_f32(vu w, const winit_distribution *d) {
     const vu below = v_xor(v_sar32(w, 31), v_set32(0xFFFFFFFFu));
     const vf to_end = v_float_i32(v_xor3(w, below, v_set32(0xFFFFFFFFu)));
     const vf to_zero = v_float_i32(v_xor3(w, below, v_set32(0x80000000u)));
-    const vf v =
-        v_fmaf(to_end, v_setf((float)d->tail_step), v_setf((float)d->tail_start[0]));
+    const vf v = v_fmaf(to_end, v_setf((float)d->tail_step), v_setf((float)d->tail_start[0]));
     const vf t = v_fmaf(to_zero, v_setf((float)d->t_step), v_setf((float)d->t_start[0]));
     const vf root = v_sqrtf(v_mulf(v, v_addf(t, v_setf(1.0f))));
-    const vf p = horner_f32(v_subf(root, v_setf(0.625f)), quantile_root_f32, COUNT(quantile_root_f32));
-    const vu z = v_f_as_u(v_mulf(t, p));
+    const vf p =
+        horner_f32(v_subf(root, v_setf(0.625f)), quantile_root_f32, COUNT(quantile_root_f32));
+    const vu z = v_f_as_u(v_fmaf(t, v_setf(quantile_root_head_f32[0]), v_mulf(t, p)));
     return truncated_place_f32(v_xor_and(z, below, v_set32(0x80000000u)), d);
 }
 
@@ -106,12 +107,12 @@ V_INLINE vu truncated_lane_f64(vu word, const winit_distribution *d) {
     const vd to_zero = v_double_u64(v_xor(v_sub64(w, kappa), turn));
     const vd v = v_fmad(to_end, v_setd(d->tail_step),
                         v_selectd(below, v_setd(d->tail_start[1]), v_setd(d->tail_start[0])));
-    const vd t = v_fmad(to_zero, v_setd(d->t_step),
-                        v_selectd(below, v_setd(d->t_start[1]), v_setd(d->t_start[0])));
+    const vd start = v_selectd(below, v_setd(d->t_start[1]), v_setd(d->t_start[0]));
+    const vd t = v_fmad(to_zero, v_setd(d->t_step), v_fmad(to_zero, v_setd(d->t_step_rest), start));
     const vd one_less_t2 = v_muld(v, v_fmad(t, v_setd(d->t_unit), v_setd(1.0)));
     const vd ln = log_u2_f64(one_less_t2, v_setd(d->log_shift));
     const vd minus_ln = v_maxd(v_subd(v_setd(0.0), ln), v_setd(0.0));
-    const vu size = v_d_as_u(v_muld(t, quantile_quotient_f64(minus_ln)));
+    const vu size = v_d_as_u(inverse_f64(t, minus_ln));
     const vu turned = v_xor(turn, v_set64(d->flip));
     const vu z = v_xor_and(size, turned, v_set64(0x8000000000000000u));
     const vd x = v_fmad(v_as_d(z), v_setd(d->scale), v_setd(d->loc));

@@ -12,7 +12,7 @@
 
 #define V_NAME "avx2"
 #define V_TABLE winit_kernels_avx2
-enum { V_LANES = 4, V_GROUPS = 2, V_STREAM_ALIGN = 32 };
+enum { V_LANES = 4, V_GROUPS = 4, V_STREAM_ALIGN = 32 };
 
 typedef __m256i vu;
 typedef __m256 vf;
@@ -110,8 +110,8 @@ static inline vd v_maxd(vd a, vd b) { return _mm256_max_pd(a, b); }
 /* high 2^32 + low: the halves are set below the exponents of 2^84 and 2^52 as they are; taking
  * away what that added is exact, and the last addition is the one rounding. */
 static inline vd v_double_u64(vu a) {
-    vu high = v_or(v_shr64(a, 32), v_set64(0x4530000000000000u));            /* 2^84 + high 2^32 */
-    vu low = _mm256_blend_epi32(a, v_set64(0x4330000000000000u), 0xAA);      /* 2^52 + low */
+    vu high = v_or(v_shr64(a, 32), v_set64(0x4530000000000000u));       /* 2^84 + high 2^32 */
+    vu low = _mm256_blend_epi32(a, v_set64(0x4330000000000000u), 0xAA); /* 2^52 + low */
     const vd both = v_setd(0x1p84 + 0x1p52);
     return v_addd(v_subd(v_as_d(high), both), v_as_d(low));
 }

@@ -85,8 +85,7 @@ static inline vf v_float_i32(vu a) { return _mm512_cvtepi32_ps(a); }
 static inline vf v_float_u32(vu a) { return _mm512_cvtepu32_ps(a); }
 static inline vf v_selectf(vm32 m, vf yes, vf no) { return _mm512_mask_blend_ps(m, no, yes); }
 static inline vf v_lookupf(const float table[8], vu index) {
-    return _mm512_permutexvar_ps(index,
-                                 _mm512_broadcast_f32x8(_mm256_loadu_ps(table)));
+    return _mm512_permutexvar_ps(index, _mm512_broadcast_f32x8(_mm256_loadu_ps(table)));
 }
 
 /* float64 */
@@ -127,9 +126,8 @@ static inline void v_put_one(void *p, vu a, int streaming) {
 }
 /* The high 16, the low 8 bits of each 32-bit lane. */
 static inline void v_put_high16(void *p, vu a, vu b, int streaming) {
-    const vu odd = _mm512_set_epi16(
-        63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25, 23, 21,
-        19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    const vu odd = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33,
+                                    31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
     v_put_one(p, _mm512_permutex2var_epi16(a, odd, b), streaming);
 }
 static inline void v_put8(void *p, vu a, vu b, int streaming) {

@@ -1,6 +1,7 @@
 /* The vector operations in plain C, for any machine: two 64-bit or four 32-bit lanes in a struct.
  *
- * fma is C's: one instruction where the target has it, a library call elsewhere; both round once. */
+ * fma is C's: one instruction where the target has it, a library call elsewhere; both round once.
+ */
 #ifndef WINIT_VEC_SCALAR_H
 #define WINIT_VEC_SCALAR_H
 
@@ -39,18 +40,18 @@ static inline uint64_t v_pair(uint32_t low, uint32_t high) { return low | (uint6
 static inline uint32_t v_lane(vu a, int k) { return (uint32_t)(a.q[k >> 1] >> (k & 1) * 32); }
 
 /* One operation on every 32-bit lane: x (and y) are the operands' lanes. */
-#define V_MAP2(name, expression)                                                            \
-    static inline uint32_t v_one_##name(uint32_t x, uint32_t y) { return expression; }      \
-    static inline vu v_##name(vu a, vu b) {                                                 \
-        V_EACH a.q[k] = v_pair(v_one_##name(v_low(a.q[k]), v_low(b.q[k])),                  \
-                               v_one_##name(v_high(a.q[k]), v_high(b.q[k])));               \
-        return a;                                                                           \
+#define V_MAP2(name, expression)                                                       \
+    static inline uint32_t v_one_##name(uint32_t x, uint32_t y) { return expression; } \
+    static inline vu v_##name(vu a, vu b) {                                            \
+        V_EACH a.q[k] = v_pair(v_one_##name(v_low(a.q[k]), v_low(b.q[k])),             \
+                               v_one_##name(v_high(a.q[k]), v_high(b.q[k])));          \
+        return a;                                                                      \
     }
-#define V_MAP64(name, expression)                                                        \
-    static inline uint64_t v_one_##name(uint64_t x, uint64_t y) { return expression; }   \
-    static inline vu v_##name(vu a, vu b) {                                              \
-        V_EACH a.q[k] = v_one_##name(a.q[k], b.q[k]);                                    \
-        return a;                                                                        \
+#define V_MAP64(name, expression)                                                      \
+    static inline uint64_t v_one_##name(uint64_t x, uint64_t y) { return expression; } \
+    static inline vu v_##name(vu a, vu b) {                                            \
+        V_EACH a.q[k] = v_one_##name(a.q[k], b.q[k]);                                  \
+        return a;                                                                      \
     }
 
 /* integers */

@@ -46,7 +46,7 @@ typedef struct {
     /* Truncated normal; truncated-inl.h tells the parts. [0] above zero, [1] below. */
     uint64_t flip, kappa;
     double tail_step, tail_start[2];
-    double t_step, t_start[2];
+    double t_step, t_step_rest, t_start[2]; /* the step as a sum of two */
     double t_unit, log_shift;
 } winit_distribution;
 
@@ -58,7 +58,7 @@ typedef struct {
     int flip;
     uint64_t kappa;
     double tail_step, tail_start[2];
-    double t_step, t_start[2];
+    double t_step, t_step_rest, t_start[2];
     int t_exponent, tail_exponent; /* the numbers above are scaled by 2 to these */
 } winit_window;
 

@@ -66,18 +66,18 @@ def quantile_quotient(w: mpf) -> mpf:
     return z / (1 - 2 * upper_tail(z))
 
 
-def line(name: str, ctype: str, coefficients: list[mpf]) -> str:
-    digits = 9 if ctype == "float" else 17
-    suffix = "f" if ctype == "float" else ""
-    values = ", ".join(
-        mp.nstr(c, digits, min_fixed=1, max_fixed=0) + suffix for c in coefficients
-    )
-    return f"static const {ctype} {name}[{len(coefficients)}] = {{{values}}};"
+def numbers(ctype: str, values: list[mpf]) -> str:
+    digits, suffix = (9, "f") if ctype == "float" else (17, "")
+    return ", ".join(mp.nstr(c, digits, min_fixed=1, max_fixed=0) + suffix for c in values)
+
+
+def line(name: str, ctype: str, values: list[mpf]) -> str:
+    return f"static const {ctype} {name}[{len(values)}] = {{{numbers(ctype, values)}}};"
 
 
 def emit(ctype: str, bits: int, degrees: dict[str, int]) -> None:
     tag = "f32" if ctype == "float" else "f64"
-    third, quarter, half = mpf(1) / 3, mpf(1) / 4, mpf(1) / 2
+    third, quarter = mpf(1) / 3, mpf(1) / 4
 
     def report(what: str, error: mpf) -> None:
         print(f"/* {what}: relative error 2^{mp.nstr(mp.log(error, 2), 4)} */")
@@ -86,19 +86,18 @@ def emit(ctype: str, bits: int, degrees: dict[str, int]) -> None:
     report("ln(1 + f) = f + f^2 P(f), f in [-1/3, 1/3]", e)
     print(line(f"log_{tag}", ctype, c))
 
-    # pi/2 itself is split in two, or its rounding alone would cost half an ulp.
-    high, _ = fit(lambda y: HALF_PI, lambda y: mpf(1), mpf(0), mpf(1), 0, bits)
     c, e = fit(
-        lambda y: sin_quotient(y) - high[0],
+        sin_quotient,
         lambda y: 1 / sin_quotient(y),
         mpf(0),
         quarter,
         degrees["sin"],
         bits,
+        head=True,
     )
-    report("sin(pi/2 x) = x (C + P(x^2)), C = pi/2 rounded, x in [-1/2, 1/2]", e)
-    print(line(f"half_pi_{tag}", ctype, high))
-    print(line(f"sin_{tag}", ctype, c))
+    report("sin(pi/2 x) = x (C + P(x^2)), x in [-1/2, 1/2]", e)
+    print(line(f"sin_head_{tag}", ctype, c[:1]))
+    print(line(f"sin_{tag}", ctype, c[1:]))
 
     c, e = fit(
         cos_rest,
@@ -124,35 +123,34 @@ def emit(ctype: str, bits: int, degrees: dict[str, int]) -> None:
             mpf(3) / 8,
             degrees["central"],
             bits,
+            head=True,
         )
-        report("normal quantile z = t P(sqrt(1 - t^2) - 5/8), |z| <= 2", e)
-        print(line(f"quantile_root_{tag}", ctype, c))
+        report("normal quantile z = t (C + P(sqrt(1 - t^2) - 5/8)), |z| <= 2", e)
+        print(line(f"quantile_root_head_{tag}", ctype, c[:1]))
+        print(line(f"quantile_root_{tag}", ctype, c[1:]))
 
     segments, errors = [], []
     for k in range(8):
         octave = 4 * mpf(2) ** k
         c, e = fit(
-            lambda x, o=octave: quantile_quotient(max(o * (x + mpf(3) / 2) - 4, mpf(0))),
-            lambda x, o=octave: 1 / quantile_quotient(max(o * (x + mpf(3) / 2) - 4, mpf(0))),
-            -half,
-            half,
+            lambda x, o=octave: quantile_quotient(max(o * (x + 1) - 4, mpf(0))),
+            lambda x, o=octave: 1 / quantile_quotient(max(o * (x + 1) - 4, mpf(0))),
+            mpf(0),
+            mpf(1),
             degrees["quantile"],
             bits,
+            head=True,
         )
         segments.append(c)
         errors.append(e)
     report(
-        "normal quantile z = t P_k(m - 3/2), w = -ln(1 - t^2), w + 4 = m 2^(k+2), k = 0 ... 7",
+        "normal quantile z = t (C_k + P_k(m - 1)), w = -ln(1 - t^2), w + 4 = m 2^(k+2)",
         max(errors),
     )
+    print(line(f"quantile_head_{tag}", ctype, [c[0] for c in segments]))
     print(f"static const {ctype} quantile_{tag}[{degrees['quantile'] + 1}][8] = {{")
-    digits = 9 if ctype == "float" else 17
-    suffix = "f" if ctype == "float" else ""
-    for power in range(degrees["quantile"] + 1):
-        row = ", ".join(
-            mp.nstr(s[power], digits, min_fixed=1, max_fixed=0) + suffix for s in segments
-        )
-        print(f"    {{{row}}},")
+    for power in range(1, degrees["quantile"] + 2):
+        print(f"    {{{numbers(ctype, [c[power] for c in segments])}}},")
     print("};")
 
 

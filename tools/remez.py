@@ -73,14 +73,20 @@ def rounded(x: mpf, bits: int) -> mpf:
 
 
 def fit(
-    f: Function, weight: Function, low: mpf, high: mpf, degree: int, bits: int
+    f: Function, weight: Function, low: mpf, high: mpf, degree: int, bits: int, head: bool = False
 ) -> tuple[list[mpf], mpf]:
-    """The minimax polynomial with its coefficients rounded to `bits` bits, and its error then."""
+    """The minimax polynomial with its coefficients rounded to `bits` bits, and its error then.
+
+    With `head`, the constant term is two numbers, the first of them the term rounded, the second
+    what the rounding left. A kernel multiplies the first into its last fma, and adds the second
+    where all is still small: the term's own rounding is gone, and that of the sum is smaller.
+    """
     exact, _ = remez(f, weight, low, high, list(range(degree + 1)))
-    coefficients = [rounded(c, bits) for c in exact]
+    first = rounded(exact[0], bits) if head else mpf(0)
+    rest = [rounded(c, bits) for c in [exact[0] - first, *exact[1:]]]
     middle, half = (high + low) / 2, (high - low) / 2
     grid = [middle - half * mp.cos(mp.pi * i / 500) for i in range(501)]
     worst = max(
-        abs(weight(x) * (f(x) - sum(c * x**k for k, c in enumerate(coefficients)))) for x in grid
+        abs(weight(x) * (f(x) - first - sum(c * x**k for k, c in enumerate(rest)))) for x in grid
     )
-    return coefficients, worst
+    return ([first] if head else []) + rest, worst

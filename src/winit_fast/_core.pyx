@@ -64,6 +64,7 @@ def truncated_normal(int code, double loc, double scale, double low, double high
     w.tail_step = window.tail_step
     w.tail_start[0], w.tail_start[1] = window.tail_start
     w.t_step = window.t_step
+    w.t_step_rest = window.t_step_rest
     w.t_start[0], w.t_start[1] = window.t_start
     w.t_exponent = window.t_exponent
     w.tail_exponent = window.tail_exponent

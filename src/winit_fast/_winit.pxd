@@ -27,6 +27,7 @@ cdef extern from "winit.h" nogil:
         double tail_step
         double[2] tail_start
         double t_step
+        double t_step_rest
         double[2] t_start
         int t_exponent
         int tail_exponent

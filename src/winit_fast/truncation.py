@@ -23,6 +23,7 @@ class Window(NamedTuple):
     tail_step: float
     tail_start: tuple[float, float]
     t_step: float
+    t_step_rest: float
     t_start: tuple[float, float]
     t_exponent: int
     tail_exponent: int
@@ -145,12 +146,15 @@ def window(low: float, high: float, bits: int) -> Window:
         t_exponent = max(0, -_exponent(largest_t))
         tail_exponent = max(0, -_exponent(largest_tail))
         t_unit, tail_unit = Decimal(2) ** t_exponent, Decimal(2) ** tail_exponent
+        t_step = step * t_unit
+        t_head = _nearest(t_step)
         return Window(
             flip=flip,
             kappa=kappa,
             tail_step=_nearest(step * tail_unit),
             tail_start=(_nearest(tail_start[0] * tail_unit), _nearest(tail_start[1] * tail_unit)),
-            t_step=_nearest(step * t_unit),
+            t_step=t_head,
+            t_step_rest=_nearest(t_step - Decimal(t_head)),
             t_start=(_nearest(t_start[0] * t_unit), _nearest(t_start[1] * t_unit)),
             t_exponent=t_exponent,
             tail_exponent=tail_exponent,
