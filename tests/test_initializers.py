@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 from dataclasses import FrozenInstanceError
 
 import ml_dtypes
@@ -42,6 +43,7 @@ def test_value(initializer):
     assert cls.from_config(config) == initializer
     assert cls.from_config(json.loads(json.dumps(config))) == initializer
     assert eval(repr(initializer), vars(wf)) == initializer
+    assert pickle.loads(pickle.dumps(initializer)) == initializer
     assert hash(cls.from_config(config)) == hash(initializer)
     for field in config:
         with pytest.raises(FrozenInstanceError):
