@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TORCH := 'torch == 2.13.0'
 C_FLAGS := -std=c11 -O3 -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror -Icsrc
 AARCH64_C := $(filter-out %_avx2.c %_avx512.c,$(wildcard csrc/*.c))
 SOURCES := pyproject.toml setup.py $(wildcard csrc/* src/winit_fast/*.pyx src/winit_fast/*.pxd)
@@ -28,7 +29,7 @@ test: $(VENV)/installed ## run the tests
 	$(BIN)/pytest -q
 
 test-frameworks: $(VENV)/installed ## run the tests with PyTorch and JAX
-	$(BIN)/pip install --quiet 'torch == 2.13.0' jax
+	$(BIN)/pip install --quiet $(TORCH) jax
 	$(BIN)/pytest -q tests/frameworks
 
 test-isa: $(VENV)/installed ## hold every instruction set, NEON in an emulator, to the frozen hashes
@@ -49,7 +50,8 @@ accuracy: $(VENV)/installed ## measure the error of every transform, over all in
 	$(BIN)/python bench/accuracy.py
 
 bench: $(VENV)/installed ## measure the speeds, as ratios
-	$(BIN)/pytest -q bench --benchmark-enable
+	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pytest -q bench/bench_*.py --benchmark-enable
 
 lint: $(VENV)/installed ## check style and types
 	$(BIN)/pip install --quiet --no-build-isolation --editable '.[lint]'
