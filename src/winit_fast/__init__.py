@@ -27,6 +27,7 @@ from winit_fast.initializers import (
     Zeros,
     get,
 )
+from winit_fast.orthogonal import DeltaOrthogonal, Orthogonal
 from winit_fast.stream import Stream
 from winit_fast.threads import get_num_threads, set_num_threads
 
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Constant",
+    "DeltaOrthogonal",
     "GlorotNormal",
     "GlorotUniform",
     "HeNormal",
@@ -43,6 +45,7 @@ __all__ = [
     "LecunNormal",
     "LecunUniform",
     "Ones",
+    "Orthogonal",
     "RandomNormal",
     "RandomUniform",
     "Stream",

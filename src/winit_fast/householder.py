@@ -1,6 +1,6 @@
 """Random orthogonal matrices as products of Householder reflectors, whole or in part.
 
-A matrix is *tall* here, length x count with length >= count: Q = H_0 H_1 ... H_{count-1} E D, E the
+A matrix is *tall* here, length x width with length >= width: Q = H_0 H_1 ... H_{width-1} E D, E the
 first columns of the identity and D the signs that make it Haar-distributed. A wide one is the
 transpose of a tall one. docs/orthogonal.md tells all.
 """
@@ -32,7 +32,7 @@ PIECE = 1 << 17
 
 
 class Source(NamedTuple):
-    """The Gaussian vectors of one tall matrix: a count x length matrix of a stream's normals.
+    """The Gaussian vectors of one tall matrix: a width x length matrix of a stream's normals.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Source(NamedTuple):
         Key and stream of the numbers, 64 bits each.
     offset : int
         Index of the first number in the stream.
-    length, count : int
+    length, width : int
         Rows and columns of the tall matrix: vector j is row j, columns j... of the normals.
     dtype : numpy.dtype
         float32 or float64: of the numbers and of all arithmetic.
@@ -50,7 +50,7 @@ class Source(NamedTuple):
     stream: int
     offset: int
     length: int
-    count: int
+    width: int
     dtype: np.dtype[Any]
 
     def draw(self, out: Array, start: int) -> None:
@@ -220,7 +220,7 @@ def _backward(
         at = np.arange(fresh)
         row = own[:fresh] - start
         blocks[at // COLUMNS, row, at % COLUMNS] = signs[row]
-        if fresh < own.size:
+        if kept is not None and fresh < own.size:
             for block, columns in _blocks(blocks, own.size):
                 old = slice(max(columns.start, fresh), columns.stop)
                 if old.start < old.stop:
@@ -251,7 +251,7 @@ def _forward(
 
     def carry(piece: slice, blocks: Array) -> None:
         own = index[piece]
-        if start == 0:
+        if start == 0 or kept is None:
             blocks.fill(0)
             at = np.arange(own.size)
             blocks[at // COLUMNS, own, at % COLUMNS] = 1
@@ -329,7 +329,7 @@ def fill_batch(
     Parameters
     ----------
     source : Source
-        Of matrix 0; that of matrix i is count * length numbers further on in the stream.
+        Of matrix 0; that of matrix i is width * length numbers further on in the stream.
     numbers : numpy.ndarray of int
         Which matrices.
     write : callable
@@ -339,7 +339,7 @@ def fill_batch(
     num_threads : int
         At least 1.
     """
-    length, count = source.length, source.count
+    length, count = source.length, source.width
     rows = _up(count, 4)
     size = count * length
     together = max(1, min(PIECE // size, -(-numbers.size // num_threads)))

@@ -1,6 +1,7 @@
 """Orthogonal initializers: Haar-distributed matrices, and convolutions that preserve norms."""
 
 import math
+import operator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -8,16 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from winit_fast import threads
+from winit_fast.arguments import finite
 from winit_fast.fans import Axes, axes_tuple
-from winit_fast.fill import Array, Box
+from winit_fast.fill import Array, Box, constant
 from winit_fast.householder import Destination, Source, fill_batch, fill_matrix
 from winit_fast.initializers import Initializer
 from winit_fast.stream import Stream
-
-
-def _checked_gain(gain: Any) -> None:
-    if not math.isfinite(gain):
-        raise ValueError(f"gain must be finite, got {gain!r}")
 
 
 def _positions(argument: str, axes: Axes, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -39,6 +36,15 @@ def _numbers(box: Box, axes: tuple[int, ...]) -> Array:
         own = np.arange(box.starts[axis], box.starts[axis] + box.sizes[axis])
         numbers = (numbers[:, None] * box.tensor[axis] + own).ravel() if axis != axes[0] else own
     return numbers
+
+
+def _arithmetic(gain: float, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Choose the type of the arithmetic, and check that the gain is finite in it."""
+    if dtype == np.float64:
+        return dtype
+    if abs(gain) > np.finfo(np.float32).max:
+        raise ValueError(f"gain must fit float32, got {gain!r}")
+    return np.dtype(np.float32)
 
 
 def _joined(array: Array, shape: tuple[int, ...]) -> Array | None:
@@ -79,9 +85,10 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
 
     where :math:`H_j` maps the Gaussian vector :math:`x_j` to the axis :math:`e_j`. It is the Q of
     the QR factors, diag(R) > 0, of a Gaussian matrix, for half the arithmetic and without the
-    matrix. The reflectors are the same bits everywhere. Q is computed by BLAS, and so is
-    reproducible to rounding: two computations of a column, on other machines or of other boxes,
-    differ by at most :math:`8 \epsilon \sqrt{k}` gain in norm, k the smaller side. float16,
+    matrix. A box has the same bits on every machine and with any number of threads, and a box of
+    whole columns (of a wide matrix: rows) has those of this part of Q. A box with fewer rows than
+    columns (of a wide matrix: fewer columns) is computed the other way round and agrees with Q to
+    rounding: each element to :math:`32 \epsilon` gain, in the type of the arithmetic. float16,
     bfloat16 and float8 are float32, rounded. docs/orthogonal.md tells all.
 
     References
@@ -110,7 +117,7 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
     batch_axis: Axes = ()
 
     def __post_init__(self) -> None:
-        _checked_gain(self.gain)
+        finite("gain", self.gain)
         for name in ("column_axis", "batch_axis"):
             axes = getattr(self, name)
             try:
@@ -125,19 +132,19 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
     def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         axes = _matrix_axes(box.tensor, self.column_axis, self.batch_axis)
         workers = threads.resolve(num_threads)
+        dtype = _arithmetic(self.gain, out.dtype)
         if out.size == 0:
             return
         array = box.expand(out).transpose(*axes.batch, *axes.rows, *axes.columns)
         numbers, rows, columns = (_numbers(box, part) for part in axes)
         shapes = [tuple(box.sizes[axis] for axis in part) for part in axes]
-        length, count = (
+        length, width = (
             math.prod(box.tensor[axis] for axis in part) for part in (axes.rows, axes.columns)
         )
-        dtype = out.dtype if out.dtype == np.float64 else np.dtype(np.float32)
-        source = Source(stream.seed, stream.id, 0, length, count, dtype)
+        source = Source(stream.seed, stream.id, 0, length, width, dtype)
 
         if numbers.size > 1 and length <= SMALL:
-            cut = (rows.size, columns.size) != (length, count)
+            cut = (rows.size, columns.size) != (length, width)
 
             def write(at: slice, results: Array) -> None:
                 which = np.unravel_index(np.arange(at.start, at.stop), shapes[0])
@@ -150,7 +157,7 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
         for at, number in enumerate(numbers.tolist()):
             one = array[np.unravel_index(at, shapes[0])] if axes.batch else array
             to = _destination(one, rows, columns, shapes[1], shapes[2], dtype)
-            fill_matrix(source._replace(offset=number * count * length), to, self.gain, workers)
+            fill_matrix(source._replace(offset=number * width * length), to, self.gain, workers)
 
 
 class MatrixAxes(NamedTuple):
@@ -201,3 +208,86 @@ def _destination(
     if array.dtype == dtype and array.flags.aligned:
         place = _joined(array, (rows.size, columns.size))
     return Destination(rows, columns, place, write_columns, write_rows)
+
+
+@dataclass(frozen=True, repr=False)
+class DeltaOrthogonal(Initializer, names=("delta_orthogonal",)):
+    r"""A convolution that preserves norms: an orthogonal matrix at its centre tap, 0 elsewhere.
+
+    For kernels of one to three spatial axes with at least as many outputs as inputs. It makes very
+    deep convolutional networks trainable.
+
+    Parameters
+    ----------
+    gain : float
+        Finite.
+    in_axis, out_axis : int
+        The axes of the layer's inputs and outputs; the others are spatial. The defaults are those
+        of JAX and Keras; torch has 1 and 0.
+
+    Notes
+    -----
+    The matrix, inputs x outputs, is that of `Orthogonal` with the same seed and name: Haar-
+    distributed with orthonormal rows [1]_. The centre of an axis of k taps is (k - 1) // 2, as in
+    JAX.
+
+    References
+    ----------
+    .. [1] Xiao et al., "Dynamical isometry and a mean field theory of CNNs: how to train 10,000-
+       layer vanilla convolutional neural networks", 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import winit_fast as wf
+    >>> w = wf.DeltaOrthogonal()((3, 3, 16, 32), seed=0, name="conv")
+    >>> bool(abs(w[1, 1] @ w[1, 1].T - np.eye(16)).max() < 1e-6), np.count_nonzero(w[0])
+    (True, 0)
+    """
+
+    gain: float = 1.0
+    in_axis: int = -2
+    out_axis: int = -1
+
+    def __post_init__(self) -> None:
+        finite("gain", self.gain)
+        for name in ("in_axis", "out_axis"):
+            try:
+                object.__setattr__(self, name, operator.index(getattr(self, name)))
+            except TypeError:
+                raise TypeError(f"{name} must be an int, got {getattr(self, name)!r}") from None
+
+    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        shape = box.tensor
+        if not 3 <= len(shape) <= 5:
+            raise ValueError(
+                "DeltaOrthogonal is for convolutions of one to three spatial axes, that is, "
+                f"tensors of three to five axes, got shape {shape}"
+            )
+        (fan_in,) = _positions("in_axis", self.in_axis, shape)
+        (fan_out,) = _positions("out_axis", self.out_axis, shape)
+        if fan_in == fan_out:
+            raise ValueError(
+                f"in_axis and out_axis must be different axes, got {self.in_axis!r} and "
+                f"{self.out_axis!r} for shape {shape}"
+            )
+        if shape[fan_in] > shape[fan_out]:
+            raise ValueError(
+                "DeltaOrthogonal needs at least as many outputs as inputs, got "
+                f"{shape[fan_in]} inputs and {shape[fan_out]} outputs in shape {shape}"
+            )
+        _arithmetic(self.gain, out.dtype)
+        constant(0.0, out, box, num_threads)
+        spatial = [axis for axis in range(len(shape)) if axis not in (fan_in, fan_out)]
+        centre = {axis: (shape[axis] - 1) // 2 - box.starts[axis] for axis in spatial}
+        if all(0 <= at < box.sizes[axis] for axis, at in centre.items()):
+            position = tuple(centre.get(axis, slice(None)) for axis in range(len(shape)))
+            tap = box.expand(out)[position]
+            matrix = Box(
+                (shape[fan_in], shape[fan_out]),
+                (box.starts[fan_in], box.starts[fan_out]),
+                (box.sizes[fan_in], box.sizes[fan_out]),
+                (0, 1),
+            )
+            own = tap if fan_in < fan_out else tap.T
+            Orthogonal(self.gain)._fill(own, matrix, stream, num_threads)
