@@ -5,10 +5,10 @@ standard error. Beyond 6 of them (1 in 5e8 for a normal mean) a test fails; seed
 does so always or never. There are about 150 comparisons: a new seed gives a false alarm once in
 3 million.
 
-Moments: Collins and Sniady, "Integration with respect to the Haar measure on unitary, orthogonal and
-symplectic group", 2006. Traces of powers: Diaconis and Shahshahani, "On the eigenvalues of random
-matrices", 1994. What the missing signs do: Mezzadri, "How to generate random matrices from the
-classical compact groups", 2007.
+Moments: Collins and Sniady, "Integration with respect to the Haar measure on unitary, orthogonal
+and symplectic group", 2006. Traces of powers: Diaconis and Shahshahani, "On the eigenvalues of
+random matrices", 1994. What the missing signs do: Mezzadri, "How to generate random matrices from
+the classical compact groups", 2007.
 """
 
 from functools import cache

@@ -170,25 +170,26 @@ def fill_matrix(source: Source, to: Destination, gain: float, num_threads: int) 
         room = max(step // 3, COLUMNS)
         step -= step // 3
     starts = range(0, last, _up(step, _householder.GROUP))
+    apply = _backward if backward else _forward
+
+    def finish(piece: slice, results: Array) -> None:
+        write(piece, results if cut.size == source.length else results[cut])
+
+    def make(start: int) -> Reflectors:
+        return make_reflectors(source, start, min(start + starts.step, last), num_threads)
+
+    if len(starts) == 1 and place is None:
+        apply(make(0), index, None, finish, gain, num_threads)
+        return
     for span in _slices(index.size, room):
-        if place is not None:
-            kept = place[:, span]
-        elif len(starts) > 1:
+        if place is None:
             kept = np.empty((source.length, span.stop - span.start), source.dtype)
         else:
-            kept = None
+            kept = place[:, span]
         for start in reversed(starts) if backward else starts:
-            made = make_reflectors(source, start, min(start + starts.step, last), num_threads)
-            finish = None
-            if kept is None:
-
-                def finish(piece: slice, results: Array) -> None:
-                    write(piece, results if cut.size == source.length else results[cut])
-
-            apply = _backward if backward else _forward
-            apply(made, index[span], kept, finish, gain, num_threads)
-        if kept is not None and place is None:
-            write(span, kept if cut.size == source.length else kept[cut])
+            apply(make(start), index[span], kept, None, gain, num_threads)
+        if place is None:
+            finish(span, kept)
 
 
 Finish = Callable[[slice, Array], None]
@@ -269,6 +270,8 @@ def _share_out(
     carry: Callable[[slice, Array], None], count: int, made: Reflectors, num_threads: int
 ) -> None:
     """Call ``carry`` with slices of ``count`` vectors and with blocks of columns to work in."""
+    if count == 0:
+        return
     length = made.v.shape[1]
     wide = min(
         max(2, CACHE_BYTES // (COLUMNS * length * made.v.itemsize)),

@@ -42,7 +42,7 @@ def _arithmetic(gain: float, dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Choose the type of the arithmetic, and check that the gain is finite in it."""
     if dtype == np.float64:
         return dtype
-    if abs(gain) > np.finfo(np.float32).max:
+    if abs(gain) > float(np.finfo(np.float32).max):
         raise ValueError(f"gain must fit float32, got {gain!r}")
     return np.dtype(np.float32)
 
