@@ -17,11 +17,9 @@
 TABLES
 #undef X
 
-const struct winit_householder *winit_householder(const char *isa)
-{
-#define X(name)                                                                                    \
-    if (strcmp(isa, #name) == 0)                                                                   \
-        return &winit_householder_##name;
+const struct winit_householder *winit_householder(const char *isa) {
+#define X(name) \
+    if (strcmp(isa, #name) == 0) return &winit_householder_##name;
     TABLES
 #undef X
     return NULL;

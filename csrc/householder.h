@@ -31,12 +31,15 @@ struct winit_householder {
     void (*factors_f64)(const double *v, size_t count, size_t length, size_t stride,
                         const double *tau, double *factors);
 
-    /* H_0 H_1 ... H_{count-1} q or, transposed, H_{count-1} ... H_1 H_0 q, in place. q has blocks of
-     * WINIT_COLUMNS columns, each row-major and of `length` rows. */
+    /* H_0 H_1 ... H_{count-1} q or, transposed, H_{count-1} ... H_1 H_0 q, in place. q has blocks
+     * of WINIT_COLUMNS columns, each row-major and of `length` rows; groups of reflectors that
+     * begin at or after a block's stop leave it as it is. */
     void (*apply_f32)(const float *v, size_t count, size_t length, size_t stride,
-                      const float *factors, int transposed, float *q, size_t blocks);
+                      const float *factors, int transposed, float *q, size_t blocks,
+                      const size_t *stops);
     void (*apply_f64)(const double *v, size_t count, size_t length, size_t stride,
-                      const double *factors, int transposed, double *q, size_t blocks);
+                      const double *factors, int transposed, double *q, size_t blocks,
+                      const size_t *stops);
 };
 
 /* NULL for an instruction set that this build lacks. The caller asks the CPU. */

@@ -104,10 +104,9 @@ static void NAME(factors)(const REAL *v, size_t count, size_t length, size_t str
         REAL products[GROUP][GROUP];
 
         for (size_t l = 1; l < size && start + l < length; l++)
-            for (size_t i = 0; i < l; i += 4)
-                NAME(dot_four)
-                (first + i * stride + l, stride, first + l * stride + l, length - start - l,
-                 &products[i][l], GROUP);
+            for (size_t i = 0; i < l; i += 4) NAME(dot_four)
+        (first + i * stride + l, stride, first + l * stride + l, length - start - l,
+         &products[i][l], GROUP);
         memset(factor, 0, size * GROUP * sizeof *factor);
         for (size_t i = size; i-- > 0;) {
             REAL *row = factor + i * GROUP;
@@ -177,10 +176,9 @@ static void NAME(apply_group)(const REAL *v, size_t stride, const REAL *factor, 
     REAL sums[GROUP][COLUMNS] = {{0}}, w[GROUP][COLUMNS] = {{0}};
 
     for (size_t from = 0; from < rows; from += TILE)
-        for (size_t r = 0; r < size; r += 4)
-            NAME(project)
-            (v + r * stride + from, stride, rows - from < TILE ? rows - from : TILE,
-             q + from * COLUMNS, sums + r);
+        for (size_t r = 0; r < size; r += 4) NAME(project)
+    (v + r * stride + from, stride, rows - from < TILE ? rows - from : TILE, q + from * COLUMNS,
+     sums + r);
     for (size_t r = 0; r < size; r++)
         for (size_t l = transposed ? 0 : r; l < (transposed ? r + 1 : size); l++) {
             const REAL weight = transposed ? factor[l * GROUP + r] : factor[r * GROUP + l];
@@ -188,14 +186,14 @@ static void NAME(apply_group)(const REAL *v, size_t stride, const REAL *factor, 
             for (size_t k = 0; k < COLUMNS; k++) w[r][k] += weight * sums[l][k];
         }
     for (size_t from = 0; from < rows; from += TILE)
-        for (size_t r = 0; r < size; r += 4)
-            NAME(update)
-            (v + r * stride + from, stride, rows - from < TILE ? rows - from : TILE,
-             q + from * COLUMNS, w + r);
+        for (size_t r = 0; r < size; r += 4) NAME(update)
+    (v + r * stride + from, stride, rows - from < TILE ? rows - from : TILE, q + from * COLUMNS,
+     w + r);
 }
 
 static void NAME(apply)(const REAL *v, size_t count, size_t length, size_t stride,
-                        const REAL *factors, int transposed, REAL *q, size_t blocks) {
+                        const REAL *factors, int transposed, REAL *q, size_t blocks,
+                        const size_t *stops) {
     const environment callers = environment_enter();
     const size_t groups = (count + GROUP - 1) / GROUP;
 
@@ -205,9 +203,9 @@ static void NAME(apply)(const REAL *v, size_t count, size_t length, size_t strid
         const size_t size = count - start < GROUP ? count - start : GROUP;
 
         for (size_t block = 0; block < blocks; block++)
-            NAME(apply_group)
-            (v + start * stride + start, stride, factors + start * GROUP, size, length - start,
-             transposed, q + (block * length + start) * COLUMNS);
+            if (start < stops[block]) NAME(apply_group)
+        (v + start * stride + start, stride, factors + start * GROUP, size, length - start,
+         transposed, q + (block * length + start) * COLUMNS);
     }
     environment_leave(callers);
 }

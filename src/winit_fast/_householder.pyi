@@ -1,4 +1,4 @@
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -8,7 +8,9 @@ COLUMNS: int
 GROUP: int
 
 def reflectors(v: Array, count: int, tau: Array, sign: Array, factors: Array) -> None: ...
-def apply(v: Array, factors: Array, transposed: bool, q: Array) -> None: ...
+def apply(
+    v: Array, factors: Array, transposed: bool, q: Array, stops: np.ndarray[Any, np.dtype[np.uintp]]
+) -> None: ...
 def matrices(
     x: Array,
     v: Array,

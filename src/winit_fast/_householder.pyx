@@ -26,9 +26,9 @@ cdef extern from "householder.h" nogil:
         void (*factors_f64)(const double *, size_t, size_t, size_t, const double *,
                             double *) noexcept nogil
         void (*apply_f32)(const float *, size_t, size_t, size_t, const float *, int, float *,
-                          size_t) noexcept nogil
+                          size_t, const size_t *) noexcept nogil
         void (*apply_f64)(const double *, size_t, size_t, size_t, const double *, int, double *,
-                          size_t) noexcept nogil
+                          size_t, const size_t *) noexcept nogil
 
     const winit_householder *table "winit_householder"(const char *)
 
@@ -76,16 +76,20 @@ def reflectors(real[:, :] v, Py_ssize_t count, real[::1] tau, real[::1] sign,
                 &tau[0], &sign[0], &factors[0, 0])
 
 
-def apply(real[:, ::1] v, real[:, ::1] factors, bint transposed, real[:, :, ::1] q):
-    """Multiply blocks of COLUMNS columns by all reflectors, the last or (transposed) first first."""
+def apply(real[:, ::1] v, real[:, ::1] factors, bint transposed, real[:, :, ::1] q,
+          const size_t[::1] stops):
+    """Multiply blocks of COLUMNS columns by reflectors, the last or (transposed) first first.
+
+    A block meets those before its stop, up to whole groups.
+    """
     cdef const winit_householder *use = kernels()
     with nogil:
         if real is float:
             use.apply_f32(&v[0, 0], v.shape[0], v.shape[1], v.shape[1], &factors[0, 0], transposed,
-                          &q[0, 0, 0], q.shape[0])
+                          &q[0, 0, 0], q.shape[0], &stops[0])
         else:
             use.apply_f64(&v[0, 0], v.shape[0], v.shape[1], v.shape[1], &factors[0, 0], transposed,
-                          &q[0, 0, 0], q.shape[0])
+                          &q[0, 0, 0], q.shape[0], &stops[0])
 
 
 def matrices(const real[:, :, ::1] x, real[:, ::1] v, real[::1] tau, real[::1] sign,
@@ -109,11 +113,11 @@ def matrices(const real[:, :, ::1] x, real[:, ::1] v, real[::1] tau, real[::1] s
                 for column in range(first, last):
                     q[column, column - first] = sign[column]
                 if real is float:
-                    use.apply_f32(&v[0, 0], min(last + 3, padded) & ~(<size_t> 3), length, length,
-                                  &factors[0, 0], False, &q[0, 0], 1)
+                    use.apply_f32(&v[0, 0], padded, length, length, &factors[0, 0], False,
+                                  &q[0, 0], 1, &last)
                 else:
-                    use.apply_f64(&v[0, 0], min(last + 3, padded) & ~(<size_t> 3), length, length,
-                                  &factors[0, 0], False, &q[0, 0], 1)
+                    use.apply_f64(&v[0, 0], padded, length, length, &factors[0, 0], False,
+                                  &q[0, 0], 1, &last)
                 for row in range(length):
                     for column in range(first, last):
                         out[at, row, column] = gain * q[row, column - first]

@@ -226,8 +226,9 @@ def _backward(
                 old = slice(max(columns.start, fresh), columns.stop)
                 if old.start < old.stop:
                     block[stop - start :, old.start - columns.start :] = kept[stop:, piece][:, old]
-        count = _up(min(int(own[-1]) + 1, stop) - start, 4)
-        _householder.apply(v[:count], factors, False, blocks)
+        last = own[np.minimum(np.arange(1, len(blocks) + 1) * COLUMNS, own.size) - 1]
+        stops = (np.minimum(last + 1, stop) - start).astype(np.uintp)
+        _householder.apply(v, factors, False, blocks, stops)
         _store(
             blocks, own.size, scale, None if kept is None else kept[start:, piece], finish, piece
         )
@@ -259,7 +260,7 @@ def _forward(
         else:
             for block, columns in _blocks(blocks, own.size):
                 block[:] = kept[start:, piece][:, columns]
-        _householder.apply(v, factors, True, blocks)
+        _householder.apply(v, factors, True, blocks, np.full(len(blocks), stop - start, np.uintp))
         blocks[:, : stop - start] *= scales
         _store(blocks, own.size, 1.0, None if kept is None else kept[start:, piece], finish, piece)
 
