@@ -51,9 +51,11 @@ static void fill_runs(const winit_distribution *d, const winit_stream *s, char *
     do {
         run(dst, index, (uint64_t)row, d, s, streaming);
     } while (advance(axes, n, place, &dst, &index));
+    if (streaming) winit_table()->fence();
 }
 
-/* Part of one block: elements first ... first + count - 1 of it, to dst and on by `stride`. */
+/* Part of one block: `count` of its elements from `first` on, to dst and on by the list's stride.
+ */
 typedef struct {
     char *dst;
     int first, count;
@@ -75,10 +77,11 @@ typedef struct {
 
 static void scatter(const block_list *list, const char *made) {
     const int block_bytes = list->size * list->per_block;
+    const int whole_16 = list->stride == list->size && block_bytes == 16;
     for (int i = 0; i < list->used; i++) {
         const part *p = &list->parts[i];
         const char *from = made + i * block_bytes;
-        if (list->stride == list->size && block_bytes == 16 && p->count == list->per_block) {
+        if (whole_16 && p->count == list->per_block) {
             memcpy(p->dst, from, 16);
         } else {
             switch (list->size) {
@@ -102,45 +105,57 @@ static void flush(block_list *list) {
     list->used = 0;
 }
 
-/* The row's `row` elements are cut at block borders; its k-th block's place in memory is known
- * from k, so that k is one more axis. */
+/* The row's elements are cut at block borders. The k-th of its blocks has its place in memory from
+ * k, so that k is one more axis, the one without an index stride of its own. */
 static void fill_list(const winit_distribution *d, const winit_stream *s, char *dst, uint64_t index,
-                      const axis *outer, int n, axis row, int per_block) {
+                      const axis *outer, int n, axis row, int log2_per_block) {
+    const int64_t per_block = (int64_t)1 << log2_per_block,
+                  block_stride = row.byte_stride * per_block;
+    const uint64_t inside = (uint64_t)per_block - 1;
     block_list list = {.d = d,
                        .s = s,
                        .stride = row.byte_stride,
                        .size = (int)winit_type_size(d->type),
-                       .per_block = per_block};
+                       .per_block = (int)per_block};
     axis axes[WINIT_MAX_AXES + 1];
     int64_t place[WINIT_MAX_AXES + 1] = {0};
-    memcpy(axes, outer, (size_t)n * sizeof *axes);
-    /* A row touches one block more where it starts inside one. */
-    const int64_t most = (row.extent - 1) / per_block + 2;
-    /* The block axis carries its number in index_stride's place, outside of the index. */
-    axes[n] = (axis){most, 0, row.byte_stride * per_block};
+    /* Where rows start at different places of a block, some touch one block more than others. */
+    int64_t farthest_start = (int64_t)(index & inside);
+    for (int k = 0; k < n; k++) {
+        axes[k] = outer[k];
+        if ((uint64_t)outer[k].index_stride & inside) farthest_start = per_block - 1;
+    }
+    axes[n] = (axis){((farthest_start + row.extent - 1) >> log2_per_block) + 1, 0, block_stride};
     sort_axes(axes, n + 1);
-    int block_axis = n;
-    for (int k = 0; k <= n; k++) {
-        if (axes[k].index_stride == 0) block_axis = k;
+    /* The innermost axis is a plain loop. An axis steps either through the index or, being that of
+     * the blocks, through their number. */
+    const axis inner = axes[n];
+    const int64_t *number_outside = NULL;
+    for (int k = 0; k < n; k++) {
+        if (axes[k].index_stride == 0) number_outside = &place[k];
     }
     do {
-        const uint64_t first = index / (unsigned)per_block;
-        const int64_t number = place[block_axis];
-        /* this block's elements, counted from the row's first one */
-        int64_t from = number * per_block - (int64_t)(index % (unsigned)per_block);
-        int64_t to = from + per_block;
-        const int64_t block_start = from;
-        if (from < 0) from = 0;
-        if (to > row.extent) to = row.extent;
-        if (from >= to) continue;
-        list.blocks[list.used] = first + (uint64_t)number;
-        list.parts[list.used] = (part){
-            dst - number * axes[block_axis].byte_stride + from * row.byte_stride,
-            (int)(from - block_start),
-            (int)(to - from),
-        };
-        if (++list.used == LIST_BLOCKS) flush(&list);
-    } while (advance(axes, n + 1, place, &dst, &index));
+        char *at = dst;
+        uint64_t i = index;
+        for (int64_t k = 0; k < inner.extent; k++) {
+            const int64_t number = number_outside ? *number_outside : k;
+            const int64_t start = (int64_t)(i & inside);
+            /* this block's elements, counted from the row's first one */
+            const int64_t block_start = number * per_block - start;
+            const int64_t from = block_start > 0 ? block_start : 0;
+            const int64_t end = block_start + per_block;
+            const int64_t to = end < row.extent ? end : row.extent;
+            if (from < to) {
+                const int64_t first = from - block_start;
+                list.blocks[list.used] = (i >> log2_per_block) + (uint64_t)number;
+                list.parts[list.used] =
+                    (part){at + (first - start) * row.byte_stride, (int)first, (int)(to - from)};
+                if (++list.used == LIST_BLOCKS) flush(&list);
+            }
+            at += inner.byte_stride;
+            i += (uint64_t)inner.index_stride;
+        }
+    } while (advance(axes, n, place, &dst, &index));
     if (list.used) flush(&list);
 }
 
@@ -164,7 +179,7 @@ void winit_fill(const winit_distribution *d, const winit_stream *s, void *dst, u
     if (row.byte_stride == size && row.extent >= MIN_RUN) {
         fill_runs(d, s, dst, index, axes, n, row.extent, streaming);
     } else {
-        fill_list(d, s, dst, index, axes, n, row, d->type == WINIT_F64 ? 2 : 4);
+        fill_list(d, s, dst, index, axes, n, row, d->type == WINIT_F64 ? 1 : 2);
     }
     environment_leave(callers);
 }

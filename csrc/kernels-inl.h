@@ -102,7 +102,6 @@ V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_distrib
         make_groups(group, &k, next, &d, 0, 1, f, store, group_bytes);
         memcpy(dst, group, count * (unsigned)size);
     }
-    if (streaming) v_fence();
 }
 
 V_INLINE void gather(char *dst, const uint64_t *blocks, size_t count,
@@ -112,11 +111,23 @@ V_INLINE void gather(char *dst, const uint64_t *blocks, size_t count,
     const int group_bytes = V_LANES * per_block * size;
     philox_keys k;
     philox_schedule(&k, s);
-    for (; count; count -= V_LANES) {
-        const vu block = v_load_blocks(blocks);
-        make_groups(dst, &k, &block, &d, 0, 1, f, store, group_bytes);
-        blocks += V_LANES;
-        dst += group_bytes;
+    while (count) {
+        vu block[V_GROUPS];
+        if (count >= V_GROUPS * V_LANES) {
+            V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
+                block[g] = v_load_blocks(blocks + g * V_LANES);
+            }
+            make_groups(dst, &k, block, &d, 0, V_GROUPS, f, store, group_bytes);
+            blocks += V_GROUPS * V_LANES;
+            dst += V_GROUPS * group_bytes;
+            count -= V_GROUPS * V_LANES;
+        } else {
+            block[0] = v_load_blocks(blocks);
+            make_groups(dst, &k, block, &d, 0, 1, f, store, group_bytes);
+            blocks += V_LANES;
+            dst += group_bytes;
+            count -= V_LANES;
+        }
     }
 }
 
@@ -221,6 +232,7 @@ const winit_kernels V_TABLE = {
     .name = V_NAME,
     .lanes = V_LANES,
     .run = TABLE(run),
+    .fence = v_fence,
     .gather = TABLE(gather),
     .transform = TABLE(transform),
     .log_f32 = array_log_f32,

@@ -19,6 +19,7 @@ typedef struct {
     const char *name;
     size_t lanes; /* blocks that are made at a time; at most WINIT_MAX_LANES */
     winit_run *run[WINIT_KINDS][WINIT_TYPES];
+    void (*fence)(void); /* after streaming stores, before anybody else may read */
     winit_gather *gather[WINIT_KINDS][WINIT_TYPES];
     winit_transform *transform[WINIT_KINDS][WINIT_TYPES];
     void (*log_f32)(const float *x, float *y, size_t n);

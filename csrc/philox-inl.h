@@ -11,16 +11,21 @@
 #ifndef WINIT_PHILOX_INL_H
 #define WINIT_PHILOX_INL_H
 
-#if defined(_MSC_VER) && !defined(__clang__)
+/* With registers for vectors, all of a kernel is one function, so that nothing passes through
+ * memory. Plain C gains little from that, and would compile for minutes. */
+#if !V_REGISTERS
+#define V_INLINE static inline
+#elif defined(_MSC_VER) && !defined(__clang__)
 #define V_INLINE static __forceinline
-#define V_UNROLL
 #else
 #define V_INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
+#endif
+#if defined(_MSC_VER) && !defined(__clang__)
+#define V_UNROLL
+#elif defined(__clang__)
 #define V_UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define V_UNROLL _Pragma("GCC unroll 32")
-#endif
 #endif
 
 enum { PHILOX_ROUNDS = 10 };

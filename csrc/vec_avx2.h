@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #define V_NAME "avx2"
+#define V_REGISTERS 1
 #define V_TABLE winit_kernels_avx2
 enum { V_LANES = 4, V_GROUPS = 4, V_STREAM_ALIGN = 32 };
 

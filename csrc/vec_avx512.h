@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #define V_NAME "avx512"
+#define V_REGISTERS 1
 #define V_TABLE winit_kernels_avx512
 enum { V_LANES = 8, V_GROUPS = 4, V_STREAM_ALIGN = 64 };
 

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #define V_NAME "neon"
+#define V_REGISTERS 1
 #define V_TABLE winit_kernels_neon
 enum { V_LANES = 2, V_GROUPS = 4, V_STREAM_ALIGN = 16 };
 

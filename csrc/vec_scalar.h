@@ -16,8 +16,9 @@
 #endif
 
 #define V_NAME "scalar"
+#define V_REGISTERS 0
 #define V_TABLE winit_kernels_scalar
-enum { V_LANES = 2, V_GROUPS = 1, V_STREAM_ALIGN = 1 };
+enum { V_LANES = 2, V_GROUPS = 1, V_STREAM_ALIGN = 16 };
 
 typedef struct {
     uint64_t q[2]; /* 32-bit lane 2k is the low half of q[k], lane 2k + 1 the high half */

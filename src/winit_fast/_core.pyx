@@ -56,7 +56,7 @@ def normal(int code, double loc, double scale):
 
 
 def truncated_normal(int code, double loc, double scale, double low, double high, window):
-    """Make a distribution from a truncation.Window too: (0, NO_VALUE or NOT_FINITE, Distribution)."""
+    """Make a distribution from a truncation.Window too: (status as above, Distribution)."""
     cdef Distribution made = Distribution.__new__(Distribution)
     cdef _winit.winit_window w
     w.flip = window.flip
