@@ -1,0 +1,53 @@
+"""The race fixture, and the report at the end."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from races import RESULTS, Contestant, Result, interleaved
+
+
+@pytest.fixture
+def race(benchmark: Any) -> Callable[..., float]:
+    """Race ours against theirs; the ratio goes into the benchmark's JSON and into the report.
+
+    ``work`` and ``peer_work`` are the amounts that one call does, where they differ: the ratio is
+    of rates.
+    """
+
+    def run(
+        case: str,
+        ours: Contestant,
+        peer: str,
+        theirs: Contestant,
+        *,
+        bar: float,
+        aim: float | None = None,
+        work: float = 1.0,
+        peer_work: float = 1.0,
+        seconds: float = 4.0,
+        least: int = 3,
+    ) -> float:
+        mine, other = interleaved([ours, theirs], seconds, least)
+        ratio = (work / mine) / (peer_work / other)
+        benchmark.extra_info.update(case=case, peer=peer, ratio=ratio, bar=bar, aim=aim)
+        RESULTS.append(Result(case, peer, ratio, bar, aim, mine / work, other / peer_work))
+        benchmark.pedantic(ours, rounds=1)
+        return ratio
+
+    return run
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if not RESULTS:
+        return
+    line = terminalreporter.write_line
+    line("")
+    line(f"{'case':<42} {'against':<30} {'ratio':>8} {'at least':>9} {'aim':>6}")
+    for result in RESULTS:
+        aim = "" if result.aim is None else f"{result.aim:g}"
+        short = "" if result.ratio >= result.bar else "  short"
+        line(
+            f"{result.case:<42} {result.peer:<30} {result.ratio:8.3g} {result.bar:9g} {aim:>6}"
+            f"  {result.ours:.3g} s / {result.theirs:.3g} s{short}"
+        )
