@@ -11,6 +11,14 @@ def reflectors(v: Array, count: int, tau: Array, sign: Array, factors: Array) ->
 def apply(
     v: Array, factors: Array, transposed: bool, q: Array, stops: np.ndarray[Any, np.dtype[np.uintp]]
 ) -> None: ...
+def load(
+    blocks: Array,
+    rows: np.ndarray[Any, np.dtype[np.intp]],
+    values: Array,
+    kept: Array | None,
+    skip: int,
+) -> None: ...
+def store(blocks: Array, scale: float, out: Array) -> None: ...
 def matrices(
     x: Array,
     v: Array,

@@ -92,6 +92,71 @@ def apply(real[:, ::1] v, real[:, ::1] factors, bint transposed, real[:, :, ::1]
                           &q[0, 0, 0], q.shape[0], &stops[0])
 
 
+def load(real[:, :, ::1] blocks, const Py_ssize_t[::1] rows, const real[::1] values,
+         real[:, :] kept, size_t skip):
+    """Put vectors, as columns, into blocks.
+
+    The first are 0 but for ``values`` in ``rows``. The others are columns of ``kept``, with 0 in
+    the first ``skip`` rows.
+    """
+    cdef size_t fresh = rows.shape[0], length = blocks.shape[1]
+    cdef size_t count = fresh if kept is None else kept.shape[1]
+    cdef size_t column, row, first, last
+    cdef real *block
+    with nogil:
+        blocks[:, :, :] = 0
+        for column in range(fresh):
+            blocks[column // WINIT_COLUMNS, rows[column], column % WINIT_COLUMNS] = values[column]
+        first = fresh
+        while first < count:  # the columns of a block
+            last = min((first // WINIT_COLUMNS + 1) * WINIT_COLUMNS, count)
+            block = &blocks[first // WINIT_COLUMNS, 0, 0]
+            for row in range(skip, length):
+                for column in range(first, last):
+                    block[row * WINIT_COLUMNS + column % WINIT_COLUMNS] = kept[row, column]
+            first = last
+
+
+def store(const real[:, :, ::1] blocks, real scale, real[:, :] out):
+    """Write scale * the columns in blocks to ``out``."""
+    cdef size_t length = blocks.shape[1], count = out.shape[1]
+    cdef Py_ssize_t row_stride = out.strides[0] // <Py_ssize_t> sizeof(real)
+    cdef Py_ssize_t column_stride = out.strides[1] // <Py_ssize_t> sizeof(real)
+    cdef size_t first
+    cdef const real *block
+    with nogil:
+        first = 0
+        while first < count:
+            block = &blocks[first // WINIT_COLUMNS, 0, 0]
+            put(block, length, min(WINIT_COLUMNS, count - first), scale,
+                &out[0, 0] + <Py_ssize_t> first * column_stride, row_stride, column_stride)
+            first += WINIT_COLUMNS
+
+
+cdef void put(const real *block, size_t length, size_t width, real scale, real *out,
+              Py_ssize_t row_stride, Py_ssize_t column_stride) noexcept nogil:
+    """Write a block the way that steps least in ``out``, and long runs in a fast loop."""
+    cdef size_t row, column
+    if column_stride == 1 and width == WINIT_COLUMNS:
+        for row in range(length):
+            for column in range(WINIT_COLUMNS):
+                out[<Py_ssize_t> row * row_stride + <Py_ssize_t> column] = (
+                    scale * block[row * WINIT_COLUMNS + column]
+                )
+    elif row_stride == 1:
+        for column in range(width):
+            for row in range(length):
+                out[<Py_ssize_t> column * column_stride + <Py_ssize_t> row] = (
+                    scale * block[row * WINIT_COLUMNS + column]
+                )
+    else:
+        for row in range(length):
+            for column in range(width):
+                out[<Py_ssize_t> row * row_stride + <Py_ssize_t> column * column_stride] = (
+                    scale * block[row * WINIT_COLUMNS + column]
+                )
+
+
 def matrices(const real[:, :, ::1] x, real[:, ::1] v, real[::1] tau, real[::1] sign,
              real[:, ::1] factors, real gain, real[:, ::1] q, real[:, :, ::1] out):
     """Write gain * Q for each of a batch of matrices of vectors; v to q are for the work on one."""
@@ -118,7 +183,5 @@ def matrices(const real[:, :, ::1] x, real[:, ::1] v, real[::1] tau, real[::1] s
                 else:
                     use.apply_f64(&v[0, 0], padded, length, length, &factors[0, 0], False,
                                   &q[0, 0], 1, &last)
-                for row in range(length):
-                    for column in range(first, last):
-                        out[at, row, column] = gain * q[row, column - first]
+                put(&q[0, 0], length, last - first, gain, &out[at, 0, first], count, 1)
                 first = last

@@ -27,7 +27,7 @@ CACHE_BYTES = 1 << 19
 WORTH_A_THREAD = 1 << 22
 """Multiply-adds from which on a matrix is made by more than one thread."""
 
-PIECE = 1 << 17
+PIECE = 1 << 16
 """Elements that are drawn, and made into reflectors or small matrices, between looks at Ctrl-C."""
 
 
@@ -216,22 +216,13 @@ def _backward(
     def carry(piece: slice, blocks: Array) -> None:
         piece = slice(piece.start + here, piece.stop + here)
         own = index[piece]
-        fresh = int(np.searchsorted(own, stop))
-        blocks.fill(0)
-        at = np.arange(fresh)
-        row = own[:fresh] - start
-        blocks[at // COLUMNS, row, at % COLUMNS] = signs[row]
-        if kept is not None and fresh < own.size:
-            for block, columns in _blocks(blocks, own.size):
-                old = slice(max(columns.start, fresh), columns.stop)
-                if old.start < old.stop:
-                    block[stop - start :, old.start - columns.start :] = kept[stop:, piece][:, old]
+        rows = own[: np.searchsorted(own, stop)] - start
+        old = None if kept is None else kept[start:, piece]
+        _householder.load(blocks, rows, signs[rows], old, stop - start)
         last = own[np.minimum(np.arange(1, len(blocks) + 1) * COLUMNS, own.size) - 1]
         stops = (np.minimum(last + 1, stop) - start).astype(np.uintp)
         _householder.apply(v, factors, False, blocks, stops)
-        _store(
-            blocks, own.size, scale, None if kept is None else kept[start:, piece], finish, piece
-        )
+        _store(blocks, scale, piece, old, finish)
 
     _share_out(carry, index.size - here, made, num_threads)
 
@@ -252,17 +243,12 @@ def _forward(
     scales = (signs[: stop - start] * signs.dtype.type(gain))[:, None]
 
     def carry(piece: slice, blocks: Array) -> None:
-        own = index[piece]
-        if start == 0 or kept is None:
-            blocks.fill(0)
-            at = np.arange(own.size)
-            blocks[at // COLUMNS, own, at % COLUMNS] = 1
-        else:
-            for block, columns in _blocks(blocks, own.size):
-                block[:] = kept[start:, piece][:, columns]
+        own = index[piece] if start == 0 else index[:0]
+        old = None if kept is None else kept[start:, piece]
+        _householder.load(blocks, own, np.ones(own.size, v.dtype), old, 0)
         _householder.apply(v, factors, True, blocks, np.full(len(blocks), stop - start, np.uintp))
         blocks[:, : stop - start] *= scales
-        _store(blocks, own.size, 1.0, None if kept is None else kept[start:, piece], finish, piece)
+        _store(blocks, 1.0, piece, old, finish)
 
     _share_out(carry, index.size, made, num_threads)
 
@@ -292,33 +278,15 @@ def _share_out(
     threads.run(work, reversed([*_slices(count, wide * COLUMNS)]), num_threads)
 
 
-def _blocks(blocks: Array, count: int) -> Iterator[tuple[Array, slice]]:
-    """Pair blocks with the columns that they hold, without what is over in the last."""
-    for number, block in enumerate(blocks):
-        first = number * COLUMNS
-        last = min(first + COLUMNS, count)
-        yield block[:, : last - first], slice(first, last)
-
-
 def _store(
-    blocks: Array,
-    count: int,
-    scale: float,
-    kept: Array | None,
-    finish: Finish | None,
-    piece: slice,
+    blocks: Array, scale: float, piece: slice, kept: Array | None, finish: Finish | None
 ) -> None:
     """Put columns back where they are kept, or hand them on."""
-    results = kept
-    if results is None:
-        results = np.empty((blocks.shape[1], count), blocks.dtype)
-    for block, columns in _blocks(blocks, count):
-        if scale == 1.0:
-            results[:, columns] = block
-        else:
-            np.multiply(block, blocks.dtype.type(scale), out=results[:, columns])
+    if kept is None:
+        kept = np.empty((blocks.shape[1], piece.stop - piece.start), blocks.dtype)
+    _householder.store(blocks, scale, kept)
     if finish is not None:
-        finish(piece, results)
+        finish(piece, kept)
 
 
 def fill_batch(
