@@ -277,13 +277,16 @@ class Window:
 
     def quantile_of(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """z of u and v = 1 - u, both given, so that neither end loses digits, in float64."""
-        left = self.log_mass + np.log(self.left_ratio + u)
-        right = self.log_mass + np.log(self.right_ratio + v)
         c = self.middle_head + u * self.mass_head + (self.middle_tail + u * self.mass_tail)
-        from_left = special.ndtri_exp(np.minimum(left, 0))
-        from_right = -special.ndtri_exp(np.minimum(right, 0))
-        from_middle = math.sqrt(2) * special.erfinv(np.clip(2 * c, -1, 1))
-        return np.where(np.abs(c) < 0.25, from_middle, np.where(c < 0, from_left, from_right))
+        middle = np.abs(c) < 0.25
+        left, right = ~middle & (c < 0), ~middle & (c > 0)
+        log_left = self.log_mass + np.log(self.left_ratio + u[left])
+        log_right = self.log_mass + np.log(self.right_ratio + v[right])
+        z = np.empty_like(c)
+        z[left] = special.ndtri_exp(log_left)
+        z[right] = -special.ndtri_exp(log_right)
+        z[middle] = math.sqrt(2) * special.erfinv(2 * c[middle])
+        return z
 
     def quantile32(self, word) -> np.ndarray:
         """The exact z of 32-bit words in float64: its error is below 1e-5 float32 ulp."""
