@@ -20,12 +20,5 @@ def load(
 ) -> None: ...
 def store(blocks: Array, scale: float, out: Array) -> None: ...
 def matrices(
-    x: Array,
-    v: Array,
-    tau: Array,
-    sign: Array,
-    factors: Array,
-    gain: float,
-    q: Array,
-    out: Array,
+    v: Array, tau: Array, sign: Array, factors: Array, gain: float, q: Array, out: Array
 ) -> None: ...

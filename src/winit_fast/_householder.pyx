@@ -157,20 +157,21 @@ cdef void put(const real *block, size_t length, size_t width, real scale, real *
                 )
 
 
-def matrices(const real[:, :, ::1] x, real[:, ::1] v, real[::1] tau, real[::1] sign,
-             real[:, ::1] factors, real gain, real[:, ::1] q, real[:, :, ::1] out):
-    """Write gain * Q for each of a batch of matrices of vectors; v to q are for the work on one."""
+def matrices(real[:, :, ::1] v, real[::1] tau, real[::1] sign, real[:, ::1] factors, real gain,
+             real[:, ::1] q, real[:, :, ::1] out):
+    """Write gain * Q for each of a batch of matrices of vectors, which become reflectors.
+
+    ``v`` has room for zeros behind each; ``tau`` to ``q`` are for the work on one.
+    """
     cdef const winit_householder *use = kernels()
-    cdef size_t count = x.shape[1], length = x.shape[2], padded = v.shape[0]
-    cdef size_t first, last, row, column
+    cdef size_t padded = v.shape[1], length = v.shape[2], count = out.shape[2]
+    cdef size_t first, last, column
     cdef Py_ssize_t at
+    cdef real *own
     with nogil:
-        for at in range(x.shape[0]):
-            for row in range(count):
-                for column in range(row, length):
-                    v[row, column] = x[at, row, column]
-            reflect(use, &v[0, 0], count, padded, length, length, &tau[0], &sign[0],
-                    &factors[0, 0])
+        for at in range(v.shape[0]):
+            own = &v[at, 0, 0]
+            reflect(use, own, count, padded, length, length, &tau[0], &sign[0], &factors[0, 0])
             first = 0
             while first < count:
                 last = min(first + WINIT_COLUMNS, count)
@@ -178,10 +179,10 @@ def matrices(const real[:, :, ::1] x, real[:, ::1] v, real[::1] tau, real[::1] s
                 for column in range(first, last):
                     q[column, column - first] = sign[column]
                 if real is float:
-                    use.apply_f32(&v[0, 0], padded, length, length, &factors[0, 0], False,
-                                  &q[0, 0], 1, &last)
+                    use.apply_f32(own, padded, length, length, &factors[0, 0], False, &q[0, 0], 1,
+                                  &last)
                 else:
-                    use.apply_f64(&v[0, 0], padded, length, length, &factors[0, 0], False,
-                                  &q[0, 0], 1, &last)
+                    use.apply_f64(own, padded, length, length, &factors[0, 0], False, &q[0, 0], 1,
+                                  &last)
                 put(&q[0, 0], length, last - first, gain, &out[at, 0, first], count, 1)
                 first = last
