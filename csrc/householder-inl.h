@@ -7,7 +7,6 @@
 #include "householder.h"
 
 #define LANES 16 /* partial sums of a product of vectors */
-#define TILE 128 /* rows of a block that are in the nearest cache together */
 #define GROUP WINIT_GROUP
 #define COLUMNS WINIT_COLUMNS
 

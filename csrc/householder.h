@@ -11,9 +11,10 @@
 
 #include <stddef.h>
 
-/* Columns of a block of a matrix, and reflectors that are applied to it together. */
+/* Columns of a block of a matrix, and reflectors that are applied to it together: as many as keep
+ * their sums in the registers of AVX2. */
 #define WINIT_COLUMNS 16
-#define WINIT_GROUP 8
+#define WINIT_GROUP 4
 
 struct winit_householder {
     /* In place, vectors x_r into reflectors v_r with H_r x_r = -sign_r |x_r| e_r. Row r has
@@ -24,8 +25,8 @@ struct winit_householder {
                            double *sign);
 
     /* -T, where the product of a group is I - V T V': upper triangular, count x WINIT_GROUP for all
-     * groups. Here and below count is a multiple of 4, and rows with tau = 0 are no reflectors but
-     * all 0. */
+     * groups. Here and below count is a multiple of WINIT_GROUP: rows of 0 with tau = 0 stand in
+     * for what is missing in the last group. */
     void (*factors_f32)(const float *v, size_t count, size_t length, size_t stride,
                         const float *tau, float *factors);
     void (*factors_f64)(const double *v, size_t count, size_t length, size_t stride,

@@ -55,12 +55,13 @@ static void NAME(reflectors)(REAL *v, size_t rows, size_t length, size_t stride,
     environment_leave(callers);
 }
 
-/* The products of four vectors with another, in the type itself; lanes as in dot. */
+/* A column of V'V: the products of a group of vectors with another, in the type itself; lanes as
+ * in dot. */
 static void NAME(dot_four)(const REAL *restrict v, size_t stride, const REAL *restrict y, size_t n,
-                           REAL *products, size_t products_stride) {
+                           REAL *products) {
     const REAL *restrict va = v, *restrict vb = va + stride, *restrict vc = vb + stride,
                          *restrict vd = vc + stride;
-    REAL sums[4][LANES], a[LANES] = {0}, b[LANES] = {0}, c[LANES] = {0}, d[LANES] = {0};
+    REAL sums[GROUP][LANES], a[LANES] = {0}, b[LANES] = {0}, c[LANES] = {0}, d[LANES] = {0};
     size_t i = 0;
 
     for (; i + LANES <= n; i += LANES)
@@ -80,10 +81,10 @@ static void NAME(dot_four)(const REAL *restrict v, size_t stride, const REAL *re
     memcpy(sums[1], b, sizeof b);
     memcpy(sums[2], c, sizeof c);
     memcpy(sums[3], d, sizeof d);
-    for (size_t r = 0; r < 4; r++) {
+    for (size_t r = 0; r < GROUP; r++) {
         for (size_t half = LANES / 2; half > 0; half /= 2)
             for (size_t lane = 0; lane < half; lane++) sums[r][lane] += sums[r][lane + half];
-        products[r * products_stride] = sums[r][0];
+        products[r * GROUP] = sums[r][0];
     }
 }
 
@@ -96,44 +97,38 @@ static void NAME(factors)(const REAL *v, size_t count, size_t length, size_t str
                           const REAL *tau, REAL *factors) {
     const environment callers = environment_enter();
 
-    assert(count % 4 == 0);
+    assert(count % GROUP == 0);
     for (size_t start = 0; start < count; start += GROUP) {
-        const size_t size = count - start < GROUP ? count - start : GROUP;
         const REAL *first = v + start * stride + start;
         REAL *factor = factors + start * GROUP;
-        REAL products[GROUP][GROUP];
+        REAL products[GROUP][GROUP] = {{0}};
 
-        for (size_t l = 1; l < size && start + l < length; l++)
-            for (size_t i = 0; i < l; i += 4) NAME(dot_four)
-        (first + i * stride + l, stride, first + l * stride + l, length - start - l,
-         &products[i][l], GROUP);
-        memset(factor, 0, size * GROUP * sizeof *factor);
-        for (size_t i = size; i-- > 0;) {
+        for (size_t l = 1; l < GROUP && start + l < length; l++) NAME(dot_four)
+        (first + l, stride, first + l * stride + l, length - start - l, &products[0][l]);
+        memset(factor, 0, GROUP * GROUP * sizeof *factor);
+        for (size_t i = GROUP; i-- > 0;) {
             REAL *row = factor + i * GROUP;
 
-            if (tau[start + i] == 0) /* no reflector: padding */
-                continue;
-            for (size_t l = i + 1; l < size && tau[start + l] != 0; l++)
-                for (size_t c = l; c < size; c++) row[c] += products[i][l] * factor[l * GROUP + c];
+            for (size_t l = i + 1; l < GROUP; l++)
+                for (size_t c = l; c < GROUP; c++) row[c] += products[i][l] * factor[l * GROUP + c];
             row[i] = 1;
-            for (size_t c = i; c < size; c++) row[c] *= -tau[start + i];
+            for (size_t c = i; c < GROUP; c++) row[c] *= -tau[start + i];
         }
     }
     environment_leave(callers);
 }
 
-/* sums += V'q for four reflectors and some rows. The four are spelt out here and below, since only
- * then do compilers keep all sums in registers. */
-static void NAME(project)(const REAL *restrict v, size_t stride, size_t rows,
-                          const REAL *restrict q, REAL (*restrict sums)[COLUMNS]) {
+/*
+ * One group on one block of columns: q <- (I - V T V')q, or its transpose. The four reflectors are
+ * spelt out, since only then do compilers keep all sums in registers.
+ */
+static void NAME(apply_group)(const REAL *restrict v, size_t stride, const REAL *factor,
+                              size_t rows, int transposed, REAL *restrict q) {
     const REAL *restrict va = v, *restrict vb = va + stride, *restrict vc = vb + stride,
                          *restrict vd = vc + stride;
-    REAL a[COLUMNS], b[COLUMNS], c[COLUMNS], d[COLUMNS];
+    REAL a[COLUMNS] = {0}, b[COLUMNS] = {0}, c[COLUMNS] = {0}, d[COLUMNS] = {0};
+    REAL t[GROUP][GROUP];
 
-    memcpy(a, sums[0], sizeof a);
-    memcpy(b, sums[1], sizeof b);
-    memcpy(c, sums[2], sizeof c);
-    memcpy(d, sums[3], sizeof d);
     for (size_t i = 0; i < rows; i++) {
         const REAL *restrict row = q + i * COLUMNS;
 
@@ -144,23 +139,17 @@ static void NAME(project)(const REAL *restrict v, size_t stride, size_t rows,
             d[k] += vd[i] * row[k];
         }
     }
-    memcpy(sums[0], a, sizeof a);
-    memcpy(sums[1], b, sizeof b);
-    memcpy(sums[2], c, sizeof c);
-    memcpy(sums[3], d, sizeof d);
-}
+    for (size_t r = 0; r < GROUP; r++)
+        for (size_t l = 0; l < GROUP; l++)
+            t[r][l] = transposed ? factor[l * GROUP + r] : factor[r * GROUP + l];
+    for (size_t k = 0; k < COLUMNS; k++) {
+        const REAL ak = a[k], bk = b[k], ck = c[k], dk = d[k];
 
-/* q += V w, likewise. */
-static void NAME(update)(const REAL *restrict v, size_t stride, size_t rows, REAL *restrict q,
-                         REAL (*restrict w)[COLUMNS]) {
-    const REAL *restrict va = v, *restrict vb = va + stride, *restrict vc = vb + stride,
-                         *restrict vd = vc + stride;
-    REAL a[COLUMNS], b[COLUMNS], c[COLUMNS], d[COLUMNS];
-
-    memcpy(a, w[0], sizeof a);
-    memcpy(b, w[1], sizeof b);
-    memcpy(c, w[2], sizeof c);
-    memcpy(d, w[3], sizeof d);
+        a[k] = t[0][0] * ak + t[0][1] * bk + t[0][2] * ck + t[0][3] * dk;
+        b[k] = t[1][0] * ak + t[1][1] * bk + t[1][2] * ck + t[1][3] * dk;
+        c[k] = t[2][0] * ak + t[2][1] * bk + t[2][2] * ck + t[2][3] * dk;
+        d[k] = t[3][0] * ak + t[3][1] * bk + t[3][2] * ck + t[3][3] * dk;
+    }
     for (size_t i = 0; i < rows; i++) {
         REAL *restrict row = q + i * COLUMNS;
 
@@ -169,43 +158,19 @@ static void NAME(update)(const REAL *restrict v, size_t stride, size_t rows, REA
     }
 }
 
-/* One group on one block of columns: q <- (I - V T V')q, or its transpose. A tile of rows stays in
- * the nearest cache while all reflectors of the group meet it. */
-static void NAME(apply_group)(const REAL *v, size_t stride, const REAL *factor, size_t size,
-                              size_t rows, int transposed, REAL *q) {
-    REAL sums[GROUP][COLUMNS] = {{0}}, w[GROUP][COLUMNS] = {{0}};
-
-    for (size_t from = 0; from < rows; from += TILE)
-        for (size_t r = 0; r < size; r += 4) NAME(project)
-    (v + r * stride + from, stride, rows - from < TILE ? rows - from : TILE, q + from * COLUMNS,
-     sums + r);
-    for (size_t r = 0; r < size; r++)
-        for (size_t l = transposed ? 0 : r; l < (transposed ? r + 1 : size); l++) {
-            const REAL weight = transposed ? factor[l * GROUP + r] : factor[r * GROUP + l];
-
-            for (size_t k = 0; k < COLUMNS; k++) w[r][k] += weight * sums[l][k];
-        }
-    for (size_t from = 0; from < rows; from += TILE)
-        for (size_t r = 0; r < size; r += 4) NAME(update)
-    (v + r * stride + from, stride, rows - from < TILE ? rows - from : TILE, q + from * COLUMNS,
-     w + r);
-}
-
 static void NAME(apply)(const REAL *v, size_t count, size_t length, size_t stride,
                         const REAL *factors, int transposed, REAL *q, size_t blocks,
                         const size_t *stops) {
     const environment callers = environment_enter();
-    const size_t groups = (count + GROUP - 1) / GROUP;
 
-    assert(count % 4 == 0);
-    for (size_t turn = 0; turn < groups; turn++) {
-        const size_t start = (transposed ? turn : groups - 1 - turn) * GROUP;
-        const size_t size = count - start < GROUP ? count - start : GROUP;
+    assert(count % GROUP == 0);
+    for (size_t turn = 0; turn < count; turn += GROUP) {
+        const size_t start = transposed ? turn : count - GROUP - turn;
 
         for (size_t block = 0; block < blocks; block++)
             if (start < stops[block]) NAME(apply_group)
-        (v + start * stride + start, stride, factors + start * GROUP, size, length - start,
-         transposed, q + (block * length + start) * COLUMNS);
+        (v + start * stride + start, stride, factors + start * GROUP, length - start, transposed,
+         q + (block * length + start) * COLUMNS);
     }
     environment_leave(callers);
 }

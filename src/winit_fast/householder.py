@@ -77,7 +77,7 @@ class Reflectors(NamedTuple):
     ----------
     start, stop : int
     v : numpy.ndarray
-        One a row, row r from column r on; zeros fill the rows up to a multiple of four.
+        One a row, row r from column r on; zeros fill the last group of rows.
     factors : numpy.ndarray
         How groups of them are applied together.
     signs : numpy.ndarray
@@ -94,7 +94,7 @@ class Reflectors(NamedTuple):
 def make_reflectors(source: Source, start: int, stop: int, num_threads: int) -> Reflectors:
     """Draw vectors and turn them into reflectors: the same bits everywhere."""
     length = source.length - start
-    rows = _up(stop - start, 4)
+    rows = _up(stop - start, _householder.GROUP)
     v = np.empty((rows, length), source.dtype)
     tau, signs = np.empty((2, rows), source.dtype)
     factors = np.empty((rows, _householder.GROUP), source.dtype)
@@ -314,7 +314,7 @@ def fill_batch(
         At least 1.
     """
     length, width = source.length, source.width
-    rows = _up(width, 4)
+    rows = _up(width, _householder.GROUP)
     size = width * length
     together = max(1, min(PIECE // size, -(-numbers.size // num_threads)))
 
