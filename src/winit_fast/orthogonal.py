@@ -241,7 +241,7 @@ class DeltaOrthogonal(Initializer, names=("delta_orthogonal",)):
     >>> import numpy as np
     >>> import winit_fast as wf
     >>> w = wf.DeltaOrthogonal()((3, 3, 16, 32), seed=0, name="conv")
-    >>> bool(abs(w[1, 1] @ w[1, 1].T - np.eye(16)).max() < 1e-6), np.count_nonzero(w[0])
+    >>> bool(abs(w[1, 1] @ w[1, 1].T - np.eye(16)).max() < 1e-6), int(np.count_nonzero(w[0]))
     (True, 0)
     """
 
