@@ -49,9 +49,12 @@ asan: $(VENV)/installed ## run the tests under the address and undefined-behavio
 accuracy: $(VENV)/installed ## measure the error of every transform, over all inputs (minutes)
 	$(BIN)/python bench/accuracy.py
 
-bench: $(VENV)/installed ## measure the speeds, as ratios
-	$(BIN)/pip install --quiet $(TORCH)
-	$(BIN)/pytest -q bench/bench_*.py --benchmark-enable
+bench: $(VENV)/installed ## measure the speeds, as ratios (about ten minutes, 16 GB of memory)
+	$(BIN)/pip install --quiet $(TORCH) matplotlib
+	mkdir -p build
+	$(BIN)/pytest -q bench/bench_*.py --benchmark-enable --benchmark-json=build/bench.json
+	$(BIN)/python bench/plot.py build/bench.json docs/speed.svg
+	$(BIN)/python bench/write_rate.py
 
 lint: $(VENV)/installed ## check style and types
 	$(BIN)/pip install --quiet --no-build-isolation --editable '.[lint]'
