@@ -9,9 +9,17 @@
 #include "kernels.h"
 
 enum {
-    MIN_RUN = 48,     /* elements of a row from which a run is cheaper than a list */
-    LIST_BLOCKS = 128 /* blocks made at a time */
+    MIN_RUN = 48,    /* elements of a row from which a run is cheaper than a list */
+    LIST_BLOCKS = 32 /* blocks made at a time: their lines stay in the ways of one cache set */
 };
+
+/* A list's elements go to lines that are seldom in a cache: they are asked for while the kernel is
+ * still making the elements. */
+#if defined(__GNUC__)
+#define PREFETCH_FOR_WRITING(address) __builtin_prefetch(address, 1)
+#else
+#define PREFETCH_FOR_WRITING(address) ((void)(address))
+#endif
 
 typedef struct {
     int64_t extent, index_stride, byte_stride;
@@ -47,9 +55,14 @@ static int advance(const axis *axes, int n, int64_t *place, char **dst, uint64_t
 static void fill_runs(const winit_distribution *d, const winit_stream *s, char *dst, uint64_t index,
                       const axis *axes, int n, int64_t row, int streaming) {
     winit_run *run = winit_table()->run[d->kind][d->type];
+    winit_rows rows = {1, 0, 0};
     int64_t place[WINIT_MAX_AXES] = {0};
+    if (n) { /* the innermost axis is the kernel's own loop */
+        n--;
+        rows = (winit_rows){axes[n].extent, axes[n].index_stride, axes[n].byte_stride};
+    }
     do {
-        run(dst, index, (uint64_t)row, d, s, streaming);
+        run(dst, index, (uint64_t)row, &rows, d, s, streaming);
     } while (advance(axes, n, place, &dst, &index));
     if (streaming) winit_table()->fence();
 }
@@ -148,8 +161,9 @@ static void fill_list(const winit_distribution *d, const winit_stream *s, char *
             if (from < to) {
                 const int64_t first = from - block_start;
                 list.blocks[list.used] = (i >> log2_per_block) + (uint64_t)number;
-                list.parts[list.used] =
-                    (part){at + (first - start) * row.byte_stride, (int)first, (int)(to - from)};
+                char *to_write = at + (first - start) * row.byte_stride;
+                list.parts[list.used] = (part){to_write, (int)first, (int)(to - from)};
+                PREFETCH_FOR_WRITING(to_write);
                 if (++list.used == LIST_BLOCKS) flush(&list);
             }
             at += inner.byte_stride;

@@ -46,17 +46,15 @@ V_INLINE vu first_blocks(uint64_t block) {
     return v_load_blocks(blocks);
 }
 
-/* Elements [index, index + count). Whole groups go straight to dst; what is left of a block at
- * either end, and what brings dst to the alignment of streaming stores, goes through `group`. */
-V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_distribution *distribution,
-                  const winit_stream *s, int streaming, transform *f, put *store, const int size,
-                  const int per_block) {
-    const winit_distribution d = *distribution; /* no store to dst can change a local */
+/* Elements [index, index + count) of one row. Whole groups go straight to dst; what is left of a
+ * block at either end, and what brings dst to the alignment of streaming stores, goes through
+ * `group`. */
+V_INLINE void run_row(char *dst, uint64_t index, uint64_t count, const winit_distribution *d,
+                      const philox_keys *k, int streaming, transform *f, put *store, const int size,
+                      const int per_block) {
     const int per_group = V_LANES * per_block, group_bytes = per_group * size;
     const int align = V_STREAM_ALIGN < group_bytes ? V_STREAM_ALIGN : group_bytes;
     char group[MAX_GROUP_BYTES];
-    philox_keys k;
-    philox_schedule(&k, s);
 
     uint64_t block = index / (unsigned)per_block;
     const unsigned skip = (unsigned)(index % (unsigned)per_block);
@@ -75,7 +73,7 @@ V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_distrib
     if (blocks || fits) {
         uint64_t part = fits ? count : blocks * (unsigned)per_block - skip;
         const vu first = first_blocks(block);
-        make_groups(group, &k, &first, &d, 0, 1, f, store, group_bytes);
+        make_groups(group, k, &first, d, 0, 1, f, store, group_bytes);
         memcpy(dst, group + skip * (unsigned)size, part * (unsigned)size);
         dst += part * (unsigned)size;
         count -= part;
@@ -87,20 +85,33 @@ V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_distrib
     next[0] = first_blocks(block);
     V_UNROLL for (int g = 1; g < V_GROUPS; g++) next[g] = v_add64(next[g - 1], v_set64(V_LANES));
     for (; count >= (unsigned)(V_GROUPS * per_group); count -= (unsigned)(V_GROUPS * per_group)) {
-        make_groups(dst, &k, next, &d, streaming, V_GROUPS, f, store, group_bytes);
+        make_groups(dst, k, next, d, streaming, V_GROUPS, f, store, group_bytes);
         V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
             next[g] = v_add64(next[g], v_set64(V_LANES * V_GROUPS));
         }
         dst += V_GROUPS * group_bytes;
     }
     for (; count >= (unsigned)per_group; count -= (unsigned)per_group) {
-        make_groups(dst, &k, next, &d, streaming, 1, f, store, group_bytes);
+        make_groups(dst, k, next, d, streaming, 1, f, store, group_bytes);
         next[0] = v_add64(next[0], v_set64(V_LANES));
         dst += group_bytes;
     }
     if (count) {
-        make_groups(group, &k, next, &d, 0, 1, f, store, group_bytes);
+        make_groups(group, k, next, d, 0, 1, f, store, group_bytes);
         memcpy(dst, group, count * (unsigned)size);
+    }
+}
+
+V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *rows,
+                  const winit_distribution *distribution, const winit_stream *s, int streaming,
+                  transform *f, put *store, const int size, const int per_block) {
+    const winit_distribution d = *distribution; /* no store to dst can change a local */
+    philox_keys k;
+    philox_schedule(&k, s);
+    for (int64_t row = 0; row < rows->count; row++) {
+        run_row(dst, index, count, &d, &k, streaming, f, store, size, per_block);
+        dst += rows->byte_stride;
+        index += (uint64_t)rows->index_stride;
     }
 }
 
@@ -149,18 +160,18 @@ V_INLINE void transform_words(char *dst, const uint32_t *words, size_t count,
     }
 }
 
-#define KERNEL(name, f, store, size, per_block)                                                    \
-    static void run_##name(void *dst, uint64_t index, uint64_t count, const winit_distribution *d, \
-                           const winit_stream *s, int streaming) {                                 \
-        run(dst, index, count, d, s, streaming, f, store, size, per_block);                        \
-    }                                                                                              \
-    static void gather_##name(void *dst, const uint64_t *blocks, size_t count,                     \
-                              const winit_distribution *d, const winit_stream *s) {                \
-        gather(dst, blocks, count, d, s, f, store, size, per_block);                               \
-    }                                                                                              \
-    static void transform_##name(void *dst, const uint32_t *words, size_t count,                   \
-                                 const winit_distribution *d) {                                    \
-        transform_words(dst, words, count, d, f, store, size, per_block);                          \
+#define KERNEL(name, f, store, size, per_block)                                                 \
+    static void run_##name(void *dst, uint64_t index, uint64_t count, const winit_rows *rows,   \
+                           const winit_distribution *d, const winit_stream *s, int streaming) { \
+        run(dst, index, count, rows, d, s, streaming, f, store, size, per_block);               \
+    }                                                                                           \
+    static void gather_##name(void *dst, const uint64_t *blocks, size_t count,                  \
+                              const winit_distribution *d, const winit_stream *s) {             \
+        gather(dst, blocks, count, d, s, f, store, size, per_block);                            \
+    }                                                                                           \
+    static void transform_##name(void *dst, const uint32_t *words, size_t count,                \
+                                 const winit_distribution *d) {                                 \
+        transform_words(dst, words, count, d, f, store, size, per_block);                       \
     }
 
 #define KERNELS(kind)                                   \

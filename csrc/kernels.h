@@ -4,9 +4,14 @@
 
 #include "winit.h"
 
-/* Elements [index, index + count) to consecutive places from dst on. */
-typedef void winit_run(void *dst, uint64_t index, uint64_t count, const winit_distribution *d,
-                       const winit_stream *s, int streaming);
+typedef struct {
+    int64_t count, index_stride, byte_stride;
+} winit_rows;
+
+/* Elements [index, index + count) to consecutive places from dst on, and the same for the rows
+ * after this one. */
+typedef void winit_run(void *dst, uint64_t index, uint64_t count, const winit_rows *rows,
+                       const winit_distribution *d, const winit_stream *s, int streaming);
 /* All elements of the listed blocks, in their order. count is a multiple of the table's lanes. */
 typedef void winit_gather(void *dst, const uint64_t *blocks, size_t count,
                           const winit_distribution *d, const winit_stream *s);
