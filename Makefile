@@ -28,9 +28,9 @@ demo: $(VENV)/installed ## write GPT-2 XL's 1.6 billion weights as a checkpoint 
 test: $(VENV)/installed ## run the tests
 	$(BIN)/pytest -q
 
-test-frameworks: $(VENV)/installed ## run the tests with PyTorch and JAX
-	$(BIN)/pip install --quiet $(TORCH) jax
-	$(BIN)/pytest -q tests/frameworks
+test-frameworks: $(VENV)/installed ## run the tests with PyTorch, JAX and Keras
+	$(BIN)/pip install --quiet $(TORCH) jax keras
+	KERAS_BACKEND=jax $(BIN)/pytest -q tests/frameworks
 
 test-isa: $(VENV)/installed ## hold every instruction set, NEON in an emulator, to the frozen hashes
 	$(BIN)/pytest -q tests/test_hashes.py tests/test_philox.py

@@ -8,7 +8,8 @@ from hypothesis import settings
 from winit_fast import _core
 
 # Frameworks have a command of their own, `make test-frameworks`.
-collect_ignore = [] if find_spec("torch") else ["frameworks"]
+FRAMEWORKS = "torch", "jax", "keras"
+collect_ignore = [] if all(map(find_spec, FRAMEWORKS)) else ["frameworks"]
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
