@@ -7,7 +7,7 @@ C_FLAGS := -std=c11 -O3 -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror 
 AARCH64_C := $(filter-out %_avx2.c %_avx512.c,$(wildcard csrc/*.c))
 SOURCES := pyproject.toml setup.py $(wildcard csrc/* src/winit_fast/*.pyx src/winit_fast/*.pxd)
 
-.PHONY: help demo test test-frameworks test-isa asan accuracy bench lint format wheel clean
+.PHONY: help demo test test-frameworks test-isa asan accuracy bench docs lint format wheel clean
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -55,6 +55,12 @@ bench: $(VENV)/installed ## measure the speeds, as ratios (about ten minutes, 16
 	$(BIN)/pytest -q bench/bench_*.py --benchmark-enable --benchmark-json=build/bench.json
 	$(BIN)/python bench/plot.py build/bench.json docs/speed.svg
 	$(BIN)/python bench/write_rate.py
+
+# Internal links only: `.venv/bin/sphinx-build -b linkcheck docs build/links` asks the network for the others.
+docs: $(VENV)/installed ## build the pages in build/docs; broken links and failing examples are errors
+	$(BIN)/pip install --quiet --no-build-isolation --editable '.[docs]'
+	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going docs build/docs
+	$(BIN)/pytest -q tests/test_pages.py src
 
 lint: $(VENV)/installed ## check style and types
 	$(BIN)/pip install --quiet --no-build-isolation --editable '.[lint]'

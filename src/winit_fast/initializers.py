@@ -32,7 +32,7 @@ class Initializer:
     """A scheme and its parameters, as a value: frozen, comparable, hashable, printable.
 
     A subclass is a ``@dataclass(frozen=True, repr=False)`` whose fields are its parameters, and
-    overrides `_fill`. The class keyword ``names`` lists what `get` finds it by.
+    overrides ``_fill``. The class keyword ``names`` lists what `get` finds it by.
 
     Examples
     --------
@@ -410,10 +410,10 @@ class VarianceScaling(_Elementwise, names=("variance_scaling",)):
     -----
     .. math::
 
-        \sigma^2 = 	ext{scale} / 	ext{fan}, \qquad
+        \sigma^2 = \text{scale} / \text{fan}, \qquad
         N(0, \sigma^2), \quad
         U(-\sqrt{3} \sigma, \sqrt{3} \sigma), \quad
-        N(0, (\sigma / 0.8796...)^2) 	ext{ cut at } \pm 2.
+        N(0, (\sigma / 0.8796\ldots)^2) \text{ cut at } \pm 2.
 
     References
     ----------

@@ -71,7 +71,8 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
     column_axis : int or sequence of int
         The axes that make up the columns of the matrix; all others, but for ``batch_axis``, make up
         its rows, each in C order. The last axis is the convention of JAX and Keras; 0 is that of
-        torch, whose (out, in, *kernel) is a matrix (out, in * kernel): the transpose of this one.
+        torch, whose ``(out, in, *kernel)`` is a matrix ``(out, in * kernel)``: the transpose of
+        this one.
     batch_axis : int or sequence of int
         Axes that number independent matrices.
 

@@ -103,7 +103,7 @@ class Stream:
     Parameters
     ----------
     seed : int, numpy.random.SeedSequence, numpy.random.Generator or None
-        See `seed_number`.
+        See `winit_fast.stream.seed_number`.
     name : str, int or None
         The tensor's name, or the number of its stream.
 
@@ -113,7 +113,7 @@ class Stream:
         The 64-bit key, also where it was drawn.
     name : str, int or None
     id : int
-        The number of the stream: see `stream_id`.
+        The number of the stream: see `winit_fast.stream.stream_id`.
 
     Notes
     -----

@@ -1,8 +1,8 @@
 """Checkpoints: tensors and their initializers in, safetensors files out, streaming.
 
-`write_checkpoint` plans the files (`layout`), fills and writes them piece by piece with several
-threads (`writer`) and puts them in place as a whole or not at all (`directory`). Nothing here knows
-which model it writes.
+`write_checkpoint` plans the files (``layout``), fills and writes them piece by piece with several
+threads (``writer``) and puts them in place as a whole or not at all (``directory``). Nothing here
+knows which model it writes.
 """
 
 from winit_fast.checkpoint.directory import DiskFull

@@ -135,7 +135,7 @@ def write_checkpoint(
     ValueError, TypeError
         If an argument is out of its range.
     FileExistsError
-        If the directory is not empty, without `force`.
+        If the directory is not empty, without ``force``.
     DiskFull
         If there is no room; the message names the file and the bytes that are missing.
 

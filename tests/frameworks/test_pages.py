@@ -1,0 +1,21 @@
+"""The README's and the guides' examples for the frameworks run as they stand."""
+
+import numpy as np
+import pages
+import pytest
+
+
+def test_readme():
+    names = pages.run(pages.ROOT / "README.md")
+    wf = names["wf"]
+    expected = wf.GlorotUniform()((784, 256), seed=0, name="dense.kernel")
+    np.testing.assert_array_equal(np.asarray(names["layer"].kernel), expected)
+    expected = wf.LecunNormal()((784, 256), seed=0, name="dense.kernel")
+    np.testing.assert_array_equal(np.asarray(names["kernel"]), expected)
+
+
+@pytest.mark.parametrize("page", pages.GUIDES, ids=lambda page: page.stem)
+def test_guide(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert pages.examples(page)
+    pages.run(page)

@@ -1,0 +1,57 @@
+"""The examples of a Markdown page: its Python blocks, in their order and in one namespace.
+
+A block that begins with ``>>>`` is a doctest, any other is executed.
+"""
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+FRAMEWORKS = re.compile(r"\b(import|from|wf\.|winit_fast\.) ?(torch|keras|jax|flax|dask)\b")
+
+# The pages whose every example needs a framework: tests/frameworks runs them.
+GUIDES = [page for page in sorted((DOCS / "guides").glob("*.md")) if page.stem != "numpy"]
+
+
+def examples(page: Path) -> list[tuple[int, str]]:
+    """Find a page's Python blocks, each with the number of its first line."""
+    text = page.read_text()
+    return [
+        (text.count("\n", 0, block.start(1)) + 1, block[1])
+        for block in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    ]
+
+
+def run(page: Path, frameworks: bool = True) -> dict:
+    """Run a page's examples, or those of them that need no framework, and return their names."""
+    names: dict = {"__name__": page.stem}
+    for line, source in examples(page):
+        if not frameworks and FRAMEWORKS.search(source):
+            continue
+        if source.startswith(">>>"):
+            _doctest(page, line, source, names)
+        else:
+            exec(compile("\n" * (line - 1) + source, str(page), "exec"), names)
+    return names
+
+
+def _doctest(page: Path, line: int, source: str, names: dict) -> None:
+    test = doctest.DocTestParser().get_doctest(source, names, page.name, str(page), line - 1)
+    test.globs = names  # what an example defines, the next ones know
+    try:
+        doctest.DebugRunner(optionflags=OPTIONS).run(test, clear_globs=False)
+    except doctest.DocTestFailure as failure:
+        example = failure.example
+        pytest.fail(
+            f"{page}:{line + example.lineno}: {example.source}"
+            f"expected:\n{example.want}got:\n{failure.got}",
+            pytrace=False,
+        )
+    except doctest.UnexpectedException as unexpected:
+        raise unexpected.exc_info[1] from None

@@ -1,0 +1,32 @@
+"""The examples of the README and of the pages in docs/ run as they stand."""
+
+import pages
+import pytest
+
+PAGES = [pages.ROOT / "README.md", *sorted(pages.DOCS.rglob("*.md"))]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if page not in pages.GUIDES and pages.examples(page)],
+    ids=lambda page: str(page.relative_to(pages.ROOT)),
+)
+def test_examples(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pages.run(page, frameworks=False)
+
+
+def test_blocks_are_found():
+    found = pages.examples(pages.DOCS / "contract.md")
+    assert len(found) >= 1
+    lines = (pages.DOCS / "contract.md").read_text().splitlines()
+    for line, source in found:
+        assert lines[line - 2] == "```python" and lines[line - 1] == source.splitlines()[0]
+
+
+@pytest.mark.parametrize("example", ["assert 1 == 2", ">>> 1\n2"])
+def test_a_failing_example_fails(example, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"Text.\n\n```python\n{example}\n```\n")
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        pages.run(page)
