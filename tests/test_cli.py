@@ -149,6 +149,10 @@ def test_sizes_are_read_as_people_write_them(text, size):
 
 def test_info():
     result = run("info")
+    machine = (
+        r"winit_fast [\d.]+, stream version 1, instruction set \w+ \(of .*scalar\), \d+ threads"
+    )
+    assert re.search(machine, result.output)
     assert re.search(r"gpt2-xl +gpt2 +580 +1,557,611,200", result.output)
     result = run("info", "gpt2-xl")
     assert re.search(r"48 +h\.\*\.attn\.c_attn\.weight +1600 x 4800 +RandomNormal", result.output)

@@ -25,7 +25,7 @@ LAYERS = [
     {"__init__"},
     {"tensor"},
     {"recipes"},
-    {"checkpoint"},
+    {"checkpoint", "benchmark"},
     {"cli"},
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}

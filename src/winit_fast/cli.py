@@ -31,7 +31,7 @@ except ImportError as error:
         f"winit-fast needs {error.name}, which its extra brings: pip install 'winit_fast[cli]'"
     ) from None
 
-from winit_fast import _core, dtypes, get_num_threads
+from winit_fast import __version__, _core, benchmark, dtypes, get_num_threads
 from winit_fast.checkpoint import Summary, write_checkpoint
 from winit_fast.recipes import Architecture, Rules, model_names
 
@@ -121,15 +121,81 @@ def init(
 
 
 @main.command()
+@click.option(
+    "--size",
+    type=click.IntRange(1),
+    default=benchmark.quick.SIZE,
+    show_default=True,
+    help="Elements of each array.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0),
+    default=3.0,
+    show_default=True,
+    help="For each case; everybody has three turns at least.",
+)
+@click.option("--threads", type=click.IntRange(1), help="By default all processors.")
+@click.option(
+    "--against",
+    type=click.Choice(benchmark.installed(), case_sensitive=False),
+    multiple=True,
+    help="A package to race; may be given several times. By default all that are installed.",
+)
+def bench(size: int, seconds: float, threads: int | None, against: tuple[str, ...]) -> None:
+    """Measure this machine, in about a minute: fills against memory, NumPy and what is installed.
+
+    GB/s is our own rate. "of memory" is the part of the speed at which memset writes the same
+    memory with as many threads. The other columns are how many times as fast we are; all take
+    turns in one process, and medians count. A dash: that package cannot do the case.
+    """
+    console = Console()
+    console.print(_machine(), highlight=False, soft_wrap=True)
+    peers = list(against) or benchmark.installed()
+    table = Table("case", box=None)
+    for title in ("GB/s", "of memory", *(f"x {peer}" for peer in peers)):
+        table.add_column(title, justify="right")
+    limits = []
+    with console.status("racing") as status:
+        matrix = min(benchmark.quick.MATRIX, size)
+        for row in benchmark.run(size, seconds, threads, matrix, peers):
+            status.update(f"{row.case} done")
+            limit = row.times_as_fast(benchmark.quick.LIMIT)
+            if limit is not None:
+                limits.append(row.rate / limit)
+            ratios = (row.times_as_fast(peer) for peer in peers)
+            table.add_row(
+                row.case,
+                f"{row.rate / 1e9:.2f}",
+                "-" if limit is None else f"{limit:.0%}",
+                *("-" if ratio is None else f"{ratio:.3g}" for ratio in ratios),
+            )
+    console.print(
+        f"{size:,} elements; this machine's memory is written at {max(limits) / 1e9:.1f} GB/s\n",
+        highlight=False,
+    )
+    console.print(table)
+
+
+def _machine() -> str:
+    """One line on what is running, and with what."""
+    return (
+        f"winit_fast {__version__}, stream version {STREAM_VERSION}, instruction set "
+        f"{_core.isa()} (of {', '.join(_core.supported_isas())}), {get_num_threads()} threads"
+    )
+
+
+@main.command()
 @click.argument("model", required=False)
 def info(model: str | None) -> None:
-    """List the known models, or the tensors of one MODEL and the rule for each."""
+    """Show what this machine uses and the known models, or the tensors of one MODEL.
+
+    With MODEL, every line has the rule for its tensors.
+    """
     console = Console()
     if model is None:
-        console.print(
-            f"instruction set {_core.isa()} (of {', '.join(_core.supported_isas())}), "
-            f"{get_num_threads()} threads\n"
-        )
+        console.print(_machine(), highlight=False, soft_wrap=True)
+        console.print()
         table = Table("model", "recipe", box=None)
         table.add_column("tensors", justify="right")
         table.add_column("parameters", justify="right")

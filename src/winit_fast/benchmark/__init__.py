@@ -1,0 +1,23 @@
+"""Speed: races against memory, NumPy and whatever else is installed, in one process.
+
+`run` is what the command ``winit-fast bench`` prints; the suite in bench/ has the same contestants.
+"""
+
+from winit_fast.benchmark.contestants import PEERS, installed, memory, orthogonal, ours, peers
+from winit_fast.benchmark.quick import Row, run
+from winit_fast.benchmark.race import Contestant, interleaved, repeated, turns
+
+__all__ = [
+    "PEERS",
+    "Contestant",
+    "Row",
+    "installed",
+    "interleaved",
+    "memory",
+    "orthogonal",
+    "ours",
+    "peers",
+    "repeated",
+    "run",
+    "turns",
+]

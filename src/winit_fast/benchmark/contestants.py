@@ -1,0 +1,262 @@
+"""Who races: ourselves, memory as the limit, and the packages that people initialise with today.
+
+Each peer is asked for the standard case: uniform on [0, 1), normal(0, 1), normal(0, 1) truncated at
+two deviations, one Haar matrix. It fills memory in place where it can, and makes a new array where
+it cannot (JAX, Keras, mkl_random), since that is what its users get.
+"""
+
+import ctypes
+import importlib
+import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from winit_fast.benchmark.race import Contestant
+from winit_fast.fill import Array
+from winit_fast.orthogonal import Orthogonal
+from winit_fast.stream import Stream
+from winit_fast.threads import get_num_threads
+
+DISTRIBUTIONS = "uniform", "normal", "truncated_normal"
+
+_KERAS_BACKENDS = "tensorflow", "jax", "torch"
+
+
+def ours(distribution: str, out: Array, num_threads: int | None = None) -> Contestant:
+    """Fill an array with ``Stream``, by the method of that name."""
+    draw = getattr(Stream(1, "bench"), distribution)
+    if num_threads is None:
+        return lambda: draw(out=out)
+    return lambda: draw(out=out, num_threads=num_threads)
+
+
+def memory(out: Array, num_threads: int | None = None) -> Contestant:
+    """Write all of an array with memset, each thread its own part: no fill can be faster.
+
+    The byte is not zero, since some processors write zeros at two to three times the speed of
+    anything else (AMD's Zen 4 does), which no numbers can take.
+    """
+    num_threads = num_threads or get_num_threads()
+    # Below a page a thread there is nothing to share out.
+    num_threads = max(1, min(num_threads, out.nbytes // (1 << 16)))
+    address, part = out.ctypes.data, -(-out.nbytes // num_threads)
+    parts = [(address + at, min(part, out.nbytes - at)) for at in range(0, out.nbytes, part)]
+
+    def write(span: tuple[int, int]) -> None:
+        ctypes.memset(span[0], 0x5A, span[1])  # lets go of the interpreter's lock
+
+    if len(parts) == 1:
+        return lambda: write(parts[0])
+    pool = ThreadPoolExecutor(num_threads)
+    return lambda: list(pool.map(write, parts))
+
+
+def _load(name: str) -> Any:
+    """Import a peer; what it has to say about that is its own business."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module(name)
+
+
+def _numpy(distribution: str, out: Array, num_threads: int) -> Contestant | None:
+    """NumPy has one thread, float64 and float32, and no truncated normal: redraw what is outside.
+
+    The narrow types are rounded from float32, as NumPy's users do.
+    """
+    rng = np.random.default_rng(1)
+    wide = out if out.dtype in (np.float32, np.float64) else np.ones(out.shape, np.float32)
+    dtype: Any = wide.dtype
+
+    def uniform() -> None:
+        rng.random(dtype=dtype, out=wide)
+
+    def normal() -> None:
+        rng.standard_normal(dtype=dtype, out=wide)
+
+    def truncated_normal() -> None:
+        normal()
+        (outside,) = np.nonzero(np.abs(wide.reshape(-1)) > 2)
+        while outside.size:
+            again = rng.standard_normal(outside.size, dtype=dtype)
+            wide.reshape(-1)[outside] = again
+            outside = outside[np.abs(again) > 2]
+
+    draws = {"uniform": uniform, "normal": normal, "truncated_normal": truncated_normal}
+    draw = draws[distribution]
+    if wide is out:
+        return draw
+
+    def rounded() -> None:
+        draw()
+        out[...] = wide
+
+    return rounded
+
+
+def _torch(distribution: str, out: Array, num_threads: int) -> Contestant | None:
+    torch = _load("torch")
+    dtype = getattr(torch, out.dtype.name, None)
+    if dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        return None
+    tensor = torch.ones(out.shape, dtype=dtype)
+    draws = {
+        "uniform": tensor.uniform_,
+        "normal": tensor.normal_,
+        "truncated_normal": lambda: torch.nn.init.trunc_normal_(tensor),
+    }
+    draw: Contestant = draws[distribution]
+
+    def fill() -> None:
+        if torch.get_num_threads() != num_threads:
+            torch.set_num_threads(num_threads)
+        draw()
+
+    return fill
+
+
+def _jax(distribution: str, out: Array, num_threads: int) -> Contestant | None:
+    """Compiled. XLA uses all processors, whatever is asked for."""
+    if out.dtype.name not in ("float32", "float16", "bfloat16") or num_threads < get_num_threads():
+        return None
+    jax = _load("jax")
+    random, shape, dtype = jax.random, out.shape, out.dtype
+    draws: dict[str, Callable[[Any], Any]] = {
+        "uniform": lambda key: random.uniform(key, shape, dtype),
+        "normal": lambda key: random.normal(key, shape, dtype),
+        "truncated_normal": lambda key: random.truncated_normal(key, -2.0, 2.0, shape, dtype),
+    }
+    draw, key = jax.jit(draws[distribution]), random.key(1)
+    return lambda: draw(key).block_until_ready()
+
+
+def _load_keras() -> Any:
+    for backend in _KERAS_BACKENDS:
+        if find_spec(backend):
+            os.environ.setdefault("KERAS_BACKEND", backend)
+    return _load("keras")
+
+
+def _finished(array: Any) -> None:
+    """Wait for an array of a library that computes behind the caller's back."""
+    if hasattr(array, "block_until_ready"):
+        array.block_until_ready()
+
+
+def _keras(distribution: str, out: Array, num_threads: int) -> Contestant | None:
+    if out.dtype.name not in ("float32", "float16", "bfloat16") or num_threads < get_num_threads():
+        return None
+    keras, shape, dtype = _load_keras(), out.shape, out.dtype.name
+    scheme = {
+        "uniform": lambda: keras.initializers.RandomUniform(0.0, 1.0, seed=1),
+        "normal": lambda: keras.initializers.RandomNormal(0.0, 1.0, seed=1),
+        "truncated_normal": lambda: keras.initializers.TruncatedNormal(0.0, 1.0, seed=1),
+    }[distribution]()
+    return lambda: _finished(scheme(shape, dtype))
+
+
+def _mkl_random(distribution: str, out: Array, num_threads: int) -> Contestant | None:
+    """Intel's, with its fastest generator: float64 only, one thread, a new array each time."""
+    if out.dtype != np.float64 or distribution == "truncated_normal":
+        return None
+    mkl = _load("mkl_random")
+    rng = getattr(mkl, "MKLRandomState", mkl.RandomState)(1, brng="ARS5")
+    if distribution == "uniform":
+        return lambda: rng.uniform(size=out.shape)
+    return lambda: rng.standard_normal(out.shape, method="ICDF")
+
+
+PEERS: dict[str, tuple[str, Callable[[str, Array, int], Contestant | None]]] = {
+    "NumPy": ("numpy", _numpy),
+    "PyTorch": ("torch", _torch),
+    "JAX": ("jax", _jax),
+    "Keras": ("keras", _keras),
+    "mkl_random": ("mkl_random", _mkl_random),
+}
+"""By name: the module that must be installed, and the contestant."""
+
+
+def installed() -> list[str]:
+    """Names of the peers that can be imported here.
+
+    Examples
+    --------
+    >>> installed()[0]
+    'NumPy'
+    """
+    found = [name for name, (module, _) in PEERS.items() if find_spec(module)]
+    if not any(map(find_spec, _KERAS_BACKENDS)) and "Keras" in found:
+        found.remove("Keras")
+    return found
+
+
+def peers(
+    distribution: str, out: Array, num_threads: int | None = None, names: list[str] | None = None
+) -> dict[str, Contestant]:
+    """All peers that are installed and can fill such an array.
+
+    Parameters
+    ----------
+    distribution : {"uniform", "normal", "truncated_normal"}
+    out : numpy.ndarray
+        Warm. Those who can fill it in place.
+    num_threads : int, optional
+        Those that can be told so use as many. NumPy always has one.
+    names : list of str, optional
+        Some of `installed`; all by default.
+
+    Returns
+    -------
+    dict of str to callable
+
+    Examples
+    --------
+    >>> x = np.ones(100, np.float32)
+    >>> peers("truncated_normal", x, names=["NumPy"])["NumPy"]()
+    >>> bool(abs(x).max() <= 2)
+    True
+    """
+    threads = num_threads or get_num_threads()
+    made = {
+        name: PEERS[name][1](distribution, out, threads)
+        for name in (installed() if names is None else names)
+    }
+    return {name: contestant for name, contestant in made.items() if contestant is not None}
+
+
+def orthogonal(out: Array, names: list[str] | None = None) -> dict[str, Contestant]:
+    """Ourselves and all peers that are installed, making one semi-orthogonal float32 matrix.
+
+    NumPy's users take the QR factors of a Gaussian matrix and mend the signs.
+    """
+    shape, rng = out.shape, np.random.default_rng(1)
+    names = installed() if names is None else names
+    tall = max(shape), min(shape)
+
+    def numpy() -> None:
+        q, r = np.linalg.qr(rng.standard_normal(tall, np.float32))
+        q *= np.sign(np.diag(r))
+        out[...] = q if shape[0] >= shape[1] else q.T
+
+    scheme = Orthogonal()
+    made: dict[str, Contestant] = {"winit_fast": lambda: scheme.fill(out, seed=1)}
+    if "NumPy" in names:
+        made["NumPy"] = numpy
+    if "PyTorch" in names:
+        torch = _load("torch")
+        tensor = torch.ones(shape)
+        made["PyTorch"] = lambda: torch.nn.init.orthogonal_(tensor)
+    if "JAX" in names:
+        jax = _load("jax")
+        draw = jax.jit(lambda key: jax.nn.initializers.orthogonal()(key, shape))
+        key = jax.random.key(1)
+        made["JAX"] = lambda: draw(key).block_until_ready()
+    if "Keras" in names:
+        keras = _load_keras()
+        theirs = keras.initializers.Orthogonal(seed=1)
+        made["Keras"] = lambda: _finished(theirs(shape))
+    return made

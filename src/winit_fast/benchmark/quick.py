@@ -1,0 +1,117 @@
+"""The short run: the standard cases on this machine, in about a minute."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from winit_fast.arguments import positive
+from winit_fast.benchmark.contestants import memory, orthogonal, ours, peers
+from winit_fast.benchmark.race import interleaved, repeated
+from winit_fast.dtypes import find
+from winit_fast.threads import resolve
+
+CASES = (
+    ("uniform", "float32"),
+    ("normal", "float32"),
+    ("normal", "bfloat16"),
+    ("normal", "float64"),
+    ("truncated_normal", "float32"),
+)
+SIZE = 1 << 25
+MATRIX = 1024
+LIMIT = "memory"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case: what was made, and each contestant's median time.
+
+    Attributes
+    ----------
+    case : str
+    nbytes : int
+        Bytes of the result.
+    seconds : dict of str to float
+        By contestant: ``"winit_fast"`` always, ``"memory"`` (memset, the limit) where it makes
+        sense, and the peers' names.
+    """
+
+    case: str
+    nbytes: int
+    seconds: dict[str, float]
+
+    @property
+    def rate(self) -> float:
+        """Our bytes a second."""
+        return self.nbytes / self.seconds["winit_fast"]
+
+    def times_as_fast(self, contestant: str) -> float | None:
+        """Our speed over a contestant's; None where it took no part.
+
+        Examples
+        --------
+        >>> row = Row("normal float32", 400, {"winit_fast": 0.1, "NumPy": 3.0})
+        >>> round(row.times_as_fast("NumPy")), row.times_as_fast("JAX")
+        (30, None)
+        """
+        theirs = self.seconds.get(contestant)
+        return None if theirs is None else theirs / self.seconds["winit_fast"]
+
+
+def run(
+    size: int = SIZE,
+    seconds: float = 3.0,
+    num_threads: int | None = None,
+    matrix: int = MATRIX,
+    names: list[str] | None = None,
+) -> Iterator[Row]:
+    """Race through the standard cases against all that is installed.
+
+    Parameters
+    ----------
+    size : int
+        Elements of each array. Below a few times the processor's caches, memory is not the limit.
+    seconds : float
+        For each case; three turns at least.
+    num_threads : int, optional
+        Of the fills; `get_num_threads` by default.
+    matrix : int
+        Rows and columns of the orthogonal matrix.
+    names : list of str, optional
+        The peers, some of `installed`; all by default.
+
+    Yields
+    ------
+    Row
+
+    Examples
+    --------
+    >>> [row.case for row in run(100, seconds=0, matrix=8, names=["NumPy"])][-1]
+    'orthogonal 8 x 8'
+    """
+    size, matrix = positive("size", size), positive("matrix", matrix)
+    threads = resolve(num_threads)
+    loops = max(1, (1 << 16) // size)
+    for distribution, name in CASES:
+        out = np.ones(size, find(name).dtype)
+        contestants = {
+            "winit_fast": ours(distribution, out, num_threads),
+            LIMIT: memory(out, threads),
+            **peers(distribution, out, threads, names),
+        }
+        racers = [repeated(contestant, loops) for contestant in contestants.values()]
+        medians = [median / loops for median in interleaved(racers, seconds)]
+        yield Row(
+            f"{distribution.replace('_', ' ')} {name}",
+            out.nbytes,
+            dict(zip(contestants, medians, strict=True)),
+        )
+    square = np.ones((matrix, matrix), np.float32)
+    contestants = orthogonal(square, names)
+    medians = interleaved(list(contestants.values()), seconds)
+    yield Row(
+        f"orthogonal {matrix} x {matrix}",
+        square.nbytes,
+        dict(zip(contestants, medians, strict=True)),
+    )

@@ -1,0 +1,59 @@
+"""Races: contestants take turns in one process, so that a neighbour's noise meets all of them."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+Contestant = Callable[[], object]
+
+_MOST_TURNS = 2000
+
+
+def turns(contestants: Sequence[Contestant], seconds: float, least: int = 3) -> list[list[float]]:
+    """Time contestants in turns, after one call of each that does not count.
+
+    Parameters
+    ----------
+    contestants : sequence of callable
+    seconds : float
+        No further round begins after this time.
+    least : int
+        Rounds at least, however long they take.
+
+    Returns
+    -------
+    list of list of float
+        The seconds of every turn of each contestant.
+
+    Examples
+    --------
+    >>> [len(times) for times in turns([list, dict], seconds=0, least=4)]
+    [4, 4]
+    """
+    times: list[list[float]] = [[] for _ in contestants]
+    for contestant in contestants:
+        contestant()
+    end = time.perf_counter() + seconds
+    while len(times[0]) < least or (time.perf_counter() < end and len(times[0]) < _MOST_TURNS):
+        for contestant, taken in zip(contestants, times, strict=True):
+            start = time.perf_counter()
+            contestant()
+            taken.append(time.perf_counter() - start)
+    return times
+
+
+def interleaved(contestants: Sequence[Contestant], seconds: float, least: int = 3) -> list[float]:
+    """Median seconds of each contestant; arguments as in `turns`."""
+    return [statistics.median(taken) for taken in turns(contestants, seconds, least)]
+
+
+def repeated(contestant: Contestant, times: int) -> Contestant:
+    """Call a contestant several times a turn, where one call is too short for the clock."""
+    if times == 1:
+        return contestant
+
+    def loop() -> None:
+        for _ in range(times):
+            contestant()
+
+    return loop

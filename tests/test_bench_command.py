@@ -1,0 +1,84 @@
+"""`winit-fast bench` and what it is made of: who races, that all write what they should."""
+
+import re
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from winit_fast import benchmark, dtypes
+from winit_fast.benchmark import contestants
+from winit_fast.cli import main
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_the_table_has_every_case_and_the_limit():
+    result = run("bench", "--size", 1000, "--seconds", 0, "--against", "NumPy")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"stream version 1, instruction set \w+ \(of .*scalar\)", result.output)
+    assert re.search(
+        r"1,000 elements; this machine's memory is written at \d+\.\d GB/s", result.output
+    )
+    for distribution, dtype in benchmark.quick.CASES:
+        name = distribution.replace("_", " ")
+        assert re.search(rf"{name} {dtype} +\d+\.\d+ +\d+% +[\d.]+", result.output)
+    assert re.search(r"orthogonal 1000 x 1000 +\d+\.\d+ +- +[\d.]+", result.output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "0"], "0 is not in the range"),
+        (["--threads", "0"], "0 is not in the range"),
+        (["--against", "R"], "'R' is not one of"),
+    ],
+)
+def test_refused_with_the_value(arguments, message):
+    result = run("bench", *arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+@pytest.mark.parametrize("size", [1, 100, (1 << 16) + 1, (1 << 18) + 3])
+def test_the_limit_writes_every_byte_and_no_other(size):
+    for threads in (1, 2, 3):
+        guarded = np.zeros(size + 2, np.uint8)
+        benchmark.memory(guarded[1:-1], threads)()
+        assert (guarded[1:-1] == 0x5A).all()
+        assert guarded[0] == guarded[-1] == 0
+
+
+@pytest.mark.parametrize("dtype", dtypes.FLOATS, ids=str)
+@pytest.mark.parametrize("distribution", contestants.DISTRIBUTIONS)
+def test_numpy_makes_the_same_distribution_as_we_do(distribution, dtype):
+    ours, theirs = np.zeros((2, 1000), dtype)
+    benchmark.ours(distribution, ours)()
+    benchmark.peers(distribution, theirs, names=["NumPy"])["NumPy"]()
+    for x in ours.astype(np.float64), theirs.astype(np.float64):
+        low, high = {"uniform": (0, 1), "normal": (-7, 7), "truncated_normal": (-2, 2)}[
+            distribution
+        ]
+        assert low <= x.min() and x.max() <= high
+        # Means of 1000: six of a normal's deviations; a uniform's and a truncated one's are less.
+        assert abs(x.mean() - (0.5 if distribution == "uniform" else 0)) < 6 / 1000**0.5
+        assert len(np.unique(x)) > 30  # float8_e5m2 has few numbers
+
+
+def test_numpys_orthogonal_matrix_is_one():
+    for shape in ((30, 20), (20, 30)):
+        out = np.zeros(shape, np.float32)
+        for contestant in benchmark.orthogonal(out, ["NumPy"]).values():
+            out[...] = 0
+            contestant()
+            gram = out.T @ out if shape[0] > shape[1] else out @ out.T
+            assert abs(gram - np.eye(20)).max() < 1e-5
+
+
+def test_turns_alternate_after_one_that_does_not_count():
+    calls = []
+    times = benchmark.turns([lambda: calls.append("a"), lambda: calls.append("b")], 0, least=3)
+    assert "".join(calls) == "ab" * 4
+    assert [len(each) for each in times] == [3, 3]
