@@ -15,7 +15,7 @@ CSRC = ROOT / "csrc"
 # From the bottom up: a module imports only from lines above its own, or from its own package.
 LAYERS = [
     {"_core", "_dlpack", "arguments", "names"},
-    {"dtypes", "fans", "threads", "truncation"},
+    {"dtypes", "fans", "gains", "threads", "truncation"},
     {"distributions", "fill"},
     {"stream"},
     {"initializers"},

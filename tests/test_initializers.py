@@ -29,6 +29,9 @@ EXAMPLES = [
     wf.HeNormal(fan_in=512),
     wf.LecunUniform(),
     wf.LecunNormal(),
+    wf.HeNormal(nonlinearity="leaky_relu", param=0.2),
+    wf.HeUniform("fan_out", nonlinearity="gelu"),
+    wf.XavierSimple(),
 ]
 
 
@@ -83,6 +86,9 @@ def test_call_fill_and_shards_agree(initializer):
         (wf.LecunUniform(), 300, 1.0, True),
         (wf.LecunNormal(), 300, 1.0, False),
         (wf.VarianceScaling(3.0, "fan_out", "normal"), 100, 3.0, False),
+        (wf.XavierSimple(), 300, 1 / 3, True),
+        (wf.HeNormal(nonlinearity="leaky_relu", param=0.5), 300, 1.6, False),
+        (wf.HeUniform("fan_out", nonlinearity="gelu"), 100, wf.gain("gelu") ** 2, True),
         (wf.VarianceScaling(1.0, "fan_geo_avg", "uniform"), math.sqrt(300 * 100), 1.0, True),
     ],
     ids=repr,

@@ -9,6 +9,7 @@
 True
 """
 
+from winit_fast.gains import gain, gradient_gain
 from winit_fast.initializers import (
     Constant,
     GlorotNormal,
@@ -24,6 +25,7 @@ from winit_fast.initializers import (
     RandomUniform,
     TruncatedNormal,
     VarianceScaling,
+    XavierSimple,
     Zeros,
     get,
 )
@@ -51,8 +53,11 @@ __all__ = [
     "Stream",
     "TruncatedNormal",
     "VarianceScaling",
+    "XavierSimple",
     "Zeros",
+    "gain",
     "get",
     "get_num_threads",
+    "gradient_gain",
     "set_num_threads",
 ]

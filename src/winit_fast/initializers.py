@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -22,7 +22,8 @@ from winit_fast.fill import (
     logical_shape,
     rounded,
 )
-from winit_fast.names import unknown
+from winit_fast.gains import squared_gain
+from winit_fast.names import spelling, unknown
 from winit_fast.stream import Seed, Stream
 
 Out = TypeVar("Out")
@@ -123,17 +124,21 @@ class Initializer:
 
     def get_config(self) -> dict[str, Any]:
         """Return the parameters, as `from_config` takes them."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return {field.name: getattr(self, field.name) for field in self._parameters()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Make an initializer from its parameters."""
         return cls(**config)
 
+    @classmethod
+    def _parameters(cls) -> list[Field[Any]]:
+        return [field for field in fields(cls) if field.init]  # type: ignore[arg-type]
+
     def __repr__(self) -> str:
         changed = (
             f"{field.name}={getattr(self, field.name)!r}"
-            for field in fields(self)  # type: ignore[arg-type]
+            for field in self._parameters()
             if field.default is MISSING or getattr(self, field.name) != field.default
         )
         return f"{type(self).__name__}({', '.join(changed)})"
@@ -171,17 +176,12 @@ def get(identifier: str | Initializer, **parameters: Any) -> Initializer:
         if parameters:
             raise TypeError(f"an initializer has its parameters already, got {parameters}")
         return identifier
-    names = {_plain(name): cls for name, cls in Initializer._registry.items()}
+    names = {spelling(name): cls for name, cls in Initializer._registry.items()}
     try:
-        cls = names[_plain(identifier)]
+        cls = names[spelling(identifier)]
     except KeyError:
         raise ValueError(unknown("identifier", identifier, Initializer._registry)) from None
     return cls(**parameters)
-
-
-def _plain(name: str) -> str:
-    """Reduce "HeNormal", "he_normal" and "he_normal_" to one spelling."""
-    return name.lower().replace("_", "").replace("-", "")
 
 
 class _Elementwise(Initializer):
@@ -496,20 +496,64 @@ class GlorotNormal(VarianceScaling, names=("glorot_normal", "xavier_normal")):
 
 
 @dataclass(frozen=True, repr=False)
-class HeUniform(VarianceScaling, names=("he_uniform", "kaiming_uniform")):
-    """U(-a, a), a = sqrt(6 / fan_in): He et al., ICCV 2015, eq. 10, for ReLU."""
+class _He(VarianceScaling):
+    """Variance gain^2 / fan, for the gain of an activation."""
 
-    scale: float = 2.0
+    scale: float = field(init=False, default=2.0)
     mode: str = "fan_in"
+    nonlinearity: str = "relu"
+    param: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.nonlinearity, str):
+            raise TypeError(
+                "nonlinearity must be the name of an activation (for a function, give "
+                f"VarianceScaling its winit_fast.gain), got {self.nonlinearity!r}"
+            )
+        object.__setattr__(self, "scale", squared_gain(self.nonlinearity, self.param))
+        super().__post_init__()
+
+
+@dataclass(frozen=True, repr=False)
+class HeUniform(_He, names=("he_uniform", "kaiming_uniform")):
+    """U(-a, a), a = gain sqrt(3 / fan_in): He et al., ICCV 2015, eq. 10; sqrt(6 / fan_in) for ReLU.
+
+    Parameters
+    ----------
+    mode, distribution, in_axis, out_axis, batch_axis, fan_in, fan_out
+        As in `VarianceScaling`.
+    nonlinearity : str
+        The activation that follows: any name that `winit_fast.gain` knows. Like that function it
+        keeps PyTorch's conventional gains of "tanh", "selu" and "sigmoid".
+    param : float, optional
+        The activation's parameter, such as the negative slope of "leaky_relu".
+
+    Examples
+    --------
+    >>> HeUniform(nonlinearity="leaky_relu", param=0.2)
+    HeUniform(nonlinearity='leaky_relu', param=0.2)
+    """
+
     distribution: str = "uniform"
 
 
 @dataclass(frozen=True, repr=False)
-class HeNormal(VarianceScaling, names=("he_normal", "kaiming_normal")):
-    """N(0, 2 / fan_in): He et al., ICCV 2015, eq. 10, for ReLU."""
+class HeNormal(_He, names=("he_normal", "kaiming_normal")):
+    """N(0, gain^2 / fan_in): He et al., ICCV 2015, eq. 10; N(0, 2 / fan_in) for ReLU.
 
-    scale: float = 2.0
-    mode: str = "fan_in"
+    Parameters
+    ----------
+    mode, distribution, in_axis, out_axis, batch_axis, fan_in, fan_out, nonlinearity, param
+        As in `HeUniform`.
+
+    Examples
+    --------
+    >>> import winit_fast as wf
+    >>> scheme = wf.HeNormal(nonlinearity="gelu")
+    >>> round(scheme.stddev((100, 10)), 6), round(wf.gain("gelu") / 10, 6)
+    (0.153353, 0.153353)
+    """
+
     distribution: str = "normal"
 
 
@@ -529,3 +573,15 @@ class LecunNormal(VarianceScaling, names=("lecun_normal",)):
     scale: float = 1.0
     mode: str = "fan_in"
     distribution: str = "normal"
+
+
+@dataclass(frozen=True, repr=False)
+class XavierSimple(VarianceScaling, names=("xavier_simple",)):
+    """U(-a, a), a = 1 / sqrt(fan_in): the heuristic of Glorot and Bengio, AISTATS 2010, eq. 1.
+
+    It is also what torch.nn.Linear and its convolutions start from, weights and biases.
+    """
+
+    scale: float = 1 / 3
+    mode: str = "fan_in"
+    distribution: str = "uniform"

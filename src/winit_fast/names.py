@@ -4,6 +4,17 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
+def spelling(name: str) -> str:
+    """Reduce the spellings of a name to one: case, underscores and hyphens do not matter.
+
+    Examples
+    --------
+    >>> {spelling(name) for name in ("HeNormal", "he_normal", "he_normal_", "HE-NORMAL")}
+    {'henormal'}
+    """
+    return name.lower().replace("_", "").replace("-", "")
+
+
 def unknown(argument: str, value: object, known: Iterable[str]) -> str:
     """Word the error for a value that is none of the known names.
 
