@@ -81,6 +81,23 @@ void winit_fill(const winit_distribution *d, const winit_stream *s, void *dst, u
 /* The four words of one counter, from the chosen set's kernels. */
 void winit_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t words[4]);
 
+/* A stream's words one after another, WINIT_BUFFERED made at a time; after the last of 2^64 comes
+ * the first. Two words make a number of 64 bits, the low one first, wherever they stand. The next_*
+ * functions have the signatures of NumPy's bitgen_t; they take a winit_words, which one thread uses
+ * at a time. */
+enum { WINIT_BUFFERED = 1024 };
+typedef struct {
+    winit_stream stream;
+    uint64_t first; /* position of words[0] */
+    int next;       /* which of the words comes next */
+    uint32_t words[WINIT_BUFFERED];
+} winit_words;
+void winit_words_seek(winit_words *w, const winit_stream *s, uint64_t position);
+uint64_t winit_words_position(const winit_words *w);
+uint32_t winit_words_next_u32(void *words);
+uint64_t winit_words_next_u64(void *words);
+double winit_words_next_double(void *words);
+
 /* What the words of `count` blocks become, in the order of their elements; count is a multiple of
  * WINIT_MAX_LANES. For the accuracy tests. */
 enum { WINIT_MAX_LANES = 8 };

@@ -18,7 +18,7 @@ LAYERS = [
     {"dtypes", "fans", "gains", "threads", "truncation"},
     {"distributions", "fill"},
     {"stream"},
-    {"initializers"},
+    {"bit_generator", "initializers"},
     {"_householder"},
     {"householder"},
     {"orthogonal"},

@@ -9,6 +9,7 @@
 True
 """
 
+from winit_fast.bit_generator import Philox4x32
 from winit_fast.gains import gain, gradient_gain
 from winit_fast.initializers import (
     Constant,
@@ -48,6 +49,7 @@ __all__ = [
     "LecunUniform",
     "Ones",
     "Orthogonal",
+    "Philox4x32",
     "RandomNormal",
     "RandomUniform",
     "Stream",

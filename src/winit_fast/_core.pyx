@@ -11,6 +11,7 @@ from cpython.buffer cimport (
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 
 from winit_fast cimport _winit
@@ -142,6 +143,52 @@ def philox(counter, key):
     cdef uint32_t[4] words
     _winit.winit_philox(c, k, words)
     return words[0], words[1], words[2], words[3]
+
+
+cdef extern from *:
+    """
+    /* The public interface of NumPy's bit generators, numpy/random/bitgen.h. */
+    #include <stdint.h>
+    typedef struct {
+        void *state;
+        uint64_t (*next_uint64)(void *);
+        uint32_t (*next_uint32)(void *);
+        double (*next_double)(void *);
+        uint64_t (*next_raw)(void *);
+    } winit_bitgen;
+    """
+    ctypedef struct winit_bitgen:
+        void *state
+        uint64_t (*next_uint64)(void *) noexcept nogil
+        uint32_t (*next_uint32)(void *) noexcept nogil
+        double (*next_double)(void *) noexcept nogil
+        uint64_t (*next_raw)(void *) noexcept nogil
+
+
+cdef class Words:
+    """A place in a stream, from which NumPy's Generator draws."""
+
+    cdef _winit.winit_words words
+
+    def seek(self, uint64_t seed, uint64_t stream, uint64_t position):
+        """Go to a word."""
+        cdef _winit.winit_stream s
+        s.seed = seed
+        s.stream = stream
+        _winit.winit_words_seek(&self.words, &s, position)
+
+    def place(self):
+        """Tell the seed, the stream and the position."""
+        position = _winit.winit_words_position(&self.words)
+        return self.words.stream.seed, self.words.stream.stream, position
+
+    def drive(self, capsule):
+        """Let a numpy.random.BitGenerator, of which this is the capsule, draw from here."""
+        cdef winit_bitgen *bitgen = <winit_bitgen *>PyCapsule_GetPointer(capsule, "BitGenerator")
+        bitgen.state = &self.words
+        bitgen.next_uint64 = bitgen.next_raw = _winit.winit_words_next_u64
+        bitgen.next_uint32 = _winit.winit_words_next_u32
+        bitgen.next_double = _winit.winit_words_next_double
 
 
 # The transforms and the elementary functions by themselves, for the accuracy tests.

@@ -21,6 +21,9 @@ cdef extern from "winit.h" nogil:
         int kind
         int type
 
+    ctypedef struct winit_words:
+        winit_stream stream
+
     ctypedef struct winit_window:
         int flip
         uint64_t kappa
@@ -42,6 +45,11 @@ cdef extern from "winit.h" nogil:
                     uint64_t index, int axes, const int64_t *shape,
                     const int64_t *index_strides, const int64_t *byte_strides, int streaming)
     void winit_philox(const uint32_t *counter, const uint32_t *key, uint32_t *words)
+    void winit_words_seek(winit_words *w, const winit_stream *s, uint64_t position)
+    uint64_t winit_words_position(const winit_words *w)
+    uint32_t winit_words_next_u32(void *words)
+    uint64_t winit_words_next_u64(void *words)
+    double winit_words_next_double(void *words)
     void winit_transform_words(const winit_distribution *d, const uint32_t *words, void *dst,
                                size_t count)
     void winit_log_f32(const float *x, float *y, size_t n)

@@ -20,6 +20,21 @@ def integer(argument: str, value: Any, wanted: str = "an integer") -> int:
         raise TypeError(f"{argument} must be {wanted}, got {value!r}") from None
 
 
+def word(argument: str, value: Any, wanted: str = "an integer") -> int:
+    """Read an integer of 64 bits, without a sign.
+
+    Examples
+    --------
+    >>> word("seed", -1)
+    Traceback (most recent call last):
+    ValueError: seed must be from 0 to 2^64 - 1, got -1
+    """
+    number = integer(argument, value, wanted)
+    if not 0 <= number < 1 << 64:
+        raise ValueError(f"{argument} must be from 0 to 2^64 - 1, got {number}")
+    return number
+
+
 def positive(argument: str, value: Any) -> int:
     """Read an integer of at least 1.
 

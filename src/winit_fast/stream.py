@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from winit_fast import _core, distributions
-from winit_fast.arguments import integer
+from winit_fast.arguments import word
 from winit_fast.dtypes import FLOATS, find
 from winit_fast.fill import MAX_SIZE, MIN_PIECE, Index, Shape, box, destination, fill, logical_shape
 
@@ -54,7 +54,7 @@ def seed_number(seed: Seed) -> int:
         return int(seed.generate_state(1, np.uint64)[0])
     if isinstance(seed, np.random.Generator):
         return int(seed.integers(1 << 64, dtype=np.uint64))
-    return _word("seed", seed, "an integer, a SeedSequence, a Generator or None")
+    return word("seed", seed, "an integer, a SeedSequence, a Generator or None")
 
 
 def stream_id(name: str | int | None) -> int:
@@ -84,14 +84,7 @@ def stream_id(name: str | int | None) -> int:
         return 0
     if isinstance(name, str):
         return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
-    return _word("name", name, "a str, an integer or None")
-
-
-def _word(argument: str, value: Any, wanted: str = "an integer") -> int:
-    word = integer(argument, value, wanted)
-    if not 0 <= word < 1 << 64:
-        raise ValueError(f"{argument} must be from 0 to 2^64 - 1, got {word}")
-    return word
+    return word("name", name, "a str, an integer or None")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +170,7 @@ class Stream:
         >>> Stream(0).bits(4)  # Philox4x32-10 of key 0 and counter 0
         array([1713891541, 3781805453, 3159862348, 2600524760], dtype=uint32)
         """
-        offset = _word("offset", offset)
+        offset = word("offset", offset)
         kind = None if dtype is None else np.dtype(dtype)
         if kind is not None and kind not in _WORDS:
             raise TypeError(f"dtype must be uint32 or uint64, got {dtype!r}")
