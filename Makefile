@@ -49,6 +49,8 @@ asan: $(VENV)/installed ## run the tests under the address and undefined-behavio
 accuracy: $(VENV)/installed ## measure the error of every transform, over all inputs (minutes)
 	$(BIN)/python bench/accuracy.py
 
+# Where set, these hold OpenBLAS to slower kernels than it would choose.
+BENCH := env --unset=OPENBLAS_CORETYPE --unset=OPENBLAS_L2_SIZE
 bench: $(VENV)/installed ## measure the speeds, as ratios (about ten minutes, 16 GB of memory)
 	$(BIN)/pip install --quiet $(TORCH) matplotlib
 	mkdir -p build
@@ -62,18 +64,24 @@ docs: $(VENV)/installed ## build the pages in build/docs; broken links and faili
 	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going docs build/docs
 	$(BIN)/pytest -q tests/test_pages.py src
 
+bench-check: $(VENV)/installed ## compare the speed with the repository's baseline (three minutes, valgrind)
+	$(BENCH) $(BIN)/python bench/check.py
+
+bench-baseline: $(VENV)/installed ## record that baseline anew, on a quiet machine (six minutes)
+	$(BENCH) $(BIN)/python bench/check.py --record
+
 lint: $(VENV)/installed ## check style and types
 	$(BIN)/pip install --quiet --no-build-isolation --editable '.[lint]'
 	PATH="$(BIN):$$PATH" cython-lint src
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.c
+	clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.c bench/*.c
 
 format: $(VENV)/installed ## format Python and C
 	$(BIN)/pip install --quiet ruff
 	$(BIN)/ruff format
-	clang-format -i csrc/*.[ch] tests/c/*.c
+	clang-format -i csrc/*.[ch] tests/c/*.c bench/*.c
 
 wheel: $(BIN)/python ## build a wheel in dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

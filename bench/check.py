@@ -1,0 +1,209 @@
+"""Has it become slower? Compare with the baseline in the repository.
+
+    make bench-check       compare; exit status 1 and the names of the cases if something is slower
+    make bench-baseline    record the baseline of this processor and compiler anew
+
+Two kinds of figures. *Ratios* to NumPy or memset in the same process, medians of alternating turns:
+a case fails when it is more than 10 % below the baseline in each of three measurements, the second
+and third of which are taken only where the one before failed, after all other cases. *Instruction
+counts* of callgrind repeat exactly: a case fails above 2 %. Ratios belong to a processor, counts to
+a compiler, and the baseline holds them by these; on a processor or with a compiler that it does not
+know, only the other kind is compared, and that is said. Where it knows neither, nothing can be
+compared, and that is an error.
+"""
+
+import argparse
+import json
+import platform
+import re
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import instructions
+import ratios
+
+from winit_fast import get_num_threads
+
+BASELINE = Path(__file__).with_name("baseline.json")
+RATIO_ALLOWANCE, COUNT_ALLOWANCE = 0.10, 0.02
+ATTEMPTS = 3  # measurements of a ratio before it counts as slower
+ROUNDS = 5  # measurements of a ratio for the baseline, whose median it is
+SECONDS = 1.5
+
+
+@dataclass(frozen=True)
+class Change:
+    """One case against its baseline; ``slowdown`` is 0.1 where it takes 1.1 times as long."""
+
+    case: str
+    before: float
+    now: float
+    slowdown: float
+
+
+def ratio_change(case: str, before: float, now: float) -> Change:
+    """Of a ratio, which is a speed: more is better.
+
+    >>> ratio_change("normal", 20.0, 10.0).slowdown
+    1.0
+    """
+    return Change(case, before, now, before / now - 1)
+
+
+def count_change(case: str, before: float, now: float) -> Change:
+    """Of a count: less is better.
+
+    >>> count_change("normal", 1000, 1500).slowdown
+    0.5
+    """
+    return Change(case, before, now, now / before - 1)
+
+
+def compare(
+    before: Mapping[str, float],
+    now: Mapping[str, float],
+    change: Callable[[str, float, float], Change],
+) -> list[Change]:
+    """Changes of the cases that both have, the worst first."""
+    both = [change(case, before[case], now[case]) for case in before if case in now]
+    return sorted(both, key=lambda each: -each.slowdown)
+
+
+def slower(changes: list[Change], allowance: float) -> list[Change]:
+    """Those that take more than ``allowance`` longer."""
+    return [each for each in changes if each.slowdown > allowance]
+
+
+def one_sided(before: Mapping[str, float], now: Mapping[str, float]) -> list[str]:
+    """What only one of them has: a case that vanished is not watched any more."""
+    lost = [f"{case}: in the baseline, but not measured" for case in before if case not in now]
+    return lost + [f"{case}: not in the baseline" for case in now if case not in before]
+
+
+def best_of(
+    before: Mapping[str, float],
+    measure: Callable[[list[str] | None], dict[str, float]],
+    attempts: int = ATTEMPTS,
+    allowance: float = RATIO_ALLOWANCE,
+) -> dict[str, float]:
+    """Measure ratios; those that fall short again, up to ``attempts`` times; the best counts.
+
+    Parameters
+    ----------
+    before : mapping of str to float
+        The baseline.
+    measure : callable
+        Measures the cases named, or all (None).
+    """
+    found = measure(None)
+    for _ in range(attempts - 1):
+        failed = [each.case for each in slower(compare(before, found, ratio_change), allowance)]
+        if not failed:
+            break
+        again = measure(failed)
+        found |= {case: max(found[case], again[case]) for case in failed}
+    return found
+
+
+def measure_ratios(names: list[str] | None = None) -> dict[str, float]:
+    made = ratios.cases()
+    found = {}
+    for case in made if names is None else names:
+        found[case] = ratios.ratio(made[case](), SECONDS)
+        print(f"  {case:<58} {found[case]:8.3g}", flush=True)
+    return found
+
+
+def processor() -> str:
+    """What ratios belong to: the model of the processor and the number of threads."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    fields = dict(re.findall(r"^(model name|cpu family|model)\s*: (.*)$", text, re.MULTILINE))
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    numbers = "/".join(fields[key] for key in ("cpu family", "model") if key in fields)
+    return f"{name} {numbers}".strip() + f", {get_num_threads()} threads"
+
+
+def record(path: Path) -> None:
+    """Measure this processor and this compiler, and put both into the baseline."""
+    rounds = []
+    for number in range(ROUNDS):
+        print(f"round {number + 1} of {ROUNDS}")
+        rounds.append(measure_ratios())
+    found = {case: statistics.median(each[case] for each in rounds) for case in rounds[0]}
+    counts = instructions.count()
+    baseline = json.loads(path.read_text()) if path.exists() else {"ratios": {}, "instructions": {}}
+    baseline["ratios"][processor()] = {case: float(f"{r:.4g}") for case, r in found.items()}
+    baseline["instructions"][instructions.compiler_version()] = counts
+    path.write_text(json.dumps(baseline, indent=1) + "\n")
+    spreads = {case: max(r[case] for r in rounds) / min(r[case] for r in rounds) for case in found}
+    widest = max(spreads, key=spreads.__getitem__)
+    print(f"recorded in {path}; rounds differ most for {widest}: by {spreads[widest]:.2f}")
+
+
+def report(kind: str, changes: list[Change], allowance: float) -> list[str]:
+    """Print the worst cases of a kind; return a line for each that fails."""
+    for each in changes[:5]:
+        print(f"  {each.case:<58} {each.before:10.5g} -> {each.now:10.5g}  {each.slowdown:+.1%}")
+    return [
+        f"{kind}: {each.case} is {each.slowdown:.1%} slower "
+        f"({each.before:.5g} before, {each.now:.5g} now, {allowance:.0%} allowed)"
+        for each in slower(changes, allowance)
+    ]
+
+
+def check(path: Path) -> list[str]:
+    """Measure and compare; return a line for each case that fails."""
+    baseline = json.loads(path.read_text())
+    before_counts = baseline["instructions"].get(instructions.compiler_version())
+    before_ratios = baseline["ratios"].get(processor())
+    if before_counts is None and before_ratios is None:
+        raise SystemExit(
+            f"{path} knows neither {processor()!r} nor {instructions.compiler_version()!r}: "
+            "record them by `make bench-baseline`, at a revision whose speed is right"
+        )
+    failures = []
+    if before_counts is None:
+        print(f"instructions NOT compared: no counts of {instructions.compiler_version()!r}")
+    else:
+        counts = instructions.count()
+        changes = compare(before_counts, counts, count_change)
+        print(f"instructions: {len(changes)} cases, the worst:")
+        failures += report("instructions", changes, COUNT_ALLOWANCE)
+        failures += one_sided(before_counts, counts)
+    if before_ratios is None:
+        print(f"ratios NOT compared: none of {processor()!r} (make bench-baseline records them)")
+    else:
+        print("ratios:")
+        found = best_of(before_ratios, measure_ratios)
+        changes = compare(before_ratios, found, ratio_change)
+        print(f"ratios: {len(changes)} cases, the worst:")
+        failures += report("ratio", changes, RATIO_ALLOWANCE)
+        failures += one_sided(before_ratios, found)
+    return failures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--record", action="store_true", help="record instead of comparing")
+    parser.add_argument("--baseline", type=Path, default=BASELINE)
+    options = parser.parse_args()
+    if options.record:
+        record(options.baseline)
+        return
+    failures = check(options.baseline)
+    for failure in failures:
+        print(f"SLOWER  {failure}")
+    if failures:
+        raise SystemExit(1)
+    print("nothing has become slower")
+
+
+if __name__ == "__main__":
+    main()

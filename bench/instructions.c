@@ -1,0 +1,112 @@
+/* Runs every kernel once for callgrind to count: see instructions.py.
+ *
+ * One dump for each instruction set and case, named by its description. What is counted is the call
+ * alone, and the call before it has warmed up what is found at first use. */
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <valgrind/callgrind.h>
+
+#include "householder.h"
+#include "winit.h"
+#include "windows.h"
+
+/* Whole groups and a rest of three; rows of 8 elements from rows of 64. */
+enum { LONG = (1 << 14) + 3, SHORT = 16, ROW = 8, ROWS = 512, WIDTH = 64 };
+enum { REFLECTORS = 64, LENGTH = 512, BLOCKS = 4 };
+
+static const winit_stream stream = {UINT64_C(0x0123456789ABCDEF), UINT64_C(0xFEDCBA9876543210)};
+
+typedef struct {
+    const char *distribution;
+    int type;
+    int64_t rows, columns; /* of a matrix that is WIDTH wide; one row is contiguous */
+} fill_case;
+
+static const fill_case fills[] = {
+    {"bits", WINIT_F32, 1, LONG},        {"bits", WINIT_F64, 1, LONG},
+    {"uniform", WINIT_F64, 1, LONG},     {"uniform", WINIT_F32, 1, LONG},
+    {"uniform", WINIT_BF16, 1, LONG},    {"uniform", WINIT_F16, 1, LONG},
+    {"uniform", WINIT_E4M3FN, 1, LONG},  {"normal", WINIT_F64, 1, LONG},
+    {"normal", WINIT_F32, 1, LONG},      {"normal", WINIT_BF16, 1, LONG},
+    {"normal", WINIT_F16, 1, LONG},      {"normal", WINIT_E4M3FN, 1, LONG},
+    {"normal", WINIT_E5M2, 1, LONG},     {"truncated", WINIT_F64, 1, LONG},
+    {"truncated", WINIT_F32, 1, LONG},   {"truncated", WINIT_BF16, 1, LONG},
+    {"wide", WINIT_F32, 1, LONG},        {"wide", WINIT_F64, 1, LONG},
+    {"normal", WINIT_F32, 1, SHORT},     {"normal", WINIT_F32, ROWS, ROW},
+    {"truncated", WINIT_F32, ROWS, ROW}, {"uniform", WINIT_BF16, ROWS, ROW},
+};
+
+static const char *const types[WINIT_TYPES] = {
+    [WINIT_F64] = "float64",   [WINIT_F32] = "float32",          [WINIT_F16] = "float16",
+    [WINIT_BF16] = "bfloat16", [WINIT_E4M3FN] = "float8_e4m3fn", [WINIT_E5M2] = "float8_e5m2",
+};
+
+static winit_distribution make(const fill_case *c) {
+    winit_distribution d;
+    const int double_window = c->type == WINIT_F64;
+    if (strcmp(c->distribution, "bits") == 0)
+        winit_set_bits(&d, c->type);
+    else if (strcmp(c->distribution, "uniform") == 0)
+        winit_set_uniform(&d, c->type, -0.3, 0.7);
+    else if (strcmp(c->distribution, "normal") == 0)
+        winit_set_normal(&d, c->type, 0.01, 0.02);
+    else if (strcmp(c->distribution, "truncated") == 0)
+        winit_set_truncated(&d, c->type, 0.01, 0.02, -2.0, 2.0, &window_truncated[double_window]);
+    else
+        winit_set_truncated(&d, c->type, 0.0, 1.0, -100.0, 3.5, &window_wide[double_window]);
+    return d;
+}
+
+static void run_fill(const fill_case *c) {
+    static _Alignas(64) uint8_t dst[8 * (LONG > ROWS * WIDTH ? LONG : ROWS * WIDTH)];
+    const winit_distribution d = make(c);
+    const int64_t size = (int64_t)winit_type_size(c->type);
+    const int64_t shape[] = {c->rows, c->columns}, index[] = {WIDTH, 1};
+    const int64_t bytes[] = {WIDTH * size, size};
+    const int outer = c->rows == 1; /* a contiguous run has one axis */
+    char name[80];
+    for (int count = 0; count <= 1; count++) {
+        if (count) CALLGRIND_TOGGLE_COLLECT;
+        winit_fill(&d, &stream, dst, 1, 2 - outer, shape + outer, index + outer, bytes + outer, 0);
+        if (count) CALLGRIND_TOGGLE_COLLECT;
+    }
+    snprintf(name, sizeof name, "%s: %s %s, %d x %d", winit_isa(), c->distribution, types[c->type],
+             (int)c->rows, (int)c->columns);
+    CALLGRIND_DUMP_STATS_AT(name);
+}
+
+/* Making reflectors from Gaussian vectors, their small triangular factors, and applying them. */
+static void run_householder(void) {
+    static _Alignas(64) float v[REFLECTORS * LENGTH], q[BLOCKS * LENGTH * WINIT_COLUMNS];
+    static float tau[REFLECTORS], sign[REFLECTORS], factors[REFLECTORS * WINIT_GROUP];
+    static const size_t stops[BLOCKS] = {REFLECTORS, REFLECTORS, REFLECTORS, REFLECTORS};
+    const struct winit_householder *table = winit_householder(winit_isa());
+    const int64_t one = 1, four = sizeof *v, many = REFLECTORS * LENGTH;
+    const int64_t all = BLOCKS * LENGTH * WINIT_COLUMNS;
+    winit_distribution d;
+    char name[80];
+    winit_set_normal(&d, WINIT_F32, 0.0, 1.0);
+    for (int count = 0; count <= 1; count++) {
+        winit_fill(&d, &stream, v, 0, 1, &many, &one, &four, 0);
+        winit_fill(&d, &stream, q, 0, 1, &all, &one, &four, 0);
+        if (count) CALLGRIND_TOGGLE_COLLECT;
+        table->reflectors_f32(v, REFLECTORS, LENGTH, LENGTH, tau, sign);
+        table->factors_f32(v, REFLECTORS, LENGTH, LENGTH, tau, factors);
+        table->apply_f32(v, REFLECTORS, LENGTH, LENGTH, factors, 0, q, BLOCKS, stops);
+        if (count) CALLGRIND_TOGGLE_COLLECT;
+    }
+    snprintf(name, sizeof name, "%s: reflectors float32, %d x %d", winit_isa(), REFLECTORS, LENGTH);
+    CALLGRIND_DUMP_STATS_AT(name);
+}
+
+int main(void) {
+    /* callgrind knows no AVX-512 and says so in cpuid: what is supported here is what it can run.
+     */
+    for (int k = 0; winit_isa_supported(k); k++) {
+        if (winit_isa_choose(winit_isa_supported(k)) != 0) return 1;
+        for (size_t i = 0; i < sizeof fills / sizeof *fills; i++) run_fill(&fills[i]);
+        run_householder();
+    }
+    return 0;
+}

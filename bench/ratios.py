@@ -1,0 +1,116 @@
+"""The cases that `make bench-check` watches, each as a ratio to NumPy or memset in one process.
+
+Those against NumPy run on one thread and within the second-level cache, where neighbours disturb
+least, and are short, so that few turns are interrupted; those against memory run as users do.
+"""
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+import winit_fast as wf
+from winit_fast import _core, dtypes
+from winit_fast.benchmark import Contestant, memory, ours, peers, repeated, turns
+
+IN_CACHE, BEYOND = 1 << 15, 1 << 26
+STREAM = wf.Stream(1, "bench")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two contestants, ready to run."""
+
+    ours: Contestant
+    theirs: Contestant
+
+
+def ratio(pair: Pair, seconds: float) -> float:
+    """How many times as fast we are: the median over the turns of theirs / ours in that turn."""
+    mine, other = turns([pair.ours, pair.theirs], seconds, least=5)
+    return statistics.median(b / a for a, b in zip(mine, other, strict=True))
+
+
+def in_cache(distribution: str, dtype: str, size: int = IN_CACHE, loops: int = 1) -> Pair:
+    out = np.ones(size, dtypes.find(dtype).dtype)
+    theirs = peers(distribution, out.copy(), 1, ["NumPy"])["NumPy"]
+    return Pair(repeated(ours(distribution, out), loops), repeated(theirs, loops))
+
+
+def with_isa(name: str, distribution: str) -> Pair:
+    pair = in_cache(distribution, "float32")
+
+    def fill() -> None:
+        before = _core.isa()
+        _core.set_isa(name)
+        try:
+            pair.ours()
+        finally:
+            _core.set_isa(before)
+
+    return Pair(fill, pair.theirs)
+
+
+def beyond_the_caches(distribution: str, dtype: str) -> Pair:
+    out = np.ones(BEYOND, dtypes.find(dtype).dtype)
+    return Pair(ours(distribution, out), memory(out))
+
+
+def columns(width: int) -> Pair:
+    """Some columns of a matrix of 256 x 1024, in place, against as many numbers of NumPy's."""
+    whole, index = np.ones((256, 1024), np.float32), np.s_[:, 128 : 128 + width]
+    theirs = peers("normal", np.ones(256 * width, np.float32), 1, ["NumPy"])["NumPy"]
+    part = whole[index]
+    return Pair(
+        lambda: STREAM.normal(0.0, 1.0, whole.shape, out=part, index=index, num_threads=1), theirs
+    )
+
+
+def small_orthogonal(n: int) -> Pair:
+    """Against as many Gaussian numbers of NumPy's: no BLAS, whose speed is not ours to watch."""
+    scheme, q = wf.Orthogonal(), np.ones((n, n), np.float32)
+    theirs = peers("normal", q.copy(), 1, ["NumPy"])["NumPy"]
+    return Pair(lambda: scheme.fill(q, seed=1, num_threads=1), repeated(theirs, max(1, n // 16)))
+
+
+def cases() -> dict[str, Callable[[], Pair]]:
+    """Every case by name; memory is taken when one is made."""
+    made: dict[str, Callable[[], Pair]] = {}
+    for distribution, dtype in (
+        ("uniform", "float32"),
+        ("uniform", "float64"),
+        ("normal", "float32"),
+        ("normal", "float64"),
+        ("normal", "bfloat16"),
+        ("normal", "float16"),
+        ("normal", "float8_e4m3fn"),
+        ("truncated_normal", "float32"),
+        ("truncated_normal", "float64"),
+    ):
+        made[f"{distribution} {dtype}, in cache, to NumPy"] = lambda d=distribution, t=dtype: (
+            in_cache(d, t)
+        )
+    for name in _core.supported_isas()[1:]:
+        made[f"normal float32, {name}, to NumPy"] = lambda name=name: with_isa(name, "normal")
+    for size in 16, 1000:
+        made[f"normal float32, {size} elements, to NumPy"] = lambda size=size: in_cache(
+            "normal", "float32", size, loops=50
+        )
+    for width in 8, 128:
+        made[f"normal float32, {width} of 1024 columns, to NumPy"] = lambda width=width: columns(
+            width
+        )
+    for n in 64, 256:
+        made[f"orthogonal {n} x {n}, to NumPy's normals"] = lambda n=n: small_orthogonal(n)
+    for distribution, dtype in (
+        ("uniform", "float32"),
+        ("normal", "float32"),
+        ("normal", "bfloat16"),
+        ("truncated_normal", "float32"),
+    ):
+        made[f"{distribution} {dtype}, 2^{int(math.log2(BEYOND))}, to memory"] = (
+            lambda d=distribution, t=dtype: beyond_the_caches(d, t)
+        )
+    return made

@@ -1,0 +1,124 @@
+"""What `make bench-check` decides: pure functions of measured figures, nothing is timed here."""
+
+import json
+import subprocess
+
+import check
+import instructions
+import pytest
+
+BEFORE = {"uniform": 10.0, "normal": 20.0}
+
+
+def test_slower_than_allowed_fails_and_is_named():
+    changes = check.compare(BEFORE, {"uniform": 10.0, "normal": 20 / 1.11}, check.ratio_change)
+    (failed,) = check.slower(changes, 0.10)
+    assert failed.case == "normal"
+    assert failed.slowdown == pytest.approx(0.11)
+    (line,) = check.report("ratio", changes, 0.10)
+    assert line.startswith("ratio: normal is 11.0% slower (20 before, 18.018 now, 10% allowed)")
+
+
+def test_slower_within_what_is_allowed_and_faster_pass():
+    changes = check.compare(BEFORE, {"uniform": 30.0, "normal": 20 / 1.09}, check.ratio_change)
+    assert check.slower(changes, 0.10) == []
+    assert [each.case for each in changes] == ["normal", "uniform"]  # the worst first
+
+
+def test_more_instructions_fail():
+    before, now = {"a": 1000, "b": 1000}, {"a": 1019, "b": 1021}
+    (failed,) = check.slower(check.compare(before, now, check.count_change), 0.02)
+    assert failed.case == "b"
+
+
+def test_a_case_that_only_one_side_has_is_told():
+    assert check.one_sided({"a": 1, "b": 1}, {"b": 1, "c": 1}) == [
+        "a: in the baseline, but not measured",
+        "c: not in the baseline",
+    ]
+
+
+def measured(answers):
+    """A measurement that gives the answers of each round in turn, and who was asked for."""
+    asked = []
+
+    def measure(names):
+        asked.append(names)
+        return {case: answers[case].pop(0) for case in (answers if names is None else names)}
+
+    return measure, asked
+
+
+def test_only_what_failed_is_measured_again_and_the_best_counts():
+    measure, asked = measured({"uniform": [9.5], "normal": [10.0, 19.0]})
+    assert check.best_of(BEFORE, measure) == {"uniform": 9.5, "normal": 19.0}
+    assert asked == [None, ["normal"]]
+
+
+def test_three_failures_are_one():
+    measure, asked = measured({"uniform": [11.0], "normal": [10.0, 12.0, 11.0]})
+    found = check.best_of(BEFORE, measure)
+    assert found["normal"] == 12.0
+    assert asked == [None, ["normal"], ["normal"]]
+    assert check.slower(check.compare(BEFORE, found, check.ratio_change), 0.10)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A processor P and a compiler C whose figures are made up."""
+    figures = {"ratios": {"normal": 20.0}, "counts": {"avx2: normal": 1000}}
+    monkeypatch.setattr(check, "processor", lambda: "P")
+    monkeypatch.setattr(instructions, "compiler_version", lambda: "C")
+    monkeypatch.setattr(instructions, "count", lambda: dict(figures["counts"]))
+    monkeypatch.setattr(check, "measure_ratios", lambda names=None: dict(figures["ratios"]))
+    return figures
+
+
+def test_what_was_recorded_passes_and_a_slower_kernel_does_not(machine, tmp_path):
+    path = tmp_path / "baseline.json"
+    check.record(path)
+    assert check.check(path) == []
+    machine["ratios"]["normal"] = 10.0
+    machine["counts"]["avx2: normal"] = 1030
+    count, ratio = check.check(path)
+    assert "avx2: normal is 3.0% slower" in count
+    assert "normal is 100.0% slower" in ratio
+
+
+def test_recording_keeps_other_machines(machine, tmp_path):
+    path = tmp_path / "baseline.json"
+    path.write_text(json.dumps({"ratios": {"Q": {"normal": 1.0}}, "instructions": {}}))
+    check.record(path)
+    baseline = json.loads(path.read_text())
+    assert baseline["ratios"] == {"Q": {"normal": 1.0}, "P": {"normal": 20.0}}
+    assert baseline["instructions"] == {"C": {"avx2: normal": 1000}}
+
+
+def test_what_cannot_be_compared_is_said(machine, tmp_path, capsys):
+    path = tmp_path / "baseline.json"
+    path.write_text(json.dumps({"ratios": {}, "instructions": {"C": {"avx2: normal": 1000}}}))
+    assert check.check(path) == []
+    assert "ratios NOT compared: none of 'P'" in capsys.readouterr().out
+    path.write_text(json.dumps({"ratios": {"Q": {}}, "instructions": {"D": {}}}))
+    with pytest.raises(SystemExit, match="knows neither 'P' nor 'C'"):
+        check.check(path)
+
+
+def test_callgrinds_files():
+    dump = "version: 1\ndesc: Trigger: Client Request: avx2: normal float32\ntotals: 1234\n"
+    assert instructions.parse(dump) == ("avx2: normal float32", 1234)
+    assert instructions.parse("desc: Trigger: Program termination\ntotals: 0\n") is None
+
+
+def test_the_baseline_in_the_repository_can_be_read():
+    baseline = json.loads(check.BASELINE.read_text())
+    assert baseline.keys() == {"ratios", "instructions"}
+    for figures in (*baseline["ratios"].values(), *baseline["instructions"].values()):
+        assert figures
+        assert all(value > 0 for value in figures.values())
+
+
+def test_a_missing_compiler_is_no_silent_pass(monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises((OSError, subprocess.CalledProcessError)):
+        instructions.compiler_version()
