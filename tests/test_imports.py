@@ -19,6 +19,7 @@ LAYERS = [
     {"distributions", "fill"},
     {"stream"},
     {"bit_generator", "initializers"},
+    {"patterns", "stft"},
     {"_householder"},
     {"householder"},
     {"orthogonal"},

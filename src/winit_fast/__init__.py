@@ -31,14 +31,18 @@ from winit_fast.initializers import (
     get,
 )
 from winit_fast.orthogonal import DeltaOrthogonal, Orthogonal
+from winit_fast.patterns import Dirac, Sparse
+from winit_fast.stft import STFT
 from winit_fast.stream import Stream
 from winit_fast.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "STFT",
     "Constant",
     "DeltaOrthogonal",
+    "Dirac",
     "GlorotNormal",
     "GlorotUniform",
     "HeNormal",
@@ -52,6 +56,7 @@ __all__ = [
     "Philox4x32",
     "RandomNormal",
     "RandomUniform",
+    "Sparse",
     "Stream",
     "TruncatedNormal",
     "VarianceScaling",

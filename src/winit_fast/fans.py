@@ -21,6 +21,24 @@ def axes_tuple(axes: Axes) -> tuple[int, ...]:
     return (integer("axis", axes),)
 
 
+def positions(argument: str, axes: Axes, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Number axes from 0 in increasing order, and check that the tensor has each once.
+
+    Examples
+    --------
+    >>> positions("in_axis", (-2, 0), (3, 3, 64, 128))
+    (0, 2)
+    """
+    named = axes_tuple(axes)
+    for axis in named:
+        if not -len(shape) <= axis < len(shape):
+            raise ValueError(f"{argument} is {axes!r}, but shape {shape} has {len(shape)} axes")
+    result = tuple(sorted(axis % len(shape) for axis in named))
+    if len(set(result)) < len(result):
+        raise ValueError(f"{argument} must be different axes, got {axes!r} for shape {shape}")
+    return result
+
+
 def fans(
     shape: tuple[int, ...], in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
 ) -> tuple[int, int]:

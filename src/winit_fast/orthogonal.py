@@ -10,23 +10,11 @@ import numpy as np
 
 from winit_fast import threads
 from winit_fast.arguments import finite
-from winit_fast.fans import Axes, axes_tuple
+from winit_fast.fans import Axes, axes_tuple, positions
 from winit_fast.fill import Array, Box, constant
 from winit_fast.householder import Destination, Source, fill_batch, fill_matrix
 from winit_fast.initializers import Initializer
 from winit_fast.stream import Stream
-
-
-def _positions(argument: str, axes: Axes, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Number axes from 0 in increasing order, and check that the tensor has each once."""
-    named = axes_tuple(axes)
-    for axis in named:
-        if not -len(shape) <= axis < len(shape):
-            raise ValueError(f"{argument} is {axes!r}, but shape {shape} has {len(shape)} axes")
-    positions = tuple(sorted(axis % len(shape) for axis in named))
-    if len(set(positions)) < len(positions):
-        raise ValueError(f"{argument} must be different axes, got {axes!r} for shape {shape}")
-    return positions
 
 
 def _numbers(box: Box, axes: tuple[int, ...]) -> Array:
@@ -174,8 +162,8 @@ def _matrix_axes(shape: tuple[int, ...], column_axis: Axes, batch_axis: Axes) ->
     """Sort the axes of a tensor. A wide matrix is the transpose of a tall one."""
     if len(shape) < 2:
         raise ValueError(f"Orthogonal needs a tensor of at least two axes, got shape {shape}")
-    columns = _positions("column_axis", column_axis, shape)
-    batch = _positions("batch_axis", batch_axis, shape)
+    columns = positions("column_axis", column_axis, shape)
+    batch = positions("batch_axis", batch_axis, shape)
     rows = tuple(axis for axis in range(len(shape)) if axis not in {*columns, *batch})
     if not columns or not rows or {*columns} & {*batch}:
         raise ValueError(
@@ -265,8 +253,8 @@ class DeltaOrthogonal(Initializer, names=("delta_orthogonal",)):
                 "DeltaOrthogonal is for convolutions of one to three spatial axes, that is, "
                 f"tensors of three to five axes, got shape {shape}"
             )
-        (fan_in,) = _positions("in_axis", self.in_axis, shape)
-        (fan_out,) = _positions("out_axis", self.out_axis, shape)
+        (fan_in,) = positions("in_axis", self.in_axis, shape)
+        (fan_out,) = positions("out_axis", self.out_axis, shape)
         if fan_in == fan_out:
             raise ValueError(
                 f"in_axis and out_axis must be different axes, got {self.in_axis!r} and "

@@ -138,6 +138,28 @@ class Stream:
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "id", stream_id(name))
 
+    def part(self, part: str) -> "Stream":
+        """Give the stream of a part of the tensor that needs numbers of its own.
+
+        Parameters
+        ----------
+        part : str
+            Such as "mask" for the zeros of a sparse tensor.
+
+        Returns
+        -------
+        Stream
+            Of the same seed. Its name is the tensor's and the part's with a NUL character between
+            them; a tensor that has a number for a name is called NUL and the number.
+
+        Examples
+        --------
+        >>> Stream(0, "fc.weight").part("mask").name, Stream(0, 7).part("mask").name
+        ('fc.weight\\x00mask', '\\x007\\x00mask')
+        """
+        tensor = self.name if isinstance(self.name, str) else f"\0{self.id}"
+        return Stream(self.seed, f"{tensor}\0{part}")
+
     def bits(
         self,
         n: Shape | None = None,

@@ -1,0 +1,234 @@
+"""The kernels of a short-time Fourier transform, and the windows of its frames."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from winit_fast.arguments import finite
+from winit_fast.fill import Array, Box
+from winit_fast.initializers import Initializer
+from winit_fast.names import unknown
+from winit_fast.stream import Stream
+
+
+def _cosines(*terms: float) -> Callable[[int], Array]:
+    """Sum cosines of 0, 1, 2 ... periods, each term alternating in sign."""
+
+    def window(size: int) -> Array:
+        turn = np.linspace(-math.pi, math.pi, size)
+        return np.asarray(sum(term * np.cos(k * turn) for k, term in enumerate(terms)))
+
+    return window
+
+
+def _centred(size: int) -> Array:
+    """Positions from the middle."""
+    return np.arange(size) - (size - 1) / 2
+
+
+def _parzen(size: int) -> Array:
+    r = abs(_centred(size)) / (size / 2)
+    return np.where(abs(_centred(size)) <= (size - 1) / 4, 1 - 6 * r**2 * (1 - r), 2 * (1 - r) ** 3)
+
+
+def _bohman(size: int) -> Array:
+    r = abs(np.linspace(-1, 1, size))
+    window = (1 - r) * np.cos(math.pi * r) + np.sin(math.pi * r) / math.pi
+    window[[0, -1]] = 0
+    return window
+
+
+def _barthann(size: int) -> Array:
+    r = abs(np.arange(size) / (size - 1) - 0.5)
+    return 0.62 - 0.48 * r + 0.38 * np.cos(2 * math.pi * r)
+
+
+def _tukey(size: int) -> Array:
+    edge = 0.25 * (size - 1)  # half of the window is tapered, a quarter at each end
+    inside = np.minimum(np.arange(size), np.arange(size)[::-1])
+    return np.where(inside <= math.floor(edge), (1 - np.cos(math.pi * inside / edge)) / 2, 1.0)
+
+
+def _taylor(size: int) -> Array:
+    """Four side lobes next to the main one of about equal height, 30 dB below it."""
+    a = math.acosh(10 ** (30 / 20)) / math.pi
+    squares = 16 / (a**2 + 3.5**2) * (a**2 + (np.arange(1, 4) - 0.5) ** 2)
+    phase = 2 * math.pi * _centred(size) / size
+    window, peak = np.ones(size), 1.0
+    for m in (1, 2, 3):
+        others = [j for j in (1, 2, 3) if j != m]
+        f = -((-1) ** m) * np.prod(1 - m**2 / squares) / 2
+        f /= math.prod(1 - m**2 / j**2 for j in others)
+        window += 2 * f * np.cos(m * phase)
+        peak += 2 * float(f)
+    return window / peak
+
+
+_WINDOWS: dict[str, Callable[[int], Array]] = {
+    "boxcar": np.ones,
+    "triang": lambda size: 1 - abs(_centred(size)) * 2 / (size + size % 2),
+    "bartlett": np.bartlett,
+    "hann": _cosines(0.5, 0.5),
+    "hamming": _cosines(0.54, 0.46),
+    "blackman": _cosines(0.42, 0.5, 0.08),
+    "nuttall": _cosines(0.3635819, 0.4891775, 0.1365995, 0.0106411),
+    "blackmanharris": _cosines(0.35875, 0.48829, 0.14128, 0.01168),
+    "flattop": _cosines(0.21557895, 0.41663158, 0.277263158, 0.083578947, 0.006947368),
+    "parzen": _parzen,
+    "bohman": _bohman,
+    "barthann": _barthann,
+    "cosine": lambda size: np.sin(math.pi / size * (np.arange(size) + 0.5)),
+    "exponential": lambda size: np.exp(-abs(_centred(size))),
+    "tukey": _tukey,
+    "taylor": _taylor,
+    "lanczos": lambda size: np.sinc(np.linspace(-1, 1, size)),
+}
+
+
+def window_values(name: str, size: int, periodic: bool) -> Array:
+    """Sample a window.
+
+    Parameters
+    ----------
+    name : str
+        One of those of ``scipy.signal.windows`` that need no parameter.
+    size : int
+    periodic : bool
+        Whether the window is one period of an endless one; else it is symmetric.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64.
+
+    References
+    ----------
+    Harris, "On the use of windows for harmonic analysis with the discrete Fourier transform",
+    Proceedings of the IEEE 66, 1978.
+
+    Examples
+    --------
+    >>> window_values("hann", 4, periodic=True).round(3)
+    array([0. , 0.5, 1. , 0.5])
+    """
+    if size <= 1:
+        return np.ones(size)
+    return _WINDOWS[name](size + periodic)[:size]
+
+
+_SIDES = {"real": 0, "imag": 1}  # quarters of a turn from the cosine to minus the sine
+_SCALINGS: dict[str, Callable[[Array], float]] = {
+    "density": lambda window: math.sqrt(np.square(window).sum()),
+    "spectrum": lambda window: float(abs(window).sum()),
+}
+_BLOCK = 1 << 17
+"""Elements made at a time: their temporaries stay in the cache."""
+
+
+@dataclass(frozen=True, repr=False)
+class STFT(Initializer, names=("stft", "stft_initializer")):
+    r"""The kernel of a convolution that is a short-time Fourier transform, as in Keras.
+
+    For kernels of shape (frame length T, 1, number of bins F): the length of the transform is
+    2 (F - 1).
+
+    Parameters
+    ----------
+    side : str
+        "real" or "imag": which part of the complex result.
+    window : str, sequence of float, or None
+        A window of ``scipy.signal.windows`` that needs no parameter, "hann" for example; the T
+        values of one; or no window.
+    scaling : str or None
+        What the window is divided by: "density", its L2 norm; "spectrum", its L1 norm; or nothing.
+    periodic : bool
+        Whether a named window is periodic or symmetric.
+
+    Notes
+    -----
+    The element of time t and bin k is
+
+    .. math:: \frac{w_t}{c} \cos \frac{2 \pi t k}{2 (F - 1)}, \qquad
+              \text{or} \quad -\frac{w_t}{c} \sin \frac{2 \pi t k}{2 (F - 1)}.
+
+    The angle is reduced as an integer and all is computed in float64, to 1e-15 for any length
+    (NumPy's sine may differ by a bit of float64 between machines).
+    Keras computes the angle in the kernel's type: in float32 it is off by up to
+    :math:`2^{-23} \pi T`, which can be seen with long frames.
+
+    References
+    ----------
+    ``keras.initializers.STFT``.
+
+    Examples
+    --------
+    >>> STFT("real", window=None)((4, 1, 3))[:, 0]
+    array([[ 1.,  1.,  1.],
+           [ 1.,  0., -1.],
+           [ 1., -1.,  1.],
+           [ 1.,  0., -1.]], dtype=float32)
+    """
+
+    side: str = "real"
+    window: str | Sequence[float] | None = "hann"
+    scaling: str | None = "density"
+    periodic: bool = False
+
+    def __post_init__(self) -> None:
+        if self.side not in _SIDES:
+            raise ValueError(unknown("side", self.side, _SIDES))
+        if isinstance(self.window, str):
+            if self.window not in _WINDOWS:
+                raise ValueError(unknown("window", self.window, _WINDOWS))
+        elif self.window is not None:
+            try:
+                values = tuple(finite("window", value) for value in self.window)
+            except TypeError:
+                raise TypeError(
+                    f"window must be a name, a sequence of numbers or None, got {self.window!r}"
+                ) from None
+            object.__setattr__(self, "window", values)
+        if self.scaling is not None and self.scaling not in _SCALINGS:
+            raise ValueError(unknown("scaling", self.scaling, _SCALINGS))
+        object.__setattr__(self, "periodic", bool(self.periodic))
+
+    def _frame(self, length: int) -> Array:
+        """Sample and scale the window of a frame."""
+        if self.window is None:
+            return np.ones(length)
+        if isinstance(self.window, str):
+            window = window_values(self.window, length, self.periodic)
+        else:
+            window = np.array(self.window)
+            if window.shape != (length,):
+                raise ValueError(
+                    f"window must have the frame's length {length}, got {window.size} values"
+                )
+        norm = _SCALINGS[self.scaling](window) if self.scaling else 1.0
+        if not norm and length:
+            raise ValueError(f"window must not be 0 everywhere, got {self.window!r} of {length}")
+        return window / (norm or 1.0)
+
+    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        shape = box.tensor
+        if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:
+            raise ValueError(
+                "STFT is for kernels of shape (frame length, 1, bins) with at least two bins, "
+                f"got shape {shape}"
+            )
+        (start, _, first), (length, _, bins) = box.starts, box.sizes
+        frame = self._frame(shape[0])[start : start + length]
+        period = 2 * (shape[2] - 1)
+        working = np.float64 if out.dtype == np.float64 else np.float32
+        k = np.arange(first, first + bins)
+        kernel = box.expand(out)
+        step = max(1, _BLOCK // max(1, bins))
+        for begin in range(0, length if out.size else 0, step):
+            t = np.arange(start + begin, start + min(length, begin + step))
+            # The cosine is even, and is the sine of the rest to a quarter: 0 is exactly 0.
+            angle = (4 * (t[:, None] * k) + _SIDES[self.side] * period) % (4 * period)
+            rest = period - np.minimum(angle, 4 * period - angle)
+            values = np.sin(math.pi / (2 * period) * rest) * frame[begin : begin + step, None]
+            kernel[begin : begin + step, 0] = values.astype(working)
