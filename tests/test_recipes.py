@@ -39,9 +39,12 @@ def test_an_unknown_name_in_a_formula_is_shown_with_the_nearest():
         ("gpt2-medium", 292, 354_823_168),
         ("gpt2-large", 436, 774_030_080),
         ("gpt2-xl", 580, 1_557_611_200),
+        ("llama-3.1-8b", 291, 8_030_261_248),
+        ("llama-3.1-70b", 723, 70_553_706_496),
+        ("llama-3.1-405b", 1137, 405_853_388_800),
     ],
 )
-def test_sizes_of_gpt2(model, tensors, parameters):
+def test_sizes_of_models(model, tensors, parameters):
     shapes = Architecture.load(model).shapes
     assert len(shapes) == tensors
     assert sum(map(math.prod, shapes.values())) == parameters
@@ -110,6 +113,25 @@ def test_rule_of_gpt2():
             assert initializer == residual, name
         else:
             assert initializer == wf.RandomNormal(0.0, 0.02), name
+
+
+def test_torchtitans_rule_of_llama():
+    architecture = Architecture.load("llama-3.1-405b")
+    initializers = {
+        tensor.name: tensor.initializer
+        for tensor in Rules.load("torchtitan_llama").tensors(architecture)
+    }
+    assert initializers["model.embed_tokens.weight"] == wf.RandomNormal(0.0, 1.0)
+    assert initializers["lm_head.weight"] == wf.TruncatedNormal(0.0, 1 / 128, -3.0, 3.0)
+    assert initializers["model.norm.weight"] == wf.Ones()
+    block = "model.layers.31."
+    for part in "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj":
+        assert initializers[f"{block}{part}.weight"] == wf.TruncatedNormal(0.0, 0.02, -100.0, 100.0)
+    for part in "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj":  # 1 / sqrt(2 * 32) = 1 / 8
+        scaled = wf.TruncatedNormal(0.0, 0.02 / 8, -800.0, 800.0)
+        assert initializers[f"{block}{part}.weight"] == scaled
+    for part in "input_layernorm", "post_attention_layernorm":
+        assert initializers[f"{block}{part}.weight"] == wf.Ones()
 
 
 @pytest.mark.parametrize("model", model_names())
