@@ -24,6 +24,7 @@ LAYERS = [
     {"householder"},
     {"orthogonal"},
     {"__init__"},
+    {"keras"},
     {"tensor"},
     {"recipes"},
     {"checkpoint", "benchmark"},

@@ -1,0 +1,326 @@
+"""Keras 3's initializers, on any backend, with this package's numbers.
+
+A model moves over by one import: each class is a subclass of Keras' own of the same name, so that
+arguments, defaults, checks, errors and configurations are Keras', and fans and truncation mean what
+they mean there. Only where the numbers come from is new.
+
+>>> import keras
+>>> import winit_fast.keras
+>>> layer = keras.layers.Dense(256, kernel_initializer=winit_fast.keras.HeNormal(seed=0))
+>>> layer.build((None, 784))
+>>> copy = keras.layers.Dense.from_config(layer.get_config())
+>>> type(copy.kernel_initializer) is winit_fast.keras.HeNormal
+True
+
+**Seeds** mean what they mean in Keras. An int gives the same values at every call, and so to every
+tensor of one shape; None is an int drawn from Python's `random` when the initializer is made
+(`keras.utils.set_random_seed` governs it); a `keras.random.SeedGenerator` moves on at every call.
+The 64 bits of the stream's key are the int's (modulo 2^64) or, of a SeedGenerator, its two words:
+the seed below, the count of its draws above. So its first draw is that of its seed as an int.
+
+**Names.** Keras does not tell an initializer which tensor it makes. All these classes take a
+further argument ``name=``, and with an int seed and a name the values are those of the frozen
+stream, the same as outside Keras, whatever the backend:
+
+>>> import numpy as np
+>>> import winit_fast as wf
+>>> init = winit_fast.keras.GlorotUniform(seed=0, name="mlp.up")
+>>> np.array_equal(init((784, 256)), wf.GlorotUniform()((784, 256), seed=0, name="mlp.up"))
+True
+
+**Layouts.** Under a distribution of the JAX backend, every device's shard is made alone, and the
+whole tensor nowhere.
+
+What this package does not have is left to Keras' own code, errors included: integer and complex
+types, and parameters that make no distribution (``RandomUniform(1.0, 1.0)``). `Zeros`, `Ones`,
+`Constant`, `Identity` and `STFT`, which draw nothing, *are* those of Keras.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+try:
+    import keras
+except ModuleNotFoundError as error:
+    if error.name != "keras":  # Keras is there, and its backend is not
+        raise
+    raise ImportError(
+        "winit_fast.keras needs Keras 3, which is not installed: pip install 'winit_fast[keras]'"
+    ) from error
+
+from winit_fast import dtypes, initializers, orthogonal
+from winit_fast.fans import fans
+from winit_fast.fill import Array, Index, logical_shape
+from winit_fast.initializers import Initializer
+from winit_fast.stream import stream_id
+
+Constant = keras.initializers.Constant
+Identity = keras.initializers.Identity
+Ones = keras.initializers.Ones
+STFT = keras.initializers.STFT
+Zeros = keras.initializers.Zeros
+
+_registered = keras.saving.register_keras_serializable("winit_fast")
+
+LARGE_BYTES = 1 << 20
+"""From this size on, JAX takes a buffer over: below, it is quicker to copy it."""
+
+
+class _Draw(NamedTuple):
+    """One tensor to be made: a scheme, the logical shape, the type and the stream's number."""
+
+    scheme: Initializer
+    shape: tuple[int, ...]
+    kind: dtypes.Float
+    stream: int
+
+    def fill(self, out: Array, key: int) -> None:
+        self.scheme.fill(out, seed=key, name=self.stream)
+
+    def __call__(self, key: int, index: Index | None = None) -> Array:
+        return self.scheme(
+            self.shape, seed=key, name=self.stream, dtype=self.kind.name, index=index
+        )
+
+
+def _next(seed: Any) -> Any:
+    """Take an int as it is; move a SeedGenerator on, whose words may be a tracer's."""
+    return seed if isinstance(seed, int) else seed.next()
+
+
+def _key(state: Any) -> int:
+    """Make 64 bits of an int, or of a SeedGenerator's two words."""
+    if isinstance(state, int):
+        return state & 0xFFFF_FFFF_FFFF_FFFF
+    words = state if hasattr(state, "tolist") else np.asarray(state)
+    low, high = (word & 0xFFFF_FFFF for word in words.tolist())  # the type may be int32
+    return int(low | high << 32)
+
+
+def _distributed(tensor: Any, layout: Any) -> Any:
+    return tensor if layout is None else keras.distribution.distribute_tensor(tensor, layout)
+
+
+def _host_tensor(draw: _Draw, seed: Any, layout: Any) -> Any:
+    """Make a tensor of any backend."""
+    tensor = keras.ops.convert_to_tensor(draw(_key(_next(seed))), draw.kind.name)
+    return _distributed(tensor, layout)
+
+
+def _torch_tensor(draw: _Draw, seed: Any, layout: Any) -> Any:
+    """Fill a tensor of PyTorch in place, or through host memory where it is not on the CPU."""
+    import torch
+
+    tensor = keras.ops.empty(draw.shape, draw.kind.name)
+    if tensor.is_meta:  # shapes are being inferred: as in Keras, the seed does not move on
+        return tensor
+    host = tensor if tensor.device.type == "cpu" else torch.empty_like(tensor, device="cpu")
+    # NumPy does not get bfloat16 and float8 from PyTorch: they travel as integers.
+    carrier = {np.uint16: torch.int16, np.uint8: torch.uint8}.get(draw.kind.carrier.type)
+    array = host.numpy() if carrier is None else host.view(carrier).numpy().view(draw.kind.dtype)
+    draw.fill(array, _key(_next(seed)))
+    return _distributed(tensor if host is tensor else tensor.copy_(host), layout)
+
+
+def _jax_tensor(draw: _Draw, seed: Any, layout: Any) -> Any:
+    """Make an array of JAX: each shard alone, a large array without a copy, a traced one later."""
+    import jax
+
+    dtype = draw.kind.dtype
+    if dtype == np.float64 and not jax.config.jax_enable_x64:
+        dtype = np.dtype(np.float32)  # what JAX makes of it
+    nbytes = math.prod(draw.shape) * dtype.itemsize
+    # To ask costs as much as a small array, which may as well be a constant of the program.
+    ask = nbytes >= LARGE_BYTES or layout is not None
+    traced = ask and isinstance(keras.ops.zeros(()), jax.core.Tracer)
+    layout = getattr(layout, "backend_layout", layout)  # of a keras.distribution.TensorLayout
+    if not traced and isinstance(getattr(layout, "mesh", None), jax.sharding.AbstractMesh):
+        # Keras calls inside an abstract mesh of explicit axes, which its own seeds are not for.
+        mesh = jax.sharding.get_mesh()
+        layout = jax.sharding.NamedSharding(mesh, layout.spec)
+        with jax.set_mesh(mesh):
+            state = _next(seed)
+    else:
+        state = _next(seed)
+    if traced or isinstance(state, jax.core.Tracer):
+        array = jax.pure_callback(
+            lambda *words: draw(_key(words[0] if words else state)).astype(dtype, copy=False),
+            jax.ShapeDtypeStruct(draw.shape, dtype),
+            *(() if isinstance(state, int) else (state,)),
+            vmap_method="sequential",
+        )
+        return _distributed(array, layout)
+    key = _key(state)
+    if layout is not None:
+        return jax.make_array_from_callback(
+            draw.shape, layout, lambda box: draw(key, box).astype(dtype, copy=False)
+        )
+    if nbytes < LARGE_BYTES or dtype != draw.kind.dtype:
+        return keras.ops.convert_to_tensor(draw(key), draw.kind.name)
+    # JAX takes over memory that begins with a line of the cache.
+    memory = np.empty(nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    host = memory[start : start + nbytes].view(dtype).reshape(draw.shape)
+    draw.fill(host, key)
+    return jax.device_put(host, may_alias=True)
+
+
+_TENSORS: dict[str, Callable[[_Draw, Any, Any], Any]] = {
+    "torch": _torch_tensor,
+    "jax": _jax_tensor,
+}
+
+# A few schemes at a time are used again and again, for the layers of one shape.
+_variance_scaling = lru_cache(initializers.VarianceScaling)
+_orthogonal = lru_cache(orthogonal.Orthogonal)
+
+
+class _Drawn:
+    """What a Keras initializer becomes when it takes its numbers from here.
+
+    A subclass names one of Keras' classes as its second base, and overrides `_scheme`.
+    """
+
+    seed: Any
+
+    def __init__(self, *args: Any, name: str | int | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.name = name
+        self._stream = stream_id(name)
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None, layout: Any = None) -> Any:
+        """Make a tensor of the backend.
+
+        Parameters
+        ----------
+        shape : sequence of int
+        dtype : str, optional
+            `keras.config.floatx` by default.
+        layout : keras.distribution.TensorLayout or the backend's own, optional
+            How the tensor is spread over devices.
+
+        Returns
+        -------
+        tensor
+        """
+        try:
+            extents = logical_shape(tuple(shape))
+            draw = _Draw(
+                self._scheme(extents),
+                extents,
+                dtypes.find(keras.backend.standardize_dtype(dtype)),
+                self._stream,
+            )
+        except (TypeError, ValueError):  # not for this package: Keras makes it, or says why not
+            return _distributed(super().__call__(shape, dtype), layout)  # type: ignore[misc]
+        return _TENSORS.get(keras.backend.backend(), _host_tensor)(draw, self.seed, layout)
+
+    def _scheme(self, shape: tuple[int, ...]) -> Initializer:
+        """Make this package's scheme for a shape; a TypeError or ValueError is left to Keras."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments, as `from_config` takes them."""
+        return {**super().get_config(), "name": self.name}  # type: ignore[misc]
+
+
+@_registered
+class RandomNormal(_Drawn, keras.initializers.RandomNormal):
+    """N(mean, stddev^2)."""
+
+    def _scheme(self, shape: tuple[int, ...]) -> Initializer:
+        return initializers.RandomNormal(float(self.mean), float(self.stddev))
+
+
+@_registered
+class TruncatedNormal(_Drawn, keras.initializers.TruncatedNormal):
+    """N(mean, stddev^2) cut at mean +- 2 stddev, not widened: its deviation is 0.8796 stddev."""
+
+    def _scheme(self, shape: tuple[int, ...]) -> Initializer:
+        return initializers.TruncatedNormal(float(self.mean), float(self.stddev))
+
+
+@_registered
+class RandomUniform(_Drawn, keras.initializers.RandomUniform):
+    """U[minval, maxval), in every type."""
+
+    def _scheme(self, shape: tuple[int, ...]) -> Initializer:
+        return initializers.RandomUniform(float(self.minval), float(self.maxval))
+
+
+# Keras' names of the distributions, and this package's.
+_DISTRIBUTIONS = {
+    "uniform": "uniform",
+    "truncated_normal": "truncated_normal",  # Keras has made this of "normal", too
+    "untruncated_normal": "normal",
+}
+
+
+@_registered
+class VarianceScaling(_Drawn, keras.initializers.VarianceScaling):
+    """Variance scale / max(1, fan), where "normal" and "truncated_normal" are cut at 2 deviations.
+
+    "untruncated_normal" is the plain normal. What is cut has been widened, so that the variance is
+    that asked for. A tensor of one axis has fans of its size, and a scalar of 1; with both
+    ``input_axes`` and ``output_axes``, a fan is the product of these axes alone.
+    """
+
+    def _scheme(self, shape: tuple[int, ...]) -> Initializer:
+        # Older versions of Keras 3 have no such arguments.
+        inputs, outputs = getattr(self, "input_axes", None), getattr(self, "output_axes", None)
+        if inputs is not None and outputs is not None:
+            fan_in, fan_out = (math.prod(shape[at] for at in axes) for axes in (inputs, outputs))
+        else:
+            fan_in, fan_out = fans(shape) if shape else (1, 1)
+        return _variance_scaling(
+            self.scale,
+            self.mode,
+            _DISTRIBUTIONS[self.distribution],
+            # A fan of 0 is one of a tensor without elements.
+            fan_in=max(1, fan_in),
+            fan_out=max(1, fan_out),
+        )
+
+
+@_registered
+class GlorotUniform(VarianceScaling, keras.initializers.GlorotUniform):
+    """U(-a, a), a = sqrt(6 / (fan_in + fan_out))."""
+
+
+@_registered
+class GlorotNormal(VarianceScaling, keras.initializers.GlorotNormal):
+    """Truncated normal of variance 2 / (fan_in + fan_out)."""
+
+
+@_registered
+class HeUniform(VarianceScaling, keras.initializers.HeUniform):
+    """U(-a, a), a = sqrt(6 / fan_in)."""
+
+
+@_registered
+class HeNormal(VarianceScaling, keras.initializers.HeNormal):
+    """Truncated normal of variance 2 / fan_in."""
+
+
+@_registered
+class LecunUniform(VarianceScaling, keras.initializers.LecunUniform):
+    """U(-a, a), a = sqrt(3 / fan_in)."""
+
+
+@_registered
+class LecunNormal(VarianceScaling, keras.initializers.LecunNormal):
+    """Truncated normal of variance 1 / fan_in."""
+
+
+@_registered
+class Orthogonal(_Drawn, keras.initializers.Orthogonal):
+    """A random semi-orthogonal matrix (prod(shape[:-1]), shape[-1]), times gain: without QR."""
+
+    def _scheme(self, shape: tuple[int, ...]) -> Initializer:
+        if len(shape) < 2:
+            raise ValueError  # Keras has the words
+        return _orthogonal(float(self.gain))
