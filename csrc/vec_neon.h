@@ -46,7 +46,8 @@ static inline vu v_mul_low(vu a, vu b) {
 }
 #define v_shr64(a, n) v_from64(vshrq_n_u64(v_64(a), n))
 #define v_shl64(a, n) v_from64(vshlq_n_u64(v_64(a), n))
-#define v_shr32(a, n) vshrq_n_u32(a, n)
+/* clang's vshrq_n_u32 takes a literal only, not an argument that inlining makes a constant. */
+static inline vu v_shr32(vu a, const int n) { return a >> (uint32_t)n; }
 #define v_shl32(a, n) vshlq_n_u32(a, n)
 #define v_sar32(a, n) vreinterpretq_u32_s32(vshrq_n_s32(vreinterpretq_s32_u32(a), n))
 /* Each 64-bit lane: the low half of a below the low half of b. */

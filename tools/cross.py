@@ -1,0 +1,101 @@
+"""Compiles csrc/ for other systems, and runs it against the frozen hashes where that can be done.
+
+    python tools/cross.py [TARGET ...]
+
+With setup.py's flags and every warning an error: gcc and clang for this system, gcc's cross-compiler
+for aarch64, zig's clang (`pip install ziglang`) for Windows, macOS, musl and a processor that has
+only plain C. Each target's files become one program, tests/c/isa_hashes.c, so that a missing symbol
+is found too. Linux's programs then run, in qemu's user mode where the processor is another, and
+those of Windows for x86-64 if wine is installed. macOS and Windows on arm64 are compiled only.
+"""
+
+import os
+import platform
+import runpy
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from unittest import mock
+
+ROOT = Path(__file__).parent.parent
+HERE = platform.machine()
+ZIG = [sys.executable, "-m", "ziglang", "cc", "-mcpu=baseline", "-target"]
+
+TARGETS = {
+    f"{HERE}-gcc": ["gcc"],
+    f"{HERE}-clang": ["clang"],
+    "aarch64-gcc": ["aarch64-linux-gnu-gcc", "-static"],
+    "x86_64-linux-musl": [*ZIG, "x86_64-linux-musl"],
+    "aarch64-linux-musl": [*ZIG, "aarch64-linux-musl"],
+    "riscv64-linux-musl": [*ZIG, "riscv64-linux-musl"],
+    "x86_64-windows": [*ZIG, "x86_64-windows-gnu"],
+    "aarch64-windows": [*ZIG, "aarch64-windows-gnu"],
+    "x86_64-macos": [*ZIG, "x86_64-macos"],
+    "aarch64-macos": [*ZIG, "aarch64-macos"],
+}
+
+
+def build_settings() -> dict[str, object]:
+    """Read setup.py's flags without building anything."""
+    with mock.patch("setuptools.setup"), mock.patch("Cython.Build.cythonize"):
+        return runpy.run_path("setup.py")
+
+
+def compile_program(target: str, settings: dict) -> Path:
+    """Compile every file that the target's processor has a use for, and link them."""
+    folder = ROOT / "build" / "cross" / target
+    folder.mkdir(parents=True, exist_ok=True)
+    processor = target.partition("-")[0]
+    foreign = settings["FLAGS"].keys() - settings["ARCHITECTURES"].get(processor, set())
+    command = [*TARGETS[target], *settings["C_FLAGS"], "-Werror", "-Icsrc", "-Itests/c"]
+
+    def compile_one(source: Path) -> Path:
+        instruction_set = settings["instruction_set"](source)
+        flags = settings["FLAGS"].get(instruction_set, [])
+        output = folder / f"{source.stem}.o"
+        subprocess.run([*command, *flags, "-c", str(source), "-o", str(output)], check=True)
+        return output
+
+    sources = [*sorted(Path("csrc").glob("*.c")), Path("tests/c/isa_hashes.c")]
+    sources = [s for s in sources if settings["instruction_set"](s) not in foreign]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compile_one, sources))
+    program = folder / ("isa_hashes.exe" if "windows" in target else "isa_hashes")
+    libraries = [] if "windows" in target else ["-lm"]
+    link = [*TARGETS[target], *map(str, objects), *libraries, "-o", str(program)]
+    subprocess.run(link, check=True)
+    return program
+
+
+def runner(target: str) -> list[str] | None:
+    """Find what runs the target's programs here: nothing before it, an emulator, or None."""
+    processor, _, system = target.partition("-")
+    if system == "windows":
+        wine = shutil.which("wine64") or shutil.which("wine")
+        return [wine] if wine and processor == HERE else None
+    if system == "macos" or platform.system() != "Linux":
+        return None
+    if processor == HERE:
+        return []
+    emulator = shutil.which(f"qemu-{processor}")
+    return [emulator] if emulator else None
+
+
+def main() -> None:
+    """Compile the targets that were asked for, or all; end with 1 if one fails."""
+    os.chdir(ROOT)
+    settings = build_settings()
+    for target in sys.argv[1:] or TARGETS:
+        program = compile_program(target, settings)
+        run = runner(target)
+        if run is None:
+            print(f"{target}: compiled without a warning; not run", flush=True)
+        else:
+            print(f"{target}: compiled without a warning; run:", flush=True)
+            subprocess.run([*run, str(program), "tests/hashes.txt"], check=True)
+
+
+if __name__ == "__main__":
+    main()
