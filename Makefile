@@ -7,7 +7,7 @@ C_FLAGS := -std=c11 -O3 -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror 
 AARCH64_C := $(filter-out %_avx2.c %_avx512.c,$(wildcard csrc/*.c))
 SOURCES := pyproject.toml setup.py $(wildcard csrc/* src/winit_fast/*.pyx src/winit_fast/*.pxd)
 
-.PHONY: help demo test test-frameworks test-isa asan accuracy bench docs lint format wheel clean
+.PHONY: help demo test test-frameworks test-isa asan accuracy bench docs lint format cross wheel clean
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -83,6 +83,10 @@ format: $(VENV)/installed ## format Python and C
 	$(BIN)/pip install --quiet ruff
 	$(BIN)/ruff format
 	clang-format -i csrc/*.[ch] tests/c/*.c bench/*.c
+
+cross: $(BIN)/python ## compile the kernels for Windows, macOS and others without a warning
+	$(BIN)/pip install --quiet ziglang
+	$(BIN)/python tools/cross.py
 
 wheel: $(BIN)/python ## build a wheel in dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
