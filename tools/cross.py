@@ -2,8 +2,8 @@
 
     python tools/cross.py [TARGET ...]
 
-With setup.py's flags and every warning an error: gcc and clang for this system, gcc's cross-compiler
-for aarch64, zig's clang (`pip install ziglang`) for Windows, macOS, musl and a processor that has
+With setup.py's flags and every warning an error: gcc and clang for this system, gcc for aarch64,
+zig's clang (`pip install ziglang`) for Windows, macOS, musl and a processor that has
 only plain C. Each target's files become one program, tests/c/isa_hashes.c, so that a missing symbol
 is found too. Linux's programs then run, in qemu's user mode where the processor is another, and
 those of Windows for x86-64 if wine is installed. macOS and Windows on arm64 are compiled only.
