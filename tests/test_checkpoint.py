@@ -170,12 +170,33 @@ def test_texts_and_parents_are_written_and_progress_is_told(tmp_path):
         ({"tensors": ()}, ValueError, "tensors is empty"),
         ({"tensors": TENSORS[:1] * 2}, ValueError, "'table' is used twice"),
         ({"tensors": [Tensor("__metadata__", (1,), wf.Ones())]}, ValueError, "reserved"),
+        ({"tensors": ["table"]}, TypeError, "tensors must hold Tensor objects, got 'table'"),
+        ({"seed": None}, TypeError, "seed must be an integer, got None"),
+        ({"max_shard_size": "5GB"}, TypeError, "max_shard_size must be an integer, got '5GB'"),
+        ({"metadata": {"step": 3}}, TypeError, "metadata must map str to str, got 3 for 'step'"),
+        ({"texts": {"../config.json": ""}}, ValueError, "texts must .* '../config.json'"),
     ],
 )
 def test_bad_arguments_are_refused_and_nothing_is_written(tmp_path, arguments, error, message):
     with pytest.raises(error, match=message):
         write_checkpoint(tmp_path / "out", **({"tensors": TENSORS, "seed": 0} | arguments))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((3, (2,), wf.Ones()), TypeError, "name must be a str, got 3"),
+        (("\ud800", (2,), wf.Ones()), ValueError, "name must be text"),
+        (("w", (2, -1), wf.Ones()), ValueError, r"negative extents, got \(2, -1\)"),
+        (("w", (2.5,), wf.Ones()), TypeError, "shape must be an integer, got 2.5"),
+        (("w", (1 << 40, 1 << 40), wf.Ones()), ValueError, "at most 2\\^63 elements"),
+        (("w", (2,), "ones"), TypeError, "initializer must be an Initializer, got 'ones'"),
+    ],
+)
+def test_what_is_no_tensor(arguments, error, message):
+    with pytest.raises(error, match=message):
+        Tensor(*arguments)
 
 
 def test_a_directory_that_is_not_empty_is_refused_and_left_alone(tmp_path):

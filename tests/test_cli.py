@@ -118,7 +118,11 @@ def test_several_files(tmp_path, check):
         (["gpt2", "--seed", str(2**64)], "18446744073709551616 is not in the range"),
         (["gpt2", "--max-shard-size", "5XB"], "'5XB' is not a size"),
         (["gpt2", "--max-shard-size", "0"], "'0' is not a size"),
+        (["gpt2", "--max-shard-size", "9" * 400], "99' is not a size"),
+        (["gpt2", "--max-shard-size", "5\u212ab"], "is not a size"),  # the sign of Kelvin
+        (["gpt2\udcff"], "did you mean 'gpt2'?"),
         (["gpt2", "--threads", "0"], "0 is not in the range"),
+        (["gpt2", "--dtype", ""], "dtype must be one of"),
     ],
 )
 def test_refused_with_the_value_and_nothing_written(tmp_path, arguments, message):

@@ -26,6 +26,17 @@ def test_formulas_are_nothing_else(formula):
         evaluate(formula, {"n_layer": 48, "d": 1600})
 
 
+@pytest.mark.parametrize(
+    "formula",
+    ["1 / 0", "0 ** -1", "sqrt(-1)", "log(0)", "(-2) ** 0.5", "min()", "sqrt(1, 2)", "9 ** 9 ** 9",
+     "2.0 ** 5000", "-" * 5000 + "1", "1" + " + 1" * 5000, "(" * 500, "\0", "True"],
+    ids=lambda formula: formula[:12],
+)  # fmt: skip
+def test_formulas_without_a_value(formula):
+    with pytest.raises(ValueError, match="formula"):
+        evaluate(formula, {})
+
+
 def test_an_unknown_name_in_a_formula_is_shown_with_the_nearest():
     with pytest.raises(ValueError, match=r"'2 \* n_layers'.*; did you mean 'n_layer'"):
         evaluate("2 * n_layers", {"n_layer": 48, "d": 1600})
@@ -153,6 +164,11 @@ def test_patterns():
     # A dot is a dot: no regular expression of the user's is run.
     assert Rule("a.b", "zeros", {}).match("axb") is None
     assert Rule("e.{i}.{j}", "zeros", {}).match("e.3.07") == {"i": 3, "j": 7}
+    assert Rule("e.{i}", "zeros", {}).match("e." + "9" * 5000) is None
+    assert Rule("e.{", "zeros", {}).match("e.{") == {}
+    for pattern in ("{i}.{i}", "{1}"):
+        with pytest.raises(ValueError, match="pattern must have different names in its braces"):
+            Rule(pattern, "zeros", {})
 
 
 def test_the_first_rule_that_matches_counts_and_knows_the_layer():

@@ -1,7 +1,9 @@
 """What is refused, with the value in the message, before a byte is written."""
 
+import ctypes
 import math
 import os
+import re
 import subprocess
 import sys
 from functools import partial
@@ -192,6 +194,85 @@ def test_parameters_that_are_not_finite(cls, parameter, wrong):
         cls(**{parameter: wrong})
 
 
+@pytest.mark.parametrize("wrong", ["1", b"1", None, 1j, [1.0], 10**400])
+@pytest.mark.parametrize(
+    ("make", "parameter"),
+    [
+        (wf.Constant, "value"),
+        (wf.Identity, "gain"),
+        (wf.Orthogonal, "gain"),
+        (wf.RandomUniform, "minval"),
+        (wf.RandomNormal, "stddev"),
+        (wf.TruncatedNormal, "low"),
+        (wf.TruncatedNormal, "high"),
+        (wf.HeNormal, "scale"),
+        (partial(STREAM.normal, shape=3), "loc"),
+        (partial(STREAM.normal, shape=3), "scale"),
+        (partial(STREAM.uniform, shape=3), "high"),
+        (partial(STREAM.truncated_normal, shape=3), "low"),
+    ],
+)
+def test_parameters_that_are_no_numbers(make, parameter, wrong):
+    error = ValueError if isinstance(wrong, int) else TypeError
+    with pytest.raises(error, match=f"^{parameter} must .*got {re.escape(repr(wrong))}"):
+        make(**{parameter: wrong})
+
+
+def test_scalars_that_are_no_python_floats():
+    """They are read at each call: what may change is no key of what is kept from call to call."""
+
+    class Changing:
+        def __float__(self):
+            return self.number
+
+    loc = Changing()
+    for loc.number in (1.0, 5.0):
+        expected = STREAM.normal(loc.number, 0.5, 8)
+        for same in (loc, np.array(loc.number), np.float32(loc.number)):
+            np.testing.assert_array_equal(STREAM.normal(same, 0.5, 8), expected)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: STREAM.normal(shape=np.array(2.5)), "shape must be an integer, got array"),
+        (lambda: STREAM.normal(shape=(0, 1 << 64)), "shape must have at most 2\\^63 elements"),
+        (lambda: STREAM.normal(shape=1 << 62), r"shape must be .*4611686018427387904,\): array is"),
+        (lambda: wf.Zeros()((1,) * 65), "shape must be .*: maximum supported dimension"),
+        (lambda: wf.Stream(0, "\ud800"), r"name must be text .* got '\\ud800'"),
+        (lambda: wf.Zeros()(3, dtype=None), "dtype must be one of .*, got None"),
+        (lambda: wf.Zeros()(3, dtype="f4,,"), "dtype must be one of .*, got 'f4,,'"),
+        (lambda: STREAM.bits(3, dtype="word"), "dtype must be uint32 or uint64, got 'word'"),
+        (lambda: wf.get(None), "identifier must be a str or an Initializer, got None"),
+        (lambda: wf.get("he_normal", skale=1), "unexpected keyword argument 'skale'"),
+        (lambda: wf.HeNormal(mode=["fan_in"]), r"mode must be one of .* got \['fan_in'\]"),
+        (lambda: wf.HeNormal(fan_in=1 << 64), "fan_in must be at most 2\\^63, got 1844"),
+    ],
+)
+def test_what_only_odd_arguments_meet(make, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        make()
+
+
+@pytest.mark.parametrize("code", ["c_longdouble", "c_void_p"])
+def test_buffers_that_numpy_cannot_read(code):
+    with pytest.raises(TypeError, match=f"out must be a NumPy array, .* got {code}_Array_3: "):
+        STREAM.normal(out=(getattr(ctypes, code) * 3)())
+    view = memoryview(bytearray(16)).cast("f")
+    view.release()
+    with pytest.raises(TypeError, match="got memoryview: operation forbidden on released"):
+        STREAM.normal(out=view)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float8_e4m3fn"])
+def test_a_gain_that_does_not_fit_leaves_the_buffer_alone(dtype):
+    out = np.zeros((3, 4, 4), dtype)
+    for initializer in (wf.Orthogonal(1e6, batch_axis=0), wf.DeltaOrthogonal(1e6)):
+        with pytest.raises(ValueError, match=f"gain must fit {dtype}, got 1000000.0"):
+            initializer.fill(out)
+    assert not out.any()
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -225,7 +306,7 @@ def test_values(make, message):
 def test_a_constant_that_does_not_fit_leaves_the_buffer_alone():
     out = np.zeros((3, 3), np.float16)
     for initializer in (wf.Constant(1e6), wf.Identity(1e6)):
-        with pytest.raises(ValueError, match="must fit float16"):
+        with pytest.raises(ValueError, match="(value|gain) must fit float16"):
             initializer.fill(out)
     assert not out.any()
 

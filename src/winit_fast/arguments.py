@@ -50,8 +50,27 @@ def positive(argument: str, value: Any) -> int:
     return number
 
 
+def real(argument: str, value: Any) -> float:
+    """Read a real number, infinities and NaN too; -0 is 0: equal arguments have equal results.
+
+    Examples
+    --------
+    >>> real("low", "-2")
+    Traceback (most recent call last):
+    TypeError: low must be a real number, got '-2'
+    """
+    try:
+        if isinstance(value, (str, bytes)):  # float would read it
+            raise TypeError
+        return float(value) + 0.0
+    except (TypeError, ValueError):
+        raise TypeError(f"{argument} must be a real number, got {value!r}") from None
+    except OverflowError:
+        raise ValueError(f"{argument} must fit float64, got {value!r}") from None
+
+
 def finite(argument: str, value: Any) -> float:
-    """Read a finite real number; -0 is 0, so that equal arguments have equal results.
+    """Read a finite real number.
 
     Examples
     --------
@@ -59,13 +78,10 @@ def finite(argument: str, value: Any) -> float:
     Traceback (most recent call last):
     ValueError: mean must be finite, got nan
     """
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{argument} must be a real number, got {value!r}") from None
+    number = real(argument, value)
     if not math.isfinite(number):
         raise ValueError(f"{argument} must be finite, got {value!r}")
-    return number + 0.0
+    return number
 
 
 def not_negative(argument: str, value: Any) -> float:

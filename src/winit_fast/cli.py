@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import NoReturn
 
@@ -42,9 +43,9 @@ _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 def _size(text: str) -> int:
     """A number of bytes such as ``5GB`` (powers of 1000) or ``500MiB`` (powers of 1024)."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([KMGT]?)(i?)B?", text, re.IGNORECASE)
+    found = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?) *([KMGT]?)(i?)B?", text, re.I | re.A)
     base = 1024 if found and found[3] else 1000
-    size = int(float(found[1]) * base ** _UNITS[found[2].upper()]) if found else 0
+    size = int(Fraction(found[1]) * base ** _UNITS[found[2].upper()]) if found else 0
     if size < 1:
         raise click.BadParameter(f"{text!r} is not a size such as 5GB or 500MiB")
     return size

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from winit_fast import _core
 from winit_fast._core import Distribution
-from winit_fast.arguments import finite, not_negative
+from winit_fast.arguments import finite, not_negative, real
 from winit_fast.dtypes import FLOATS
 from winit_fast.truncation import window
 
@@ -12,10 +12,7 @@ NAMES = {kind.code: kind.name for kind in FLOATS.values()}
 
 
 def _bounds(low: float, high: float) -> tuple[float, float]:
-    try:
-        a, b = float(low) + 0.0, float(high) + 0.0  # -0 is 0
-    except (TypeError, ValueError):
-        raise TypeError(f"low and high must be real numbers, got {low!r} and {high!r}") from None
+    a, b = real("low", low), real("high", high)
     if not a < b:
         raise ValueError(f"low must be below high, got low={low!r} and high={high!r}")
     return a, b

@@ -80,6 +80,8 @@ float8_e5m2, got 'int32'; did you mean 'float32'?
     if name in _BY_NAME:
         return _BY_NAME[name]
     try:
+        if dtype is None:  # float64 to NumPy, float32 to others
+            raise TypeError
         return FLOATS[np.dtype(dtype)]
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError, SyntaxError):  # the last one from np.dtype("f4,,")
         raise TypeError(unknown("dtype", dtype, _BY_NAME)) from None

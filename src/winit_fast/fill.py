@@ -97,13 +97,30 @@ def logical_shape(shape: Shape) -> tuple[int, ...]:
     >>> logical_shape(3), logical_shape([2, 5])
     ((3,), (2, 5))
     """
-    extents = shape if isinstance(shape, Iterable) else (shape,)
+    try:
+        extents = tuple(shape) if isinstance(shape, Iterable) else (shape,)
+    except TypeError:  # an array without axes
+        extents = (shape,)  # type: ignore[assignment]  # read as an integer or refused
     checked = tuple(integer("shape", extent) for extent in extents)
     if any(extent < 0 for extent in checked):
         raise ValueError(f"shape must not have negative extents, got {checked}")
-    if math.prod(checked) > MAX_SIZE:
+    if math.prod(checked) > MAX_SIZE or max(checked, default=0) > MAX_SIZE:
         raise ValueError(f"shape must have at most 2^63 elements, got {checked}")
     return checked
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Allocate a new array.
+
+    Raises
+    ------
+    ValueError
+        If the shape is more than an array can have.
+    """
+    try:
+        return np.empty(shape, dtype)
+    except ValueError as error:
+        raise ValueError(f"shape must be one of an array, got {shape}: {error}") from None
 
 
 def whole(shape: tuple[int, ...]) -> Box:
@@ -214,6 +231,11 @@ class _Memory:
 
 def _from_dlpack(out: Any) -> Array:
     """View a CPU tensor of another library, also of a type that the buffer protocol lacks."""
+    if hasattr(out, "is_neg") and out.is_neg():  # torch.Tensor.imag of a conjugate, say
+        raise TypeError(
+            "out must hold its values as they are, "
+            f"got a {type(out).__name__} that is a negated view of its memory"
+        )
     if getattr(out, "requires_grad", False):
         out = out.detach()  # as in torch.nn.init: initialising is no step of the graph
     try:
@@ -269,10 +291,10 @@ def writable(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) ->
     else:
         try:
             array = np.asarray(memoryview(out))
-        except TypeError:
+        except (TypeError, ValueError, BufferError) as error:  # no buffer, a closed one, ...
             raise TypeError(
                 "out must be a NumPy array, or have DLPack or the buffer protocol, "
-                f"got {type(out).__name__}"
+                f"got {type(out).__name__}: {error}"
             ) from None
     if array.dtype not in kinds:
         names = ", ".join(dtype.name for dtype in kinds)
@@ -462,13 +484,13 @@ def fill(
     share_out(work, out, box, num_threads)
 
 
-def rounded(value: float, dtype: np.dtype[Any]) -> Array:
+def rounded(value: float, dtype: np.dtype[Any], argument: str = "value") -> Array:
     """Round a number to a floating-point type: to the narrow ones from float32, like all draws.
 
     Raises
     ------
     ValueError
-        If the number is finite and its rounding is not.
+        If the number is finite and its rounding is not; the message names the argument.
 
     Examples
     --------
@@ -479,7 +501,7 @@ def rounded(value: float, dtype: np.dtype[Any]) -> Array:
         single = np.asarray(value, np.float64 if dtype == np.float64 else np.float32)
         element = single.astype(dtype)
     if math.isfinite(value) and not np.isfinite(element):
-        raise ValueError(f"value must fit {dtype}, got {value!r}")
+        raise ValueError(f"{argument} must fit {dtype}, got {value!r}")
     return element
 
 

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 
 from winit_fast import _core, distributions, dtypes
-from winit_fast.arguments import finite, not_negative, positive
+from winit_fast.arguments import finite, not_negative, positive, real
 from winit_fast.fans import Axes, axes_tuple, fans
 from winit_fast.fill import (
+    MAX_SIZE,
     Array,
     Box,
     Index,
@@ -18,6 +19,7 @@ from winit_fast.fill import (
     box,
     constant,
     destination,
+    empty,
     fill,
     logical_shape,
     rounded,
@@ -83,7 +85,7 @@ class Initializer:
             Of the box's shape.
         """
         cut = box(logical_shape(shape), index)
-        out = np.empty(cut.shape, dtypes.find(dtype).dtype)
+        out = empty(cut.shape, dtypes.find(dtype).dtype)
         self._fill(out, cut, Stream(seed, name), num_threads)
         return out
 
@@ -163,6 +165,8 @@ def get(identifier: str | Initializer, **parameters: Any) -> Initializer:
     ------
     ValueError
         If no initializer has that name.
+    TypeError
+        If it is no name, or the initializer has no such parameter.
 
     Examples
     --------
@@ -176,6 +180,8 @@ def get(identifier: str | Initializer, **parameters: Any) -> Initializer:
         if parameters:
             raise TypeError(f"an initializer has its parameters already, got {parameters}")
         return identifier
+    if not isinstance(identifier, str):
+        raise TypeError(f"identifier must be a str or an Initializer, got {identifier!r}")
     names = {spelling(name): cls for name, cls in Initializer._registry.items()}
     try:
         cls = names[spelling(identifier)]
@@ -216,6 +222,9 @@ class Constant(Initializer, names=("constant",)):
     """
 
     value: float = 0.0
+
+    def __post_init__(self) -> None:
+        real("value", self.value)
 
     def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         constant(float(self.value), out, box, num_threads)
@@ -277,7 +286,7 @@ class Identity(Initializer, names=("identity", "eye")):
     def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         if len(box.tensor) != 2:
             raise ValueError(f"Identity is for matrices, got shape {box.tensor}")
-        gain = rounded(self.gain, out.dtype)
+        gain = rounded(self.gain, out.dtype, "gain")
         constant(0.0, out, box, num_threads)
         # Positions of the tensor's diagonal that the box has: both coordinates are its.
         (row, column), (rows, columns) = box.starts, box.sizes
@@ -368,7 +377,7 @@ class TruncatedNormal(_Elementwise, names=("truncated_normal", "trunc_normal")):
     def __post_init__(self) -> None:
         finite("mean", self.mean)
         not_negative("stddev", self.stddev)
-        if not float(self.low) < float(self.high):
+        if not real("low", self.low) < real("high", self.high):
             raise ValueError(f"low must be < high, got {self.low!r} and {self.high!r}")
 
     def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
@@ -438,7 +447,7 @@ class VarianceScaling(_Elementwise, names=("variance_scaling",)):
 
     def __post_init__(self) -> None:
         not_negative("scale", self.scale)
-        if self.mode not in _MODES:
+        if self.mode not in tuple(_MODES):  # a list would have no hash
             raise ValueError(unknown("mode", self.mode, _MODES))
         if self.distribution not in _DISTRIBUTIONS:
             raise ValueError(unknown("distribution", self.distribution, _DISTRIBUTIONS))
@@ -448,8 +457,8 @@ class VarianceScaling(_Elementwise, names=("variance_scaling",)):
                 object.__setattr__(self, axes, axes_tuple(value))
         for fan in ("fan_in", "fan_out"):
             value = getattr(self, fan)
-            if value is not None:
-                positive(fan, value)
+            if value is not None and positive(fan, value) > MAX_SIZE:
+                raise ValueError(f"{fan} must be at most 2^63, got {value}")
 
     def stddev(self, tensor: tuple[int, ...]) -> float:
         """Standard deviation for a logical shape.

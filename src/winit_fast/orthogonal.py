@@ -11,7 +11,7 @@ import numpy as np
 from winit_fast import threads
 from winit_fast.arguments import finite
 from winit_fast.fans import Axes, axes_tuple, positions
-from winit_fast.fill import Array, Box, constant
+from winit_fast.fill import Array, Box, constant, rounded
 from winit_fast.householder import Destination, Source, fill_batch, fill_matrix
 from winit_fast.initializers import Initializer
 from winit_fast.stream import Stream
@@ -27,12 +27,11 @@ def _numbers(box: Box, axes: tuple[int, ...]) -> Array:
 
 
 def _arithmetic(gain: float, dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Choose the type of the arithmetic, and check that the gain is finite in it."""
-    if dtype == np.float64:
-        return dtype
-    if abs(gain) > float(np.finfo(np.float32).max):
-        raise ValueError(f"gain must fit float32, got {gain!r}")
-    return np.dtype(np.float32)
+    """Choose the type of the arithmetic, and check that the gain, the largest that an element of
+    the result can be, fits its type.
+    """
+    rounded(gain, dtype, "gain")
+    return dtype if dtype == np.float64 else np.dtype(np.float32)
 
 
 def _joined(array: Array, shape: tuple[int, ...]) -> Array | None:

@@ -3,9 +3,11 @@
 import math
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,16 +15,38 @@ import numpy as np
 from winit_fast import _core, distributions
 from winit_fast.arguments import word
 from winit_fast.dtypes import FLOATS, find
-from winit_fast.fill import MAX_SIZE, MIN_PIECE, Index, Shape, box, destination, fill, logical_shape
+from winit_fast.fill import (
+    MAX_SIZE,
+    MIN_PIECE,
+    Index,
+    Shape,
+    box,
+    destination,
+    empty,
+    fill,
+    logical_shape,
+)
 
 Seed = int | np.random.SeedSequence | np.random.Generator | None
 
 _WORDS: dict[np.dtype[Any], int] = {np.dtype(np.uint32): 32, np.dtype(np.uint64): 64}
 
-# A distribution holds the constants of its kernel; the last few are worth keeping for small calls.
-_uniform = lru_cache(distributions.uniform)
-_normal = lru_cache(distributions.normal)
-_truncated_normal = lru_cache(distributions.truncated_normal)
+Make = Callable[..., _core.Distribution]
+
+
+@lru_cache
+def _kept(make: Make, code: int, *parameters: float) -> _core.Distribution:
+    if not all(isinstance(parameter, Real) for parameter in parameters):
+        raise TypeError("what is not a number may change and still be the same key")
+    return make(code, *parameters)
+
+
+def _distribution(make: Make, code: int, parameters: tuple[float, ...]) -> _core.Distribution:
+    """Make a distribution, or find it: small calls have no time for the kernel's constants."""
+    try:
+        return _kept(make, code, *parameters)
+    except TypeError:  # no keys: lists, which are refused, and scalar arrays and tensors
+        return make(code, *parameters)
 
 
 def seed_number(seed: Seed) -> int:
@@ -83,7 +107,11 @@ def stream_id(name: str | int | None) -> int:
     if name is None:
         return 0
     if isinstance(name, str):
-        return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
+        try:
+            text = name.encode()
+        except UnicodeEncodeError:  # half of a surrogate pair
+            raise ValueError(f"name must be text that has a UTF-8 form, got {name!r}") from None
+        return int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
     return word("name", name, "a str, an integer or None")
 
 
@@ -193,12 +221,10 @@ class Stream:
         array([1713891541, 3781805453, 3159862348, 2600524760], dtype=uint32)
         """
         offset = word("offset", offset)
-        kind = None if dtype is None else np.dtype(dtype)
-        if kind is not None and kind not in _WORDS:
-            raise TypeError(f"dtype must be uint32 or uint64, got {dtype!r}")
+        kind = None if dtype is None else _word_type(dtype)
         if out is None:
             cut = box(_given(n), index)
-            out = array = np.empty(cut.shape, kind or np.uint32)
+            out = array = empty(cut.shape, kind or np.dtype(np.uint32))
         else:
             array, cut = destination(out, n, index, _WORDS)
             if kind not in (None, array.dtype):
@@ -243,7 +269,7 @@ class Stream:
         >>> float(x.min()), float(x.max())
         (-1.0, 0.875)
         """
-        return self._draw(_uniform, (low, high), shape, dtype, out, index, num_threads)
+        return self._draw(distributions.uniform, (low, high), shape, dtype, out, index, num_threads)
 
     def normal(
         self,
@@ -277,7 +303,7 @@ class Stream:
         >>> Stream(0, "x").normal(out=x) is x
         True
         """
-        return self._draw(_normal, (loc, scale), shape, dtype, out, index, num_threads)
+        return self._draw(distributions.normal, (loc, scale), shape, dtype, out, index, num_threads)
 
     def truncated_normal(
         self,
@@ -313,12 +339,12 @@ class Stream:
         >>> bool((4 <= x).all() and (x <= 6).all())
         True
         """
-        bounds = (loc, scale, low, high)
-        return self._draw(_truncated_normal, bounds, shape, dtype, out, index, num_threads)
+        make, parameters = distributions.truncated_normal, (loc, scale, low, high)
+        return self._draw(make, parameters, shape, dtype, out, index, num_threads)
 
     def _draw(
         self,
-        make: Callable[..., _core.Distribution],
+        make: Make,
         parameters: tuple[float, ...],
         shape: Shape | None,
         dtype: Any,
@@ -331,18 +357,28 @@ class Stream:
             kind = FLOATS.get(out.dtype)
             if kind is not None and out.size <= MIN_PIECE and out.flags.carray:
                 carried = out if kind.carrier is kind.dtype else out.view(kind.carrier)
-                _core.fill_array(make(kind.code, *parameters), self.seed, self.id, carried)
+                distribution = _distribution(make, kind.code, parameters)
+                _core.fill_array(distribution, self.seed, self.id, carried)
                 return out
         if out is None:
             cut = box(_given(shape), index)
-            out = array = np.empty(cut.shape, find("float32" if dtype is None else dtype).dtype)
+            out = array = empty(cut.shape, find("float32" if dtype is None else dtype).dtype)
         else:
             array, cut = destination(out, shape, index)
             if dtype is not None and find(dtype).dtype != array.dtype:
                 raise TypeError(f"dtype is {dtype!r}, but out has {array.dtype}")
-        distribution = make(FLOATS[array.dtype].code, *parameters)
+        distribution = _distribution(make, FLOATS[array.dtype].code, parameters)
         fill(distribution, self.seed, self.id, array, cut, num_threads)
         return out
+
+
+def _word_type(dtype: Any) -> np.dtype[Any]:
+    kind: np.dtype[Any] | None = None
+    with suppress(TypeError, ValueError, SyntaxError):  # the last one from np.dtype("f4,,")
+        kind = np.dtype(dtype)
+    if kind is None or kind not in _WORDS:
+        raise TypeError(f"dtype must be uint32 or uint64, got {dtype!r}")
+    return kind
 
 
 def _given(shape: Shape | None) -> tuple[int, ...]:

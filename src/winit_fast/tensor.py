@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from winit_fast.initializers import Initializer
+from winit_fast.fill import logical_shape
+from winit_fast.initializers import Initializer
+from winit_fast.stream import stream_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,24 @@ class Tensor:
         Logical shape: of the whole tensor, never of a shard.
     initializer : Initializer
         Fills any part of it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the name is no text, or the shape or the initializer is none.
     """
 
     name: str
     shape: tuple[int, ...]
     initializer: Initializer
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(f"name must be a str, got {self.name!r}")
+        stream_id(self.name)
+        object.__setattr__(self, "shape", logical_shape(self.shape))
+        if not isinstance(self.initializer, Initializer):
+            raise TypeError(f"initializer must be an Initializer, got {self.initializer!r}")
 
     @property
     def size(self) -> int:

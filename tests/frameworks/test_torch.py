@@ -86,7 +86,9 @@ def test_stream_and_sizes():
         (torch.zeros(4, dtype=torch.complex64), TypeError, "got complex64"),
         (torch.zeros(4, dtype=torch.bool), TypeError, "got bool"),
         (torch.zeros(1).expand(4), ValueError, "elements that overlap"),
-        (torch.zeros(4, device="meta"), Exception, "meta"),
+        (torch.zeros(4, device="meta"), TypeError, "meta"),
+        (torch.zeros(4, 4).to_sparse(), TypeError, "got Tensor"),
+        (torch.zeros(4, dtype=torch.complex64).conj().imag, TypeError, "a negated view"),
     ],
     ids=str,
 )

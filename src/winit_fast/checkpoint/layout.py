@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+from winit_fast.arguments import positive
 from winit_fast.dtypes import Float
 from winit_fast.tensor import Tensor
 
@@ -76,13 +77,19 @@ def plan(
     ValueError
         If there is no tensor, a name is used twice or is the one that the format keeps for itself,
         or `max_shard_size` is less than 1.
+    TypeError
+        If something has another type than it should.
     """
-    if max_shard_size < 1:
-        raise ValueError(f"max_shard_size must be at least 1 byte, got {max_shard_size}")
+    positive("max_shard_size", max_shard_size)
+    for key, value in metadata.items():
+        if not (isinstance(key, str) and isinstance(value, str)):
+            raise TypeError(f"metadata must map str to str, got {value!r} for {key!r}")
     if not tensors:
         raise ValueError("tensors is empty: there is nothing to write")
     seen = {"__metadata__"}
     for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"tensors must hold Tensor objects, got {tensor!r}")
         if tensor.name in seen:
             raise ValueError(f"tensor name {tensor.name!r} is used twice or is reserved")
         seen.add(tensor.name)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from winit_fast import dtypes, threads
+from winit_fast.arguments import integer
 from winit_fast.checkpoint.directory import Directory, check_space, naming_the_file, reserve
 from winit_fast.checkpoint.layout import INDEX, Shard, index, plan
 from winit_fast.tensor import Tensor
@@ -145,10 +146,13 @@ def write_checkpoint(
     """
     kind = dtypes.find(dtype)
     count = threads.resolve(num_threads)
-    if not 0 <= seed < 2**64:
+    if not 0 <= integer("seed", seed) < 2**64:
         raise ValueError(f"seed must be in [0, 2^64), got {seed}")
     shards = plan(tensors, kind, max_shard_size, metadata or {})
     texts = dict(texts or {})
+    for name in texts:
+        if Path(name).name != name:
+            raise ValueError(f"texts must have plain file names, got {name!r}")
     if len(shards) > 1:
         texts[INDEX] = index(shards)
 

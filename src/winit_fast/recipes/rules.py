@@ -34,11 +34,23 @@ class Rule:
         Name as in `winit_fast.get`.
     parameters : mapping of str to (int, float or str)
         Arguments of the initializer; a string is a formula over the architecture's numbers.
+
+    Raises
+    ------
+    ValueError
+        If a name in braces is used twice or begins with a digit.
     """
 
     pattern: str
     initializer: str
     parameters: Mapping[str, Number | str]
+
+    def __post_init__(self) -> None:
+        names = re.findall(r"\{(\w+)\}", self.pattern)
+        if len(set(names)) < len(names) or not all(map(str.isidentifier, names)):
+            raise ValueError(
+                f"pattern must have different names in its braces, got {self.pattern!r}"
+            )
 
     def match(self, name: str) -> dict[str, int] | None:
         """Numbers that the pattern finds in a tensor's name, None if it does not match.
@@ -59,7 +71,7 @@ class Rule:
         pieces = re.split(r"(\*|\{\w+\})", self.pattern)
         regex = "".join(
             ".*" if piece == "*"
-            else rf"(?P<{piece[1:-1]}>\d+)" if piece.startswith("{")
+            else rf"(?P<{piece[1:-1]}>[0-9]{{1,18}})" if re.fullmatch(r"\{\w+\}", piece)
             else re.escape(piece)
             for piece in pieces
         )  # fmt: skip
