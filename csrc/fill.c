@@ -46,7 +46,7 @@ static int advance(const axis *axes, int n, int64_t *place, char **dst, uint64_t
         *index += (uint64_t)axes[k].index_stride;
         if (++place[k] < axes[k].extent) return 1;
         *dst -= axes[k].extent * axes[k].byte_stride;
-        *index -= (uint64_t)(axes[k].extent * axes[k].index_stride);
+        *index -= (uint64_t)axes[k].extent * (uint64_t)axes[k].index_stride;
         place[k] = 0;
     }
     return 0;

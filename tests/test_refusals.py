@@ -186,7 +186,7 @@ def test_offset(offset):
         (wf.TruncatedNormal, "mean"),
         (wf.TruncatedNormal, "stddev"),
         (wf.VarianceScaling, "scale"),
-        (wf.HeNormal, "scale"),
+        (wf.LecunNormal, "scale"),
     ],
 )
 def test_parameters_that_are_not_finite(cls, parameter, wrong):
@@ -205,7 +205,7 @@ def test_parameters_that_are_not_finite(cls, parameter, wrong):
         (wf.RandomNormal, "stddev"),
         (wf.TruncatedNormal, "low"),
         (wf.TruncatedNormal, "high"),
-        (wf.HeNormal, "scale"),
+        (wf.LecunNormal, "scale"),
         (partial(STREAM.normal, shape=3), "loc"),
         (partial(STREAM.normal, shape=3), "scale"),
         (partial(STREAM.uniform, shape=3), "high"),
