@@ -2,9 +2,9 @@
 
 import re
 from functools import cache
-from pathlib import Path
 
 import numpy as np
+import pages
 import pytest
 import reference
 from reference import DTYPES
@@ -50,11 +50,9 @@ def assert_same_bits(got: np.ndarray, expected: np.ndarray) -> None:
 # The program in docs/contract.md
 # --------------------------------------------------------------------------------------------------
 
-PAGE = Path(__file__).parent.parent / "docs" / "contract.md"
-
 
 def test_program_of_the_page():
-    (source,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    _, source = pages.examples(pages.DOCS / "contract.md")[0]
     assert len(source.splitlines()) <= 40
     program: dict = {}
     exec(source, program)
@@ -67,6 +65,10 @@ def test_program_of_the_page():
         z = [program["normal"](SEED, NAME, int(i), 0.0, 1.0, width) for i in index]
         exact = reference.normal_z(DTYPES[dtype], SEED, STREAM, index).astype(float)
         np.testing.assert_allclose(z, exact, rtol=1e-12)
+        z = [program["truncated_normal"](SEED, NAME, int(i), 0, 1, -2, 3, width) for i in index]
+        window = reference.Window(-2.0, 3.0)
+        exact = reference.truncated_z(DTYPES[dtype], SEED, STREAM, index, window).astype(float)
+        np.testing.assert_allclose(z, exact, rtol=1e-12, atol=1e-14)
 
 
 # --------------------------------------------------------------------------------------------------
