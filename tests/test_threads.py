@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -170,6 +171,40 @@ def test_an_exception_of_a_helper_is_raised_by_the_caller():
 
     with pytest.raises(RuntimeError, match="a helper's"):
         threads.run(work, iter(int, 1), 2)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads")
+@pytest.mark.parametrize("times", [1, 3])
+def test_interrupts_while_helpers_work(times):
+    """However often Ctrl-C is pressed: nobody writes any more once the call has returned."""
+    caller = threading.current_thread()
+    working, release, inside = threading.Event(), threading.Event(), []
+
+    def work(_):
+        if threading.current_thread() is caller:
+            working.wait(60)
+        else:
+            inside.append(1)
+            working.set()
+            release.wait(60)
+            inside.pop()
+
+    def press():
+        working.wait(60)
+        for _ in range(times):
+            time.sleep(0.05)  # so that the caller waits for the helper, most times
+            signal.pthread_kill(caller.ident, signal.SIGINT)
+        time.sleep(0.05)
+        release.set()
+
+    other = threading.Thread(target=press)
+    other.start()
+    with pytest.raises(KeyboardInterrupt):
+        threads.run(work, range(2), 2)
+    left = list(inside)
+    release.set()
+    other.join()
+    assert not left
 
 
 def test_no_thread_to_be_had(monkeypatch):

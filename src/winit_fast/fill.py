@@ -19,7 +19,10 @@ MIN_PIECE = 1 << 17
 """Elements in a piece at least: a tenth of a millisecond's work, worth waking a thread for."""
 
 MAX_PIECE = 1 << 21
-"""Elements in a piece at most: Ctrl-C is seen between pieces."""
+"""Elements in a piece at most: Ctrl-C is seen between pieces, the dearest of which take 0.1 s."""
+
+MAX_PIECE_SCALAR = 1 << 18
+"""The same for plain C, whose elements take up to 0.3 microseconds."""
 
 STREAMING_BYTES = 1 << 23
 """From this size on, results leave the caches before anybody reads them: stores go round them."""
@@ -440,7 +443,8 @@ def share_out(
     axes = tuple(sorted(axes, key=lambda axis: -abs(axis.byte_stride)))
     # Four pieces a thread even out their speeds; a power of two keeps cuts on round positions.
     limit = 1 << (out.size // (4 * num_threads)).bit_length()
-    limit = min(max(limit, MIN_PIECE), MAX_PIECE)
+    largest = MAX_PIECE_SCALAR if _core.isa() == "scalar" else MAX_PIECE
+    limit = min(max(limit, MIN_PIECE), largest)
     work_on = pieces(out.__array_interface__["data"][0], box.first, axes, limit)
     threads.run(work, work_on, min(num_threads, -(-out.size // limit)))
 
@@ -471,10 +475,10 @@ def fill(
     offset : int
         Added to every logical index.
     """
-    streaming = out.nbytes >= STREAMING_BYTES
 
     def work(piece: Piece) -> None:
         address, index, axes = piece
+        streaming = out.nbytes >= STREAMING_BYTES  # asked here, so that work keeps the memory
         extents, index_strides, byte_strides = zip(*axes, strict=True)
         _core.fill(
             distribution, seed, stream, address, offset + index,

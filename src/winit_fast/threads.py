@@ -145,8 +145,9 @@ class _Job:
         self._pieces: Iterator[Any] = iter(pieces)
         self._lock = threading.Lock()  # a generator has one caller at a time; also guards the rest
         self._open = True
-        self._joined = 0
-        self._left: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self._helping = 0
+        self._left: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.error: BaseException | None = None  # a helper's
 
     def take_part(self) -> None:
         while (piece := self._next()) is not None:
@@ -161,22 +162,29 @@ class _Job:
         with self._lock:
             if not self._open:
                 return
-            self._joined += 1
+            self._helping += 1
         error = None
         try:
             self.take_part()
         except BaseException as caught:
             error = caught
-            with self._lock:
+        with self._lock:
+            if error is not None:
                 self._open = False
-        self._left.put(error)
+                self.error = self.error or error
+            self._helping -= 1
+        self._left.put(None)
 
-    def close(self) -> BaseException | None:
-        """Hand out no more, wait until every helper has left, and return the first one's error."""
+    def close(self) -> None:
+        """Hand out no more and wait until every helper has left; may be interrupted and repeated.
+
+        The count is what tells. A message that an interrupt loses costs nothing, since there is
+        another one to come whenever the count is not 0.
+        """
         with self._lock:
             self._open = False
-        errors = [self._left.get() for _ in range(self._joined)]
-        return next((error for error in errors if error is not None), None)
+        while self._helping:
+            self._left.get()
 
 
 class _Pool:
@@ -251,11 +259,16 @@ def run(work: Callable[[Any], object], pieces: Iterable[Any], num_threads: int) 
             work(piece)
         return
     job = _Job(work, pieces)
-    error = None
+    error: BaseException | None = None
     try:
         _pool.ask(job, num_threads - 1)
         job.take_part()
     finally:
-        error = job.close()
-    if error is not None:
+        while True:
+            try:
+                job.close()
+                break
+            except BaseException as interrupt:  # kept for later: helpers are still writing
+                error = interrupt
+    if error := error or job.error:
         raise error
