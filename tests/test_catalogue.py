@@ -5,13 +5,17 @@ import math
 import pickle
 import tracemalloc
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from scipy import signal
 
 import winit_fast as wf
-from winit_fast import dtypes, patterns, stft
+from winit_fast import dtypes, patterns, pretrained, scaled, stft
+from winit_fast.checkpoint import write_checkpoint
+from winit_fast.tensor import Tensor
 
 DTYPES = [kind.name for kind in dtypes.FLOATS.values()]
 EXAMPLES = [
@@ -27,8 +31,25 @@ EXAMPLES = [
     (wf.STFT(window=None), (12, 1, 5)),
     (wf.XavierSimple(), (24, 16)),
     (wf.HeNormal(nonlinearity="mish", in_axis=1, out_axis=0), (24, 16)),
+    (wf.Scaled("he_uniform", 0.5), (24, 16)),
+    (wf.Scaled(wf.TruncatedNormal(), "1 / sqrt(2 * (i + 1))", {"i": 3}), (24, 16)),
+    (wf.Scaled(wf.STFT(), 0.1), (32, 1, 17)),
+    (wf.Scaled(wf.Scaled(wf.Sparse(0.5), 0.5), 0.25), (7, 5)),
+    (wf.Pretrained("w.npy"), (9, 5)),
+    (wf.Pretrained("w.npy", fallback=wf.RandomNormal()), (12, 4)),
+    (wf.Pretrained("w.safetensors", "a.weight", "glorot_normal"), (7, 8)),
+    (wf.Scaled(wf.Pretrained("w.safetensors", "a.weight"), 0.5), (9, 5)),
 ]
+OLD = np.linspace(-3, 3, 45).reshape(9, 5)
 each = pytest.mark.parametrize(("initializer", "shape"), EXAMPLES, ids=lambda value: repr(value))
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """The files of the examples, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    np.save("w.npy", OLD)
+    save_file({"a.weight": OLD.astype(np.float32), "b": np.zeros(3)}, "w.safetensors")
 
 
 @each
@@ -50,10 +71,10 @@ def test_value(initializer, shape):
 
 @each
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_boxes_are_cut_from_the_whole(initializer, shape, dtype, monkeypatch):
+def test_boxes_are_cut_from_the_whole(initializer, shape, dtype, monkeypatch, files):
     whole = initializer(shape, seed=3, name="w", dtype=dtype)
     assert whole.shape == shape and whole.dtype == np.dtype(dtype)
-    for module in (patterns, stft):
+    for module in (patterns, pretrained, scaled, stft):
         monkeypatch.setattr(module, "_BLOCK", 20)  # several blocks, some of one column
     parts = [slice(None), slice(1, None), slice(0, 1), 0, -1, slice(1, 1)]
     for axis in range(len(shape)):
@@ -117,7 +138,7 @@ def test_a_dirac_convolution_passes_its_input_on():
         ({"groups": 3}, (3, 4, 8), ValueError, "groups=3 and 8 outputs"),
         ({"out_axis": -2}, (3, 4, 8), ValueError, "must be different axes, got -2 and -2"),
         ({"out_axis": 3}, (3, 4, 8), ValueError, "out_axis is 3, but shape"),
-        ({"gain": 1e300}, (3, 4, 8), ValueError, "value must fit float32, got 1e\\+300"),
+        ({"gain": 1e300}, (3, 4, 8), ValueError, "gain must fit float32, got 1e\\+300"),
     ],
 )
 def test_dirac_refuses(arguments, shape, error, message):
@@ -263,3 +284,282 @@ def test_zeros_of_the_stft_are_exact_however_long_the_frame():
 def test_stft_refuses(arguments, shape, error, message):
     with pytest.raises(error, match=message):
         wf.STFT(**arguments)(shape)
+
+
+# --------------------------------------------------------------------------------------------------
+# Scaled
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scaled", "direct"),
+    [
+        (wf.Constant(3.0), wf.Constant(1.5)),
+        (wf.Zeros(), wf.Zeros()),
+        (wf.Ones(), wf.Constant(0.5)),
+        (wf.Identity(3.0), wf.Identity(1.5)),
+        (wf.RandomUniform(-1.0, 3.0), wf.RandomUniform(-0.5, 1.5)),
+        (wf.RandomNormal(1.0, 0.5), wf.RandomNormal(0.5, 0.25)),
+        (wf.TruncatedNormal(1.0, 0.5, -1, 3), wf.TruncatedNormal(0.5, 0.25, -1, 3)),
+        (wf.VarianceScaling(2.0, "fan_out"), wf.VarianceScaling(0.5, "fan_out")),
+        (wf.HeUniform(fan_in=7), wf.VarianceScaling(0.5, "fan_in", "uniform", fan_in=7)),
+        (wf.Orthogonal(3.0, column_axis=0), wf.Orthogonal(1.5, column_axis=0)),
+        (wf.Sparse(0.5, 1.0), wf.Sparse(0.5, 0.5)),
+        (wf.Scaled(wf.RandomNormal(), 3.0), wf.RandomNormal(stddev=0.075)),
+    ],
+    ids=repr,
+)
+def test_scaled_has_the_bits_of_the_scheme_itself(scaled, direct):
+    for dtype in ("float32", "bfloat16"):
+        options = {"seed": 4, "name": "x", "dtype": dtype}
+        expected = direct((8, 8), **options)
+        assert wf.Scaled(scaled, 0.5)((8, 8), **options).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [wf.Dirac(2, 3.0), wf.DeltaOrthogonal(3.0), wf.STFT(), wf.Pretrained(np.ones((4, 1, 8)))],
+)
+def test_scaled_kernels(scheme):
+    w = scheme((4, 1, 8), seed=0)
+    np.testing.assert_allclose(wf.Scaled(scheme, 0.5)((4, 1, 8), seed=0), w / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("factor", "numbers", "expected"),
+    [
+        ("1 / sqrt(2 * L)", {"L": 48}, 1 / math.sqrt(96)),
+        ("1 / sqrt(2 * (i + 1))", {"i": 5}, 1 / math.sqrt(12)),
+        ("(8 * N) ** -(1 / 4)", {"N": 24}, 192**-0.25),
+        ("0.67 * N ** -(1 / 4)", {"N": 6}, 0.67 * 6**-0.25),
+        ("width_mult ** -(1 / 2)", {"width_mult": 8}, 8**-0.5),
+        ("((N ** 4) * M) ** -(1 / 16) * 0.87", {"N": 18, "M": 6}, 0.87 * (18**4 * 6) ** -0.0625),
+    ],
+)
+def test_factors(factor, numbers, expected):
+    scheme = wf.Scaled("normal", factor, numbers)
+    assert math.isclose(scheme.value, expected, rel_tol=1e-15)
+    assert scheme == wf.Scaled(wf.RandomNormal(), factor, tuple(numbers.items()))
+    w = scheme((64, 64), seed=0, name="w")
+    direct = wf.RandomNormal(stddev=0.05 * scheme.value)((64, 64), seed=0, name="w")
+    assert (w == direct).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("he_norml",), ValueError, "did you mean 'he_normal'"),
+        ((3,), TypeError, "identifier must be a name, a mapping .*, got 3"),
+        (("normal", 0.0), ValueError, "factor must be more than 0, got 0.0"),
+        (("normal", "-1 / L", {"L": 2}), ValueError, "more than 0, got '-1 / L' with {'L': 2}"),
+        (("normal", math.nan), ValueError, "factor must be finite, got nan"),
+        (("normal", "1 / L", {"L": 0}), ValueError, "factor cannot be computed, got '1 / L' with"),
+        (("normal", "1 / K", {"L": 1}), ValueError, "did you mean 'L'"),
+        (("normal", "__import__('os')"), ValueError, "is not arithmetic"),
+        (("normal", "1", {"L": "x"}), TypeError, "numbers must be a mapping of names to finite"),
+        (("normal", "1", 3), TypeError, "numbers must be a mapping of names to finite"),
+    ],
+)
+def test_scaled_refuses(arguments, error, message):
+    with pytest.raises(error, match=message):
+        wf.Scaled(*arguments)
+
+
+# --------------------------------------------------------------------------------------------------
+# Pretrained
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_pretrained_is_the_source_rounded(files, dtype):
+    expected = OLD.astype(np.float64 if dtype == "float64" else np.float32).astype(dtype)
+    for scheme in (wf.Pretrained(OLD), wf.Pretrained("w.npy"), wf.Pretrained(OLD.astype(">f8"))):
+        assert scheme((9, 5), dtype=dtype).tobytes() == expected.tobytes()
+    single = OLD.astype(np.float32)
+    expected = single.astype(dtype)
+    assert (wf.Pretrained("w.safetensors", "a.weight")((9, 5), dtype=dtype) == expected).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_pretrained_from_what_this_package_writes(tmp_path, dtype):
+    """Every type, in one file and in several with an index, bit for bit."""
+    tensors = [
+        Tensor("a", (30, 20), wf.RandomNormal()),
+        Tensor("b.c", (7,), wf.RandomUniform()),
+        Tensor("none", (0, 3), wf.Zeros()),
+    ]
+    for folder, size in (("one", 1 << 20), ("several", 100)):
+        write_checkpoint(tmp_path / folder, tensors, dtype=dtype, seed=3, max_shard_size=size)
+        index = tmp_path / folder / "model.safetensors.index.json"
+        path = index if index.exists() else index.with_name("model.safetensors")
+        assert index.exists() == (folder == "several")
+        for tensor in tensors:
+            expected = tensor.initializer(tensor.shape, seed=3, name=tensor.name, dtype=dtype)
+            made = wf.Pretrained(path, tensor.name)(tensor.shape, dtype=dtype)
+            assert made.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(9, 5), (12, 5), (4, 9), (3, 2), (0, 5), (20, 20)])
+def test_fallback_where_there_is_no_source(shape):
+    fallback = wf.HeNormal()
+    w = wf.Pretrained(OLD, fallback=fallback)(shape, seed=2, name="wte")
+    expected = fallback(shape, seed=2, name="wte")
+    rows, columns = min(9, shape[0]), min(5, shape[1])
+    expected[:rows, :columns] = OLD[:rows, :columns]
+    assert (w == expected).all()
+
+
+def test_memory_of_a_pretrained_shard(tmp_path):
+    """A gigabyte that is not there: only what is asked for is read."""
+    path, shape = tmp_path / "big.npy", (1 << 14, 1 << 14)
+    np.lib.format.open_memmap(path, "w+", np.float32, shape)[77] = 5
+    tracemalloc.start()
+    try:
+        part = wf.Pretrained(path)(shape, dtype="float16", index=np.s_[70:80, 3:9])
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert (part[7] == 5).all() and not part[8:].any()
+
+
+def test_value_of_arrays():
+    first, same, other = wf.Pretrained(OLD), wf.Pretrained(OLD.copy()), wf.Pretrained(OLD + 1)
+    assert first == same and hash(first) == hash(same) and first != other
+    assert first != wf.Pretrained(OLD, fallback="zeros") and first != wf.Zeros()
+    assert repr(first) == "Pretrained(source=<float64 array of shape (9, 5)>)"
+    assert wf.Pretrained.from_config(first.get_config()) == first
+    assert pickle.loads(pickle.dumps(first)) == first
+    with pytest.raises(ValueError, match="read-only"):
+        first.source[0] = 1
+    assert OLD.flags.writeable  # the caller's stays as it is
+    nan = np.array([np.nan, -0.0])
+    assert wf.Pretrained(nan) == wf.Pretrained(nan.copy()) != wf.Pretrained(np.array([np.nan, 0.0]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("w.bin",), ValueError, "source must end in .npy, .* got 'w.bin'"),
+        (("w.safetensors",), TypeError, "tensor must be a name in 'w.safetensors', got None"),
+        (("w.npy", "a"), ValueError, "tensor is for safetensors files, got 'a' for 'w.npy'"),
+        ((np.arange(3),), TypeError, "source must have one of the types .*, got int64"),
+        ((np.ones(3), None, "zeroes"), ValueError, "did you mean 'zeros'"),
+    ],
+)
+def test_pretrained_refuses(arguments, error, message):
+    with pytest.raises(error, match=message):
+        wf.Pretrained(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "message"),
+    [
+        (wf.Pretrained("w.npy"), r"the tensor's shape .* got \(9, 5\) for \(9, 6\)"),
+        (
+            wf.Pretrained(np.ones(3), fallback="zeros"),
+            r"as many axes as the tensor, got shape \(3,",
+        ),
+        (wf.Pretrained("w.safetensors", "a.wight"), "got 'a.wight'; did you mean 'a.weight'"),
+        (wf.Pretrained("w.safetensors", "__metadata__"), "tensor must be one of those in"),
+        (
+            wf.Pretrained("cut.safetensors", "a.weight"),
+            "no whole safetensors file: tensor 'a.weight'",
+        ),
+        (wf.Pretrained("head.safetensors", "a"), "its header is cut off"),
+        (wf.Pretrained("junk.safetensors", "a"), "junk.safetensors is no safetensors file"),
+        (wf.Pretrained(np.full((9, 6), 7e4)), r"source must fit float16, got 70000.0"),
+    ],
+)
+def test_pretrained_refuses_before_it_writes(files, scheme, message):
+    whole = Path("w.safetensors").read_bytes()
+    Path("cut.safetensors").write_bytes(whole[:-100])
+    Path("head.safetensors").write_bytes(whole[:20])
+    Path("junk.safetensors").write_bytes(b"\x08" + bytes(7) + b"not json")
+    out = np.full((9, 6), 7, np.float16)
+    with pytest.raises(ValueError, match=message):
+        scheme.fill(out)
+    assert (out == 7).all()
+
+
+def test_other_errors_of_files(files):
+    with pytest.raises(FileNotFoundError, match="gone.npy"):
+        wf.Pretrained("gone.npy")((9, 5))
+    save_file({"whole": np.arange(4)}, "ints.safetensors")
+    with pytest.raises(TypeError, match="'whole' in ints.safetensors must have one .* got I64"):
+        wf.Pretrained("ints.safetensors", "whole")(4)
+
+
+def test_infinities_are_kept():
+    source = np.array([np.inf, -np.inf, np.nan, 1.0])
+    made = wf.Pretrained(source)(4, dtype="float16")
+    np.testing.assert_array_equal(made, source.astype(np.float16))
+
+
+# --------------------------------------------------------------------------------------------------
+# Names
+# --------------------------------------------------------------------------------------------------
+
+NAMES = {
+    wf.Zeros: "zeros zeros_ Zeros zero",
+    wf.Ones: "ones ones_ Ones one",
+    wf.Constant: "constant constant_ Constant",
+    wf.Identity: "eye_ eye identity Identity IdentityInitializer identity_initializer",
+    wf.RandomUniform: "uniform uniform_ random_uniform RandomUniform",
+    wf.RandomNormal: "normal normal_ random_normal RandomNormal",
+    wf.TruncatedNormal: "trunc_normal_ truncated_normal TruncatedNormal",
+    wf.VarianceScaling: "variance_scaling VarianceScaling",
+    wf.GlorotUniform: "glorot_uniform GlorotUniform xavier_uniform xavier_uniform_",
+    wf.GlorotNormal: "glorot_normal GlorotNormal xavier_normal xavier_normal_",
+    wf.HeUniform: "he_uniform HeUniform kaiming_uniform kaiming_uniform_",
+    wf.HeNormal: "he_normal HeNormal kaiming_normal kaiming_normal_",
+    wf.LecunUniform: "lecun_uniform LecunUniform",
+    wf.LecunNormal: "lecun_normal LecunNormal",
+    wf.Orthogonal: "orthogonal orthogonal_ Orthogonal OrthogonalInitializer",
+    wf.DeltaOrthogonal: "delta_orthogonal",
+    wf.Dirac: "dirac dirac_",
+    wf.Sparse: "sparse sparse_",
+    wf.STFT: "stft STFT STFTInitializer",
+    wf.XavierSimple: "xavier_simple",
+    wf.Scaled: "scaled",
+    wf.Pretrained: "pretrained",
+}
+NEEDED = {
+    wf.Sparse: {"sparsity": 0.1},
+    wf.Scaled: {"initializer": "zeros"},
+    wf.Pretrained: {"source": "w.npy"},
+}
+
+
+def test_every_name_of_the_peers():
+    for cls, names in NAMES.items():
+        needed = NEEDED.get(cls, {})
+        for name in names.split():
+            assert wf.get(name, **needed) == cls(**needed)
+
+
+def test_every_scheme_is_exported_and_has_a_name():
+    schemes = {cls for cls in vars(wf).values() if isinstance(cls, type)}
+    schemes = {cls for cls in schemes if issubclass(cls, wf.Initializer)} - {wf.Initializer}
+    assert schemes == set(NAMES) and {cls.__name__ for cls in schemes} <= set(wf.__all__)
+
+
+def test_get_of_a_config():
+    for initializer, _ in EXAMPLES:
+        config = {"class_name": type(initializer).__name__, "config": initializer.get_config()}
+        assert wf.get(config) == initializer
+    assert wf.get({"class_name": "zeros"}) == wf.Zeros()
+
+
+@pytest.mark.parametrize(
+    ("typo", "nearest"),
+    [("sparce_", "sparse"), ("kaiming_nrmal_", "kaiming_normal"), ("ortogonal", "orthogonal")],
+)
+def test_the_nearest_name(typo, nearest):
+    with pytest.raises(ValueError, match=f"got '{typo}'; did you mean '{nearest}'"):
+        wf.get(typo)
+
+
+@pytest.mark.parametrize("identifier", [None, 3, {"config": {}}, wf.Zeros])
+def test_get_refuses(identifier):
+    with pytest.raises(TypeError, match="identifier must be a name, a mapping"):
+        wf.get(identifier)

@@ -15,11 +15,11 @@ CSRC = ROOT / "csrc"
 # From the bottom up: a module imports only from lines above its own, or from its own package.
 LAYERS = [
     {"_core", "_dlpack", "arguments", "names"},
-    {"dtypes", "fans", "gains", "threads", "truncation"},
+    {"dtypes", "expression", "fans", "gains", "threads", "truncation"},
     {"distributions", "fill"},
     {"stream"},
     {"bit_generator", "initializers"},
-    {"patterns", "stft"},
+    {"patterns", "pretrained", "scaled", "stft"},
     {"_householder"},
     {"householder"},
     {"orthogonal"},

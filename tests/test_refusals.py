@@ -243,7 +243,7 @@ def test_scalars_that_are_no_python_floats():
         (lambda: wf.Zeros()(3, dtype=None), "dtype must be one of .*, got None"),
         (lambda: wf.Zeros()(3, dtype="f4,,"), "dtype must be one of .*, got 'f4,,'"),
         (lambda: STREAM.bits(3, dtype="word"), "dtype must be uint32 or uint64, got 'word'"),
-        (lambda: wf.get(None), "identifier must be a str or an Initializer, got None"),
+        (lambda: wf.get(None), "identifier must be a name, a mapping .*, got None"),
         (lambda: wf.get("he_normal", skale=1), "unexpected keyword argument 'skale'"),
         (lambda: wf.HeNormal(mode=["fan_in"]), r"mode must be one of .* got \['fan_in'\]"),
         (lambda: wf.HeNormal(fan_in=1 << 64), "fan_in must be at most 2\\^63, got 1844"),

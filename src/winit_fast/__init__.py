@@ -32,6 +32,8 @@ from winit_fast.initializers import (
 )
 from winit_fast.orthogonal import DeltaOrthogonal, Orthogonal
 from winit_fast.patterns import Dirac, Sparse
+from winit_fast.pretrained import Pretrained
+from winit_fast.scaled import Scaled
 from winit_fast.stft import STFT
 from winit_fast.stream import Stream
 from winit_fast.threads import get_num_threads, set_num_threads
@@ -54,8 +56,10 @@ __all__ = [
     "Ones",
     "Orthogonal",
     "Philox4x32",
+    "Pretrained",
     "RandomNormal",
     "RandomUniform",
+    "Scaled",
     "Sparse",
     "Stream",
     "TruncatedNormal",

@@ -78,6 +78,34 @@ class Box(NamedTuple):
         dropped = set(range(len(self.tensor))) - set(self.kept)
         return np.expand_dims(array, tuple(dropped))
 
+    def cut(self, slices: tuple[slice, ...]) -> "Box":
+        """Cut a box from this one, with all axes: the starts and stops are positions in it."""
+        return Box(
+            self.tensor,
+            tuple(start + part.start for start, part in zip(self.starts, slices, strict=True)),
+            tuple(part.stop - part.start for part in slices),
+            tuple(range(len(self.tensor))),
+        )
+
+
+def blocks(shape: tuple[int, ...], limit: int) -> Iterator[tuple[slice, ...]]:
+    """Split an array lazily, along its first axes, into blocks of at most ``limit`` elements.
+
+    Examples
+    --------
+    >>> [[(part.start, part.stop) for part in block] for block in blocks((3, 4), 8)]
+    [[(0, 2), (0, 4)], [(2, 3), (0, 4)]]
+    """
+    if math.prod(shape) <= limit:
+        yield tuple(slice(0, extent) for extent in shape)
+        return
+    extent, *inner = shape
+    step = max(1, limit // math.prod(inner))
+    for first in range(0, extent, step):
+        outer = slice(first, min(extent, first + step))
+        for rest in blocks(tuple(inner), limit):
+            yield (outer, *rest)
+
 
 def logical_shape(shape: Shape) -> tuple[int, ...]:
     """Check the shape of a logical tensor.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -124,9 +124,20 @@ class Initializer:
         """Fill a checked, writable array of ``box.shape`` with that box of the logical tensor."""
         raise NotImplementedError
 
+    def _times(self, factor: float) -> "Initializer | None":
+        """Give the scheme of ``factor`` times as large elements, or None if there is none."""
+        return None
+
     def get_config(self) -> dict[str, Any]:
-        """Return the parameters, as `from_config` takes them."""
-        return {field.name: getattr(self, field.name) for field in self._parameters()}
+        """Return the parameters, as `from_config` takes them.
+
+        An initializer among them becomes ``{"class_name": ..., "config": ...}``.
+        """
+        config = {field.name: getattr(self, field.name) for field in self._parameters()}
+        for name, value in config.items():
+            if isinstance(value, Initializer):
+                config[name] = {"class_name": type(value).__name__, "config": value.get_config()}
+        return config
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -146,16 +157,20 @@ class Initializer:
         return f"{type(self).__name__}({', '.join(changed)})"
 
 
-def get(identifier: str | Initializer, **parameters: Any) -> Initializer:
+def get(identifier: str | Mapping[str, Any] | Initializer, **parameters: Any) -> Initializer:
     """Find an initializer by any name that PyTorch, Keras, JAX or this package gives it.
+
+    A name stands for the scheme. Parameters that are left out have the defaults of this package,
+    whoever the name is from: ``"normal_"`` is ``RandomNormal()``, of standard deviation 0.05.
 
     Parameters
     ----------
-    identifier : str or Initializer
+    identifier : str, mapping or Initializer
         For example ``"he_normal"``, ``"kaiming_normal_"``, ``"GlorotUniform"``. Case, underscores
-        and hyphens do not matter. An initializer is returned as it is.
+        and hyphens do not matter. A mapping is ``{"class_name": ..., "config": ...}``, as in Keras
+        and in `get_config`. An initializer is returned as it is.
     **parameters
-        The initializer's own.
+        The initializer's own, for a name.
 
     Returns
     -------
@@ -166,28 +181,36 @@ def get(identifier: str | Initializer, **parameters: Any) -> Initializer:
     ValueError
         If no initializer has that name.
     TypeError
-        If it is no name, or the initializer has no such parameter.
+        If the identifier is of another type or has its parameters already, or the initializer has
+        no such parameter.
 
     Examples
     --------
     >>> get("xavier_uniform"), get("constant", value=0.5)
     (GlorotUniform(), Constant(value=0.5))
+    >>> get({"class_name": "RandomNormal", "config": {"stddev": 0.02}})
+    RandomNormal(stddev=0.02)
     >>> get("he_norml")
     Traceback (most recent call last):
     ValueError: identifier must be one of ...; did you mean 'he_normal'?
     """
-    if isinstance(identifier, Initializer):
-        if parameters:
-            raise TypeError(f"an initializer has its parameters already, got {parameters}")
-        return identifier
-    if not isinstance(identifier, str):
-        raise TypeError(f"identifier must be a str or an Initializer, got {identifier!r}")
-    names = {spelling(name): cls for name, cls in Initializer._registry.items()}
-    try:
-        cls = names[spelling(identifier)]
-    except KeyError:
-        raise ValueError(unknown("identifier", identifier, Initializer._registry)) from None
-    return cls(**parameters)
+    if isinstance(identifier, str):
+        names = {spelling(name): cls for name, cls in Initializer._registry.items()}
+        try:
+            cls = names[spelling(identifier)]
+        except KeyError:
+            raise ValueError(unknown("identifier", identifier, Initializer._registry)) from None
+        return cls(**parameters)
+    if parameters:
+        raise TypeError(f"an initializer has its parameters already, got {parameters}")
+    if isinstance(identifier, Mapping) and "class_name" in identifier:
+        return get(identifier["class_name"], **identifier.get("config", {}))
+    if not isinstance(identifier, Initializer):
+        raise TypeError(
+            'identifier must be a name, a mapping with "class_name" and "config", or an '
+            f"initializer, got {identifier!r}"
+        )
+    return identifier
 
 
 class _Elementwise(Initializer):
@@ -229,6 +252,9 @@ class Constant(Initializer, names=("constant",)):
     def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         constant(float(self.value), out, box, num_threads)
 
+    def _times(self, factor: float) -> Initializer:
+        return Constant(factor * self.value)
+
 
 @dataclass(frozen=True, repr=False)
 class Zeros(Initializer, names=("zeros", "zero")):
@@ -242,6 +268,9 @@ class Zeros(Initializer, names=("zeros", "zero")):
 
     def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         constant(0.0, out, box, num_threads)
+
+    def _times(self, factor: float) -> Initializer:
+        return self
 
 
 @dataclass(frozen=True, repr=False)
@@ -257,9 +286,12 @@ class Ones(Initializer, names=("ones", "one")):
     def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         constant(1.0, out, box, num_threads)
 
+    def _times(self, factor: float) -> Initializer:
+        return Constant(factor)
+
 
 @dataclass(frozen=True, repr=False)
-class Identity(Initializer, names=("identity", "eye")):
+class Identity(Initializer, names=("identity", "eye", "identity_initializer")):
     """A matrix with ``gain`` on its diagonal and 0 elsewhere; it need not be square.
 
     Parameters
@@ -293,6 +325,9 @@ class Identity(Initializer, names=("identity", "eye")):
         diagonal = np.arange(max(row, column), min(row + rows, column + columns))
         box.expand(out)[diagonal - row, diagonal - column] = gain
 
+    def _times(self, factor: float) -> Initializer:
+        return replace(self, gain=factor * self.gain)
+
 
 @dataclass(frozen=True, repr=False)
 class RandomUniform(_Elementwise, names=("random_uniform", "uniform")):
@@ -320,6 +355,9 @@ class RandomUniform(_Elementwise, names=("random_uniform", "uniform")):
     def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
         return distributions.uniform(code, self.minval, self.maxval)
 
+    def _times(self, factor: float) -> Initializer:
+        return RandomUniform(factor * self.minval, factor * self.maxval)
+
 
 @dataclass(frozen=True, repr=False)
 class RandomNormal(_Elementwise, names=("random_normal", "normal")):
@@ -346,6 +384,9 @@ class RandomNormal(_Elementwise, names=("random_normal", "normal")):
 
     def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
         return distributions.normal(code, self.mean, self.stddev)
+
+    def _times(self, factor: float) -> Initializer:
+        return RandomNormal(factor * self.mean, factor * self.stddev)
 
 
 @dataclass(frozen=True, repr=False)
@@ -382,6 +423,9 @@ class TruncatedNormal(_Elementwise, names=("truncated_normal", "trunc_normal")):
 
     def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
         return distributions.truncated_normal(code, self.mean, self.stddev, self.low, self.high)
+
+    def _times(self, factor: float) -> Initializer:
+        return replace(self, mean=factor * self.mean, stddev=factor * self.stddev)
 
 
 TRUNCATED_STDDEV = 0.87962566103423978
@@ -484,6 +528,10 @@ class VarianceScaling(_Elementwise, names=("variance_scaling",)):
             limit = math.sqrt(3.0) * stddev
             return distributions.uniform(code, -limit, limit)
         return distributions.normal(code, 0.0, stddev)
+
+    def _times(self, factor: float) -> Initializer:
+        own = {field.name: getattr(self, field.name) for field in fields(VarianceScaling)}
+        return VarianceScaling(**own | {"scale": factor**2 * self.scale})
 
 
 @dataclass(frozen=True, repr=False)

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -147,6 +147,9 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
             to = _destination(one, rows, columns, shapes[1], shapes[2], dtype)
             fill_matrix(source._replace(offset=number * width * length), to, self.gain, workers)
 
+    def _times(self, factor: float) -> Initializer:
+        return replace(self, gain=factor * self.gain)
+
 
 class MatrixAxes(NamedTuple):
     """A tensor's axes as those of a batch, of the rows and of the columns of a tall matrix."""
@@ -279,3 +282,6 @@ class DeltaOrthogonal(Initializer, names=("delta_orthogonal",)):
             )
             own = tap if fan_in < fan_out else tap.T
             Orthogonal(self.gain)._fill(own, matrix, stream, num_threads)
+
+    def _times(self, factor: float) -> Initializer:
+        return replace(self, gain=factor * self.gain)

@@ -1,7 +1,7 @@
 """Tensors that are mostly 0: convolutions that pass their inputs on, and sparse matrices."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -79,7 +79,7 @@ class Dirac(Initializer, names=("dirac",)):
                 f"groups must divide the number of outputs, got groups={self.groups} and "
                 f"{shape[fan_out]} outputs in shape {shape}"
             )
-        gain = rounded(self.gain, out.dtype)
+        gain = rounded(self.gain, out.dtype, "gain")
         constant(0.0, out, box, num_threads)
 
         outputs = np.arange(box.starts[fan_out], box.starts[fan_out] + box.sizes[fan_out])
@@ -97,6 +97,9 @@ class Dirac(Initializer, names=("dirac",)):
             else:
                 return
         box.expand(out)[tuple(at)] = gain
+
+    def _times(self, factor: float) -> Initializer:
+        return replace(self, gain=factor * self.gain)
 
 
 _BLOCK = 1 << 18
@@ -173,3 +176,6 @@ class Sparse(Initializer, names=("sparse",)):
             matrix[:, first : first + step][blanks] = 0
 
         threads.run(blank, range(0, width, step), threads.resolve(num_threads))
+
+    def _times(self, factor: float) -> Initializer:
+        return Sparse(self.sparsity, factor * self.stddev)

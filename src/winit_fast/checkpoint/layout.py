@@ -16,15 +16,6 @@ from winit_fast.tensor import Tensor
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-_TAGS = {
-    "float64": "F64",
-    "float32": "F32",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-}
-
 
 @dataclass(frozen=True)
 class Shard:
@@ -140,7 +131,7 @@ def _shard(
     entries: dict[str, Any] = {"__metadata__": dict(metadata)}
     for tensor, begin, end in zip(tensors, begins, ends, strict=True):
         entries[tensor.name] = {
-            "dtype": _TAGS[kind.name],
+            "dtype": kind.tag,
             "shape": tensor.shape,
             "data_offsets": (begin, end),
         }

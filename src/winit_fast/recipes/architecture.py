@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from winit_fast.expression import Number, evaluate
 from winit_fast.names import unknown
 from winit_fast.recipes.data import load_all
-from winit_fast.recipes.expression import Number, evaluate
 
 
 def model_names() -> list[str]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import winit_fast
+from winit_fast.expression import Number, evaluate
 from winit_fast.initializers import Initializer
 from winit_fast.names import unknown
 from winit_fast.recipes.architecture import Architecture
 from winit_fast.recipes.data import load_all
-from winit_fast.recipes.expression import Number, evaluate
 from winit_fast.tensor import Tensor
 
 

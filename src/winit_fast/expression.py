@@ -1,4 +1,4 @@
-"""Formulas over an architecture's numbers, such as ``0.02 / sqrt(2 * n_layer)``."""
+"""Formulas over named numbers, such as ``0.02 / sqrt(2 * n_layer)``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,243 @@
+"""Weights that exist already: in an array, a .npy file or a safetensors file."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from winit_fast import dtypes, threads
+from winit_fast.fill import Array, Box, blocks
+from winit_fast.initializers import Initializer, get
+from winit_fast.stream import Stream
+
+_BLOCK = 1 << 17
+"""Elements copied at a time."""
+
+_BY_TAG = {kind.tag: kind.dtype for kind in dtypes.FLOATS.values()}
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Pretrained(Initializer, names=("pretrained",)):
+    """Elements of an existing tensor, and another scheme's where it has none.
+
+    Only what a box needs is read: files are mapped into memory.
+
+    Parameters
+    ----------
+    source : str, os.PathLike or array_like
+        A file that ends in .npy or .safetensors; the index of a safetensors checkpoint of several
+        files, which ends in .safetensors.index.json; or an array of floating-point numbers, which
+        is not copied and should not change.
+    tensor : str, optional
+        The tensor's name in a safetensors file.
+    fallback : Initializer, str or mapping, optional
+        Makes the elements that the source does not have, where the logical shape has another extent
+        along some axis: a vocabulary that grew, say. What both have is where their indices are the
+        same. Without one, the shapes must be equal.
+
+    Notes
+    -----
+    Numbers of another type are rounded: to float64 exactly, to float32 once, and to narrower types
+    from float32. A number that is finite and would not be so in the destination's type is an error,
+    before anything is written.
+
+    Two are equal if their files have the same name, or their arrays the same type, shape and bits.
+    `get_config` can be written as JSON for files; for arrays, it holds the array.
+
+    References
+    ----------
+    The format: https://github.com/huggingface/safetensors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import winit_fast as wf
+    >>> old = np.arange(6, dtype=np.float32).reshape(3, 2)
+    >>> wf.Pretrained(old, fallback=wf.Constant(-1))((4, 2), dtype="bfloat16")
+    array([[0, 1],
+           [2, 3],
+           [4, 5],
+           [-1, -1]], dtype=bfloat16)
+    >>> wf.Pretrained("model.safetensors", "wte.weight")
+    Pretrained(source='model.safetensors', tensor='wte.weight')
+    """
+
+    source: Any
+    tensor: str | None = None
+    fallback: Initializer | str | Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.fallback is not None:
+            object.__setattr__(self, "fallback", get(self.fallback))
+        if isinstance(self.source, (str, os.PathLike)):
+            source: Any = os.fspath(self.source)
+            named = source.endswith((".safetensors", ".safetensors.index.json"))
+            if not named and not source.endswith(".npy"):
+                raise ValueError(
+                    "source must end in .npy, .safetensors or .safetensors.index.json, "
+                    f"got {source!r}"
+                )
+        else:
+            named = False
+            source = _checked(np.asarray(self.source), "source").view()
+            source.flags.writeable = False
+        if named and not isinstance(self.tensor, str):
+            raise TypeError(f"tensor must be a name in {source!r}, got {self.tensor!r}")
+        if not named and self.tensor is not None:
+            raise ValueError(
+                f"tensor is for safetensors files, got {self.tensor!r} for {_shown(source)}"
+            )
+        object.__setattr__(self, "source", source)
+
+    def _key(self) -> tuple[object, ...]:
+        source = self.source
+        if isinstance(source, np.ndarray):
+            source = (source.dtype, source.shape)
+        return source, self.tensor, self.fallback
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Pretrained):
+            return NotImplemented
+        if self._key() != other._key():
+            return False
+        if not isinstance(self.source, np.ndarray):
+            return True
+        words = f"u{self.source.itemsize}"
+        return np.array_equal(self.source.view(words), other.source.view(words))
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        shown = [f"source={_shown(self.source)}"]
+        if self.tensor is not None:
+            shown.append(f"tensor={self.tensor!r}")
+        if self.fallback is not None:
+            shown.append(f"fallback={self.fallback!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _open(self) -> Array:
+        """Give the source as an array; a file's is mapped."""
+        if isinstance(self.source, np.ndarray):
+            return self.source
+        if self.tensor is None:
+            return _checked(np.load(self.source, mmap_mode="r"), self.source)
+        return _mapped(self.source, self.tensor)
+
+    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        source, shape = self._open(), box.tensor
+        if source.ndim != len(shape):
+            raise ValueError(
+                f"source must have as many axes as the tensor, got shape {source.shape} for {shape}"
+            )
+        if source.shape != shape and self.fallback is None:
+            raise ValueError(
+                "source must have the tensor's shape where there is no fallback, "
+                f"got {source.shape} for {shape}"
+            )
+        # What the source has of the box: the positions in the box, from 0 on every axis.
+        shared = tuple(
+            slice(0, max(0, min(start + size, extent) - start))
+            for start, size, extent in zip(box.starts, box.sizes, source.shape, strict=True)
+        )
+        sizes = tuple(part.stop for part in shared)
+        at = tuple(
+            slice(start, start + size) for start, size in zip(box.starts, sizes, strict=True)
+        )
+        values, place = source[at], box.expand(out)[shared]
+        num_threads = threads.resolve(num_threads)
+
+        def check(block: tuple[slice, ...]) -> None:
+            part = values[block]
+            with np.errstate(over="ignore"):
+                lost = np.isfinite(part) & ~np.isfinite(_rounded(part, out.dtype))
+            if lost.any():
+                first = float(part[lost].flat[0])
+                raise ValueError(f"source must fit {out.dtype}, got {first!r} in {self!r}")
+
+        def copy(block: tuple[slice, ...]) -> None:
+            place[block] = _rounded(values[block], out.dtype)
+
+        if values.size and _largest(source.dtype) > _largest(out.dtype):
+            threads.run(check, blocks(sizes, _BLOCK), num_threads)
+        if sizes != box.sizes and self.fallback is not None:
+            get(self.fallback)._fill(out, box, stream, num_threads)
+        if values.size:
+            threads.run(copy, blocks(sizes, _BLOCK), num_threads)
+
+
+def _shown(source: Any) -> str:
+    if isinstance(source, np.ndarray):
+        return f"<{source.dtype} array of shape {source.shape}>"
+    return repr(source)
+
+
+def _largest(dtype: np.dtype[Any]) -> float:
+    return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
+
+
+def _rounded(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Round to a type as everything here is: to the narrow ones from float32."""
+    if values.dtype == np.float64 and dtype != np.float64:
+        values = values.astype(np.float32)
+    return values.astype(dtype, copy=False)
+
+
+def _checked(array: Array, shown: str) -> Array:
+    if array.dtype.newbyteorder("=") not in dtypes.FLOATS:
+        names = ", ".join(kind.name for kind in dtypes.FLOATS.values())
+        raise TypeError(f"{shown} must have one of the types {names}, got {array.dtype}")
+    return array
+
+
+def _mapped(path: str, tensor: str) -> Array:
+    """Map a tensor of a safetensors file.
+
+    The safetensors package gives NumPy neither float8 nor, before its version 0.5, bfloat16.
+    """
+    if path.endswith(".index.json"):
+        files = json.loads(Path(path).read_text(encoding="utf-8"))["weight_map"]
+        return _mapped(str(Path(path).parent / _entry(files, path, tensor)), tensor)
+    size = Path(path).stat().st_size
+    with Path(path).open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 + length:
+            raise ValueError(f"{path} is no whole safetensors file: its header is cut off")
+        try:
+            header = dict(json.loads(file.read(length)))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} is no safetensors file: {error}") from None
+    entry = _entry(header, path, tensor)
+    tag, shape = entry["dtype"], tuple(entry["shape"])
+    begin, end = entry["data_offsets"]
+    if tag not in _BY_TAG:
+        raise TypeError(
+            f"tensor {tensor!r} in {path} must have one of the types {', '.join(_BY_TAG)}, "
+            f"got {tag}"
+        )
+    dtype = _BY_TAG[tag]
+    offset = 8 + length + begin
+    if (
+        end - begin != math.prod(shape) * dtype.itemsize
+        or not begin >= 0
+        or 8 + length + end > size
+    ):
+        raise ValueError(f"{path} is no whole safetensors file: tensor {tensor!r} is cut off")
+    if begin == end:
+        return np.empty(shape, dtype)
+    return np.memmap(path, dtype, "r", offset, shape)
+
+
+def _entry(entries: Mapping[str, Any], path: str, tensor: str) -> Any:
+    if tensor in entries and tensor != "__metadata__":
+        return entries[tensor]
+    nearest = get_close_matches(tensor, entries.keys() - {"__metadata__"}, n=1, cutoff=0.0)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    raise ValueError(f"tensor must be one of those in {path}, got {tensor!r}{hint}")

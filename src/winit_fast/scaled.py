@@ -1,0 +1,119 @@
+"""Schemes that are scaled by a closed form of a network's depth and width."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from winit_fast import threads
+from winit_fast.arguments import finite
+from winit_fast.expression import Number, evaluate
+from winit_fast.fill import Array, Box, blocks
+from winit_fast.initializers import Initializer, get
+from winit_fast.stream import Stream
+
+_BLOCK = 1 << 17
+"""Elements scaled at a time: they stay in the cache."""
+
+
+@dataclass(frozen=True, repr=False)
+class Scaled(Initializer, names=("scaled",)):
+    """Any other scheme, times a factor: often a formula of the network's depth or width.
+
+    Parameters
+    ----------
+    initializer : Initializer, str or mapping
+        What is scaled, as `winit_fast.get` takes it.
+    factor : float or str
+        Finite, more than 0. A str is a formula: numbers, names, ``+ - * / // **``, parentheses,
+        ``sqrt``, ``log``, ``min`` and ``max``.
+    numbers : mapping of str to (int or float)
+        The names of the formula.
+
+    Attributes
+    ----------
+    value : float
+        The factor.
+
+    Notes
+    -----
+    Where the scheme has a parameter of scale, that one is multiplied (of variance scaling, the
+    variance by the factor's square), so the numbers are as if they had been asked for directly:
+    ``Scaled(RandomNormal(0, 0.02), 0.5)`` has the bits of ``RandomNormal(0, 0.01)``. Elements of
+    other schemes (`STFT`, `Pretrained`) are multiplied in float32, or float64 where they are that.
+
+    ============================ ===================================== ============================
+    factor                       of                                    by
+    ============================ ===================================== ============================
+    ``1 / sqrt(2 * L)``          output layers of L residual blocks    Radford et al. 2019, GPT-2
+    ``1 / sqrt(2 * (i + 1))``    those of block i                      torchtitan, OLMo-core
+    ``(8 * N) ** -(1 / 4)``      a decoder of N layers                 Wang et al. 2022, DeepNet
+    ``0.67 * N ** -(1 / 4)``     an encoder of N layers                Huang et al. 2020, T-Fixup
+    ``L ** -(1 / 2)``            first layers of L residual branches   Zhang et al. 2019, Fixup
+    ``width_mult ** -(1 / 2)``   hidden layers of a wider network      Yang et al. 2022, muP
+    ============================ ===================================== ============================
+
+    Examples
+    --------
+    >>> import winit_fast as wf
+    >>> scheme = wf.Scaled(wf.RandomNormal(0, 0.02), "1 / sqrt(2 * L)", {"L": 32})
+    >>> scheme.value
+    0.125
+    >>> w, same = (s((4, 4), seed=0, name="c_proj") for s in (scheme, wf.RandomNormal(0, 0.0025)))
+    >>> bool((w == same).all())
+    True
+    """
+
+    initializer: Initializer | str | Mapping[str, Any]
+    factor: float | str = 1.0
+    numbers: Mapping[str, Number] | Iterable[tuple[str, Number]] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "initializer", get(self.initializer))
+        try:
+            pairs = dict(self.numbers)
+            for number in pairs.values():
+                finite("numbers", number)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"numbers must be a mapping of names to finite numbers, got {self.numbers!r}"
+            ) from None
+        object.__setattr__(self, "numbers", tuple(sorted(pairs.items())))
+        if not self.value > 0:
+            raise ValueError(f"factor must be more than 0, got {self._shown()}")
+
+    def _shown(self) -> str:
+        return f"{self.factor!r} with {dict(self.numbers)}" if self.numbers else f"{self.factor!r}"
+
+    @property
+    def value(self) -> float:
+        try:
+            result = evaluate(self.factor, dict(self.numbers))
+        except (ArithmeticError, TypeError, ValueError) as error:
+            raise ValueError(f"factor cannot be computed, got {self._shown()}: {error}") from None
+        return finite("factor", result)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"numbers": dict(self.numbers)}
+
+    def _times(self, factor: float) -> Initializer:
+        return Scaled(self.initializer, factor * self.value)
+
+    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        initializer, factor = get(self.initializer), self.value
+        direct = initializer._times(factor)
+        if direct is not None:
+            direct._fill(out, box, stream, num_threads)
+            return
+        whole = box.expand(out)
+        working = np.float64 if out.dtype == np.float64 else np.float32
+
+        def work(block: tuple[slice, ...]) -> None:
+            cut = box.cut(block)
+            values = np.empty(cut.sizes, working)
+            initializer._fill(values, cut, stream, 1)
+            whole[block] = values * factor
+
+        if out.size:
+            threads.run(work, blocks(box.sizes, _BLOCK), threads.resolve(num_threads))
