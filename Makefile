@@ -52,12 +52,15 @@ accuracy: $(VENV)/installed ## measure the error of every transform, over all in
 
 # Where set, these hold OpenBLAS to slower kernels than it would choose.
 BENCH := env --unset=OPENBLAS_CORETYPE --unset=OPENBLAS_L2_SIZE
-bench: $(VENV)/installed ## measure the speeds, as ratios (about ten minutes, 16 GB of memory)
-	$(BIN)/pip install --quiet $(TORCH) matplotlib
+bench: $(VENV)/installed ## measure the speeds, into build/bench.json (half an hour, 16 GB of memory)
+	$(BIN)/pip install --quiet $(TORCH) jax keras
 	mkdir -p build
-	$(BIN)/pytest -q bench/bench_*.py --benchmark-enable --benchmark-json=build/bench.json
-	$(BIN)/python bench/plot.py build/bench.json docs/speed.svg
-	$(BIN)/python bench/write_rate.py
+	$(BENCH) $(BIN)/pytest -q bench --benchmark-enable --benchmark-json=build/bench.json \
+	    --benchmark-columns=median
+
+bench-report: $(VENV)/installed ## turn build/bench.json into the tables and figures of docs/ and README.md
+	$(BIN)/pip install --quiet matplotlib
+	$(BIN)/python bench/report.py build/bench.json
 
 # Internal links only: `.venv/bin/sphinx-build -b linkcheck docs build/links` asks the network for the others.
 docs: $(VENV)/installed ## build the pages in build/docs; broken links and failing examples are errors

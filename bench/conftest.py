@@ -1,10 +1,38 @@
-"""The race fixture, and the report at the end."""
+"""The fixtures that measure and keep, and the report at the end."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from races import RESULTS, Contestant, Result, interleaved
+
+from winit_fast.benchmark import repeated
+
+
+@pytest.fixture
+def measure(benchmark: Any) -> Callable[..., dict[str, float]]:
+    """Let contestants take turns; their median seconds go into the benchmark's JSON with labels.
+
+    ``loops`` calls make one turn; the seconds are those of one call.
+    """
+
+    def run(
+        question: str,
+        contestants: dict[str, Contestant],
+        *,
+        seconds: float,
+        least: int = 3,
+        loops: int = 1,
+        **labels: Any,
+    ) -> dict[str, float]:
+        racers = [repeated(contestant, loops) for contestant in contestants.values()]
+        medians = [median / loops for median in interleaved(racers, seconds, least)]
+        found = dict(zip(contestants, medians, strict=True))
+        benchmark.extra_info.update(question=question, seconds=found, **labels)
+        benchmark.pedantic(racers[0], rounds=1)
+        return found
+
+    return run
 
 
 @pytest.fixture

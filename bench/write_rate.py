@@ -77,6 +77,13 @@ def write_weights(directory: Path, model: str, dtype: str, num_threads: int) -> 
     )
 
 
+def size(model: str, dtype: str) -> int:
+    """Count the bytes of a model's weights."""
+    architecture = Architecture.load(model)
+    tensors = Rules.load(architecture.rules).tensors(architecture)
+    return sum(tensor.size for tensor in tensors) * dtypes.find(dtype).dtype.itemsize
+
+
 def seconds(contestant: Callable[[Path], None], place: Path) -> float:
     """Time one run in a directory of its own that is removed afterwards."""
     directory = Path(tempfile.mkdtemp(dir=place))
@@ -121,10 +128,7 @@ def main() -> None:
             if turn > 0:
                 times[name].append(taken)
 
-    architecture = Architecture.load(options.model)
-    kind = dtypes.find(options.dtype)
-    tensors = Rules.load(architecture.rules).tensors(architecture)
-    nbytes = sum(tensor.size for tensor in tensors) * kind.dtype.itemsize
+    nbytes = size(options.model, options.dtype)
     medians = {name: median(taken) for name, taken in times.items()}
     for name, taken in times.items():
         spread = ", ".join(f"{nbytes / each / 1e9:.2f}" for each in sorted(taken))

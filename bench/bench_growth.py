@@ -1,0 +1,149 @@
+"""How cost grows: with elements, tensors, threads and shards; a model of 405 billion parameters.
+
+Each test measures the points of one axis; report.py fits and draws them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from races import interleaved
+from scale import need, sized
+
+import winit_fast as wf
+from winit_fast import benchmark
+from winit_fast.benchmark import Contestant, repeated
+from winit_fast.recipes import Architecture, Rules
+from winit_fast.tensor import Tensor
+
+THREADS = wf.get_num_threads()
+SECONDS = sized(8.0, 0.0)
+SCHEME = wf.RandomNormal(0.0, 0.02)
+Keep = Callable[..., None]
+
+
+@pytest.fixture
+def keep(benchmark: Any) -> Keep:
+    """Measure points, all in turns, and keep (x, seconds) of each in the benchmark's JSON."""
+
+    def run(axis: str, points: dict[float, tuple[Contestant, int]], **labels: Any) -> None:
+        racers = [repeated(contestant, loops) for contestant, loops in points.values()]
+        medians = interleaved(racers, SECONDS)
+        found = [
+            [x, median / loops]
+            for (x, (_, loops)), median in zip(points.items(), medians, strict=True)
+        ]
+        benchmark.extra_info.update(question="growth", axis=axis, points=found, **labels)
+        benchmark.pedantic(racers[0], rounds=1)
+
+    return run
+
+
+@pytest.mark.parametrize("threads", sorted({1, THREADS}))
+def test_elements(keep: Keep, threads: int) -> None:
+    """One call, more and more elements of one warm array."""
+    whole = np.ones(1 << sized(28, 12), np.float32)
+    points = {}
+    for log2 in range(4, sized(29, 13), 2):
+        fill = benchmark.ours("normal", whole[: 1 << log2], None if threads == THREADS else threads)
+        points[1 << log2] = fill, max(1, 1 << 14 >> log2)
+    keep("elements", points, threads=threads)
+
+
+def test_tensors(keep: Keep) -> None:
+    """The same elements in more and more tensors, each with a name of its own."""
+    size = 1 << sized(24, 12)
+    whole = np.ones(size, np.float32)
+    points = {}
+    for log2 in range(0, sized(17, 5), 2):
+        parts = [
+            (part.reshape(1, -1), f"layers.{number}.weight")
+            for number, part in enumerate(np.split(whole, 1 << log2))
+        ]
+
+        def fill(parts: list[tuple[np.ndarray, str]] = parts) -> None:
+            for part, name in parts:
+                SCHEME.fill(part, seed=1, name=name)
+
+        points[1 << log2] = fill, 1
+    keep("tensors", points, elements=size)
+
+
+def test_threads(keep: Keep) -> None:
+    """Up to twice as many as there are processors: more than there are should do no harm."""
+    out = np.ones(1 << sized(26, 12), np.float32)
+    counts = sorted({1, 2, THREADS, 2 * THREADS, *(2**k for k in range(THREADS.bit_length()))})
+    points = {count: (benchmark.ours("normal", out, count), 1) for count in counts}
+    keep("threads", points, elements=out.size, processors=THREADS)
+
+
+@pytest.mark.parametrize("axis", [0, 1], ids=["rows", "columns"])
+def test_shards(keep: Keep, axis: int) -> None:
+    """The middle one of more and more shards of one matrix: its cost, without the others'."""
+    shape = (1 << sized(13, 6),) * 2
+    points = {}
+    for log2 in range(0, sized(11, 5), 2):
+        width = shape[0] >> log2
+        box = slice(shape[0] // 2, shape[0] // 2 + width) if log2 else slice(None)
+        index = (box, slice(None)) if axis == 0 else (slice(None), box)
+        out = np.ones((width, shape[1]) if axis == 0 else (shape[0], width), np.float32)
+
+        def fill(out: np.ndarray = out, index: Any = index) -> None:
+            SCHEME.fill(out, seed=1, name="w", shape=shape, index=index)
+
+        points[1 << log2] = fill, 1 << max(0, log2 - 4)
+    keep("shards", points, cut=["rows", "columns"][axis], shape=list(shape))
+
+
+RANK, RANKS = 5, 512
+
+
+def own_rows(tensor: Tensor) -> slice:
+    """The rows that a rank holds by torch.chunk, as FSDP2's Shard(0): the last ranks may have less.
+
+    >>> own_rows(Tensor("w", (1024, 4), wf.Zeros()))
+    slice(10, 12, None)
+    """
+    rows = tensor.shape[0]
+    each = -(-rows // RANKS)
+    return slice(min(rows, RANK * each), min(rows, (RANK + 1) * each))
+
+
+def test_plan(measure: Callable[..., dict[str, float]]) -> None:
+    """One rank's rows of every tensor of Llama 3.1 405B, from the recipe to the last bit."""
+    model = sized("llama-3.1-405b", "llama-3.1-8b")
+    architecture = Architecture.load(model)
+
+    def plan() -> tuple[Tensor, ...]:
+        return Rules.load(architecture.rules).tensors(architecture)
+
+    tensors = plan()
+    boxes = [(tensor, own_rows(tensor)) for tensor in tensors]
+    shapes = [(box.stop - box.start, *tensor.shape[1:]) for tensor, box in boxes]
+    elements = sum(int(np.prod(shape)) for shape in shapes)
+    need(4 * elements)
+    arrays = [np.ones(shape, "bfloat16") for shape in shapes]
+
+    def fill(out: list[np.ndarray]) -> None:
+        for (tensor, box), part in zip(boxes, out, strict=True):
+            tensor.initializer.fill(
+                part, seed=0, name=tensor.name, shape=tensor.shape, index=(box,)
+            )
+
+    # What every rank does where the whole tensor is made first: NumPy's rate, for comparison.
+    sample = np.ones(1 << sized(24, 10), np.float32)
+    measure(
+        "plan",
+        {
+            "winit_fast": lambda: fill(arrays),
+            "first touch": lambda: fill([np.empty(shape, "bfloat16") for shape in shapes]),
+            "list of tensors": plan,
+            "NumPy sample": benchmark.peers("normal", sample, 1, ["NumPy"])["NumPy"],
+        },
+        seconds=sized(6.0, 0.0), model=model, rank=RANK, ranks=RANKS, tensors=len(tensors),
+        elements=elements, nbytes=2 * elements, sample=sample.size, threads=THREADS,
+        parameters=sum(tensor.size for tensor in tensors),
+    )  # fmt: skip
+    assert not any((array == 1).all() for array, (tensor, _) in zip(arrays, boxes, strict=True)
+                   if tensor.initializer != wf.Ones() and array.size)  # fmt: skip

@@ -1,0 +1,212 @@
+"""How fast, against what users have and against the limit.
+
+    make bench
+
+Seven axes meet in a product that takes hours (WINIT_BENCH=full). By default every axis is swept
+around a centre, alone or with those it depends on: distribution with type, with size, with
+instruction set and threads; the layouts; memory never touched before. Peers that make new arrays
+(JAX, Keras) take part where the result has at most 2^28 elements; above it, only NumPy and memory.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import write_rate
+from scale import FULL, need, sized
+
+import winit_fast as wf
+from winit_fast import _core, benchmark, dtypes
+from winit_fast.benchmark import Contestant
+from winit_fast.benchmark.contestants import DISTRIBUTIONS
+
+Measure = Callable[..., dict[str, float]]
+THREADS, BEST = wf.get_num_threads(), _core.supported_isas()[0]
+SECONDS = sized(1.5, 0.0)
+WIDTH, SHARDS = sized(1024, 8), 8
+PEER_LIMIT = 28
+
+
+@dataclass(frozen=True)
+class Case:
+    """One point of the product; what is not said is the centre."""
+
+    distribution: str = "normal"
+    dtype: str = "float32"
+    log2: int = sized(26, 12)
+    threads: int = THREADS
+    isa: str = BEST
+    layout: str = "contiguous"
+    memory: str = "warm"
+
+    @property
+    def name(self) -> str:
+        return "-".join(str(value) for value in asdict(self).values())
+
+
+AXES: dict[str, list[Any]] = {
+    "distribution": list(DISTRIBUTIONS),
+    "dtype": [kind.name for kind in dtypes.FLOATS.values()],
+    "log2": sized([10, 13, 16, 19, 22, 25, 28, 31], [4, 10]),
+    "threads": sorted({1, THREADS}),
+    "isa": list(_core.supported_isas()),
+    "layout": ["contiguous", "rows", "columns", "columns in place"],
+    "memory": ["warm", "first touch"],
+}
+CENTRE, SMALL = Case(), Case(log2=sized(24, 12))
+SWEEPS = [
+    (CENTRE, ("distribution", "dtype")),
+    (CENTRE, ("distribution", "log2")),
+    (SMALL, ("distribution", "isa", "threads")),
+    (SMALL, ("layout",)),
+    (CENTRE, ("distribution", "memory")),
+]
+
+
+def product(base: Case, axes: tuple[str, ...]) -> Iterator[Case]:
+    for values in itertools.product(*(AXES[axis] for axis in axes)):
+        yield replace(base, **dict(zip(axes, values, strict=True)))
+
+
+def cases() -> list[Case]:
+    """Every case once, in the order of the sweeps."""
+    if FULL:
+        return list(product(CENTRE, tuple(field.name for field in fields(Case))))
+    return list(dict.fromkeys(case for sweep in SWEEPS for case in product(*sweep)))
+
+
+@contextmanager
+def chosen(isa: str) -> Iterator[None]:
+    before = _core.isa()
+    _core.set_isa(isa)
+    try:
+        yield
+    finally:
+        _core.set_isa(before)
+
+
+def shard(case: Case, dtype: np.dtype) -> tuple[Contestant, np.ndarray, tuple[int, ...]]:
+    """Our fill of one eighth of a matrix, where it goes, and the shape of the whole."""
+    rows = (1 << case.log2) // WIDTH
+    if case.layout == "rows":
+        shape, index = (SHARDS * rows, WIDTH), np.s_[3 * rows : 4 * rows]
+        out = np.ones((rows, WIDTH), dtype)
+    else:
+        shape, index = (rows, SHARDS * WIDTH), np.s_[:, 3 * WIDTH : 4 * WIDTH]
+        place = case.layout == "columns in place"
+        out = np.ones(shape, dtype)[index] if place else np.ones((rows, WIDTH), dtype)
+    draw = getattr(wf.Stream(1, "bench"), case.distribution)
+    return (
+        lambda: draw(shape=shape, out=out, index=index, num_threads=case.threads),
+        out,
+        shape,
+    )
+
+
+def sharded(case: Case, dtype: np.dtype) -> dict[str, Contestant]:
+    """Against NumPy's users, who make the whole and cut it; and memory, for a part without gaps."""
+    fill, out, shape = shard(case, dtype)
+    whole = np.ones(shape, dtype)
+    numpy = benchmark.peers(case.distribution, whole, case.threads, ["NumPy"])["NumPy"]
+    cut = whole[: out.shape[0]] if case.layout == "rows" else whole[:, : out.shape[1]]
+
+    def make_and_cut() -> None:
+        numpy()
+        np.copyto(out, cut)
+
+    compact = np.ones(out.shape, dtype)
+    return {
+        "winit_fast": fill,
+        "memory": benchmark.memory(compact, case.threads),
+        "NumPy": make_and_cut,
+    }
+
+
+def fresh(case: Case, dtype: np.dtype) -> dict[str, Contestant]:
+    """Memory that the process gets anew for every turn, and gives back."""
+
+    def touch(make: Callable[[np.ndarray], Contestant]) -> Contestant:
+        return lambda: make(np.empty(1 << case.log2, dtype))()
+
+    return {
+        "winit_fast": touch(lambda out: benchmark.ours(case.distribution, out, case.threads)),
+        "memory": touch(lambda out: benchmark.memory(out, case.threads)),
+        "NumPy": touch(
+            lambda out: benchmark.peers(case.distribution, out, case.threads, ["NumPy"])["NumPy"]
+        ),
+    }
+
+
+def warm(case: Case, dtype: np.dtype) -> dict[str, Contestant]:
+    out = np.ones(1 << case.log2, dtype)
+    if case.log2 > PEER_LIMIT:
+        # The truncated normal's temporary arrays would need as much memory again.
+        names = ["NumPy"] if case.distribution != "truncated_normal" else []
+    elif case.isa != BEST or case.threads != THREADS:
+        names = ["NumPy"]
+    else:
+        names = benchmark.installed()
+    return {
+        "winit_fast": benchmark.ours(
+            case.distribution, out, None if case.threads == THREADS else case.threads
+        ),
+        "memory": benchmark.memory(out, case.threads),
+        **benchmark.peers(case.distribution, out, case.threads, names),
+    }
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+def test_fill(measure: Measure, case: Case) -> None:
+    dtype = dtypes.find(case.dtype).dtype
+    nbytes = (1 << case.log2) * dtype.itemsize
+    if case.layout != "contiguous":
+        if case.memory != "warm" or case.log2 > PEER_LIMIT or (1 << case.log2) < WIDTH:
+            pytest.skip("shards are measured warm, from one row on, up to 2^28 elements")
+        need(2.5 * SHARDS * nbytes)
+        contestants = sharded(case, dtype)
+    elif case.memory == "warm":
+        peers = 8 if case.log2 <= PEER_LIMIT else 0  # copies and float32 scratch
+        need(nbytes * (1 + peers * 4 / dtype.itemsize) if peers else nbytes + (4 << case.log2))
+        contestants = warm(case, dtype)
+    else:
+        need(2 * nbytes)
+        contestants = fresh(case, dtype)
+    with chosen(case.isa):
+        measure(
+            "speed", contestants, seconds=SECONDS, least=3 if case.log2 <= PEER_LIMIT else 1,
+            loops=max(1, sized(1 << 16, 1) >> case.log2), nbytes=nbytes, **asdict(case),
+        )  # fmt: skip
+
+
+SHAPES = [(256, 256), (1024, 1024), (2048, 2048), (4096, 4096), (16384, 1024)]
+
+
+@pytest.mark.parametrize("shape", sized(SHAPES, [(32, 16)]), ids=str)
+def test_orthogonal(measure: Measure, shape: tuple[int, int]) -> None:
+    contestants = benchmark.orthogonal(np.ones(shape, np.float32))
+    measure("orthogonal", contestants, seconds=SECONDS, shape=list(shape))
+
+
+def test_disk(measure: Measure) -> None:
+    """A checkpoint, fsync included, against zeros in the same chunks, as in write_rate.py."""
+    model = sized("gpt2-xl", "gpt2")
+    place = Path("build")
+    place.mkdir(exist_ok=True)
+    write: dict[str, tuple[Callable[..., None], int]] = {
+        "winit_fast": (write_rate.write_weights, THREADS),
+        "zeros": (write_rate.write_zeros, THREADS),
+        "zeros, one thread": (write_rate.write_zeros, 1),
+    }
+    contestants = {
+        name: lambda function=function, threads=threads: write_rate.seconds(
+            lambda directory: function(directory, model, "bfloat16", threads), place
+        )
+        for name, (function, threads) in write.items()
+    }
+    nbytes = write_rate.size(model, "bfloat16")
+    measure("disk", contestants, seconds=0, model=model, dtype="bfloat16", nbytes=nbytes)
