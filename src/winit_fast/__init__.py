@@ -9,7 +9,8 @@
 True
 """
 
-from winit_fast.bit_generator import Philox4x32
+from typing import TYPE_CHECKING
+
 from winit_fast.gains import gain, gradient_gain
 from winit_fast.initializers import (
     Constant,
@@ -37,6 +38,9 @@ from winit_fast.scaled import Scaled
 from winit_fast.stft import STFT
 from winit_fast.stream import Stream
 from winit_fast.threads import get_num_threads, set_num_threads
+
+if TYPE_CHECKING:
+    from winit_fast.bit_generator import Philox4x32
 
 __version__ = "0.1.0"
 
@@ -72,3 +76,12 @@ __all__ = [
     "gradient_gain",
     "set_num_threads",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import `Philox4x32` when it is asked for: it needs ``numpy.random``, which takes a while."""
+    if name == "Philox4x32":
+        from winit_fast.bit_generator import Philox4x32
+
+        return Philox4x32
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

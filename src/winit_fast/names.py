@@ -1,7 +1,6 @@
 """Finding a name among the known ones, and saying which one was probably meant."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 def spelling(name: str) -> str:
@@ -37,6 +36,8 @@ def unknown(argument: str, value: object, known: Iterable[str]) -> str:
     >>> unknown("mode", "fan_inn", ["fan_in", "fan_out"])
     "mode must be one of fan_in, fan_out, got 'fan_inn'; did you mean 'fan_in'?"
     """
+    from difflib import get_close_matches  # only an error has a use for it
+
     known = list(known)
     nearest = get_close_matches(str(value), known, n=1, cutoff=0.0)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""

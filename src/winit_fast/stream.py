@@ -1,14 +1,14 @@
 """A stream: a seed and a name, from which every number of one logical tensor follows."""
 
 import math
-import secrets
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from numbers import Real
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -27,7 +27,8 @@ from winit_fast.fill import (
     logical_shape,
 )
 
-Seed = int | np.random.SeedSequence | np.random.Generator | None
+# As text: NumPy imports its random module where it is first used, and so do we.
+Seed: TypeAlias = "int | np.random.SeedSequence | np.random.Generator | None"
 
 _WORDS: dict[np.dtype[Any], int] = {np.dtype(np.uint32): 32, np.dtype(np.uint64): 64}
 
@@ -73,7 +74,9 @@ def seed_number(seed: Seed) -> int:
     (42, 15793235383387715774)
     """
     if seed is None:
-        return secrets.randbits(64)
+        return int.from_bytes(os.urandom(8), "little")
+    if isinstance(seed, int):
+        return word("seed", seed)
     if isinstance(seed, np.random.SeedSequence):
         return int(seed.generate_state(1, np.uint64)[0])
     if isinstance(seed, np.random.Generator):
