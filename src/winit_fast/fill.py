@@ -260,8 +260,27 @@ class _Memory:
         }
 
 
+def view(
+    address: int, shape: Sequence[int], strides: Sequence[int], dtype: np.dtype[Any], owner: object
+) -> Array:
+    """View memory as an array, also of a type that the buffer protocol lacks.
+
+    Parameters
+    ----------
+    address : int
+    shape, strides : sequence of int
+        Strides count bytes.
+    dtype : numpy.dtype
+    owner : object
+        What keeps the memory; the array keeps it.
+    """
+    memory = _Memory(address, shape, strides, dtype.itemsize, owner)
+    array: Array = np.asarray(memory).view(dtype)
+    return array
+
+
 def _from_dlpack(out: Any) -> Array:
-    """View a CPU tensor of another library, also of a type that the buffer protocol lacks."""
+    """View a CPU tensor of another library."""
     if hasattr(out, "is_neg") and out.is_neg():  # torch.Tensor.imag of a conjugate, say
         raise TypeError(
             "out must hold its values as they are, "
@@ -286,9 +305,7 @@ def _from_dlpack(out: Any) -> Array:
         dtype = np.dtype(name)
     except TypeError:
         raise TypeError(f"out must have a type known to NumPy, got {name}") from None
-    byte_strides = [step * dtype.itemsize for step in strides]
-    memory = _Memory(address, shape, byte_strides, dtype.itemsize, capsule)
-    array: Array = np.asarray(memory).view(dtype)
+    array = view(address, shape, [step * dtype.itemsize for step in strides], dtype, capsule)
     array.flags.writeable = writable
     return array
 
@@ -333,7 +350,7 @@ def writable(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) ->
         raise TypeError(f"out must have one of the types {names}, got {array.dtype}{order}")
     if not array.flags.writeable:
         raise ValueError(f"out must be writable, got a read-only {type(out).__name__}")
-    if not array.flags.c_contiguous and _overlaps(array):
+    if not array.flags.c_contiguous and overlaps(array):
         raise ValueError(
             "out must not have elements that overlap, "
             f"got shape {array.shape} with strides {array.strides}"
@@ -341,7 +358,7 @@ def writable(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) ->
     return array
 
 
-def _overlaps(array: Array) -> bool:
+def overlaps(array: Array) -> bool:
     """Tell whether two elements may share a byte: some axis steps less far than those inside it."""
     span = array.itemsize
     for step, extent in sorted(zip(map(abs, array.strides), array.shape, strict=True)):

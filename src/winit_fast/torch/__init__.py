@@ -1,0 +1,83 @@
+"""PyTorch: the functions of ``torch.nn.init`` on this package's core, and whole modules.
+
+Three ways to use it, from the least change to the most control:
+
+- ``with winit_fast.torch.fast_init():`` around ``model = Model()``: the same code, faster.
+- ``import winit_fast.torch as init`` in place of ``from torch.nn import init``: the same functions,
+  the same arguments; ``seed=`` and ``name=`` besides give the frozen stream.
+- ``winit_fast.torch.init_(model, rules, seed=0)``: every parameter by its own name.
+
+What draws no numbers (``constant_``, ``ones_``, ``zeros_``, ``eye_``, ``calculate_gain``) is
+torch's own.
+"""
+
+try:
+    import torch  # noqa: F401  # the framework: imports are absolute
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise ImportError(
+        "winit_fast.torch needs PyTorch, which is not installed: pip install 'winit_fast[torch]'"
+    ) from error
+
+from winit_fast.torch.init import (
+    calculate_gain,
+    constant,
+    constant_,
+    dirac,
+    dirac_,
+    eye,
+    eye_,
+    kaiming_normal,
+    kaiming_normal_,
+    kaiming_uniform,
+    kaiming_uniform_,
+    normal,
+    normal_,
+    ones_,
+    orthogonal,
+    orthogonal_,
+    sparse,
+    sparse_,
+    trunc_normal_,
+    uniform,
+    uniform_,
+    xavier_normal,
+    xavier_normal_,
+    xavier_uniform,
+    xavier_uniform_,
+    zeros_,
+)
+from winit_fast.torch.mode import fast_init
+from winit_fast.torch.modules import init_
+
+__all__ = [
+    "calculate_gain",
+    "constant",
+    "constant_",
+    "dirac",
+    "dirac_",
+    "eye",
+    "eye_",
+    "fast_init",
+    "init_",
+    "kaiming_normal",
+    "kaiming_normal_",
+    "kaiming_uniform",
+    "kaiming_uniform_",
+    "normal",
+    "normal_",
+    "ones_",
+    "orthogonal",
+    "orthogonal_",
+    "sparse",
+    "sparse_",
+    "trunc_normal_",
+    "uniform",
+    "uniform_",
+    "xavier_normal",
+    "xavier_normal_",
+    "xavier_uniform",
+    "xavier_uniform_",
+    "zeros_",
+]

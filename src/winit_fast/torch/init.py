@@ -1,0 +1,738 @@
+"""The functions of ``torch.nn.init``: its names, arguments, results, errors and warnings.
+
+Each takes ``seed`` and ``name`` besides. What this package's core does not take (another type or
+kind of tensor, an argument that is refused) is handed to torch's own function, so that errors are
+torch's, too.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.nn.init import calculate_gain, constant, constant_, eye, eye_, ones_, zeros_
+from torch.overrides import handle_torch_function, has_torch_function_unary
+
+from winit_fast import distributions
+from winit_fast._core import Distribution
+from winit_fast.initializers import Initializer
+from winit_fast.orthogonal import Orthogonal
+from winit_fast.patterns import Sparse
+from winit_fast.stream import Seed
+from winit_fast.torch.memory import FLOATS, fill_by, fill_elementwise, fillable
+from winit_fast.torch.source import Name, key_and_stream
+
+__all__ = [
+    "calculate_gain",
+    "constant",
+    "constant_",
+    "dirac",
+    "dirac_",
+    "eye",
+    "eye_",
+    "kaiming_normal",
+    "kaiming_normal_",
+    "kaiming_uniform",
+    "kaiming_uniform_",
+    "normal",
+    "normal_",
+    "ones_",
+    "orthogonal",
+    "orthogonal_",
+    "sparse",
+    "sparse_",
+    "trunc_normal_",
+    "uniform",
+    "uniform_",
+    "xavier_normal",
+    "xavier_normal_",
+    "xavier_uniform",
+    "xavier_uniform_",
+    "zeros_",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _overridable(function: Callable[P, R]) -> Callable[P, R]:
+    """Let torch's modes and tensor subclasses see a call, as they see those of torch."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        tensor = args[0] if args else kwargs.get("tensor")
+        if has_torch_function_unary(tensor):
+            result: R = handle_torch_function(call, (tensor,), *args, **kwargs)
+            return result
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _deprecated(function: Callable[P, R]) -> Callable[P, R]:
+    """Make the name without the underscore, of before torch 0.4."""
+    new = function.__name__
+    old = new.removesuffix("_")
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        warnings.warn(
+            f"`nn.init.{old}` is now deprecated in favor of `nn.init.{new}`.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return function(*args, **kwargs)
+
+    call.__name__ = call.__qualname__ = old
+    call.__doc__ = f"Deprecated: `{new}` by its name of before torch 0.4."
+    return call
+
+
+def _real(value: Any) -> float:
+    """Read a number where torch reads one: a tensor of one element, but not a string."""
+    if isinstance(value, (float, int, np.number, Tensor)):
+        return float(value)
+    raise TypeError(f"expected a number, got {value!r}")
+
+
+_REFUSALS = TypeError, ValueError, OverflowError, ZeroDivisionError, RuntimeError
+
+
+def _ours(tensor: Tensor, generator: Any, seed: Seed) -> bool:
+    """Tell whether a tensor is ours to fill: if not, it is torch's business, or an error."""
+    if seed is not None and generator is not None:
+        raise ValueError("give generator= or seed=, not both")
+    if fillable(tensor):
+        return generator is None or (
+            isinstance(generator, Generator) and generator.device.type == tensor.device.type
+        )
+    if seed is not None and not tensor.is_meta:
+        types = ", ".join(kind.name for kind in FLOATS.values())
+        raise TypeError(
+            f"seed= is for strided tensors of the types {types}, "
+            f"got a {type(tensor).__name__} of {tensor.dtype} with layout {tensor.layout}"
+        )
+    return False
+
+
+def _draw(
+    tensor: Tensor,
+    make: Callable[..., Distribution],
+    parameters: tuple[float, ...],
+    generator: Generator | None,
+    seed: Seed,
+    name: Name,
+    peer: Callable[..., Tensor],
+    warning: str | None = None,
+) -> Tensor:
+    """Fill a tensor with independent draws.
+
+    Parameters
+    ----------
+    make : callable
+        From a type's code and the parameters to a distribution; it raises what it refuses.
+    peer : callable
+        Torch's function of the same parameters, for all that is not ours.
+    warning : str, optional
+        What to warn of where the tensor is ours; torch warns for itself.
+    """
+    if not _ours(tensor, generator, seed):
+        return peer(tensor, *parameters, generator=generator)
+    try:
+        numbers = [p if type(p) is float else _real(p) for p in parameters]
+        distribution = make(FLOATS[tensor.dtype].code, *numbers)
+    except _REFUSALS:
+        if seed is None:
+            return peer(tensor, *parameters, generator=generator)
+        peer(tensor.new_empty(0), *parameters)  # torch's error, where it has one
+        raise
+    if warning:
+        warnings.warn(warning, stacklevel=4)
+    if tensor.numel():
+        fill_elementwise(tensor, distribution, *key_and_stream(tensor, generator, seed, name))
+    return tensor
+
+
+def _apply(
+    tensor: Tensor,
+    make: Callable[[], Initializer],
+    axis: int | None,
+    generator: Generator | None,
+    seed: Seed,
+    name: Name,
+    peer: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Fill a tensor by a scheme that is more than independent draws; ``axis`` as in `boxes`."""
+    if not _ours(tensor, generator, seed):
+        return peer(tensor)
+    try:
+        initializer = make()
+        key, stream = key_and_stream(tensor, generator, seed, name)
+        fill_by(tensor, initializer, key, stream, axis)
+    except _REFUSALS:
+        if seed is None:
+            return peer(tensor)
+        peer(torch.empty_like(tensor))  # torch's error, where it has one
+        raise
+    return tensor
+
+
+# A distribution holds the constants of its kernel; the last few are worth keeping for small calls.
+_normal = lru_cache(distributions.normal)
+
+
+@lru_cache
+def _uniform(code: int, low: float, high: float) -> Distribution:
+    """Uniform numbers in [low, high); as in torch, an interval of one number is that number."""
+    if low == high:
+        return distributions.normal(code, low, 0.0)
+    return distributions.uniform(code, low, high)
+
+
+@lru_cache
+def _truncated_normal(code: int, mean: float, std: float, a: float, b: float) -> Distribution:
+    """Normal numbers in [a, b]; the core counts bounds in deviations from the mean."""
+    if not std > 0:
+        raise ValueError(f"std must be positive, got {std}")
+    low, high = (a - mean) / std, (b - mean) / std
+    # Rounded there and back, a bound may be a little too wide.
+    if math.isfinite(low) and mean + low * std < a:
+        low = math.nextafter(low, math.inf)
+    if math.isfinite(high) and mean + high * std > b:
+        high = math.nextafter(high, -math.inf)
+    return distributions.truncated_normal(code, mean, std, low, high)
+
+
+def _fans(tensor: Tensor) -> tuple[int, int]:
+    """Fans of (out, in, *kernel)."""
+    shape = tensor.shape
+    if len(shape) < 2:
+        raise ValueError(
+            f"fans need a tensor of at least 2 axes, got shape {tuple(shape)}: "
+            "Fan in and fan out can not be computed"
+        )
+    field = math.prod(shape[2:])
+    return shape[1] * field, shape[0] * field
+
+
+_known_gain = lru_cache(calculate_gain, typed=True)
+
+
+def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
+    mode = mode.lower()
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f"mode must be 'fan_in' or 'fan_out', got {mode!r}")
+    fan = _fans(tensor)[mode == "fan_out"]
+    known = type(nonlinearity) is str and type(a) in (int, float)
+    gain = _known_gain(nonlinearity, a) if known else calculate_gain(nonlinearity, a)
+    return float(gain / math.sqrt(fan))
+
+
+def _is_empty(tensor: Tensor) -> bool:
+    """Warn of a tensor without elements, as torch does in the caller's caller's caller."""
+    if 0 in tensor.shape:
+        warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=4)
+        return True
+    return False
+
+
+@_overridable
+def uniform_(
+    tensor: Tensor,
+    a: float = 0.0,
+    b: float = 1.0,
+    generator: Generator | None = None,
+    *,
+    seed: Seed = None,
+    name: Name = None,
+) -> Tensor:
+    """Fill a tensor from the uniform distribution on [a, b): never ``b``, in every type.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        Of any strides; of type float64, float32, float16, bfloat16, float8_e4m3fn or float8_e5m2.
+        A tensor of another type or kind is filled by torch itself.
+    a, b : float
+        Finite, a <= b; if they are equal, all elements are.
+    generator : torch.Generator, optional
+        By default torch's own, which `torch.manual_seed` seeds. 64 bits of it are the key of the
+        stream, whatever the tensor's size.
+    seed : int, numpy.random.SeedSequence or numpy.random.Generator, optional
+        In place of a generator: the frozen stream, the same on every machine.
+    name : str or int, optional
+        The tensor's name, or the number of its stream.
+
+    Returns
+    -------
+    Tensor
+        The same.
+
+    Raises
+    ------
+    RuntimeError, TypeError
+        As torch does, and before an element is written.
+
+    See Also
+    --------
+    winit_fast.RandomUniform
+
+    Examples
+    --------
+    >>> import torch, winit_fast.torch
+    >>> w = torch.empty(3, 5)
+    >>> winit_fast.torch.uniform_(w, -1, 1, seed=0, name="fc.weight") is w
+    True
+    """
+    return _draw(tensor, _uniform, (a, b), generator, seed, name, torch.nn.init.uniform_)
+
+
+@_overridable
+def normal_(
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    generator: Generator | None = None,
+    *,
+    seed: Seed = None,
+    name: Name = None,
+) -> Tensor:
+    """Fill a tensor from the normal distribution.
+
+    Parameters
+    ----------
+    tensor, generator, seed, name
+        As in `uniform_`.
+    mean : float
+    std : float
+        At least 0.
+
+    Returns
+    -------
+    Tensor
+        The same.
+
+    See Also
+    --------
+    winit_fast.RandomNormal
+
+    Examples
+    --------
+    >>> import torch, winit_fast.torch
+    >>> _ = torch.manual_seed(0)
+    >>> first = winit_fast.torch.normal_(torch.empty(3, 5, dtype=torch.bfloat16), std=0.02)
+    >>> _ = torch.manual_seed(0)
+    >>> bool((first == winit_fast.torch.normal_(torch.empty_like(first), std=0.02)).all())
+    True
+    """
+    return _draw(tensor, _normal, (mean, std), generator, seed, name, torch.nn.init.normal_)
+
+
+@_overridable
+def trunc_normal_(
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: Generator | None = None,
+    *,
+    seed: Seed = None,
+    name: Name = None,
+) -> Tensor:
+    """Fill a tensor from the normal distribution between two absolute bounds.
+
+    Parameters
+    ----------
+    tensor, generator, seed, name
+        As in `uniform_`.
+    mean, std : float
+        Of the normal distribution before it is cut.
+    a, b : float
+        The bounds themselves, not in deviations; they hold in every type. They may be infinite.
+
+    Returns
+    -------
+    Tensor
+        The same.
+
+    Warns
+    -----
+    UserWarning
+        If the mean is more than 2 std from [a, b]: as torch does, though here the distribution is
+        right there, too.
+
+    Notes
+    -----
+    The inverse of the distribution function, one word an element: nothing is drawn again.
+
+    See Also
+    --------
+    winit_fast.TruncatedNormal : bounds in deviations
+
+    Examples
+    --------
+    >>> import torch, winit_fast.torch
+    >>> w = winit_fast.torch.trunc_normal_(torch.empty(64, 64), std=0.02, a=-0.04, b=0.04, seed=0)
+    >>> bool(w.abs().max() <= 0.04)
+    True
+    """
+    warning = None
+    if (mean < a - 2 * std) or (mean > b + 2 * std):
+        warning = f"mean {mean} is more than 2 std from [a, b] = [{a}, {b}]"
+    return _draw(
+        tensor, _truncated_normal, (mean, std, a, b), generator, seed, name,
+        torch.nn.init.trunc_normal_, warning,
+    )  # fmt: skip
+
+
+@_overridable
+def xavier_uniform_(
+    tensor: Tensor,
+    gain: float = 1.0,
+    generator: Generator | None = None,
+    *,
+    seed: Seed = None,
+    name: Name = None,
+) -> Tensor:
+    """Fill a tensor (out, in, *kernel) from U(-a, a), a = gain sqrt(6 / (fan_in + fan_out)).
+
+    Parameters
+    ----------
+    tensor, generator, seed, name
+        As in `uniform_`.
+    gain : float
+        At least 0: see `calculate_gain`.
+
+    Returns
+    -------
+    Tensor
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If the tensor has fewer than 2 axes.
+
+    References
+    ----------
+    Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks",
+    AISTATS 2010, eq. 16.
+
+    Examples
+    --------
+    >>> import torch, winit_fast.torch
+    >>> w = winit_fast.torch.xavier_uniform_(torch.empty(30, 20), seed=0)
+    >>> bool(w.abs().max() <= (6 / 50) ** 0.5)
+    True
+    """
+    fan_in, fan_out = _fans(tensor)
+    bound = math.sqrt(3.0) * (gain * math.sqrt(2.0 / float(fan_in + fan_out)))
+    return _draw(tensor, _uniform, (-bound, bound), generator, seed, name, torch.nn.init.uniform_)
+
+
+@_overridable
+def xavier_normal_(
+    tensor: Tensor,
+    gain: float = 1.0,
+    generator: Generator | None = None,
+    *,
+    seed: Seed = None,
+    name: Name = None,
+) -> Tensor:
+    """Fill a tensor (out, in, *kernel) from N(0, std^2), std = gain sqrt(2 / (fan_in + fan_out)).
+
+    Parameters
+    ----------
+    tensor, gain, generator, seed, name
+        As in `xavier_uniform_`.
+
+    Returns
+    -------
+    Tensor
+        The same.
+
+    References
+    ----------
+    Glorot and Bengio, AISTATS 2010, eq. 12.
+
+    Examples
+    --------
+    >>> import torch, winit_fast.torch
+    >>> winit_fast.torch.xavier_normal_(torch.empty(30, 20, 3, 3), seed=0).shape
+    torch.Size([30, 20, 3, 3])
+    """
+    fan_in, fan_out = _fans(tensor)
+    std = gain * math.sqrt(2.0 / float(fan_in + fan_out))
+    return _draw(tensor, _normal, (0.0, std), generator, seed, name, torch.nn.init.normal_)
+
+
+@_overridable
+def kaiming_uniform_(
+    tensor: Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
+    *,
+    seed: Seed = None,
+    name: Name = None,
+) -> Tensor:
+    """Fill a tensor (out, in, *kernel) from U(-bound, bound), bound = gain sqrt(3 / fan).
+
+    Parameters
+    ----------
+    tensor, generator, seed, name
+        As in `uniform_`.
+    a : float
+        Negative slope of the leaky ReLU after the layer.
+    mode : str
+        Which fan: "fan_in" or "fan_out".
+    nonlinearity : str
+        See `calculate_gain`.
+
+    Returns
+    -------
+    Tensor
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If the tensor has fewer than 2 axes, or the mode or the nonlinearity is not known.
+
+    Warns
+    -----
+    UserWarning
+        If the tensor has no elements.
+
+    References
+    ----------
+    He et al., "Delving deep into rectifiers", ICCV 2015, eq. 10 and 14.
+
+    Examples
+    --------
+    >>> import torch, winit_fast.torch
+    >>> w = winit_fast.torch.kaiming_uniform_(torch.empty(30, 24), nonlinearity="relu", seed=0)
+    >>> bool(w.abs().max() <= 0.5)
+    True
+    """
+    if _is_empty(tensor):
+        return tensor
+    bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
+    return _draw(tensor, _uniform, (-bound, bound), generator, seed, name, torch.nn.init.uniform_)
+
+
+@_overridable
+def kaiming_normal_(
+    tensor: Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
+    *,
+    seed: Seed = None,
+    name: Name = None,
+) -> Tensor:
+    """Fill a tensor (out, in, *kernel) from N(0, std^2), std = gain / sqrt(fan).
+
+    Parameters
+    ----------
+    tensor, a, mode, nonlinearity, generator, seed, name
+        As in `kaiming_uniform_`.
+
+    Returns
+    -------
+    Tensor
+        The same.
+
+    References
+    ----------
+    He et al., ICCV 2015, eq. 10 and 14.
+
+    Examples
+    --------
+    >>> import torch, winit_fast.torch
+    >>> w = torch.nn.Parameter(torch.empty(64, 3, 7, 7))
+    >>> w = winit_fast.torch.kaiming_normal_(w, mode="fan_out", nonlinearity="relu", seed=0)
+    >>> w.requires_grad, w.grad_fn
+    (True, None)
+    """
+    if _is_empty(tensor):
+        return tensor
+    std = _kaiming_std(tensor, a, mode, nonlinearity)
+    return _draw(tensor, _normal, (0.0, std), generator, seed, name, torch.nn.init.normal_)
+
+
+@_overridable
+def orthogonal_(
+    tensor: Tensor,
+    gain: float = 1,
+    generator: Generator | None = None,
+    *,
+    seed: Seed = None,
+    name: Name = None,
+) -> Tensor:
+    """Fill a tensor, as the matrix (size(0), all the rest), with a random semi-orthogonal one.
+
+    Parameters
+    ----------
+    tensor, generator, seed, name
+        As in `uniform_`; float16, bfloat16 and float8, which torch refuses, are rounded float32.
+    gain : float
+
+    Returns
+    -------
+    Tensor
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If the tensor has fewer than 2 axes.
+
+    Notes
+    -----
+    Haar-distributed, by reflectors in place of QR: see `winit_fast.Orthogonal`.
+
+    References
+    ----------
+    Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep
+    linear neural networks", 2014.
+
+    Examples
+    --------
+    >>> import torch, winit_fast.torch
+    >>> q = winit_fast.torch.orthogonal_(torch.empty(16, 8, 3, 3), seed=0).flatten(1)
+    >>> bool((q @ q.T - torch.eye(16)).abs().max() < 1e-5)
+    True
+    """
+    if tensor.ndim < 2:
+        raise ValueError(f"orthogonal_ needs at least 2 axes, got shape {tuple(tensor.shape)}")
+    if tensor.numel() == 0:
+        return tensor
+    return _apply(
+        tensor,
+        lambda: Orthogonal(_real(gain), column_axis=0),
+        # Whole columns of the tall matrix: as cheap in pieces as all at once.
+        0 if tensor.numel() >= tensor.shape[0] ** 2 else 1,
+        generator, seed, name,
+        lambda own: torch.nn.init.orthogonal_(own, gain, generator),
+    )  # fmt: skip
+
+
+@_overridable
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """Fill a convolution's weight (out, in, *kernel) so that it hands its input on.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        Of 3, 4 or 5 axes.
+    groups : int
+        How many groups of channels the layer has.
+
+    Returns
+    -------
+    Tensor
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If the tensor has another number of axes, or the groups do not divide its outputs.
+
+    Examples
+    --------
+    >>> import torch, winit_fast.torch
+    >>> winit_fast.torch.dirac_(torch.empty(2, 2, 3))
+    tensor([[[0., 1., 0.],
+             [0., 0., 0.]],
+            [[0., 0., 0.],
+             [0., 1., 0.]]])
+    """
+    if tensor.ndim not in (3, 4, 5):
+        raise ValueError(f"dirac_ needs 3, 4 or 5 axes, got shape {tuple(tensor.shape)}")
+    out, inputs, *kernel = tensor.shape
+    if out % groups != 0:
+        raise ValueError(f"dim 0 must be divisible by groups, got {out} and groups={groups}")
+    per_group = out // groups
+    with torch.no_grad():
+        tensor.zero_()
+        if min(per_group, inputs) > 0:
+            centre = tensor[(slice(None), slice(None), *(extent // 2 for extent in kernel))]
+            for group in range(groups):
+                own = centre[group * per_group : (group + 1) * per_group]
+                own.diagonal().fill_(1)
+    return tensor
+
+
+@_overridable
+def sparse_(
+    tensor: Tensor,
+    sparsity: float,
+    std: float = 0.01,
+    generator: Generator | None = None,
+    *,
+    seed: Seed = None,
+    name: Name = None,
+) -> Tensor:
+    """Fill a matrix from N(0, std^2), with ceil(sparsity * rows) zeros in every column.
+
+    Parameters
+    ----------
+    tensor, generator, seed, name
+        As in `uniform_`. Here, the generator decides on the zeros, too.
+    sparsity : float
+        Fraction of zeros in a column.
+    std : float
+        Standard deviation of the others.
+
+    Returns
+    -------
+    Tensor
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If the tensor does not have 2 axes.
+
+    See Also
+    --------
+    winit_fast.Sparse
+
+    References
+    ----------
+    Martens, "Deep learning via Hessian-free optimization", ICML 2010.
+
+    Examples
+    --------
+    >>> import torch, winit_fast.torch
+    >>> w = winit_fast.torch.sparse_(torch.empty(50, 20), sparsity=0.9, seed=0)
+    >>> (w == 0).sum(0).unique().item()
+    45
+    """
+    if tensor.ndim != 2:
+        raise ValueError(f"sparse_ needs 2 axes, got shape {tuple(tensor.shape)}")
+    return _apply(
+        tensor,
+        lambda: Sparse(_real(sparsity), _real(std)),
+        1,  # the zeros of a column are chosen together
+        generator, seed, name,
+        lambda own: torch.nn.init.sparse_(own, sparsity, std, generator),
+    )  # fmt: skip
+
+
+uniform = _deprecated(uniform_)
+normal = _deprecated(normal_)
+dirac = _deprecated(dirac_)
+xavier_uniform = _deprecated(xavier_uniform_)
+xavier_normal = _deprecated(xavier_normal_)
+kaiming_uniform = _deprecated(kaiming_uniform_)
+kaiming_normal = _deprecated(kaiming_normal_)
+orthogonal = _deprecated(orthogonal_)
+sparse = _deprecated(sparse_)

@@ -1,0 +1,160 @@
+"""From tensors to memory that the core fills: directly on the CPU, else piece by piece."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
+
+from winit_fast import _core, dtypes
+from winit_fast.fill import MIN_PIECE, Array, Box, box, fill, overlaps, view, whole
+from winit_fast.initializers import Initializer
+from winit_fast.stream import Stream
+
+FLOATS = {getattr(torch, kind.name): kind for kind in dtypes.FLOATS.values()}
+"""The supported types by torch's."""
+
+HOST_BYTES = 1 << 26
+"""Size of the host memory through which a tensor of another device is filled."""
+
+Slices = tuple[slice, ...]
+Work = Callable[[Array, Box], object]
+"""Fill an array with the box of the logical tensor that it holds."""
+
+
+def fillable(tensor: Tensor) -> bool:
+    """Tell whether a tensor is one whose elements this package can set.
+
+    Not those of other types or of the meta device; and not those that are more than strided memory
+    (sparse, wrapped by a transform or by a subclass that dispatches for itself): these are torch's
+    own business, as is an inference tensor outside of its mode, which torch refuses to change.
+    """
+    if (
+        tensor.dtype not in FLOATS
+        or tensor.is_meta
+        or type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
+        or (tensor.is_inference() and not torch.is_inference_mode_enabled())
+    ):
+        return False
+    try:
+        return bool(tensor.data_ptr() != 0 or tensor.numel() == 0)
+    except RuntimeError:  # there is no one piece of memory
+        return False
+
+
+def on_host(tensor: Tensor) -> bool:
+    """Tell whether a tensor lies in memory that the processor can write."""
+    return bool(tensor.is_cpu)
+
+
+def as_array(tensor: Tensor) -> Array | None:
+    """View a fillable tensor on the CPU as an array, or None where its elements overlap.
+
+    A tensor with the negation bit (``x.conj().imag``) is its memory's negative: it cannot be
+    viewed either.
+    """
+    if tensor.is_neg():
+        return None
+    dtype = FLOATS[tensor.dtype].dtype
+    strides = [step * dtype.itemsize for step in tensor.stride()]
+    array = view(tensor.data_ptr(), tuple(tensor.shape), strides, dtype, tensor)
+    return None if overlaps(array) else array
+
+
+def boxes(shape: tuple[int, ...], limit: int, axis: int | None = None) -> Iterator[Slices]:
+    """Cut a tensor, along one axis or from the first axis on, into boxes of bounded size.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Without extents of 0.
+    limit : int
+        Elements in a box at most; one position of ``axis`` at least.
+    axis : int, optional
+        The only axis to cut.
+
+    Yields
+    ------
+    tuple of slice
+
+    Examples
+    --------
+    >>> [[(s.start, s.stop) for s in box] for box in boxes((3, 4), 8)]
+    [[(0, 2)], [(2, 3)]]
+    >>> len(list(boxes((3, 4), 3))), len(list(boxes((3, 4), 3, axis=1)))
+    (6, 4)
+    """
+    if math.prod(shape) <= limit or not shape:
+        yield ()
+        return
+    if axis is not None:
+        step = max(1, limit * shape[axis] // math.prod(shape))
+        for first in range(0, shape[axis], step):
+            cut = slice(first, min(first + step, shape[axis]))
+            yield (*(slice(0, extent) for extent in shape[:axis]), cut)
+        return
+    step = max(1, limit // math.prod(shape[1:]))
+    for first in range(0, shape[0], step):
+        outer = slice(first, min(first + step, shape[0]))
+        inner: Iterator[Slices] = boxes(shape[1:], limit) if step == 1 else iter([()])
+        for rest in inner:
+            yield (outer, *rest)
+
+
+def fill_through_host(tensor: Tensor, work: Work, axis: int | None = None) -> None:
+    """Fill a tensor of any device by way of buffers of at most `HOST_BYTES` on the CPU.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        Fillable.
+    work : callable
+        Takes an array and the box of the logical tensor to fill it with.
+    axis : int, optional
+        As in `boxes`.
+    """
+    shape = tuple(tensor.shape)
+    for cut in boxes(shape, max(1, HOST_BYTES // tensor.itemsize), axis):
+        part = tensor[cut]
+        piece = torch.empty(part.shape, dtype=tensor.dtype, device="cpu")
+        array = as_array(piece)
+        assert array is not None  # a new tensor
+        work(array, box(shape, cut))
+        part.copy_(piece)
+
+
+def fill_tensor(tensor: Tensor, work: Work, axis: int | None = None) -> None:
+    """Fill any fillable tensor, wherever it lies, as one step that autograd does not see.
+
+    A tensor whose memory cannot be written in place (`as_array`) goes through a buffer too, where
+    torch itself refuses what overlaps.
+    """
+    with torch.no_grad():
+        array = as_array(tensor) if on_host(tensor) else None
+        if array is None:
+            fill_through_host(tensor, work, axis)
+        else:
+            work(array, whole(array.shape))
+            increment_version(tensor)
+
+
+def fill_elementwise(
+    tensor: Tensor, distribution: _core.Distribution, key: int, stream: int
+) -> None:
+    """Draw every element of a fillable tensor: fewer steps for what is small and contiguous."""
+    size = tensor.numel()
+    if size <= MIN_PIECE and on_host(tensor) and tensor.is_contiguous() and not tensor.is_neg():
+        address, step = tensor.data_ptr(), FLOATS[tensor.dtype].dtype.itemsize
+        _core.fill(distribution, key, stream, address, 0, (size,), (1,), (step,), False)
+        increment_version(tensor)
+        return
+    fill_tensor(tensor, lambda out, cut: fill(distribution, key, stream, out, cut))
+
+
+def fill_by(
+    tensor: Tensor, initializer: Initializer, key: int, stream: int, axis: int | None = None
+) -> None:
+    """Fill a fillable tensor by any scheme; ``axis`` as in `boxes`."""
+    own = Stream(key, stream)
+    fill_tensor(tensor, lambda out, cut: initializer._fill(out, cut, own, None), axis)

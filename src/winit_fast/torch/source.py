@@ -1,0 +1,64 @@
+"""Where the numbers of a tensor come from: torch's generator, or a seed and a name."""
+
+import threading
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+from winit_fast.stream import Seed, seed_number, stream_id
+
+Name = str | int | None
+Source = Callable[[Tensor], tuple[int, int]]
+"""Key and stream for the tensor that is about to be filled."""
+
+
+class _Local(threading.local):
+    """What belongs to one thread.
+
+    Attributes
+    ----------
+    word : Tensor
+        Where 64 bits of a generator arrive. It is kept since making it costs as much as the bits.
+    sources : list of (Source or None)
+        Those of `fast_init` and `init_`, innermost last; None is torch's generator.
+    """
+
+    def __init__(self) -> None:
+        self.sources: list[Source | None] = [None]
+        with torch.inference_mode(False):
+            self.word = torch.empty((), dtype=torch.int64, device="cpu")
+
+
+local = _Local()
+
+
+def draw_word(generator: Generator | None = None) -> int:
+    """Draw 64 bits from a generator of torch, by default the one that `torch.manual_seed` seeds.
+
+    Examples
+    --------
+    >>> _ = torch.manual_seed(0)
+    >>> first, second = draw_word(), draw_word()
+    >>> _ = torch.manual_seed(0)
+    >>> first == draw_word(), first == second
+    (True, False)
+    """
+    word = local.word
+    if generator is not None and generator.device.type != "cpu":
+        word = torch.empty_like(word, device=generator.device)
+    # From -2^63 up to no end: all 64 bits.
+    bits: int = word.random_(-0x8000000000000000, None, generator=generator).item()
+    return bits & 0xFFFFFFFFFFFFFFFF
+
+
+def key_and_stream(
+    tensor: Tensor, generator: Generator | None, seed: Seed, name: Name
+) -> tuple[int, int]:
+    """Find the key and the stream of a tensor from the arguments of the function that fills it."""
+    if seed is not None:
+        return seed_number(seed), stream_id(name)
+    source = local.sources[-1]
+    if source is not None and generator is None and name is None:
+        return source(tensor)
+    return draw_word(generator), 0 if name is None else stream_id(name)
