@@ -29,8 +29,8 @@ test: $(VENV)/installed ## run the tests
 	$(BIN)/pytest -q
 
 test-frameworks: $(VENV)/installed ## run the tests with PyTorch, JAX and Keras
-	$(BIN)/pip install --quiet $(TORCH) jax keras
-	KERAS_BACKEND=jax $(BIN)/pytest -q tests/frameworks src/winit_fast/keras.py src/winit_fast/torch
+	$(BIN)/pip install --quiet $(TORCH) jax keras flax optax scikit-learn 'dask[array]'
+	KERAS_BACKEND=jax $(BIN)/pytest -q tests/frameworks src/winit_fast/jax.py src/winit_fast/keras.py src/winit_fast/torch
 	KERAS_BACKEND=torch $(BIN)/pytest -q tests/frameworks/test_keras*.py src/winit_fast/keras.py
 
 test-isa: $(VENV)/installed ## hold every instruction set, NEON in an emulator, to the frozen hashes

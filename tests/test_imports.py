@@ -24,7 +24,7 @@ LAYERS = [
     {"householder"},
     {"orthogonal"},
     {"__init__"},
-    {"keras", "torch"},
+    {"jax", "keras", "torch"},
     {"tensor"},
     {"recipes"},
     {"checkpoint", "benchmark"},

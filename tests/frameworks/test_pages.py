@@ -10,7 +10,7 @@ def test_readme():
     wf = names["wf"]
     expected = wf.GlorotUniform()((784, 256), seed=0, name="dense.kernel")
     np.testing.assert_array_equal(np.asarray(names["layer"].kernel), expected)
-    expected = wf.LecunNormal()((784, 256), seed=0, name="dense.kernel")
+    expected = wf.LecunNormal(distribution="truncated_normal")((784, 256), seed=0)
     np.testing.assert_array_equal(np.asarray(names["kernel"]), expected)
 
 
