@@ -70,6 +70,12 @@ def gain(activation: Activation, param: float | None = None) -> float:
     ``jax.nn.gelu`` does unless told otherwise. "leaky_relu" has PyTorch's and JAX's slope; that of
     Keras is 0.2.
 
+    With the exact gain a mean square of 1 goes through every layer unchanged. Small deviations from
+    it die out where :math:`E[z f(z) f'(z)] < E[f(z)^2]`, as for "tanh_exact", "selu_exact", "elu"
+    and "softplus". With "relu" and "leaky_relu" they stay. With "gelu", "silu", "mish" and
+    "hard_swish" they grow, by 8 to 22 % a layer: there no gain replaces normalisation in a deep
+    network.
+
     The mean is integrated by Gauss and Legendre's rule of 16 nodes on panels of half a deviation,
     out to 38 deviations; panels are halved until each agrees with its halves to
     :math:`2 \times 10^{-13}` of the whole. So kinks and jumps do no harm wherever they are, while

@@ -45,10 +45,12 @@ class Initializer:
     """
 
     _registry: ClassVar[dict[str, type["Initializer"]]] = {}
+    _by_spelling: ClassVar[dict[str, type["Initializer"]]] = {}
 
     def __init_subclass__(cls, names: tuple[str, ...] = (), **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         Initializer._registry.update(dict.fromkeys(names, cls))
+        Initializer._by_spelling.update(dict.fromkeys(map(spelling, names), cls))
 
     def __call__(
         self,
@@ -195,9 +197,8 @@ def get(identifier: str | Mapping[str, Any] | Initializer, **parameters: Any) ->
     ValueError: identifier must be one of ...; did you mean 'he_normal'?
     """
     if isinstance(identifier, str):
-        names = {spelling(name): cls for name, cls in Initializer._registry.items()}
         try:
-            cls = names[spelling(identifier)]
+            cls = Initializer._by_spelling[spelling(identifier)]
         except KeyError:
             raise ValueError(unknown("identifier", identifier, Initializer._registry)) from None
         return cls(**parameters)
