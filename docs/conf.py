@@ -19,6 +19,8 @@ nitpicky = True  # a reference that leads nowhere is an error
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
+autodoc_mock_imports = ["torch", "keras", "jax", "dask"]  # the adapters' pages need no framework
+nitpick_ignore_regex = [("py:obj", r"(numpy|torch|keras|jax|dask|flax|Tensor)\..*")]
 numpydoc_show_class_members = False
 
 html_theme = "furo"

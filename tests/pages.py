@@ -16,7 +16,9 @@ OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 FRAMEWORKS = re.compile(r"\b(import|from|wf\.|winit_fast\.) ?(torch|keras|jax|flax|dask)\b")
 
 # The pages whose every example needs a framework: tests/frameworks runs them.
-GUIDES = [page for page in sorted((DOCS / "guides").glob("*.md")) if page.stem != "numpy"]
+GUIDES = [
+    page for page in sorted((DOCS / "guides").glob("*.md")) if page.stem not in ("index", "numpy")
+]
 
 
 def examples(page: Path) -> list[tuple[int, str]]:

@@ -14,6 +14,7 @@ def test_readme():
     np.testing.assert_array_equal(np.asarray(names["kernel"]), expected)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Keras saves variables by an old way
 @pytest.mark.parametrize("page", pages.GUIDES, ids=lambda page: page.stem)
 def test_guide(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
