@@ -13,7 +13,7 @@ they mean there. Only where the numbers come from is new.
 True
 
 **Seeds** mean what they mean in Keras. An int gives the same values at every call, and so to every
-tensor of one shape; None is an int drawn from Python's `random` when the initializer is made
+tensor of one shape; None is an int drawn from Python's ``random`` when the initializer is made
 (`keras.utils.set_random_seed` governs it); a `keras.random.SeedGenerator` moves on at every call.
 The 64 bits of the stream's key are the int's (modulo 2^64) or, of a SeedGenerator, its two words:
 the seed below, the count of its draws above. So its first draw is that of its seed as an int.
@@ -32,8 +32,8 @@ True
 whole tensor nowhere.
 
 What this package does not have is left to Keras' own code, errors included: integer and complex
-types, and parameters that make no distribution (``RandomUniform(1.0, 1.0)``). `Zeros`, `Ones`,
-`Constant`, `Identity` and `STFT`, which draw nothing, *are* those of Keras.
+types, and parameters that make no distribution (``RandomUniform(1.0, 1.0)``). ``Zeros``, ``Ones``,
+``Constant``, ``Identity`` and ``STFT``, which draw nothing, *are* those of Keras.
 """
 
 import math
