@@ -2,6 +2,7 @@
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.ext.autodoc.mock import _MockObject
 
 import winit_fast
 
@@ -20,6 +21,8 @@ default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_mock_imports = ["torch", "keras", "jax", "dask"]  # the adapters' pages need no framework
+for method in "__enter__", "__exit__", "__or__", "__ror__":  # a context, a union of types
+    setattr(_MockObject, method, lambda self, *others: self)
 nitpick_ignore_regex = [("py:obj", r"(numpy|torch|keras|jax|dask|flax|Tensor)\..*")]
 numpydoc_show_class_members = False
 

@@ -170,7 +170,7 @@ def get(identifier: str | Mapping[str, Any] | Initializer, **parameters: Any) ->
     identifier : str, mapping or Initializer
         For example ``"he_normal"``, ``"kaiming_normal_"``, ``"GlorotUniform"``. Case, underscores
         and hyphens do not matter. A mapping is ``{"class_name": ..., "config": ...}``, as in Keras
-        and in `get_config`. An initializer is returned as it is.
+        and in `Initializer.get_config`. An initializer is returned as it is.
     **parameters
         The initializer's own, for a name.
 

@@ -49,7 +49,7 @@ class Pretrained(Initializer, names=("pretrained",)):
     before anything is written.
 
     Two are equal if their files have the same name, or their arrays the same type, shape and bits.
-    `get_config` can be written as JSON for files; for arrays, it holds the array.
+    `Initializer.get_config` can be written as JSON for files; for arrays, it holds the array.
 
     References
     ----------

@@ -398,7 +398,7 @@ def xavier_uniform_(
     seed: Seed = None,
     name: Name = None,
 ) -> Tensor:
-    """Fill a tensor (out, in, *kernel) from U(-a, a), a = gain sqrt(6 / (fan_in + fan_out)).
+    """Fill a tensor (out, in, ...) from U(-a, a), a = gain sqrt(6 / (fan_in + fan_out)).
 
     Parameters
     ----------
@@ -443,7 +443,7 @@ def xavier_normal_(
     seed: Seed = None,
     name: Name = None,
 ) -> Tensor:
-    """Fill a tensor (out, in, *kernel) from N(0, std^2), std = gain sqrt(2 / (fan_in + fan_out)).
+    """Fill a tensor (out, in, ...) from N(0, std^2), std = gain sqrt(2 / (fan_in + fan_out)).
 
     Parameters
     ----------
@@ -481,7 +481,7 @@ def kaiming_uniform_(
     seed: Seed = None,
     name: Name = None,
 ) -> Tensor:
-    """Fill a tensor (out, in, *kernel) from U(-bound, bound), bound = gain sqrt(3 / fan).
+    """Fill a tensor (out, in, ...) from U(-bound, bound), bound = gain sqrt(3 / fan).
 
     Parameters
     ----------
@@ -537,7 +537,7 @@ def kaiming_normal_(
     seed: Seed = None,
     name: Name = None,
 ) -> Tensor:
-    """Fill a tensor (out, in, *kernel) from N(0, std^2), std = gain / sqrt(fan).
+    """Fill a tensor (out, in, ...) from N(0, std^2), std = gain / sqrt(fan).
 
     Parameters
     ----------
@@ -626,7 +626,7 @@ def orthogonal_(
 
 @_overridable
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
-    """Fill a convolution's weight (out, in, *kernel) so that it hands its input on.
+    """Fill a convolution's weight (out, in, ...) so that it hands its input on.
 
     Parameters
     ----------

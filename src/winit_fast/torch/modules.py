@@ -41,7 +41,7 @@ def init_(module: M, rules: Rules | None = None, seed: Seed = 0) -> M:
         returns the rule or None. A rule is an initializer of this package, its name as in
         `winit_fast.get`, or a function that fills the tensor it is given (one of ``torch.nn.init``
         or of this module, say). Initializers whose axes are the default ones count them as torch
-        does: (out, in, *kernel).
+        does: ``(out, in, *kernel)``.
 
         Parameters without a rule are filled as their module does it itself: by its method
         ``reset_parameters`` or, as torch's attention and transformers call it,
@@ -124,7 +124,7 @@ def _chosen(
 
 
 def _as_torch(rule: Rule) -> Initializer | Function:
-    """Read a rule's axes, where they are the default ones, as (out, in, *kernel)."""
+    """Read a rule's axes, where they are the default ones, as ``(out, in, *kernel)``."""
     if isinstance(rule, str):
         rule = get(rule)
     if not isinstance(rule, Initializer):
