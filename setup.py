@@ -14,12 +14,20 @@ from setuptools.command.build_ext import build_ext
 C_FLAGS = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra"]
 if "CFLAGS" not in os.environ:
     C_FLAGS += ["-O3", "-g0"]  # many Pythons ask for debug information: ten times the size
+if os.name == "nt":  # clang-cl drops, with no more than a warning, what it is not given this way
+    C_FLAGS = [f"/clang:{flag}" for flag in C_FLAGS]
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mf16c"]
 FLAGS = {"avx2": AVX2, "avx512": AVX512, "neon": []}  # for the files csrc/*_avx2.c and so on
 ARCHITECTURES = {"x86_64": {"avx2", "avx512"}, "amd64": {"avx2", "avx512"}}
 ARCHITECTURES |= {"aarch64": {"neon"}, "arm64": {"neon"}}
-FOREIGN = FLAGS.keys() - ARCHITECTURES.get(platform.machine().lower(), set())
+
+# The processor to build for, which a cross-build's Python names: linux-aarch64, win-amd64, ...
+MACHINE = sysconfig.get_platform().rpartition("-")[2]
+if MACHINE == "universal2":  # two processors' flags do not go into one compilation
+    MACHINE = platform.machine()
+    os.environ.setdefault("ARCHFLAGS", f"-arch {MACHINE}")
+FOREIGN = FLAGS.keys() - ARCHITECTURES.get(MACHINE, set())
 
 
 def instruction_set(source):
@@ -39,6 +47,9 @@ class BuildExt(build_ext):
     """Compiles each file of csrc/ with the flags of its instruction set, several at once."""
 
     def build_extensions(self):
+        if self.compiler.compiler_type == "msvc":  # whose cl has neither FMA's nor F16C's flag
+            self.compiler.initialize()
+            self.compiler.cc = "clang-cl"
         compile_together = self.compiler.compile
 
         def compile_apart(sources, extra_postargs=None, **options):

@@ -1,0 +1,58 @@
+"""What goes into the sdist and the wheels: nothing is built here, the lists are read."""
+
+import importlib.machinery
+import sysconfig
+import tomllib
+from pathlib import Path
+
+import pytest
+from setuptools.command.egg_info import FileList
+
+from winit_fast import _core, _dlpack, _householder
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "winit_fast"
+SOURCES = {".pyx", ".pxd"}
+BUILT = {".so", ".pyd", ".pyc"}
+
+
+def data_files(folder):
+    """Find what is neither Python nor made by a build."""
+    return {
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix not in {".py", *BUILT} and "egg-info" not in str(path)
+    }
+
+
+@pytest.mark.parametrize("module", [_core, _dlpack, _householder], ids=lambda m: m.__name__)
+def test_one_module_serves_every_python(module):
+    suffixes = importlib.machinery.EXTENSION_SUFFIXES
+    limited = next((suffix for suffix in suffixes if ".abi3" in suffix or suffix == ".pyd"), None)
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        limited = suffixes[0]
+    assert Path(module.__file__).name == module.__name__.rpartition(".")[2] + limited
+
+
+def test_sdist_has_every_source(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    listed = FileList()
+    for line in (ROOT / "MANIFEST.in").read_text().splitlines():
+        listed.process_template_line(line)
+    found = {Path(name) for name in listed.files}
+    needed = data_files(PACKAGE) - {PACKAGE / "py.typed"}  # which is package data
+    for folder in ("bench", "csrc", "docs", "tests", "tools"):
+        paths = (ROOT / folder).rglob("*")
+        needed |= {path for path in paths if path.is_file() and path.suffix not in BUILT}
+    assert needed >= {ROOT / "csrc" / "dispatch.c", PACKAGE / "_core.pyx", PACKAGE / "_core.pyi"}
+    assert {path.relative_to(ROOT) for path in needed} <= found
+
+
+def test_wheel_has_every_data_file():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = settings["package-data"]["winit_fast"]
+    listed = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
+    needed = {path for path in data_files(PACKAGE) if path.suffix not in SOURCES}
+    assert PACKAGE / "py.typed" in needed
+    assert any(path.suffix == ".toml" for path in needed)
+    assert needed <= listed

@@ -1,0 +1,82 @@
+"""Installs a wheel into fresh environments without a compiler, and runs its tests there.
+
+    python tools/check_wheel.py WHEEL VERSION ...
+
+The tests are those of [tool.cibuildwheel] in pyproject.toml. They run in an empty folder, where
+only the wheel's package can be found. Each version's interpreter is looked for on the PATH and
+among pyenv's; one that is missing is an error, since a wheel was promised for it.
+"""
+
+import os
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "build" / "check_wheel"
+MAX_BYTES = 2_000_000
+
+
+def interpreter(version: str) -> str:
+    """Find the Python of a version such as 3.12."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    candidates = [shutil.which(f"python{version}"), *sorted(pyenv.glob(f"{version}.*/bin/python"))]
+    for candidate in filter(None, candidates):
+        show = [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        if subprocess.run(show, capture_output=True, text=True).stdout.strip() == version:
+            return str(candidate)
+    raise SystemExit(f"Python {version} is neither on the PATH nor in {pyenv}")
+
+
+def import_milliseconds(python: Path) -> float:
+    """Measure what importing winit_fast adds to importing NumPy, bytecode compiled: the median."""
+
+    def seconds(program: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([python, "-c", program], check=True, cwd=FOLDER)
+        return time.perf_counter() - start
+
+    both = "import numpy; import winit_fast"
+    seconds(both)
+    return 1000 * statistics.median(seconds(both) - seconds("import numpy") for _ in range(15))
+
+
+def check(wheel: Path, version: str, settings: dict) -> None:
+    """Install and test on one Python."""
+    environment = FOLDER / f"python{version}"
+    python = environment / "bin" / "python"
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    clean |= {"CC": "false", "PATH": os.pathsep.join([str(python.parent), "/usr/bin", "/bin"])}
+    subprocess.run([interpreter(version), "-m", "venv", environment], check=True)
+    install = [python, "-m", "pip", "install", "--quiet", "--only-binary=:all:", wheel]
+    subprocess.run([*install, *settings["test-requires"]], check=True, env=clean)
+    test = shlex.split(settings["test-command"])
+    subprocess.run([*test, "-p", "no:cacheprovider"], check=True, env=clean, cwd=FOLDER / "tests")
+    print(
+        f"Python {version}: the import takes {import_milliseconds(python):.0f} ms more than NumPy's"
+    )
+
+
+def main() -> None:
+    """Check the wheel's size, then each Python's tests."""
+    wheel = Path(sys.argv[1]).resolve()
+    if wheel.stat().st_size > MAX_BYTES:
+        raise SystemExit(f"{wheel.name}: {wheel.stat().st_size} bytes, more than {MAX_BYTES}")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    (FOLDER / "tests").mkdir(parents=True)
+    for source in settings["test-sources"]:
+        copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+        copy(ROOT / source, FOLDER / "tests" / source)
+    print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.2f} MB")
+    for version in sys.argv[2:]:
+        check(wheel, version, settings)
+
+
+if __name__ == "__main__":
+    main()
