@@ -46,9 +46,13 @@ def test_elements(keep: Keep, threads: int) -> None:
     whole = np.ones(1 << sized(28, 12), np.float32)
     points = {}
     for log2 in range(4, sized(29, 13), 2):
-        fill = benchmark.ours("normal", whole[: 1 << log2], None if threads == THREADS else threads)
+        fill = benchmark.ours("normal", whole[: 1 << log2])
         points[1 << log2] = fill, max(1, 1 << 14 >> log2)
-    keep("elements", points, threads=threads)
+    wf.set_num_threads(threads)
+    try:
+        keep("elements", points, threads=threads)
+    finally:
+        wf.set_num_threads(None)
 
 
 def test_tensors(keep: Keep) -> None:

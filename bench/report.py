@@ -9,6 +9,7 @@ growth.svg of docs/figures/.
 
 import argparse
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import fits
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = "docs/benchmarks.md", "README.md"
@@ -457,6 +459,8 @@ def draw_sizes(results: Results, path: Path) -> None:
 def draw_growth(results: Results, path: Path) -> None:
     """Measured points and the fitted lines, one panel an axis."""
     pyplot = drawing()
+    from matplotlib.ticker import NullFormatter
+
     titles = {
         "elements": "one call, more elements",
         "tensors": "the same elements in more tensors",
@@ -475,19 +479,29 @@ def draw_growth(results: Results, path: Path) -> None:
             within = [k for k in range(len(x)) if axis != "threads" or x[k] <= entry["processors"]]
             if len(within) >= 2:
                 line = fits.line([n[k] for k in within], [t[k] for k in within])
-                drawn = [(x[k], line(n[k])) for k in within if line(n[k]) > 0]
+                # Between the points x and n are powers of one another: 1/threads, size/shards.
+                fine = np.geomspace(x[within[0]], x[within[-1]])
+                over = np.geomspace(n[within[0]], n[within[-1]])
+                drawn = [(a, line(b)) for a, b in zip(fine, over, strict=True) if line(b) > 0]
                 axes.plot(*zip(*drawn, strict=True), "-", color=colour, linewidth=1.2, alpha=0.7)
         axes.set_title(title, fontsize=10.5)
         axes.set_xlabel(axis)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
+        if axis == "threads":  # a factor of a few: from zero, on a plain scale
+            axes.set_yscale("linear")
+            axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(lambda value, _: duration(value))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(axis="y", labelsize=8.5)
-        if axis == "threads":
-            counts = [point[0] for e in entries if e["axis"] == axis for point in e["points"]]
-            axes.set_xticks(counts, [f"{count:g}" for count in counts])
-            axes.yaxis.set_minor_formatter(lambda value, _: duration(value))
-            axes.tick_params(axis="y", which="both", labelsize=8.5)
+        if axis in ("threads", "shards", "tensors"):
+            counts = sorted(
+                {point[0] for e in entries if e["axis"] == axis for point in e["points"]}
+            )
+            few = len(counts) <= 4
+            labels = [f"{c:g}" if few else f"$2^{{{math.log2(c):g}}}$" for c in counts]
+            axes.set_xticks(counts, labels)
+            axes.minorticks_off()
         if axes.get_legend_handles_labels()[1]:
             axes.legend(frameon=False, fontsize=8.5)
         tidy(axes)
