@@ -24,8 +24,8 @@ keys, or fold in a number.
 
 **Tracing.** Under jit and its like the numbers come from a host callback (`jax.pure_callback`),
 with the same bits. XLA runs it on one device and sends the parts round; with ``out_sharding=``, and
-with `make`, every device's shard is made alone. What XLA can do as well itself, it does: `zeros`,
-`ones` and `constant` *are* JAX's.
+with `make`, every device's shard is made alone. What XLA can do as well itself, it does:
+``zeros``, ``ones`` and ``constant`` *are* JAX's.
 
 **What is JAX's own.** Complex types, the rarer float8 types and tensors without elements are left
 to JAX, and so is every mistake: the error is JAX's. Parameters are Python numbers, not traced ones,

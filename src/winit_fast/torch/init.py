@@ -405,7 +405,7 @@ def xavier_uniform_(
     tensor, generator, seed, name
         As in `uniform_`.
     gain : float
-        At least 0: see `calculate_gain`.
+        At least 0: see ``calculate_gain``.
 
     Returns
     -------
@@ -492,7 +492,7 @@ def kaiming_uniform_(
     mode : str
         Which fan: "fan_in" or "fan_out".
     nonlinearity : str
-        See `calculate_gain`.
+        See ``calculate_gain``.
 
     Returns
     -------
