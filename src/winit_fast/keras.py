@@ -174,7 +174,8 @@ _TENSORS: dict[str, Callable[[_Draw, Any, Any], Any]] = {
     "jax": _jax_tensor,
 }
 
-# A few schemes at a time are used again and again, for the layers of one shape.
+# A model has many layers of few shapes.
+_fans = lru_cache(fans)
 _variance_scaling = lru_cache(initializers.VarianceScaling)
 _orthogonal = lru_cache(orthogonal.Orthogonal)
 
@@ -275,7 +276,7 @@ class VarianceScaling(_Drawn, keras.initializers.VarianceScaling):
         if inputs is not None and outputs is not None:
             fan_in, fan_out = (math.prod(shape[at] for at in axes) for axes in (inputs, outputs))
         else:
-            fan_in, fan_out = fans(shape) if shape else (1, 1)
+            fan_in, fan_out = _fans(shape) if shape else (1, 1)
         return _variance_scaling(
             self.scale,
             self.mode,
