@@ -33,13 +33,15 @@ whole tensor nowhere.
 
 What this package does not have is left to Keras' own code, errors included: integer and complex
 types, and parameters that make no distribution (``RandomUniform(1.0, 1.0)``). ``Zeros``, ``Ones``,
-``Constant``, ``Identity`` and ``STFT``, which draw nothing, *are* those of Keras.
+``Constant``, ``Identity`` and ``STFT``, which draw nothing, *are* those of Keras. ``XavierSimple``,
+``Dirac``, ``Sparse``, ``DeltaOrthogonal``, ``Scaled`` and ``Pretrained`` are this package's, for
+Keras' order of axes.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -52,7 +54,7 @@ except ModuleNotFoundError as error:
         "winit_fast.keras needs Keras 3, which is not installed: pip install 'winit_fast[keras]'"
     ) from error
 
-from winit_fast import dtypes, initializers, orthogonal
+from winit_fast import dtypes, initializers, orthogonal, patterns, pretrained, scaled, stft
 from winit_fast.fans import fans
 from winit_fast.fill import Array, Index, logical_shape
 from winit_fast.initializers import Initializer
@@ -96,8 +98,9 @@ def _key(state: Any) -> int:
     """Make 64 bits of an int, or of a SeedGenerator's two words."""
     if isinstance(state, int):
         return state & 0xFFFF_FFFF_FFFF_FFFF
-    words = state if hasattr(state, "tolist") else np.asarray(state)
-    low, high = (word & 0xFFFF_FFFF for word in words.tolist())  # the type may be int32
+    # PyTorch's words are of int32, and may be on a device.
+    words = state.tolist() if keras.backend.backend() == "torch" else np.asarray(state).tolist()
+    low, high = (word & 0xFFFF_FFFF for word in words)
     return int(low | high << 32)
 
 
@@ -186,7 +189,8 @@ class _Drawn:
     A subclass names one of Keras' classes as its second base, and overrides `_scheme`.
     """
 
-    seed: Any
+    seed: Any = 0  # of what draws nothing
+    _keras_has_it: ClassVar[bool] = True
 
     def __init__(self, *args: Any, name: str | int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -216,7 +220,10 @@ class _Drawn:
                 dtypes.find(keras.backend.standardize_dtype(dtype)),
                 self._stream,
             )
-        except (TypeError, ValueError):  # not for this package: Keras makes it, or says why not
+        except (TypeError, ValueError):
+            if not self._keras_has_it:
+                raise
+            # Not for this package: Keras makes it, or says why not.
             return _distributed(super().__call__(shape, dtype), layout)  # type: ignore[misc]
         return _TENSORS.get(keras.backend.backend(), _host_tensor)(draw, self.seed, layout)
 
@@ -325,3 +332,185 @@ class Orthogonal(_Drawn, keras.initializers.Orthogonal):
         if len(shape) < 2:
             raise ValueError  # Keras has the words
         return _orthogonal(float(self.gain))
+
+
+@_registered
+class XavierSimple(VarianceScaling):
+    """U(-a, a), a = 1 / sqrt(fan_in)."""
+
+    def __init__(
+        self,
+        seed: Any = None,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
+        *,
+        name: str | int | None = None,
+    ) -> None:
+        axes = {"input_axes": input_axes, "output_axes": output_axes}
+        given = {argument: value for argument, value in axes.items() if value is not None}
+        super().__init__(1 / 3, "fan_in", "uniform", seed, name=name, **given)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments, as `from_config` takes them."""
+        fixed = ("scale", "mode", "distribution")
+        return {key: value for key, value in super().get_config().items() if key not in fixed}
+
+
+@_registered
+class DeltaOrthogonal(Orthogonal):
+    """A convolution that preserves norms: `winit_fast.DeltaOrthogonal`."""
+
+    _keras_has_it = False
+
+    def _scheme(self, shape: tuple[int, ...]) -> Initializer:
+        return orthogonal.DeltaOrthogonal(self.gain)
+
+
+@_registered
+class Sparse(RandomNormal):
+    """N(0, stddev^2), ceil(sparsity * rows) of every column 0: `winit_fast.Sparse`."""
+
+    _keras_has_it = False
+
+    def __init__(
+        self,
+        sparsity: float,
+        stddev: float = 0.01,
+        seed: Any = None,
+        *,
+        name: str | int | None = None,
+    ) -> None:
+        super().__init__(0.0, stddev, seed, name=name)
+        self.sparsity = sparsity
+        self._scheme(())  # checks
+
+    def _scheme(self, shape: tuple[int, ...]) -> Initializer:
+        return patterns.Sparse(self.sparsity, self.stddev)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments, as `from_config` takes them."""
+        config = super().get_config() | {"sparsity": self.sparsity}
+        del config["mean"]
+        return config
+
+
+@_registered
+class Dirac(_Drawn, keras.initializers.Initializer):
+    """A convolution that passes its inputs on: `winit_fast.Dirac`."""
+
+    _keras_has_it = False
+
+    def __init__(
+        self, groups: int = 1, gain: float = 1.0, *, name: str | int | None = None
+    ) -> None:
+        super().__init__(name=name)
+        self.groups, self.gain = groups, gain
+        self._scheme(())  # checks
+
+    def _scheme(self, shape: tuple[int, ...]) -> Initializer:
+        return patterns.Dirac(self.groups, self.gain)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments, as `from_config` takes them."""
+        return super().get_config() | {"groups": self.groups, "gain": self.gain}
+
+
+# This package's schemes for Keras' classes that draw nothing.
+_FIXED: dict[Any, type[Initializer]] = {
+    Constant: initializers.Constant,
+    Identity: initializers.Identity,
+    Ones: initializers.Ones,
+    STFT: stft.STFT,
+    Zeros: initializers.Zeros,
+}
+
+
+class _Wrapper(_Drawn, keras.initializers.Initializer):
+    """An initializer over another one, whose seed and name it takes."""
+
+    _keras_has_it = False
+
+    def _wrap(self, argument: str, identifier: Any) -> Any:
+        """Find a Keras initializer, as one that this package has numbers for."""
+        inner = keras.initializers.get(identifier)
+        theirs = getattr(keras.initializers, type(inner).__name__, None)
+        if type(inner) is theirs and theirs not in _FIXED:
+            inner = globals()[theirs.__name__].from_config(inner.get_config())
+        if not isinstance(inner, _Drawn) and type(inner) not in _FIXED:
+            raise TypeError(
+                f"{argument} must be an initializer of Keras or of this package, got {identifier!r}"
+            )
+        if isinstance(inner, _Drawn):
+            self.name, self._stream, self.seed = inner.name, inner._stream, inner.seed
+        return inner
+
+    @staticmethod
+    def _inner_scheme(inner: Any, shape: tuple[int, ...]) -> Initializer:
+        if isinstance(inner, _Drawn):
+            return inner._scheme(shape)
+        return _FIXED[type(inner)](**inner.get_config())
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """Make an initializer from its arguments."""
+        return cls(
+            **{key: keras.saving.deserialize_keras_object(value) for key, value in config.items()}
+        )
+
+
+@_registered
+class Scaled(_Wrapper):
+    """Another initializer times a factor, which may be a formula: `winit_fast.Scaled`.
+
+    ``initializer`` is anything that `keras.initializers.get` takes; what Keras itself would draw,
+    by a name say, is drawn here, with Keras' meaning.
+    """
+
+    def __init__(
+        self,
+        initializer: Any,
+        factor: float | str = 1.0,
+        numbers: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.initializer = self._wrap("initializer", initializer)
+        self.factor, self.numbers = factor, dict(numbers or {})
+        scaled.Scaled(initializers.Ones(), factor, self.numbers)  # checks
+
+    def _scheme(self, shape: tuple[int, ...]) -> Initializer:
+        inner = self._inner_scheme(self.initializer, shape)
+        return scaled.Scaled(inner, self.factor, self.numbers)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments, as `from_config` takes them."""
+        return {
+            "initializer": keras.saving.serialize_keras_object(self.initializer),
+            "factor": self.factor,
+            "numbers": self.numbers,
+        }
+
+
+@_registered
+class Pretrained(_Wrapper):
+    """Elements of an array, .npy file or safetensors tensor: `winit_fast.Pretrained`.
+
+    ``fallback`` is anything that `keras.initializers.get` takes.
+    """
+
+    def __init__(self, source: Any, tensor: str | None = None, fallback: Any = None) -> None:
+        super().__init__()
+        checked = pretrained.Pretrained(source, tensor)
+        self.source, self.tensor = checked.source, tensor
+        self.fallback = None if fallback is None else self._wrap("fallback", fallback)
+
+    def _scheme(self, shape: tuple[int, ...]) -> Initializer:
+        inner = None if self.fallback is None else self._inner_scheme(self.fallback, shape)
+        return pretrained.Pretrained(self.source, self.tensor, inner)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments, as `from_config` takes them."""
+        return {
+            "source": keras.saving.serialize_keras_object(self.source),
+            "tensor": self.tensor,
+            "fallback": keras.saving.serialize_keras_object(self.fallback),
+        }

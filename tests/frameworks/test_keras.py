@@ -527,3 +527,94 @@ print("done")
             text=True,
         )
         assert run.stdout == "done\n", run.stderr
+
+
+# What Keras has nothing like
+
+
+def _own():
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    return {
+        "xavier": (wk.XavierSimple(seed=3), wf.XavierSimple(), (6, 4)),
+        "delta": (wk.DeltaOrthogonal(2.0, seed=3), wf.DeltaOrthogonal(2.0), (3, 3, 4, 8)),
+        "sparse": (wk.Sparse(0.5, 0.1, seed=3), wf.Sparse(0.5, 0.1), (10, 6)),
+        "dirac": (wk.Dirac(2, 0.5), wf.Dirac(2, 0.5), (3, 4, 8)),
+        "scaled": (
+            wk.Scaled(wk.HeNormal(seed=3), "1 / sqrt(2 * L)", {"L": 8}),
+            wf.Scaled(NATIVE["HeNormal"], 0.25),
+            (6, 4),
+        ),
+        "scaled name": (
+            wk.Scaled(keras.initializers.LecunNormal(seed=3), 0.5),
+            wf.Scaled(NATIVE["LecunNormal"], 0.5),
+            (6, 4),
+        ),
+        "scaled identity": (wk.Scaled("identity", 2), wf.Identity(2.0), (3, 4)),
+        "pretrained": (
+            wk.Pretrained(array, fallback=wk.RandomNormal(seed=3)),
+            wf.Pretrained(array, fallback=wf.RandomNormal()),
+            (4, 3),
+        ),
+        "pretrained zeros": (
+            wk.Pretrained(array, fallback="zeros"),
+            wf.Pretrained(array, fallback=wf.Zeros()),
+            (3, 5),
+        ),
+    }
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", _own())
+def test_own_schemes(name, dtype):
+    init, scheme, shape = _own()[name]
+    expected = scheme(shape, seed=3, dtype=dtype).astype(np.float64)
+    for copy in (
+        init,
+        init.clone(),
+        keras.initializers.deserialize(keras.initializers.serialize(init)),
+    ):
+        assert type(copy) is type(init)
+        made = copy(shape, dtype)
+        assert dtype_of(made) == dtype
+        np.testing.assert_array_equal(numbers(made), expected)
+
+
+def test_own_schemes_in_a_saved_model(tmp_path):
+    np.save(tmp_path / "old.npy", np.ones((3, 4), np.float32))
+    kernel = wk.Scaled(wk.GlorotUniform(seed=keras.random.SeedGenerator(1)), 0.5)
+    old = wk.Pretrained(tmp_path / "old.npy", fallback=wk.RandomNormal(seed=1))
+    model = keras.Sequential(
+        [
+            keras.layers.Input((4,)),
+            keras.layers.Dense(4, kernel_initializer=kernel),
+            keras.layers.Dense(4, kernel_initializer=old),
+        ]
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert [type(layer.kernel_initializer) for layer in loaded.layers] == [
+        wk.Scaled,
+        wk.Pretrained,
+    ]
+    np.testing.assert_array_equal(
+        numbers(loaded.layers[1].kernel_initializer((4, 4))), numbers(old((4, 4)))
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: wk.Dirac(0), ValueError, "groups must be at least 1, got 0"),
+        (lambda: wk.Dirac()((3, 3)), ValueError, "three to five axes, got shape"),
+        (lambda: wk.DeltaOrthogonal()((3, 8, 4)), ValueError, "as many outputs as inputs"),
+        (lambda: wk.Sparse(1.5), ValueError, "sparsity must be from 0 to 1, got 1.5"),
+        (lambda: wk.Sparse(0.5)((4, 4), "int32"), TypeError, "dtype must be one of"),
+        (lambda: wk.Sparse(0.5, seed="a"), ValueError, "`seed` argument should be an instance"),
+        (lambda: wk.Scaled("zeros", -1.0), ValueError, "factor must be more than 0"),
+        (lambda: wk.Scaled(lambda shape, dtype=None: 0), TypeError, "initializer must be an"),
+        (lambda: wk.Pretrained("old.txt"), ValueError, "source must end in .npy"),
+    ],
+)
+def test_own_schemes_refuse(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
