@@ -12,6 +12,8 @@ def test_readme():
     np.testing.assert_array_equal(np.asarray(names["layer"].kernel), expected)
     expected = wf.LecunNormal(distribution="truncated_normal")((784, 256), seed=0)
     np.testing.assert_array_equal(np.asarray(names["kernel"]), expected)
+    expected = wf.HeNormal()((4096, 1024), seed=0, name="mlp.up", dtype="bfloat16")
+    np.testing.assert_array_equal(np.asarray(names["w"]), expected)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Keras saves variables by an old way
