@@ -273,6 +273,8 @@ def test_zeros_of_the_stft_are_exact_however_long_the_frame():
         ({"window": "han"}, None, ValueError, "window must be .* did you mean 'hann'"),
         ({"window": 3}, None, TypeError, "window must be a name, a sequence of numbers or None"),
         ({"window": [1, math.nan]}, None, ValueError, "window must be finite, got nan"),
+        ({"window": b"hann"}, None, TypeError, "window must be a name, a sequence of numbers"),
+        ({"side": ["real"]}, None, ValueError, r"side must be one of .* got \['real'\]"),
         ({"scaling": "L2"}, None, ValueError, "scaling must be one of density, spectrum, got 'L2'"),
         ({}, (8, 5), ValueError, r"kernels of shape .* got shape \(8, 5\)"),
         ({}, (8, 2, 5), ValueError, r"got shape \(8, 2, 5\)"),
@@ -358,6 +360,7 @@ def test_factors(factor, numbers, expected):
         (("normal", "__import__('os')"), ValueError, "is not arithmetic"),
         (("normal", "1", {"L": "x"}), TypeError, "numbers must be a mapping of names to finite"),
         (("normal", "1", 3), TypeError, "numbers must be a mapping of names to finite"),
+        (("normal", "1", {1: 2}), TypeError, "numbers must be a mapping of names to finite"),
     ],
 )
 def test_scaled_refuses(arguments, error, message):
@@ -443,6 +446,8 @@ def test_value_of_arrays():
         (("w.safetensors",), TypeError, "tensor must be a name in 'w.safetensors', got None"),
         (("w.npy", "a"), ValueError, "tensor is for safetensors files, got 'a' for 'w.npy'"),
         ((np.arange(3),), TypeError, "source must have one of the types .*, got int64"),
+        ((None,), TypeError, "source must have one of the types .*, got object"),
+        (([[1.0, 2.0], [3.0]],), ValueError, "source must be a file or an array: "),
         ((np.ones(3), None, "zeroes"), ValueError, "did you mean 'zeros'"),
     ],
 )
@@ -487,6 +492,16 @@ def test_other_errors_of_files(files):
     save_file({"whole": np.arange(4)}, "ints.safetensors")
     with pytest.raises(TypeError, match="'whole' in ints.safetensors must have one .* got I64"):
         wf.Pretrained("ints.safetensors", "whole")(4)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (2, 0)])
+def test_pretrained_of_no_or_one_element(shape):
+    source = np.full(shape, 2.5)
+    for scheme in (wf.Pretrained(source), wf.Scaled(wf.Pretrained(source), 1.0)):
+        made = scheme(shape, dtype="float16")
+        assert made.shape == shape and (made == 2.5).all()
+    element = wf.Pretrained(OLD)(OLD.shape, index=(3, 2))
+    assert element.shape == () and element == np.float32(OLD[3, 2])
 
 
 def test_infinities_are_kept():
@@ -559,7 +574,10 @@ def test_the_nearest_name(typo, nearest):
         wf.get(typo)
 
 
-@pytest.mark.parametrize("identifier", [None, 3, {"config": {}}, wf.Zeros])
+@pytest.mark.parametrize(
+    "identifier",
+    [None, 3, {"config": {}}, {"class_name": 3}, {"class_name": "zeros", "config": 3}, wf.Zeros],
+)
 def test_get_refuses(identifier):
     with pytest.raises(TypeError, match="identifier must be a name, a mapping"):
         wf.get(identifier)

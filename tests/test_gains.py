@@ -230,6 +230,7 @@ def test_functions_in_float32():
         ((lambda z: 1 / z,), ValueError, r"is not finite"),
         ((np.tan,), ValueError, r"is not finite"),
         ((lambda z: z * np.nan,), ValueError, r"is not finite"),
+        (("leaky_relu", 1e200), ValueError, r"is not finite.*leaky_relu with param 1e\+200"),
         (("softplus", 0.0), ValueError, r"is not finite.*softplus with param 0.0"),
         ((lambda z: 1j * z,), TypeError, r"must return float64 or float32, got complex128"),
         ((lambda z: z[0],), ValueError, r"must work element by element"),

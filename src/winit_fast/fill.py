@@ -279,11 +279,11 @@ def view(
     return array
 
 
-def _from_dlpack(out: Any) -> Array:
-    """View a CPU tensor of another library."""
+def from_dlpack(out: Any, argument: str = "out") -> Array:
+    """View a CPU tensor of another library; errors name the argument that carries it."""
     if hasattr(out, "is_neg") and out.is_neg():  # torch.Tensor.imag of a conjugate, say
         raise TypeError(
-            "out must hold its values as they are, "
+            f"{argument} must hold its values as they are, "
             f"got a {type(out).__name__} that is a negated view of its memory"
         )
     if getattr(out, "requires_grad", False):
@@ -298,13 +298,15 @@ def _from_dlpack(out: Any) -> Array:
             capsule = out.__dlpack__()
         address, shape, strides, name, writable = _dlpack.describe(capsule)
     except (BufferError, RuntimeError, ValueError) as error:
-        raise TypeError(f"out must be on the CPU, got {type(out).__name__}: {error}") from error
+        raise TypeError(
+            f"{argument} must be on the CPU, got {type(out).__name__}: {error}"
+        ) from error
     if writable is None:  # JAX cannot say that its arrays are not, nor PyTorch < 2.9 that its are
         writable = hasattr(out, "requires_grad")
     try:
         dtype = np.dtype(name)
     except TypeError:
-        raise TypeError(f"out must have a type known to NumPy, got {name}") from None
+        raise TypeError(f"{argument} must have a type known to NumPy, got {name}") from None
     array = view(address, shape, [step * dtype.itemsize for step in strides], dtype, capsule)
     array.flags.writeable = writable
     return array
@@ -335,7 +337,7 @@ def writable(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) ->
     if isinstance(out, np.ndarray):
         array = out
     elif hasattr(out, "__dlpack__"):
-        array = _from_dlpack(out)
+        array = from_dlpack(out)
     else:
         try:
             array = np.asarray(memoryview(out))

@@ -160,13 +160,13 @@ def squared_gain(
     2.0
     """
     if isinstance(activation, str):
-        name = spelling(activation)
-        if name not in _ACTIVATIONS:
+        name = _BY_SPELLING.get(spelling(activation))
+        if name is None:
             raise ValueError(unknown("activation", activation, NAMES))
         if param is not None:
             if isinstance(param, bool):
                 raise TypeError(f"param must be a real number, got {param!r}")
-            if _ACTIVATIONS[name][1] is None:
+            if _TABLE[name][1] is None:
                 raise ValueError(f"param: {activation!r} has none, got {param!r}")
             param = finite("param", param)
         return _named(name, param, gradient)
@@ -258,27 +258,29 @@ _TABLE |= {f"{name}_exact": _TABLE[name] for name in _CONVENTIONAL}
 NAMES = tuple(_TABLE)
 """The activations that are known by name."""
 
-_ACTIVATIONS = {spelling(name): entry for name, entry in _TABLE.items()}
+_BY_SPELLING = {spelling(name): name for name in _TABLE}
 
 
 @lru_cache(maxsize=256)
 def _named(name: str, param: float | None, gradient: bool) -> float:
-    function, default = _ACTIVATIONS[name]
+    function, default = _TABLE[name]
     if default is None:
         parameters: tuple[float, ...] = ()
     else:
         parameters = (default if param is None else param,)
     # Closed forms: PyTorch's, to the last bit.
+    shown = name if param is None else f"{name} with param {param!r}"
     if function is _leaky_relu:
-        return 2.0 / (1 + parameters[0] ** 2)
+        slope = parameters[0]
+        square = slope**2 if abs(slope) < 1e150 else math.inf
+        return _inverse((1 + square) / 2, shown, gradient)
     if name == "relu":
         return 2.0
     if name in _CONVENTIONAL and not gradient:
         return _CONVENTIONAL[name] ** 2
-    if function is _ACTIVATIONS["linear"][0]:
+    if function is _TABLE["linear"][0]:
         return 1.0
     square = _mean_square(lambda z: function(z, *parameters), gradient)
-    shown = name if param is None else f"{name} with param {param!r}"
     return _inverse(square, shown, gradient)
 
 

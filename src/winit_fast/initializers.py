@@ -204,8 +204,10 @@ def get(identifier: str | Mapping[str, Any] | Initializer, **parameters: Any) ->
         return cls(**parameters)
     if parameters:
         raise TypeError(f"an initializer has its parameters already, got {parameters}")
-    if isinstance(identifier, Mapping) and "class_name" in identifier:
-        return get(identifier["class_name"], **identifier.get("config", {}))
+    if isinstance(identifier, Mapping) and isinstance(identifier.get("class_name"), str):
+        config = identifier.get("config") or {}
+        if isinstance(config, Mapping):
+            return get(identifier["class_name"], **config)
     if not isinstance(identifier, Initializer):
         raise TypeError(
             'identifier must be a name, a mapping with "class_name" and "config", or an '

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from winit_fast import dtypes, threads
-from winit_fast.fill import Array, Box, blocks
+from winit_fast.fill import Array, Box, blocks, from_dlpack
 from winit_fast.initializers import Initializer, get
 from winit_fast.stream import Stream
 
@@ -31,7 +31,7 @@ class Pretrained(Initializer, names=("pretrained",)):
 
     Parameters
     ----------
-    source : str, os.PathLike or array_like
+    source : str, os.PathLike, array_like or an object with DLPack (on the CPU)
         A file that ends in .npy or .safetensors; the index of a safetensors checkpoint of several
         files, which ends in .safetensors.index.json; or an array of floating-point numbers, which
         is not copied and should not change.
@@ -85,8 +85,13 @@ class Pretrained(Initializer, names=("pretrained",)):
                     f"got {source!r}"
                 )
         else:
-            named = False
-            source = _checked(np.asarray(self.source), "source").view()
+            named, source = False, self.source
+            if not isinstance(source, np.ndarray) and hasattr(source, "__dlpack__"):
+                source = from_dlpack(source, "source")
+            try:
+                source = _checked(np.asarray(source), "source").view()
+            except ValueError as error:  # lists of unequal lengths
+                raise ValueError(f"source must be a file or an array: {error}") from None
             source.flags.writeable = False
         if named and not isinstance(self.tensor, str):
             raise TypeError(f"tensor must be a name in {source!r}, got {self.tensor!r}")
@@ -151,15 +156,16 @@ class Pretrained(Initializer, names=("pretrained",)):
         at = tuple(
             slice(start, start + size) for start, size in zip(box.starts, sizes, strict=True)
         )
-        values, place = source[at], box.expand(out)[shared]
+        values, place = _part(source, at), _part(box.expand(out), shared)
         num_threads = threads.resolve(num_threads)
 
         def check(block: tuple[slice, ...]) -> None:
             part = values[block]
+            suspects = part[abs(part) > _largest(out.dtype)]  # only the next values round to it
             with np.errstate(over="ignore"):
-                lost = np.isfinite(part) & ~np.isfinite(_rounded(part, out.dtype))
+                lost = np.isfinite(suspects) & ~np.isfinite(_rounded(suspects, out.dtype))
             if lost.any():
-                first = float(part[lost].flat[0])
+                first = float(suspects[lost][0])
                 raise ValueError(f"source must fit {out.dtype}, got {first!r} in {self!r}")
 
         def copy(block: tuple[slice, ...]) -> None:
@@ -177,6 +183,13 @@ def _shown(source: Any) -> str:
     if isinstance(source, np.ndarray):
         return f"<{source.dtype} array of shape {source.shape}>"
     return repr(source)
+
+
+def _part(array: Array, at: tuple[slice, ...]) -> Array:
+    """Cut a part from an array: an array too where there are no axes."""
+    index: tuple[Any, ...] = (Ellipsis, *at)
+    part: Array = array[index]
+    return part
 
 
 def _largest(dtype: np.dtype[Any]) -> float:

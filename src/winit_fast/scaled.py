@@ -73,7 +73,9 @@ class Scaled(Initializer, names=("scaled",)):
         object.__setattr__(self, "initializer", get(self.initializer))
         try:
             pairs = dict(self.numbers)
-            for number in pairs.values():
+            for name, number in pairs.items():
+                if not isinstance(name, str):
+                    raise TypeError
                 finite("numbers", number)
         except (TypeError, ValueError):
             raise TypeError(
@@ -88,6 +90,7 @@ class Scaled(Initializer, names=("scaled",)):
 
     @property
     def value(self) -> float:
+        """The factor, computed."""
         try:
             result = evaluate(self.factor, dict(self.numbers))
         except (ArithmeticError, TypeError, ValueError) as error:

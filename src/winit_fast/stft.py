@@ -177,20 +177,22 @@ class STFT(Initializer, names=("stft", "stft_initializer")):
     periodic: bool = False
 
     def __post_init__(self) -> None:
-        if self.side not in _SIDES:
+        if self.side not in tuple(_SIDES):  # a list would have no hash
             raise ValueError(unknown("side", self.side, _SIDES))
         if isinstance(self.window, str):
             if self.window not in _WINDOWS:
                 raise ValueError(unknown("window", self.window, _WINDOWS))
         elif self.window is not None:
             try:
+                if isinstance(self.window, bytes):
+                    raise TypeError
                 values = tuple(finite("window", value) for value in self.window)
             except TypeError:
                 raise TypeError(
                     f"window must be a name, a sequence of numbers or None, got {self.window!r}"
                 ) from None
             object.__setattr__(self, "window", values)
-        if self.scaling is not None and self.scaling not in _SCALINGS:
+        if self.scaling is not None and self.scaling not in tuple(_SCALINGS):
             raise ValueError(unknown("scaling", self.scaling, _SCALINGS))
         object.__setattr__(self, "periodic", bool(self.periodic))
 

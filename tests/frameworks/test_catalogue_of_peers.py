@@ -149,3 +149,13 @@ def test_stft_is_that_of_keras(side, window, scaling, periodic):
         expected = np.asarray(keras.initializers.STFT(*arguments)((64, 1, bins)))
         largest = abs(wf.STFT("real", *arguments[1:])((64, 1, 2))).max()
         np.testing.assert_allclose(made, expected, rtol=0, atol=2**-23 * math.pi * 64 * largest)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_pretrained_from_tensors_of_the_peers(dtype):
+    source = torch.arange(6.0, dtype=getattr(torch, dtype)).reshape(2, 3).requires_grad_()
+    expected = np.arange(6.0).reshape(2, 3)
+    for tensor in (source, source.detach().T.contiguous().T, torch.nn.Parameter(source)):
+        assert (wf.Pretrained(tensor)((2, 3), dtype="bfloat16") == expected).all()
+    with jax.enable_x64(True):
+        assert (wf.Pretrained(jax.numpy.asarray(expected, dtype))((2, 3)) == expected).all()
