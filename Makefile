@@ -55,7 +55,7 @@ BENCH := env --unset=OPENBLAS_CORETYPE --unset=OPENBLAS_L2_SIZE
 bench: $(VENV)/installed ## measure the speeds, into build/bench.json (half an hour, 16 GB of memory)
 	$(BIN)/pip install --quiet $(TORCH) jax keras
 	mkdir -p build
-	$(BENCH) $(BIN)/pytest -q bench --benchmark-enable --benchmark-json=build/bench.json \
+	$(BENCH) $(BIN)/pytest -q bench/bench_*.py --benchmark-enable --benchmark-json=build/bench.json \
 	    --benchmark-columns=median
 
 bench-report: $(VENV)/installed ## turn build/bench.json into the tables and figures of docs/ and README.md

@@ -28,7 +28,8 @@ def compiler() -> list[str]:
 def compiler_version() -> str:
     """What the counts depend on beside the source: the architecture and the compiler."""
     run = subprocess.run([*compiler(), "--version"], capture_output=True, text=True, check=True)
-    return f"{platform.machine()}, {run.stdout.splitlines()[0]}"
+    name = re.sub(r"^\S+ \(", "gcc (", run.stdout.splitlines()[0])  # not as what it was called
+    return f"{platform.machine()}, {name}"
 
 
 def build(folder: Path) -> Path:

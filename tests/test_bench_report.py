@@ -1,9 +1,12 @@
 """Tables, figures and fits of `make bench-report`, from a few made-up measurements."""
 
+import doctest
 import json
 import re
 
+import check
 import fits
+import instructions
 import pytest
 import report
 
@@ -169,3 +172,9 @@ def test_small_times_weigh_as_much_as_large_ones():
 def test_exponents(power, factor):
     n = [2, 8, 128, 4096]
     assert fits.exponent(n, [factor * x**power for x in n]) == pytest.approx(power, abs=1e-6)
+
+
+@pytest.mark.parametrize("module", [check, fits, instructions, report], ids=lambda m: m.__name__)
+def test_examples_in_the_docstrings(module):
+    failed, tried = doctest.testmod(module)
+    assert tried > 0 and failed == 0
