@@ -188,6 +188,7 @@ def test_masks_of_streams():
         for other in masks[:i]:
             assert 700 < (one == other).sum() < 1300  # 1000 +- 13 deviations
     assert (mask(0, None) == mask(0, 0)).all()  # equal streams
+    assert wf.Stream(0, 7).part("mask").name.encode() == bytes.fromhex("00 37 00 6d 61 73 6b")
 
 
 def test_every_row_is_as_likely_a_zero():
