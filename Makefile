@@ -7,7 +7,7 @@ C_FLAGS := -std=c11 -O3 -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror 
 AARCH64_C := $(filter-out %_avx2.c %_avx512.c,$(wildcard csrc/*.c))
 SOURCES := pyproject.toml setup.py $(wildcard csrc/* src/winit_fast/*.pyx src/winit_fast/*.pxd)
 
-.PHONY: help demo test test-frameworks test-isa asan accuracy bench docs lint format cross wheel wheel-aarch64 wheels clean
+.PHONY: help demo test test-frameworks test-isa asan tsan soak accuracy bench docs lint format cross wheel wheel-aarch64 wheels clean
 help: ## list the commands
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -46,6 +46,13 @@ asan: $(VENV)/installed ## run the tests under the address and undefined-behavio
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	    PYTHONPATH="$$(echo build/asan/lib.*)" $(BIN)/pytest -q tests
+
+tsan: $(VENV)/installed ## fill from many threads under the thread sanitizer
+	$(BIN)/python tests/c/races.py build/tsan
+
+MINUTES := 30
+soak: $(VENV)/installed ## do random work against the reference, for 30 minutes or MINUTES=...
+	$(BIN)/python tests/soak.py --minutes $(MINUTES)
 
 accuracy: $(VENV)/installed ## measure the error of every transform, over all inputs (minutes)
 	$(BIN)/python bench/accuracy.py

@@ -1,0 +1,78 @@
+"""The soak for a few seconds, and that it finds what is planted. `make soak` does it for longer."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soak
+
+from winit_fast import threads
+
+PROGRAM = Path(__file__).with_name("soak.py")
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, PROGRAM, *arguments], capture_output=True, text=True, timeout=600
+    )
+
+
+def test_soak():
+    done = run("--cases", "250", "--calls", "50000", "--seed", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("soak: passed: 250 cases") and "interrupt" in last and "fork" in last
+
+
+def test_a_case_can_be_repeated():
+    done = run("--seed", "3", "--case", "0")
+    assert done.returncode == 0 and done.stdout.endswith("as it should be\n"), done.stderr
+
+
+def first_failure(case, count):
+    """Do one kind of case until it fails."""
+    for seed in range(count):
+        try:
+            case(soak.np.random.default_rng(seed))
+        except AssertionError as error:
+            return error
+    return None
+
+
+@pytest.fixture
+def settings():
+    before = soak._core.isa(), soak.fill.MIN_PIECE, soak.fill.STREAMING_BYTES
+    yield
+    soak._core.set_isa(before[0])
+    soak.fill.MIN_PIECE, soak.fill.STREAMING_BYTES = before[1:]
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_planted_fault_is_found(monkeypatch):
+    """Pieces begin one element too late wherever a box is cut along an outer axis."""
+    real = soak.fill.pieces
+
+    def wrong(address, index, axes, limit):
+        for at, (own_address, own_index, own_axes) in enumerate(real(address, index, axes, limit)):
+            yield own_address, own_index + (at > 0), own_axes
+
+    assert first_failure(soak.case_fill, 40) is None
+    monkeypatch.setattr(soak.fill, "pieces", wrong)
+    assert "elements differ" in str(first_failure(soak.case_fill, 40))
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_planted_race_is_found(monkeypatch):
+    """A call that does not wait for its helpers returns while they write."""
+
+    def close(job):
+        with job._lock:
+            job._open = False
+
+    assert first_failure(soak.case_threads, 10) is None
+    monkeypatch.setattr(threads._Job, "close", close)
+    assert "elements differ" in str(first_failure(soak.case_threads, 300))
