@@ -358,7 +358,7 @@ class XavierSimple(VarianceScaling):
 
 @_registered
 class DeltaOrthogonal(Orthogonal):
-    """A convolution that preserves norms: `winit_fast.DeltaOrthogonal`."""
+    """A convolution that preserves norms: ``winit_fast.DeltaOrthogonal``."""
 
     _keras_has_it = False
 
@@ -368,7 +368,7 @@ class DeltaOrthogonal(Orthogonal):
 
 @_registered
 class Sparse(RandomNormal):
-    """N(0, stddev^2), ceil(sparsity * rows) of every column 0: `winit_fast.Sparse`."""
+    """N(0, stddev^2), ceil(sparsity * rows) of every column 0: ``winit_fast.Sparse``."""
 
     _keras_has_it = False
 
@@ -396,7 +396,7 @@ class Sparse(RandomNormal):
 
 @_registered
 class Dirac(_Drawn, keras.initializers.Initializer):
-    """A convolution that passes its inputs on: `winit_fast.Dirac`."""
+    """A convolution that passes its inputs on: ``winit_fast.Dirac``."""
 
     _keras_has_it = False
 
@@ -460,7 +460,7 @@ class _Wrapper(_Drawn, keras.initializers.Initializer):
 
 @_registered
 class Scaled(_Wrapper):
-    """Another initializer times a factor, which may be a formula: `winit_fast.Scaled`.
+    """Another initializer times a factor, which may be a formula: ``winit_fast.Scaled``.
 
     ``initializer`` is anything that `keras.initializers.get` takes; what Keras itself would draw,
     by a name say, is drawn here, with Keras' meaning.
@@ -492,7 +492,7 @@ class Scaled(_Wrapper):
 
 @_registered
 class Pretrained(_Wrapper):
-    """Elements of an array, .npy file or safetensors tensor: `winit_fast.Pretrained`.
+    """Elements of an array, .npy file or safetensors tensor: ``winit_fast.Pretrained``.
 
     ``fallback`` is anything that `keras.initializers.get` takes.
     """
