@@ -6,6 +6,7 @@ import subprocess
 import check
 import instructions
 import pytest
+import ratios
 
 BEFORE = {"uniform": 10.0, "normal": 20.0}
 
@@ -102,6 +103,25 @@ def test_what_cannot_be_compared_is_said(machine, tmp_path, capsys):
     path.write_text(json.dumps({"ratios": {"Q": {}}, "instructions": {"D": {}}}))
     with pytest.raises(SystemExit, match="knows neither 'P' nor 'C'"):
         check.check(path)
+
+
+def test_every_case_can_be_made_and_run(monkeypatch):
+    monkeypatch.setattr(ratios, "BEYOND", 1 << 12)
+    isa = ratios._core.isa()
+    made = ratios.cases()
+    assert len(made) > 15
+    for make in made.values():
+        pair = make()
+        pair.ours()
+        pair.theirs()
+    assert ratios._core.isa() == isa
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float8_e5m2"])
+def test_arrays_begin_with_a_page(dtype):
+    array = ratios.buffer((3, 5), dtype)
+    assert array.ctypes.data % 4096 == 0
+    assert array.shape == (3, 5) and array.dtype.name == dtype and (array == 1).all()
 
 
 def test_callgrinds_files():
