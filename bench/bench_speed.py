@@ -170,8 +170,9 @@ def test_fill(measure: Measure, case: Case) -> None:
         need(2.5 * SHARDS * nbytes)
         contestants = sharded(case, dtype)
     elif case.memory == "warm":
-        peers = 8 if case.log2 <= PEER_LIMIT else 0  # copies and float32 scratch
-        need(nbytes * (1 + peers * 4 / dtype.itemsize) if peers else nbytes + (4 << case.log2))
+        scratch = 0 if dtype.itemsize >= 4 else 4 << case.log2  # NumPy's, before it rounds
+        copies = 7 * max(nbytes, 4 << case.log2)  # of the peers, JAX's temporary ones included
+        need(nbytes + (copies if case.log2 <= PEER_LIMIT else scratch))
         contestants = warm(case, dtype)
     else:
         need(2 * nbytes)

@@ -211,8 +211,8 @@ def _fans(tensor: Tensor) -> tuple[int, int]:
     shape = tensor.shape
     if len(shape) < 2:
         raise ValueError(
-            f"fans need a tensor of at least 2 axes, got shape {tuple(shape)}: "
-            "Fan in and fan out can not be computed"
+            "Fan in and fan out can not be computed for tensor with fewer than 2 dimensions, "
+            f"got shape {tuple(shape)}"
         )
     field = math.prod(shape[2:])
     return shape[1] * field, shape[0] * field

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
+from torch.nn import Parameter
 
 from winit_fast import _core, dtypes
 from winit_fast.fill import MIN_PIECE, Array, Box, box, fill, overlaps, view, whole
@@ -41,6 +42,13 @@ def fillable(tensor: Tensor) -> bool:
         return bool(tensor.data_ptr() != 0 or tensor.numel() == 0)
     except RuntimeError:  # there is no one piece of memory
         return False
+
+
+def is_plain(tensor: object) -> bool:
+    """Tell whether an object is a tensor whose class leaves functions of torch as they are."""
+    return isinstance(tensor, Tensor) and (
+        type(tensor) is Tensor or type(tensor).__torch_function__ is Parameter.__torch_function__
+    )
 
 
 def on_host(tensor: Tensor) -> bool:

@@ -8,12 +8,12 @@ from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor
-from torch.overrides import TorchFunctionMode, has_torch_function_unary
+from torch.overrides import TorchFunctionMode
 
 from winit_fast.orthogonal import Orthogonal
 from winit_fast.stream import Seed, seed_number
 from winit_fast.torch import init
-from winit_fast.torch.memory import fill_by, fillable, on_host
+from winit_fast.torch.memory import fill_by, fillable, is_plain, on_host
 from winit_fast.torch.source import Source, key_and_stream, local
 
 Function = Callable[..., Any]
@@ -100,12 +100,7 @@ class fast_init(TorchFunctionMode):  # named like torch.no_grad
 
     def _takes(self, tensor: Any) -> bool:
         """Tell whether this core is to fill a tensor."""
-        return (
-            isinstance(tensor, Tensor)
-            and not has_torch_function_unary(tensor)
-            and fillable(tensor)
-            and on_host(tensor)
-        )
+        return is_plain(tensor) and fillable(tensor) and on_host(tensor)
 
 
 def _in_order(key: int) -> Source:

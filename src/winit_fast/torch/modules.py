@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.parameter import is_lazy
-from torch.overrides import has_torch_function_unary
 
 from winit_fast.initializers import Initializer, get
 from winit_fast.names import unknown
 from winit_fast.stream import Seed, seed_number, stream_id
-from winit_fast.torch.memory import fill_by, fillable
+from winit_fast.torch.memory import fill_by, fillable, is_plain
 from winit_fast.torch.mode import fast_init
 
 Function = Callable[[Tensor], object]
@@ -222,9 +221,7 @@ class _ByName(fast_init):
         return self._key, stream_id(name)
 
     def _takes(self, tensor: Any) -> bool:
-        return (
-            isinstance(tensor, Tensor) and not has_torch_function_unary(tensor) and fillable(tensor)
-        )
+        return is_plain(tensor) and fillable(tensor)
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

@@ -1,0 +1,322 @@
+"""fast_init: existing code runs on this core, in this thread only, and nothing else changes."""
+
+import gc
+import math
+import threading
+
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+import winit_fast as wf
+from winit_fast.torch import fast_init, normal_, trunc_normal_, uniform_
+
+
+class Convolutional(nn.Sequential):
+    def __init__(self):
+        super().__init__(
+            nn.Conv2d(3, 64, 3), nn.BatchNorm2d(64), nn.ReLU(),
+            nn.ConvTranspose2d(64, 32, 3), nn.GroupNorm(4, 32), nn.Flatten(), nn.LazyLinear(10),
+        )  # fmt: skip
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(100, 64, padding_idx=3)
+        self.lstm = nn.LSTM(64, 64, 2)
+        self.bilinear = nn.Bilinear(64, 64, 64)
+        for name, weight in self.lstm.named_parameters():
+            if "weight_hh" in name:
+                nn.init.orthogonal_(weight)
+        nn.init.trunc_normal_(self.bilinear.bias, std=0.02)
+
+
+class Written(nn.Module):
+    """Initialised by hand, in the ways in which that is done."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Parameter(torch.empty(64, 64).normal_(0, 0.02))
+        self.b = nn.Parameter(torch.empty(64, 64))
+        self.b.data.uniform_(-0.1, to=0.1)
+        self.c = nn.Linear(64, 64)
+        self.c.weight.data.normal_(mean=0.0, std=0.02)
+        self.c.bias.data.zero_()
+        self.d = nn.Parameter(torch.empty(64, 64, dtype=torch.bfloat16))
+        with torch.no_grad():
+            self.d.normal_(std=0.02)
+
+
+def transformer():
+    return nn.Transformer(64, 4, 2, 2, 128, batch_first=True)
+
+
+MODELS = [Convolutional, Recurrent, Written, transformer, lambda: nn.MultiheadAttention(64, 4)]
+
+
+def values(model):
+    return {
+        name: p.detach().clone()
+        for name, p in model.state_dict().items()
+        if p.is_floating_point()
+        and not isinstance(
+            p, nn.parameter.UninitializedBuffer | nn.parameter.UninitializedParameter
+        )
+    }
+
+
+def equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_models_have_the_distributions_that_torch_gives_them(make):
+    """Two-sample Kolmogorov-Smirnov: a false alarm in 10^5 seeds a tensor; the seed is fixed."""
+    torch.manual_seed(0)
+    own = values(make())
+    torch.manual_seed(0)
+    with fast_init():
+        fast = values(make())
+    assert own.keys() == fast.keys()
+    drawn = 0
+    for name, tensor in own.items():
+        assert fast[name].dtype == tensor.dtype and fast[name].shape == tensor.shape
+        if tensor.unique().numel() <= 2:  # constants
+            assert torch.equal(fast[name], tensor)
+        else:
+            drawn += 1
+            assert not torch.equal(fast[name], tensor)  # it did run on another core
+            result = stats.ks_2samp(tensor.flatten().float(), fast[name].flatten().float())
+            assert result.pvalue > 1e-5, name
+    assert drawn
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_seeds(make):
+    def made(seed=None):
+        with fast_init(seed):
+            return values(make())
+
+    torch.manual_seed(0)
+    first, second = made(), made()
+    torch.manual_seed(0)
+    assert equal(first, made()) and equal(second, made()) and not equal(first, second)
+    state = torch.random.get_rng_state()
+    assert equal(made(5), made(5)) and not equal(made(5), made(6))
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_the_streams_of_a_seed_are_numbered():
+    with fast_init(seed=7):
+        first, second = torch.empty(5, 6).normal_(), nn.init.uniform_(torch.empty(5, 6), -1, 1)
+    assert (first.numpy() == wf.Stream(7, 0).normal(shape=(5, 6))).all()
+    assert (second.numpy() == wf.Stream(7, 1).uniform(-1, 1, (5, 6))).all()
+
+
+def test_nesting():
+    with fast_init(seed=7):
+        first = torch.empty(9).normal_()
+        with fast_init(seed=7):
+            again = torch.empty(9).normal_()
+        torch.manual_seed(3)
+        with fast_init():
+            by_torch = torch.empty(9).normal_()
+        torch.manual_seed(3)
+        assert torch.equal(by_torch, normal_(torch.empty(9), name=0))
+        second = torch.empty(9).normal_()
+    assert torch.equal(first, again)
+    assert (second.numpy() == wf.Stream(7, 1).normal(shape=9)).all()
+    same = fast_init(seed=1)
+    with same, same:
+        torch.empty(9).normal_()
+    torch.manual_seed(3)
+    outside = torch.empty(9).normal_()
+    torch.manual_seed(3)
+    assert torch.equal(outside, torch.empty(9).normal_()) and not torch.equal(outside, by_torch)
+
+
+def test_after_an_exception_all_is_as_before():
+    torch.manual_seed(3)
+    expected = torch.empty(9).normal_()
+    with pytest.raises(RuntimeError, match="normal expects std >= 0.0"), fast_init(seed=1):
+        torch.empty(9).normal_(0, -1)
+    torch.manual_seed(3)
+    assert torch.equal(torch.empty(9).normal_(), expected)
+    torch.manual_seed(3)
+    first = normal_(torch.empty(9))  # no source of the context is left
+    torch.manual_seed(3)
+    assert torch.equal(normal_(torch.empty(9)), first)
+
+
+def test_another_thread_is_not_affected():
+    """Torch's numbers in the other thread, while this one is inside."""
+    torch.manual_seed(3)
+    expected = nn.init.kaiming_uniform_(torch.empty(9, 9))
+    inside, done, made = threading.Event(), threading.Event(), []
+
+    def work():
+        inside.wait()
+        made.append(nn.init.kaiming_uniform_(torch.empty(9, 9)))
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    functions = nn.init.kaiming_uniform_, torch.Tensor.normal_
+    with fast_init(seed=1):
+        own = nn.init.kaiming_uniform_(torch.empty(9, 9))
+        assert functions == (nn.init.kaiming_uniform_, torch.Tensor.normal_)  # nothing is patched
+        torch.manual_seed(3)
+        inside.set()
+        done.wait()
+    thread.join()
+    assert torch.equal(made[0], expected) and not torch.equal(own, expected)
+
+
+def test_generators_go_first():
+    generator = torch.Generator().manual_seed(1)
+    with fast_init(seed=7):
+        first = torch.empty(9).normal_(generator=generator)
+    generator.manual_seed(1)
+    assert torch.equal(first, normal_(torch.empty(9), generator=generator))
+
+
+def test_our_functions_inside():
+    with fast_init(seed=7):
+        first, second = uniform_(torch.empty(9)), uniform_(torch.empty(9), seed=1)
+    assert (first.numpy() == wf.Stream(7, 0).uniform(shape=9)).all()
+    assert (second.numpy() == wf.Stream(1).uniform(shape=9)).all()
+
+
+def torchs_own(make):
+    """Inside, the result is torch's own."""
+    torch.manual_seed(3)
+    expected = make()
+    torch.manual_seed(3)
+    with fast_init():
+        got = make()
+    return torch.equal(got, expected)
+
+
+class Sub(torch.Tensor):
+    pass
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.empty(9, dtype=torch.complex64).normal_(),
+        lambda: torch.randn(9),
+        lambda: torch.empty(9).exponential_(),
+        lambda: torch.empty(9).as_subclass(Sub).normal_(),
+        lambda: torch.empty(9).normal_(math.inf),
+        lambda: nn.init.uniform_(torch.empty(9, dtype=torch.complex64)),
+        lambda: torch.randperm(9),
+    ],
+)
+def test_what_is_not_ours_is_as_without(make):
+    assert torchs_own(make)
+
+
+def test_meta():
+    with fast_init(seed=1), torch.device("meta"):
+        model = nn.Linear(3, 4)
+        nn.init.trunc_normal_(model.weight)
+        nn.init.orthogonal_(model.weight)
+        assert model.weight.is_meta
+    for first, second in (
+        (fast_init(1), torch.device("cpu")),
+        (torch.device("cpu"), fast_init(1)),
+    ):
+        with first, second:
+            weight = nn.Linear(3, 4).weight
+        with fast_init(1):
+            assert torch.equal(nn.Linear(3, 4).weight, weight)
+
+
+def test_errors_inside():
+    leaf = torch.zeros(3, requires_grad=True)
+    with fast_init():
+        with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
+            leaf.normal_()
+        with pytest.raises(TypeError, match="must be float, not str"):
+            leaf.data.uniform_("0", 1)
+        with pytest.raises(TypeError, match="multiple values"):
+            leaf.data.uniform_(0, 1, to=2)
+        with pytest.raises(TypeError, match="unexpected keyword"):
+            leaf.data.normal_(loc=1)
+        with pytest.raises(NotImplementedError):
+            torch.empty(3, dtype=torch.int32).normal_()
+        with pytest.raises(ValueError, match="fewer than 2 dimensions"):
+            nn.init.kaiming_uniform_(leaf)
+        with pytest.warns(UserWarning, match="zero-element"):
+            nn.init.kaiming_uniform_(torch.empty(0, 3))
+    assert (leaf == 0).all()
+
+
+def test_in_a_graph():
+    """Drawing into what is part of a graph is a step of it, as without."""
+    leaf = torch.ones(3, requires_grad=True)
+    with fast_init():
+        noise = (leaf * 2).normal_()
+    noise.sum().backward()
+    assert (leaf.grad == 0).all()
+
+
+@pytest.mark.parametrize("bounds", [(-2.0, 2.0), (-1.0, 0.5), (1.0, 3.0)], ids=str)
+def test_trunc_normal(bounds):
+    """Wholly ours where torch begins by normal numbers; its own rejection elsewhere."""
+    torch.manual_seed(4)
+    with fast_init():
+        tensor = nn.init.trunc_normal_(torch.empty(20000), 0.0, 1.0, *bounds)
+    assert bounds[0] <= tensor.min() and tensor.max() <= bounds[1]
+    assert stats.kstest(tensor, stats.truncnorm(*bounds).cdf).pvalue > 1e-4
+    torch.manual_seed(4)
+    same = torch.equal(tensor, trunc_normal_(torch.empty(20000), 0.0, 1.0, *bounds))
+    assert same is (bounds[0] < 0)
+
+
+class Other(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("shape", [(30, 30), (40, 10), (10, 4, 5)], ids=str)
+def test_orthogonal(shape):
+    """Reflectors in place of QR, with other modes inside or outside too."""
+    expected = wf.Orthogonal(column_axis=0)((shape[0], math.prod(shape[1:])), seed=7, name=0)
+    contexts = [(fast_init(seed=7),), (fast_init(seed=7), Other()), (Other(), fast_init(seed=7))]
+    for context in contexts:
+        tensor = torch.empty(shape)
+        for part in context:
+            part.__enter__()
+        try:
+            nn.init.orthogonal_(tensor, gain=2.0)
+        finally:
+            for part in reversed(context):
+                part.__exit__(None, None, None)
+        assert (tensor.flatten(1) / 2 - torch.from_numpy(expected)).abs().max() < 1e-6
+
+
+def test_qr_of_others_is_qr():
+    matrix = torch.randn(5, 5)
+    with fast_init():
+        q, r = torch.linalg.qr(matrix)
+    assert torch.allclose(q @ r, matrix, atol=1e-5) and not torch.equal(q, matrix)
+
+
+def test_nothing_is_kept():
+    """Contexts come and go without leaving tensors behind."""
+    with fast_init(seed=1):
+        nn.init.orthogonal_(torch.empty(8, 8))
+        nn.init.trunc_normal_(torch.empty(8))
+    gc.collect()
+    before = sum(type(thing) is torch.Tensor for thing in gc.get_objects())
+    for _ in range(10):
+        with fast_init(seed=1):
+            nn.init.orthogonal_(torch.empty(8, 8))
+            nn.init.trunc_normal_(torch.empty(8))
+    gc.collect()
+    assert sum(type(thing) is torch.Tensor for thing in gc.get_objects()) <= before
