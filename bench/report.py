@@ -337,6 +337,13 @@ TABLES: dict[str, Callable[[Results], str]] = {
 }
 
 
+CAPTIONS = {
+    "sizes": "![GB/s over the number of elements](figures/sizes.svg)",
+    "growth": "![time over elements, tensors, threads and shards](figures/growth.svg)",
+}
+"""Figures that stand above a table: a page shows them once they have been drawn."""
+
+
 def insert(text: str, results: Results) -> str:
     """Put every table between its markers.
 
@@ -345,12 +352,14 @@ def insert(text: str, results: Results) -> str:
     KeyError
         If a marker names no table.
     """
-    return re.sub(
-        r"(<!-- bench: (\w+) -->\n).*?(<!-- end -->)",
-        lambda found: f"{found[1]}\n{TABLES[found[2]](results)}\n\n{found[3]}",
-        text,
-        flags=re.DOTALL,
-    )
+
+    def filled(found: re.Match[str]) -> str:
+        name = found[2]
+        parts = [CAPTIONS[name]] if name in CAPTIONS else []
+        return "\n\n".join([found[1], *parts, TABLES[name](results), found[3]])
+
+    pattern = r"(<!-- bench: (\w+) -->)\n.*?(<!-- end -->)"
+    return re.sub(pattern, filled, text, flags=re.DOTALL)
 
 
 # --------------------------------------------------------------------------------------------------
