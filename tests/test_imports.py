@@ -24,7 +24,7 @@ LAYERS = [
     {"householder"},
     {"orthogonal"},
     {"__init__"},
-    {"jax", "keras", "torch"},
+    {"dask", "jax", "keras", "torch"},
     {"tensor"},
     {"recipes"},
     {"checkpoint", "benchmark"},

@@ -1,0 +1,86 @@
+"""Dask arrays of an initializer: the values do not depend on how the array is cut into chunks."""
+
+from functools import partial
+from typing import Any
+
+try:
+    import dask.array
+except ImportError as error:
+    raise ImportError(
+        "winit_fast.dask needs Dask's arrays, which are not installed: "
+        "pip install 'winit_fast[dask]'"
+    ) from error
+
+import numpy as np
+
+from winit_fast.dtypes import find
+from winit_fast.fill import Array, Shape, logical_shape
+from winit_fast.initializers import Initializer, get
+from winit_fast.stream import Seed, seed_number, stream_id
+
+
+def make(
+    initializer: Initializer | str,
+    shape: Shape,
+    chunks: Any = "auto",
+    dtype: Any = "float32",
+    *,
+    seed: Seed = None,
+    name: str | int | None = None,
+) -> dask.array.Array:
+    """Describe an array of which each chunk is made alone, by whichever worker needs it.
+
+    Parameters
+    ----------
+    initializer : Initializer or str
+        Or its name: see `winit_fast.get`.
+    shape : int or tuple of int
+        Of the whole array.
+    chunks : int, tuple, dict or str
+        As in `dask.array.zeros`. It changes no value. (A cut orthogonal matrix agrees to rounding:
+        see `winit_fast.Orthogonal`.)
+    dtype : str, type or numpy.dtype
+        One of float64, float32, float16, bfloat16, float8_e4m3fn, float8_e5m2.
+    seed : int, numpy.random.SeedSequence, numpy.random.Generator or None
+        From 0 to 2^64 - 1. None draws one from the operating system, once for the array.
+    name : str, int or None
+        The tensor's name, or the number of its stream.
+
+    Returns
+    -------
+    dask.array.Array
+        Its chunks are filled by one thread each: Dask has threads of its own.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import winit_fast as wf
+    >>> w = make("he_normal", (4096, 1024), chunks=(1000, 1000), seed=0, name="mlp.up")
+    >>> part = w[990:1010, 5].compute()
+    >>> bool((part == wf.HeNormal()((4096, 1024), seed=0, name="mlp.up")[990:1010, 5]).all())
+    True
+    """
+    tensor, kind, found = logical_shape(shape), find(dtype).dtype, get(initializer)
+    key, stream = seed_number(seed), stream_id(name)
+    found(tensor, seed=key, dtype=kind, index=(slice(0, 0),) * len(tensor))  # refuses what it would
+    cut = dask.array.core.normalize_chunks(chunks, tensor, dtype=kind)
+    made: dask.array.Array = dask.array.map_blocks(
+        partial(_chunk, found, tensor, kind, key, stream),
+        chunks=cut,
+        dtype=kind,
+        meta=np.empty((0,) * len(tensor), kind),
+        name=f"{type(found).__name__}-" + dask.base.tokenize(found, tensor, kind, key, stream, cut),
+    )
+    return made
+
+
+def _chunk(
+    initializer: Initializer,
+    tensor: tuple[int, ...],
+    kind: np.dtype[Any],
+    seed: int,
+    stream: int,
+    block_info: dict[Any, Any],
+) -> Array:
+    index = tuple(slice(*ends) for ends in block_info[None]["array-location"])
+    return initializer(tensor, seed=seed, name=stream, dtype=kind, index=index, num_threads=1)
