@@ -30,7 +30,7 @@ test: $(VENV)/installed ## run the tests
 
 test-frameworks: $(VENV)/installed ## run the tests with PyTorch, JAX and Keras
 	$(BIN)/pip install --quiet $(TORCH) jax keras flax optax scikit-learn 'dask[array]'
-	KERAS_BACKEND=jax $(BIN)/pytest -q tests/frameworks src/winit_fast/jax.py src/winit_fast/keras.py src/winit_fast/torch
+	KERAS_BACKEND=jax $(BIN)/pytest -q tests/frameworks src/winit_fast/dask.py src/winit_fast/jax.py src/winit_fast/keras.py src/winit_fast/torch
 	KERAS_BACKEND=torch $(BIN)/pytest -q tests/frameworks/test_keras*.py src/winit_fast/keras.py
 
 test-isa: $(VENV)/installed ## hold every instruction set, NEON in an emulator, to the frozen hashes
