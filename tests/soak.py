@@ -578,8 +578,8 @@ def main(arguments=None):
         return 0
 
     print(f"soak: seed {seed}", flush=True)
-    begin = time.monotonic()
     grown_by_calls = many_calls(options.calls)
+    begin = time.monotonic()
     counts, number, warm = Counter(), 0, 0
     warm_up = options.cases // 2 if options.cases is not None else None
     seconds = 60 * options.minutes

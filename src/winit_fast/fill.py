@@ -3,6 +3,7 @@
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import EllipsisType
 from typing import Any, NamedTuple, SupportsIndex
 
@@ -128,10 +129,10 @@ def logical_shape(shape: Shape) -> tuple[int, ...]:
     >>> logical_shape(3), logical_shape([2, 5])
     ((3,), (2, 5))
     """
-    try:
-        extents = tuple(shape) if isinstance(shape, Iterable) else (shape,)
-    except TypeError:  # an array without axes
-        extents = (shape,)  # type: ignore[assignment]  # read as an integer or refused
+    extents: tuple[Any, ...] = (shape,)
+    if isinstance(shape, Iterable) and not isinstance(shape, (str, bytes)):
+        with suppress(TypeError):  # of an array without axes
+            extents = tuple(shape)
     checked = tuple(integer("shape", extent) for extent in extents)
     if any(extent < 0 for extent in checked):
         raise ValueError(f"shape must not have negative extents, got {checked}")

@@ -25,7 +25,7 @@ from winit_fast.fill import (
     rounded,
 )
 from winit_fast.gains import squared_gain
-from winit_fast.names import spelling, unknown
+from winit_fast.names import check, spelling, unknown
 from winit_fast.stream import Seed, Stream
 
 Out = TypeVar("Out")
@@ -494,10 +494,8 @@ class VarianceScaling(_Elementwise, names=("variance_scaling",)):
 
     def __post_init__(self) -> None:
         not_negative("scale", self.scale)
-        if self.mode not in tuple(_MODES):  # a list would have no hash
-            raise ValueError(unknown("mode", self.mode, _MODES))
-        if self.distribution not in _DISTRIBUTIONS:
-            raise ValueError(unknown("distribution", self.distribution, _DISTRIBUTIONS))
+        check("mode", self.mode, _MODES)
+        check("distribution", self.distribution, _DISTRIBUTIONS)
         for axes in ("in_axis", "out_axis", "batch_axis"):
             value = getattr(self, axes)
             if not isinstance(value, int):  # a list from JSON, say: a value must be hashable

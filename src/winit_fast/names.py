@@ -14,6 +14,20 @@ def spelling(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")
 
 
+def check(argument: str, value: object, known: Iterable[str]) -> None:
+    """Check that a value is one of the known names.
+
+    Examples
+    --------
+    >>> check("mode", ["fan_in"], ["fan_in", "fan_out"])
+    Traceback (most recent call last):
+    ValueError: mode must be one of fan_in, fan_out, got ['fan_in']; did you mean 'fan_in'?
+    """
+    known = list(known)
+    if not (isinstance(value, str) and value in known):
+        raise ValueError(unknown(argument, value, known))
+
+
 def unknown(argument: str, value: object, known: Iterable[str]) -> str:
     """Word the error for a value that is none of the known names.
 

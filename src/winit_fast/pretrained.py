@@ -2,6 +2,7 @@
 
 import json
 import math
+import operator
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from winit_fast import dtypes, threads
-from winit_fast.fill import Array, Box, blocks, from_dlpack
+from winit_fast.fill import Array, Box, blocks, from_dlpack, logical_shape
 from winit_fast.initializers import Initializer, get
 from winit_fast.stream import Stream
 
@@ -216,8 +217,14 @@ def _mapped(path: str, tensor: str) -> Array:
     The safetensors package gives NumPy neither float8 nor, before its version 0.5, bfloat16.
     """
     if path.endswith(".index.json"):
-        files = json.loads(Path(path).read_text(encoding="utf-8"))["weight_map"]
-        return _mapped(str(Path(path).parent / _entry(files, path, tensor)), tensor)
+        try:
+            files = dict(json.loads(Path(path).read_text(encoding="utf-8"))["weight_map"])
+        except (KeyError, TypeError, RecursionError, ValueError) as error:
+            raise ValueError(f"{path} is no index of safetensors files: {error!r}") from None
+        name = _entry(files, path, tensor)
+        if not (isinstance(name, str) and name.endswith(".safetensors") and "\0" not in name):
+            raise ValueError(f"{path} is no index of safetensors files: {tensor!r} is in {name!r}")
+        return _mapped(str(Path(path).parent / name), tensor)
     size = Path(path).stat().st_size
     with Path(path).open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -225,11 +232,16 @@ def _mapped(path: str, tensor: str) -> Array:
             raise ValueError(f"{path} is no whole safetensors file: its header is cut off")
         try:
             header = dict(json.loads(file.read(length)))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path} is no safetensors file: {error}") from None
     entry = _entry(header, path, tensor)
-    tag, shape = entry["dtype"], tuple(entry["shape"])
-    begin, end = entry["data_offsets"]
+    try:
+        tag, shape = str(entry["dtype"]), logical_shape(list(entry["shape"]))
+        begin, end = map(operator.index, entry["data_offsets"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no safetensors file: tensor {tensor!r} is {entry!r}: {error!r}"
+        ) from None
     if tag not in _BY_TAG:
         raise TypeError(
             f"tensor {tensor!r} in {path} must have one of the types {', '.join(_BY_TAG)}, "

@@ -9,7 +9,7 @@ import numpy as np
 from winit_fast.arguments import finite
 from winit_fast.fill import Array, Box
 from winit_fast.initializers import Initializer
-from winit_fast.names import unknown
+from winit_fast.names import check
 from winit_fast.stream import Stream
 
 
@@ -177,11 +177,9 @@ class STFT(Initializer, names=("stft", "stft_initializer")):
     periodic: bool = False
 
     def __post_init__(self) -> None:
-        if self.side not in tuple(_SIDES):  # a list would have no hash
-            raise ValueError(unknown("side", self.side, _SIDES))
+        check("side", self.side, _SIDES)
         if isinstance(self.window, str):
-            if self.window not in _WINDOWS:
-                raise ValueError(unknown("window", self.window, _WINDOWS))
+            check("window", self.window, _WINDOWS)
         elif self.window is not None:
             try:
                 if isinstance(self.window, bytes):
@@ -192,8 +190,8 @@ class STFT(Initializer, names=("stft", "stft_initializer")):
                     f"window must be a name, a sequence of numbers or None, got {self.window!r}"
                 ) from None
             object.__setattr__(self, "window", values)
-        if self.scaling is not None and self.scaling not in tuple(_SCALINGS):
-            raise ValueError(unknown("scaling", self.scaling, _SCALINGS))
+        if self.scaling is not None:
+            check("scaling", self.scaling, _SCALINGS)
         object.__setattr__(self, "periodic", bool(self.periodic))
 
     def _frame(self, length: int) -> Array:

@@ -3,6 +3,7 @@
 import math
 import os
 import queue
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -18,7 +19,7 @@ def _from_environment() -> int | None:
     value = os.environ.get("WINIT_FAST_NUM_THREADS", "").strip()
     if not value:
         return None
-    if not value.isdecimal():
+    if not re.fullmatch("[0-9]{1,9}", value):
         raise ValueError(f"WINIT_FAST_NUM_THREADS must be a positive integer, got {value!r}")
     return positive("WINIT_FAST_NUM_THREADS", int(value))
 
@@ -32,7 +33,7 @@ def _quota(folder: Path) -> float:
             quota = (folder / "cpu.cfs_quota_us").read_text()
             period = (folder / "cpu.cfs_period_us").read_text()
         return int(quota) / int(period) if int(quota) > 0 else math.inf
-    except (OSError, ValueError):  # no such group, or "max": no limit
+    except (OSError, ValueError, ZeroDivisionError):  # no such group, or "max": no limit
         return math.inf
 
 
@@ -55,11 +56,13 @@ def cgroup_quota(memberships: Path = Path("/proc/self/cgroup"), cgroups: Path = 
         ``inf`` without a limit.
     """
     try:
-        lines = memberships.read_text().splitlines()
+        lines = memberships.read_text(errors="replace").splitlines()
     except OSError:
         return math.inf
     quotas = [math.inf]
     for line in lines:
+        if line.count(":") < 2:  # none that we know
+            continue
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
