@@ -3,10 +3,14 @@
 make bench
 """
 
-import time
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
+from races import RESULTS, Result, interleaved
+
+import winit_fast as wf
 
 torch = pytest.importorskip("torch")
 adapter = pytest.importorskip("winit_fast.torch")
@@ -38,21 +42,66 @@ class GPT2Medium(torch.nn.Module):
         self.ln = torch.nn.LayerNorm(width)
 
 
-def constructed(seconds: list[float], make: Callable[[], object]) -> Callable[[], object]:
-    def run() -> None:
-        start = time.perf_counter()
-        made = make()
-        seconds.append(time.perf_counter() - start)
-        del made
-
-    return run
-
-
 def test_gpt2_medium(race: Race) -> None:
-    """Time in initialisation: what is above the same modules without any."""
+    """Construction is all initialisation but for some 0.05 s; the memory is fresh each time."""
 
     def fast() -> torch.nn.Module:
         with adapter.fast_init():
             return GPT2Medium()
 
-    race("GPT-2 medium in fast_init", fast, "torch", GPT2Medium, bar=6, seconds=20)
+    race("GPT-2 medium inside fast_init", fast, "without", GPT2Medium, bar=6, seconds=20)
+
+
+def repeated(fill: Callable[[torch.Tensor], object], tensor: torch.Tensor) -> Callable[[], None]:
+    def run() -> None:
+        for _ in range(CALLS):
+            fill(tensor)
+
+    return run
+
+
+@pytest.mark.parametrize("scheme", ["kaiming_normal_", "kaiming_uniform_", "xavier_normal_"])
+def test_small(race: Race, scheme: str) -> None:
+    weight = torch.nn.Parameter(torch.ones(32, 32))
+    ours, theirs = getattr(adapter, scheme), getattr(torch.nn.init, scheme)
+    race(f"{scheme} 32 x 32", repeated(ours, weight), f"torch {scheme}", repeated(theirs, weight),
+         bar=1)  # fmt: skip
+
+
+def test_overhead(benchmark: Any) -> None:
+    """What a call costs above the same numbers by `Stream.normal` into a NumPy array: 10 us."""
+    weight, array = torch.ones(32, 32), np.ones((32, 32), np.float32)
+    stream = wf.Stream(1)
+    mine = repeated(adapter.kaiming_normal_, weight)
+    native = repeated(lambda out: stream.normal(out=out), array)
+    through, direct = interleaved([mine, native], seconds=4, least=3)
+    overhead = (through - direct) / CALLS
+    benchmark.pedantic(mine, rounds=1)
+    limit = 10e-6
+    ratio = limit / max(overhead, 1e-9)
+    RESULTS.append(
+        Result("kaiming_normal_ above a native fill", "10 us", ratio, 1.0, None, overhead, limit)
+    )
+
+
+def test_trunc_normal(race: Race) -> None:
+    """Existing code: torch's own function, inside the context."""
+    tensor = torch.ones(1 << 22)
+
+    def fast() -> None:
+        with adapter.fast_init():
+            torch.nn.init.trunc_normal_(tensor)
+
+    race("trunc_normal_ inside fast_init, 2^22", fast, "without",
+         lambda: torch.nn.init.trunc_normal_(tensor), bar=3)  # fmt: skip
+
+
+def test_orthogonal(race: Race) -> None:
+    tensor = torch.ones(1024, 1024)
+
+    def fast() -> None:
+        with adapter.fast_init():
+            torch.nn.init.orthogonal_(tensor)
+
+    race("orthogonal_ inside fast_init, 1024", fast, "without",
+         lambda: torch.nn.init.orthogonal_(tensor), bar=1.5)  # fmt: skip

@@ -9,6 +9,7 @@
 True
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from winit_fast.gains import gain, gradient_gain
@@ -79,7 +80,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import `Philox4x32` when it is asked for: it needs ``numpy.random``, which takes a while."""
+    """Import what takes a while when it is asked for: ``numpy.random``, the frameworks."""
+    if name in ("jax", "keras", "torch"):
+        return import_module(f"winit_fast.{name}")
     if name == "Philox4x32":
         from winit_fast.bit_generator import Philox4x32
 

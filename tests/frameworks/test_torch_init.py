@@ -585,3 +585,9 @@ def test_without_torch_the_error_names_the_extra():
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert "ImportError: winit_fast.torch needs PyTorch" in run.stderr
     assert "pip install 'winit_fast[torch]'" in run.stderr
+
+
+def test_the_package_has_the_adapter_by_name():
+    program = "import winit_fast as wf; print(wf.torch.normal_.__name__)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout == "normal_\n", run.stderr
