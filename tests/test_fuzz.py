@@ -296,3 +296,18 @@ def test_indices_of_checkpoints(checkpoint, content):
     scheme = wf.Pretrained(str(index), "w")
     with suppress(FileNotFoundError):  # another file, which is not there
         refused_or(lambda: scheme((3, 4)), ["safetensors", "tensor", "source"])
+
+
+@pytest.mark.parametrize("scaling", [None, "density", "spectrum"])
+def test_a_window_that_does_not_fit_leaves_the_buffer_alone(scaling):
+    out = np.zeros((8, 1, 5), np.float16)
+    window = [1e300 if scaling == "density" else 1e308] * 8
+    with pytest.raises(ValueError, match="window must (fit float16|have a finite norm), got"):
+        wf.STFT(window=window, scaling=scaling).fill(out)
+    assert not out.any()
+
+
+def test_a_factor_past_the_type_gives_infinities_as_a_normal_does():
+    made = wf.Scaled(wf.STFT(), 1e9)((8, 1, 5), dtype="float16")
+    assert np.isinf(made).any()
+    assert np.isinf(wf.RandomNormal(0, 1e9)((8, 5), seed=0, dtype="float16")).any()

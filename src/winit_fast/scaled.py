@@ -116,7 +116,8 @@ class Scaled(Initializer, names=("scaled",)):
             cut = box.cut(block)
             values = np.empty(cut.sizes, working)
             initializer._fill(values, cut, stream, 1)
-            whole[block] = values * factor
+            with np.errstate(over="ignore"):  # infinite, as a normal number that is too large is
+                whole[block] = values * factor
 
         if out.size:
             threads.run(work, blocks(box.sizes, _BLOCK), threads.resolve(num_threads))

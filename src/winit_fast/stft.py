@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from winit_fast.arguments import finite
-from winit_fast.fill import Array, Box
+from winit_fast.fill import Array, Box, rounded
 from winit_fast.initializers import Initializer
 from winit_fast.names import check
 from winit_fast.stream import Stream
@@ -206,7 +206,10 @@ class STFT(Initializer, names=("stft", "stft_initializer")):
                 raise ValueError(
                     f"window must have the frame's length {length}, got {window.size} values"
                 )
-        norm = _SCALINGS[self.scaling](window) if self.scaling else 1.0
+        with np.errstate(over="ignore"):
+            norm = _SCALINGS[self.scaling](window) if self.scaling else 1.0
+        if not math.isfinite(norm):
+            raise ValueError(f"window must have a finite norm, got {self.window!r}")
         if not norm and length:
             raise ValueError(f"window must not be 0 everywhere, got {self.window!r} of {length}")
         return window / (norm or 1.0)
@@ -219,7 +222,10 @@ class STFT(Initializer, names=("stft", "stft_initializer")):
                 f"got shape {shape}"
             )
         (start, _, first), (length, _, bins) = box.starts, box.sizes
-        frame = self._frame(shape[0])[start : start + length]
+        frame = self._frame(shape[0])
+        if frame.size:
+            rounded(float(abs(frame).max()), out.dtype, "window")  # before anything is written
+        frame = frame[start : start + length]
         period = 2 * (shape[2] - 1)
         working = np.float64 if out.dtype == np.float64 else np.float32
         k = np.arange(first, first + bins)
