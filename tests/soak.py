@@ -340,7 +340,7 @@ def case_interrupt(rng):
         delay = max(1e-6, lasts * rng.random() * 1.2)
         begin = time.perf_counter()
         # More of them come soon after, while the call waits for its helpers.
-        signal.setitimer(signal.ITIMER_REAL, delay, 0.003 if again else 0)
+        signal.setitimer(signal.ITIMER_REAL, delay, 0.003 + 0.03 * rng.random() if again else 0)
         interruptible(partial(draw, out=out, num_threads=num_threads))
         signal.setitimer(signal.ITIMER_REAL, 0)
         slowest_interrupt = max(slowest_interrupt, time.perf_counter() - begin - delay)

@@ -178,16 +178,22 @@ class _Job:
             self._helping -= 1
         self._left.put(None)
 
-    def close(self) -> None:
-        """Hand out no more and wait until every helper has left; may be interrupted and repeated.
+    def close(self) -> BaseException | None:
+        """Hand out no more, wait until every helper has left, and return what interrupted that.
 
         The count is what tells. A message that an interrupt loses costs nothing, since there is
         another one to come whenever the count is not 0.
         """
-        with self._lock:
-            self._open = False
-        while self._helping:
-            self._left.get()
+        interrupt = None
+        while self._open or self._helping:
+            try:
+                with self._lock:
+                    self._open = False
+                while self._helping:
+                    self._left.get()
+            except BaseException as caught:  # kept for later: helpers are still writing
+                interrupt = caught
+        return interrupt
 
 
 class _Pool:
@@ -269,9 +275,9 @@ def run(work: Callable[[Any], object], pieces: Iterable[Any], num_threads: int) 
     finally:
         while True:
             try:
-                job.close()
+                error = job.close() or error
                 break
-            except BaseException as interrupt:  # kept for later: helpers are still writing
+            except BaseException as interrupt:  # one that came while close() kept another
                 error = interrupt
     if error := error or job.error:
         raise error
