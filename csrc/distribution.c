@@ -69,7 +69,15 @@ static int set_uniform(winit_distribution *d, int type, double low, double high)
         .high = below(f, high),
     };
     if (!isfinite(d->scale) || !isfinite(d->loc)) return -2;
-    return d->low <= d->high ? 0 : -1;
+    if (d->low > d->high) return -1;
+    /* The smallest result, as the kernel would make it. A wider half width keeps all its bits when
+     * it is scaled. */
+    const float smallest = fmaf(-1 + 0x1p-24f, (float)d->scale, (float)d->loc);
+    if (!is_f64(type) && d->scale >= 0x1p-94 && smallest >= d->low) {
+        d->kind = WINIT_INSIDE;
+        d->scale *= 0x1p-31;
+    }
+    return 0;
 }
 
 static int set_normal(winit_distribution *d, int type, double loc, double scale) {
@@ -107,7 +115,7 @@ static int set_truncated(winit_distribution *d, int type, double loc, double sca
         .t_step_rest = working(type, (w->t_step - t_step) + w->t_step_rest),
         .t_start = {working(type, w->t_start[0]), working(type, w->t_start[1])},
         .t_unit = working(type, ldexp(1.0, -w->t_exponent)),
-        .log_shift = -(double)w->tail_exponent,
+        .log_shift = -(double)w->tail_exponent * (is_f64(type) ? 0x1p52 : 0x1p23),
     };
     if (!isfinite(d->scale) || !isfinite(d->loc)) return -2;
     return d->low <= d->high ? 0 : -1;

@@ -3,6 +3,12 @@
 #ifndef WINIT_KERNELS_INL_H
 #define WINIT_KERNELS_INL_H
 
+/* The loops are long blocks of independent work: GCC interleaves it only if it may before it has
+ * given out the registers. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("schedule-insns", "sched-pressure")
+#endif
+
 #include <string.h>
 
 #include "kernels.h"
@@ -14,44 +20,91 @@
 #include "truncated-inl.h"
 #include "uniform-inl.h"
 
-/* The words of V_LANES blocks to two registers of consecutive results. */
-typedef void transform(const vu w[4], const winit_distribution *d, vu out[2]);
-typedef void put(void *p, const vu x[2], int streaming);
+/* The words of V_LANES blocks, as philox_end leaves them, to two registers of results;
+ * narrow-inl.h tells their order. */
+typedef void transform(const vu w[2], const winit_distribution *d, vu out[2]);
+typedef void put(void *p, const vu x[2], const int paired, int streaming);
 
-V_INLINE void bits_32(const vu w[4], const winit_distribution *d, vu out[2]) {
+V_INLINE void bits_32(const vu w[2], const winit_distribution *d, vu out[2]) {
     (void)d;
-    const vu a = v_pack_low(w[0], w[1]), b = v_pack_low(w[2], w[3]);
-    out[0] = v_unpack_low64(a, b);
-    out[1] = v_unpack_high64(a, b);
+    out[0] = v_unpack_low32(w[0], w[1]);
+    out[1] = v_unpack_high32(w[0], w[1]);
 }
 
 enum { MAX_GROUP_BYTES = 16 * V_LANES };
 
-/* `groups` groups of V_LANES blocks, from the blocks in block[0] on. */
-V_INLINE void make_groups(char *dst, const philox_keys *k, const vu *block,
-                          const winit_distribution *d, int streaming, const int groups,
-                          transform *f, put *store, const int group_bytes) {
-    vu w[V_GROUPS][4];
-    philox(k, block, w, groups);
+/* From words to memory, group by group. */
+V_INLINE void finish_groups(char *dst, vu (*w)[4], const winit_distribution *d, int streaming,
+                            const int groups, transform *f, put *store, const int paired,
+                            const int group_bytes) {
     V_UNROLL for (int g = 0; g < groups; g++) {
         vu x[2];
         f(w[g], d, x);
-        store(dst + g * group_bytes, x, streaming);
+        store(dst + g * group_bytes, x, paired, streaming);
     }
 }
 
-V_INLINE vu first_blocks(uint64_t block) {
+/* The groups of V_LANES blocks whose first rounds are in w. */
+V_INLINE void make_groups(char *dst, const philox_keys *k, vu (*w)[4], const winit_distribution *d,
+                          int streaming, const int groups, transform *f, put *store,
+                          const int paired, const int group_bytes) {
+    philox_end(k, w, groups);
+    finish_groups(dst, w, d, streaming, groups, f, store, paired, group_bytes);
+}
+
+V_INLINE void make_group(char *dst, const philox_keys *k, vu block, const winit_distribution *d,
+                         int streaming, transform *f, put *store, const int paired,
+                         const int group_bytes) {
+    vu w[1][4];
+    philox_begin(k, block, w[0]);
+    make_groups(dst, k, w, d, streaming, 1, f, store, paired, group_bytes);
+}
+
+/* Blocks from `block` on. */
+V_INLINE vu consecutive(uint64_t block) {
     uint64_t blocks[V_LANES];
     for (int k = 0; k < V_LANES; k++) blocks[k] = block + (uint64_t)k;
     return v_load_blocks(blocks);
+}
+
+/* The words of V_GROUPS groups, and on to the next ones. */
+V_INLINE void next_groups(const philox_keys *k, vu *product, vu (*w)[4]) {
+    V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
+        philox_begin_run(k, product[g], w[g]);
+        product[g] = v_add64(product[g], v_set64((uint64_t)PHILOX_M0 * V_LANES * V_GROUPS));
+    }
+    philox_end(k, w, V_GROUPS);
+}
+
+/* `loops` times V_GROUPS groups from `block` on, all with the same upper word. */
+V_INLINE void run_loops(char *dst, philox_keys *k, uint64_t block, uint64_t loops,
+                        const winit_distribution *d, int streaming, transform *f, put *store,
+                        const int paired, const int group_bytes) {
+    vu product[V_GROUPS];
+    philox_schedule_run(k, (uint32_t)(block >> 32));
+    V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
+        product[g] = v_mul_low(consecutive(block + (unsigned)(g * V_LANES)), k->m0);
+    }
+    /* The next words are made while the last ones are transformed: multiplications of integers and
+     * of floats are different parts of a processor. */
+    vu ready[V_GROUPS][4];
+    next_groups(k, product, ready);
+    while (--loops) {
+        vu w[V_GROUPS][4];
+        next_groups(k, product, w);
+        finish_groups(dst, ready, d, streaming, V_GROUPS, f, store, paired, group_bytes);
+        memcpy(ready, w, sizeof ready);
+        dst += V_GROUPS * group_bytes;
+    }
+    finish_groups(dst, ready, d, streaming, V_GROUPS, f, store, paired, group_bytes);
 }
 
 /* Elements [index, index + count) of one row. Whole groups go straight to dst; what is left of a
  * block at either end, and what brings dst to the alignment of streaming stores, goes through
  * `group`. */
 V_INLINE void run_row(char *dst, uint64_t index, uint64_t count, const winit_distribution *d,
-                      const philox_keys *k, int streaming, transform *f, put *store, const int size,
-                      const int per_block) {
+                      philox_keys *k, int streaming, transform *f, put *store, const int paired,
+                      const int size, const int per_block) {
     const int per_group = V_LANES * per_block, group_bytes = per_group * size;
     const int align = V_STREAM_ALIGN < group_bytes ? V_STREAM_ALIGN : group_bytes;
     char group[MAX_GROUP_BYTES];
@@ -72,44 +125,44 @@ V_INLINE void run_row(char *dst, uint64_t index, uint64_t count, const winit_dis
     const int fits = count <= (unsigned)per_group - skip;
     if (blocks || fits) {
         uint64_t part = fits ? count : blocks * (unsigned)per_block - skip;
-        const vu first = first_blocks(block);
-        make_groups(group, k, &first, d, 0, 1, f, store, group_bytes);
+        make_group(group, k, consecutive(block), d, 0, f, store, paired, group_bytes);
         memcpy(dst, group + skip * (unsigned)size, part * (unsigned)size);
         dst += part * (unsigned)size;
         count -= part;
         block += blocks;
     }
-    if (count == 0) return;
-
-    vu next[V_GROUPS];
-    next[0] = first_blocks(block);
-    V_UNROLL for (int g = 1; g < V_GROUPS; g++) next[g] = v_add64(next[g - 1], v_set64(V_LANES));
-    for (; count >= (unsigned)(V_GROUPS * per_group); count -= (unsigned)(V_GROUPS * per_group)) {
-        make_groups(dst, k, next, d, streaming, V_GROUPS, f, store, group_bytes);
-        V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
-            next[g] = v_add64(next[g], v_set64(V_LANES * V_GROUPS));
+    while (count) {
+        /* Loops that stay below the next multiple of 2^32, and the groups that are left or cross
+         * it. */
+        const uint64_t below = (((uint64_t)1 << 32) - (uint32_t)block) / (V_GROUPS * V_LANES);
+        const uint64_t whole = count / (unsigned)(V_GROUPS * per_group);
+        const uint64_t loops = whole < below ? whole : below;
+        if (loops) run_loops(dst, k, block, loops, d, streaming, f, store, paired, group_bytes);
+        dst += loops * (unsigned)(V_GROUPS * group_bytes);
+        block += loops * (V_GROUPS * V_LANES);
+        count -= loops * (unsigned)(V_GROUPS * per_group);
+        for (int g = 0; g < V_GROUPS && count >= (unsigned)per_group; g++) {
+            make_group(dst, k, consecutive(block), d, streaming, f, store, paired, group_bytes);
+            dst += group_bytes;
+            block += V_LANES;
+            count -= (unsigned)per_group;
         }
-        dst += V_GROUPS * group_bytes;
-    }
-    for (; count >= (unsigned)per_group; count -= (unsigned)per_group) {
-        make_groups(dst, k, next, d, streaming, 1, f, store, group_bytes);
-        next[0] = v_add64(next[0], v_set64(V_LANES));
-        dst += group_bytes;
-    }
-    if (count) {
-        make_groups(group, k, next, d, 0, 1, f, store, group_bytes);
-        memcpy(dst, group, count * (unsigned)size);
+        if (count && count < (unsigned)per_group) {
+            make_group(group, k, consecutive(block), d, 0, f, store, paired, group_bytes);
+            memcpy(dst, group, count * (unsigned)size);
+            count = 0;
+        }
     }
 }
 
 V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *rows,
                   const winit_distribution *distribution, const winit_stream *s, int streaming,
-                  transform *f, put *store, const int size, const int per_block) {
+                  transform *f, put *store, const int paired, const int size, const int per_block) {
     const winit_distribution d = *distribution; /* no store to dst can change a local */
     philox_keys k;
     philox_schedule(&k, s);
     for (int64_t row = 0; row < rows->count; row++) {
-        run_row(dst, index, count, &d, &k, streaming, f, store, size, per_block);
+        run_row(dst, index, count, &d, &k, streaming, f, store, paired, size, per_block);
         dst += rows->byte_stride;
         index += (uint64_t)rows->index_stride;
     }
@@ -117,77 +170,77 @@ V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *r
 
 V_INLINE void gather(char *dst, const uint64_t *blocks, size_t count,
                      const winit_distribution *distribution, const winit_stream *s, transform *f,
-                     put *store, const int size, const int per_block) {
+                     put *store, const int paired, const int size, const int per_block) {
     const winit_distribution d = *distribution;
     const int group_bytes = V_LANES * per_block * size;
     philox_keys k;
     philox_schedule(&k, s);
     while (count) {
-        vu block[V_GROUPS];
-        if (count >= V_GROUPS * V_LANES) {
+        const int groups = count >= V_GROUPS * V_LANES ? V_GROUPS : 1;
+        if (groups == V_GROUPS) {
+            vu w[V_GROUPS][4];
             V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
-                block[g] = v_load_blocks(blocks + g * V_LANES);
+                philox_begin(&k, v_load_blocks(blocks + g * V_LANES), w[g]);
             }
-            make_groups(dst, &k, block, &d, 0, V_GROUPS, f, store, group_bytes);
-            blocks += V_GROUPS * V_LANES;
-            dst += V_GROUPS * group_bytes;
-            count -= V_GROUPS * V_LANES;
+            make_groups(dst, &k, w, &d, 0, V_GROUPS, f, store, paired, group_bytes);
         } else {
-            block[0] = v_load_blocks(blocks);
-            make_groups(dst, &k, block, &d, 0, 1, f, store, group_bytes);
-            blocks += V_LANES;
-            dst += group_bytes;
-            count -= V_LANES;
+            make_group(dst, &k, v_load_blocks(blocks), &d, 0, f, store, paired, group_bytes);
         }
+        blocks += groups * V_LANES;
+        dst += groups * group_bytes;
+        count -= (unsigned)(groups * V_LANES);
     }
 }
 
 V_INLINE void transform_words(char *dst, const uint32_t *words, size_t count,
                               const winit_distribution *distribution, transform *f, put *store,
-                              const int size, const int per_block) {
+                              const int paired, const int size, const int per_block) {
     const winit_distribution d = *distribution;
     for (; count; count -= V_LANES) {
-        vu w[4], x[2];
-        V_UNROLL for (int j = 0; j < 4; j++) {
+        vu w[2], x[2];
+        V_UNROLL for (int j = 0; j < 2; j++) {
             uint64_t lanes[V_LANES];
-            for (int k = 0; k < V_LANES; k++) lanes[k] = words[4 * k + j];
+            for (int k = 0; k < V_LANES; k++) {
+                lanes[k] = words[4 * k + j] | (uint64_t)words[4 * k + j + 2] << 32;
+            }
             w[j] = v_load_blocks(lanes);
         }
         f(w, &d, x);
-        store(dst, x, 0);
+        store(dst, x, paired, 0);
         words += 4 * V_LANES;
         dst += V_LANES * per_block * size;
     }
 }
 
-#define KERNEL(name, f, store, size, per_block)                                                 \
+#define KERNEL(name, f, store, paired, size, per_block)                                         \
     static void run_##name(void *dst, uint64_t index, uint64_t count, const winit_rows *rows,   \
                            const winit_distribution *d, const winit_stream *s, int streaming) { \
-        run(dst, index, count, rows, d, s, streaming, f, store, size, per_block);               \
+        run(dst, index, count, rows, d, s, streaming, f, store, paired, size, per_block);       \
     }                                                                                           \
     static void gather_##name(void *dst, const uint64_t *blocks, size_t count,                  \
                               const winit_distribution *d, const winit_stream *s) {             \
-        gather(dst, blocks, count, d, s, f, store, size, per_block);                            \
+        gather(dst, blocks, count, d, s, f, store, paired, size, per_block);                    \
     }                                                                                           \
     static void transform_##name(void *dst, const uint32_t *words, size_t count,                \
                                  const winit_distribution *d) {                                 \
-        transform_words(dst, words, count, d, f, store, size, per_block);                       \
+        transform_words(dst, words, count, d, f, store, paired, size, per_block);               \
     }
 
-#define KERNELS(kind)                                   \
-    KERNEL(kind##_f64, kind##_f64, put_f64, 8, 2)       \
-    KERNEL(kind##_f32, kind##_f32, put_f32, 4, 4)       \
-    KERNEL(kind##_f16, kind##_f32, put_f16, 2, 4)       \
-    KERNEL(kind##_bf16, kind##_f32, put_bf16, 2, 4)     \
-    KERNEL(kind##_e4m3fn, kind##_f32, put_e4m3fn, 1, 4) \
-    KERNEL(kind##_e5m2, kind##_f32, put_e5m2, 1, 4)
+#define KERNELS(kind, paired)                                   \
+    KERNEL(kind##_f64, kind##_f64, put_f64, paired, 8, 2)       \
+    KERNEL(kind##_f32, kind##_f32, put_f32, paired, 4, 4)       \
+    KERNEL(kind##_f16, kind##_f32, put_f16, paired, 2, 4)       \
+    KERNEL(kind##_bf16, kind##_f32, put_bf16, paired, 2, 4)     \
+    KERNEL(kind##_e4m3fn, kind##_f32, put_e4m3fn, paired, 1, 4) \
+    KERNEL(kind##_e5m2, kind##_f32, put_e5m2, paired, 1, 4)
 
-KERNEL(bits_32, bits_32, put_f32, 4, 4)
-KERNEL(bits_64, bits_32, put_f64, 8, 2)
-KERNELS(uniform)
-KERNELS(normal)
-KERNELS(truncated)
-KERNELS(central)
+KERNEL(bits_32, bits_32, put_f32, 0, 4, 4)
+KERNEL(bits_64, bits_32, put_f64, 0, 8, 2)
+KERNELS(uniform, 0)
+KERNELS(inside, 0)
+KERNELS(normal, 1)
+KERNELS(truncated, 0)
+KERNELS(central, 0)
 
 /* n elements, the last few through copies of a register's size. */
 #define ELEMENTWISE(name, in_type, out_type, statement)                        \
@@ -205,8 +258,8 @@ KERNELS(central)
         }                                                                      \
     }
 
-ELEMENTWISE(array_log_f32, float, float, y = v_f_as_u(log_u2_f32(v_as_f(x), v_setf(0.0f))))
-ELEMENTWISE(array_log_f64, double, double, y = v_d_as_u(log_u2_f64(v_as_d(x), v_setd(0.0))))
+ELEMENTWISE(array_log_f32, float, float, y = v_f_as_u(log_u2_f32(v_as_f(x), 1, log_f32, NULL)))
+ELEMENTWISE(array_log_f64, double, double, y = v_d_as_u(log_u2_f64(v_as_d(x), 1, log_f64, NULL)))
 ELEMENTWISE(array_sin_f32, uint32_t, float, vf sin; vf cos; sincos_u2_f32(x, &sin, &cos);
             y = v_f_as_u(sin))
 ELEMENTWISE(array_cos_f32, uint32_t, float, vf sin; vf cos; sincos_u2_f32(x, &sin, &cos);
@@ -232,11 +285,12 @@ static void array_sincos_f64(const uint64_t *a, double *sin, double *cos, size_t
         [WINIT_F16] = what##_##kind##_f16, [WINIT_BF16] = what##_##kind##_bf16,      \
         [WINIT_E4M3FN] = what##_##kind##_e4m3fn, [WINIT_E5M2] = what##_##kind##_e5m2 \
     }
-#define TABLE(what)                                                                    \
-    {                                                                                  \
-        [WINIT_BITS] = {[WINIT_F64] = what##_bits_64, [WINIT_F32] = what##_bits_32},   \
-        [WINIT_UNIFORM] = ROW(what, uniform), [WINIT_NORMAL] = ROW(what, normal),      \
-        [WINIT_TRUNCATED] = ROW(what, truncated), [WINIT_CENTRAL] = ROW(what, central) \
+#define TABLE(what)                                                                   \
+    {                                                                                 \
+        [WINIT_BITS] = {[WINIT_F64] = what##_bits_64, [WINIT_F32] = what##_bits_32},  \
+        [WINIT_UNIFORM] = ROW(what, uniform), [WINIT_INSIDE] = ROW(what, inside),     \
+        [WINIT_NORMAL] = ROW(what, normal), [WINIT_TRUNCATED] = ROW(what, truncated), \
+        [WINIT_CENTRAL] = ROW(what, central)                                          \
     }
 
 const winit_kernels V_TABLE = {

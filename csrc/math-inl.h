@@ -22,24 +22,30 @@ V_INLINE vd horner_f64(vd x, const double *c, const int n) {
     return p;
 }
 
-/* ln(2^shift x) for normal x > 0: x = m 2^e, m in [2/3, 4/3), so that ln m and e ln 2 do not
- * cancel; f = m - 1 is exact. ln 2 in one float32 is good to 2^-28, in one float64 to 2^-55. */
-V_INLINE vf log_u2_f32(vf x, vf shift) {
+/* factor * ln x for normal x > 0: x = m 2^e, m in [2/3, 4/3), so that ln m and e ln 2 do not
+ * cancel; f = m - 1 is exact. ln 2 in one float32 is good to 2^-28, in one float64 to 2^-55. factor
+ * is a power of two, of either sign, and in the coefficients of a polynomial in g = factor f: that
+ * changes no rounding and is free. With a shift (or NULL), in units of the exponent's last bit,
+ * factor * ln(2^shift x). */
+V_INLINE vf log_u2_f32(vf x, const float factor, const float *coefficients, const vf *shift) {
     const vu bits = v_f_as_u(x);
     const vu e = v_and(v_sub32(bits, v_set32(0x3F2AAAABu)), v_set32(0xFF800000u));
-    const vf f = v_subf(v_as_f(v_sub32(bits, e)), v_setf(1.0f));
-    const vf p = horner_f32(f, log_f32, COUNT(log_f32));
-    const vf exponent = v_fmaf(v_float_i32(e), v_setf(0x1p-23f), shift);
-    return v_fmaf(exponent, v_setf(0x1.62e43p-1f), v_fmaf(v_mulf(f, f), p, f));
+    const vf m = v_as_f(v_sub32(bits, e));
+    const vf g = v_fmaf(m, v_setf(factor), v_setf(-factor));
+    const vf p = horner_f32(g, coefficients, COUNT(log_f32));
+    const vf exponent = shift ? v_addf(v_float_i32(e), *shift) : v_float_i32(e);
+    return v_fmaf(exponent, v_setf(factor * 0x1p-23f * 0x1.62e43p-1f), v_fmaf(v_mulf(g, g), p, g));
 }
 
-V_INLINE vd log_u2_f64(vd x, vd shift) {
+V_INLINE vd log_u2_f64(vd x, const double factor, const double *coefficients, const vd *shift) {
     const vu bits = v_d_as_u(x);
     const vu e = v_and(v_sub64(bits, v_set64(0x3FE5555555555555u)), v_set64(0xFFF0000000000000u));
-    const vd f = v_subd(v_as_d(v_sub64(bits, e)), v_setd(1.0));
-    const vd p = horner_f64(f, log_f64, COUNT(log_f64));
-    const vd exponent = v_fmad(v_double_i64(e), v_setd(0x1p-52), shift);
-    return v_fmad(exponent, v_setd(0x1.62e42fefa39efp-1), v_fmad(v_muld(f, f), p, f));
+    const vd m = v_as_d(v_sub64(bits, e));
+    const vd g = v_fmad(m, v_setd(factor), v_setd(-factor));
+    const vd p = horner_f64(g, coefficients, COUNT(log_f64));
+    const vd exponent = shift ? v_addd(v_double_i64(e), *shift) : v_double_i64(e);
+    return v_fmad(exponent, v_setd(factor * 0x1p-52 * 0x1.62e42fefa39efp-1),
+                  v_fmad(v_muld(g, g), p, g));
 }
 
 /* sin and cos of 2 pi a / 2^32. In quarter turns a is q + x with q whole and x in [-1/2, 1/2):

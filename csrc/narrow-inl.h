@@ -1,19 +1,36 @@
 /* From results in registers to elements in memory: the last step of every kernel.
  *
- * Each function takes two registers of consecutive results and stores them as one type. The narrow
- * types are float32 rounded to nearest even; results are never NaN. The instruction sets' own
- * bfloat16 conversions flush subnormals or need extensions, so integers do it. */
+ * Each function takes two registers of results and stores them as one type: consecutive results,
+ * or `paired`, the even ones in one and the odd ones in the other. The narrow types are float32
+ * rounded to nearest even; results are never NaN. The instruction sets' own bfloat16 conversions
+ * flush subnormals or need extensions, so integers do it. */
 #ifndef WINIT_NARROW_INL_H
 #define WINIT_NARROW_INL_H
 
 #include "philox-inl.h"
 
-V_INLINE void put_f64(void *p, const vu x[2], int streaming) { v_put64(p, x[0], x[1], streaming); }
+V_INLINE void put_f64(void *p, const vu x[2], const int paired, int streaming) {
+    if (paired) {
+        v_put64(p, v_unpack_low64(x[0], x[1]), v_unpack_high64(x[0], x[1]), streaming);
+    } else {
+        v_put64(p, x[0], x[1], streaming);
+    }
+}
 
-V_INLINE void put_f32(void *p, const vu x[2], int streaming) { v_put32(p, x[0], x[1], streaming); }
+V_INLINE void put_f32(void *p, const vu x[2], const int paired, int streaming) {
+    if (paired) {
+        v_put32(p, v_unpack_low32(x[0], x[1]), v_unpack_high32(x[0], x[1]), streaming);
+    } else {
+        v_put32(p, x[0], x[1], streaming);
+    }
+}
 
-V_INLINE void put_f16(void *p, const vu x[2], int streaming) {
-    v_put_f16(p, v_as_f(x[0]), v_as_f(x[1]), streaming);
+V_INLINE void put_f16(void *p, const vu x[2], const int paired, int streaming) {
+    if (paired) {
+        v_put_pairs_f16(p, v_as_f(x[0]), v_as_f(x[1]), streaming);
+    } else {
+        v_put_f16(p, v_as_f(x[0]), v_as_f(x[1]), streaming);
+    }
 }
 
 /* A float whose upper half is rounded: half a unit carries up, or a little less where the half is
@@ -23,8 +40,12 @@ V_INLINE vu to_bf16(vu u) {
     return v_add32(u, v_select32(odd, v_set32(0x8000), v_set32(0x7FFF)));
 }
 
-V_INLINE void put_bf16(void *p, const vu x[2], int streaming) {
-    v_put_high16(p, to_bf16(x[0]), to_bf16(x[1]), streaming);
+V_INLINE void put_bf16(void *p, const vu x[2], const int paired, int streaming) {
+    if (paired) {
+        v_put_pairs_high16(p, to_bf16(x[0]), to_bf16(x[1]), streaming);
+    } else {
+        v_put_high16(p, to_bf16(x[0]), to_bf16(x[1]), streaming);
+    }
 }
 
 /* To 8 bits with a mantissa of `mantissa` bits and the exponent bias `bias`; past the largest
@@ -44,13 +65,23 @@ V_INLINE vu to_8(vu u, const int mantissa, const int bias, const uint32_t overfl
     return v_or(v_min32(small, v_set32(overflow)), sign);
 }
 
-/* No infinity: the number past 448 is NaN. */
-V_INLINE void put_e4m3fn(void *p, const vu x[2], int streaming) {
-    v_put8(p, to_8(x[0], 3, 7, 0x7F), to_8(x[1], 3, 7, 0x7F), streaming);
+V_INLINE void put_8(void *p, const vu x[2], const int paired, int streaming) {
+    if (paired) {
+        v_put8(p, v_unpack_low32(x[0], x[1]), v_unpack_high32(x[0], x[1]), streaming);
+    } else {
+        v_put8(p, x[0], x[1], streaming);
+    }
 }
 
-V_INLINE void put_e5m2(void *p, const vu x[2], int streaming) {
-    v_put8(p, to_8(x[0], 2, 15, 0x7C), to_8(x[1], 2, 15, 0x7C), streaming);
+/* No infinity: the number past 448 is NaN. */
+V_INLINE void put_e4m3fn(void *p, const vu x[2], const int paired, int streaming) {
+    const vu y[2] = {to_8(x[0], 3, 7, 0x7F), to_8(x[1], 3, 7, 0x7F)};
+    put_8(p, y, paired, streaming);
+}
+
+V_INLINE void put_e5m2(void *p, const vu x[2], const int paired, int streaming) {
+    const vu y[2] = {to_8(x[0], 2, 15, 0x7C), to_8(x[1], 2, 15, 0x7C)};
+    put_8(p, y, paired, streaming);
 }
 
 #endif

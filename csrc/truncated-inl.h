@@ -63,17 +63,16 @@ V_INLINE vu truncated_lane_f32(vu word, const winit_distribution *d) {
     const vf t = v_fmaf(to_zero, v_setf((float)d->t_step),
                         v_fmaf(to_zero, v_setf((float)d->t_step_rest), start));
     const vf one_less_t2 = v_mulf(v, v_fmaf(t, v_setf((float)d->t_unit), v_setf(1.0f)));
-    const vf ln = log_u2_f32(one_less_t2, v_setf((float)d->log_shift));
-    const vf minus_ln = v_maxf(v_subf(v_setf(0.0f), ln), v_setf(0.0f));
+    const vf shift = v_setf((float)d->log_shift);
+    const vf minus_ln = v_maxf(log_u2_f32(one_less_t2, -1, minus_log_f32, &shift), v_setf(0.0f));
     const vu z = v_f_as_u(inverse_f32(t, minus_ln));
     const vu turned = v_xor(turn, v_set32((uint32_t)d->flip));
     return truncated_place_f32(v_xor_and(z, turned, v_set32(0x80000000u)), d);
 }
 
-V_INLINE void truncated_f32(const vu w[4], const winit_distribution *d, vu out[2]) {
-    const vu a = v_pack_low(w[0], w[1]), b = v_pack_low(w[2], w[3]);
-    out[0] = truncated_lane_f32(v_unpack_low64(a, b), d);
-    out[1] = truncated_lane_f32(v_unpack_high64(a, b), d);
+V_INLINE void truncated_f32(const vu w[2], const winit_distribution *d, vu out[2]) {
+    out[0] = truncated_lane_f32(v_unpack_low32(w[0], w[1]), d);
+    out[1] = truncated_lane_f32(v_unpack_high32(w[0], w[1]), d);
 }
 
 /* The window everybody uses, symmetric and not beyond 2 sigma: kappa is in the middle, so that the
@@ -92,10 +91,9 @@ V_INLINE vu central_lane_f32(vu w, const winit_distribution *d) {
     return truncated_place_f32(v_xor_and(z, below, v_set32(0x80000000u)), d);
 }
 
-V_INLINE void central_f32(const vu w[4], const winit_distribution *d, vu out[2]) {
-    const vu a = v_pack_low(w[0], w[1]), b = v_pack_low(w[2], w[3]);
-    out[0] = central_lane_f32(v_unpack_low64(a, b), d);
-    out[1] = central_lane_f32(v_unpack_high64(a, b), d);
+V_INLINE void central_f32(const vu w[2], const winit_distribution *d, vu out[2]) {
+    out[0] = central_lane_f32(v_unpack_low32(w[0], w[1]), d);
+    out[1] = central_lane_f32(v_unpack_high32(w[0], w[1]), d);
 }
 
 V_INLINE vu truncated_lane_f64(vu word, const winit_distribution *d) {
@@ -110,8 +108,8 @@ V_INLINE vu truncated_lane_f64(vu word, const winit_distribution *d) {
     const vd start = v_selectd(below, v_setd(d->t_start[1]), v_setd(d->t_start[0]));
     const vd t = v_fmad(to_zero, v_setd(d->t_step), v_fmad(to_zero, v_setd(d->t_step_rest), start));
     const vd one_less_t2 = v_muld(v, v_fmad(t, v_setd(d->t_unit), v_setd(1.0)));
-    const vd ln = log_u2_f64(one_less_t2, v_setd(d->log_shift));
-    const vd minus_ln = v_maxd(v_subd(v_setd(0.0), ln), v_setd(0.0));
+    const vd shift = v_setd(d->log_shift);
+    const vd minus_ln = v_maxd(log_u2_f64(one_less_t2, -1, minus_log_f64, &shift), v_setd(0.0));
     const vu size = v_d_as_u(inverse_f64(t, minus_ln));
     const vu turned = v_xor(turn, v_set64(d->flip));
     const vu z = v_xor_and(size, turned, v_set64(0x8000000000000000u));
@@ -119,14 +117,14 @@ V_INLINE vu truncated_lane_f64(vu word, const winit_distribution *d) {
     return v_d_as_u(v_mind(v_maxd(x, v_setd(d->low)), v_setd(d->high)));
 }
 
-V_INLINE void truncated_f64(const vu w[4], const winit_distribution *d, vu out[2]) {
-    const vu a = v_pack_low(w[0], w[1]), b = v_pack_low(w[2], w[3]);
+V_INLINE void truncated_f64(const vu w[2], const winit_distribution *d, vu out[2]) {
+    const vu a = v_pack_low(w[0], w[1]), b = v_pack_high(w[0], w[1]);
     out[0] = truncated_lane_f64(v_unpack_low64(a, b), d);
     out[1] = truncated_lane_f64(v_unpack_high64(a, b), d);
 }
 
 /* In float64 the one way serves all windows. */
-V_INLINE void central_f64(const vu w[4], const winit_distribution *d, vu out[2]) {
+V_INLINE void central_f64(const vu w[2], const winit_distribution *d, vu out[2]) {
     truncated_f64(w, d, out);
 }
 

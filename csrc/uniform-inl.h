@@ -12,10 +12,23 @@ V_INLINE vu uniform_lane_f32(vu word, const winit_distribution *d) {
     return v_f_as_u(v_minf(v_maxf(x, v_setf((float)d->low)), v_setf((float)d->high)));
 }
 
-V_INLINE void uniform_f32(const vu w[4], const winit_distribution *d, vu out[2]) {
-    const vu a = v_pack_low(w[0], w[1]), b = v_pack_low(w[2], w[3]);
-    out[0] = uniform_lane_f32(v_unpack_low64(a, b), d);
-    out[1] = uniform_lane_f32(v_unpack_high64(a, b), d);
+V_INLINE void uniform_f32(const vu w[2], const winit_distribution *d, vu out[2]) {
+    out[0] = uniform_lane_f32(v_unpack_low32(w[0], w[1]), d);
+    out[1] = uniform_lane_f32(v_unpack_high32(w[0], w[1]), d);
+}
+
+/* The same in fewer steps. 256 (s + 1/2) is the word with its lower 8 bits replaced, an integer of
+ * 24 significant bits; 2^-31 is in the scale, a power of two that rounds nothing; and where the
+ * lowest number of all is not below the bound, none is. */
+V_INLINE vu inside_lane_f32(vu word, const winit_distribution *d) {
+    const vf t = v_float_i32(v_and_or(word, v_set32(0xFFFFFF00u), v_set32(0x80)));
+    const vf x = v_fmaf(t, v_setf((float)d->scale), v_setf((float)d->loc));
+    return v_f_as_u(v_minf(x, v_setf((float)d->high)));
+}
+
+V_INLINE void inside_f32(const vu w[2], const winit_distribution *d, vu out[2]) {
+    out[0] = inside_lane_f32(v_unpack_low32(w[0], w[1]), d);
+    out[1] = inside_lane_f32(v_unpack_high32(w[0], w[1]), d);
 }
 
 /* The same with the upper 53 bits: t = (s + 1/2) 2^-52. Turning the sign bit over makes the shift
@@ -27,10 +40,15 @@ V_INLINE vu uniform_lane_f64(vu word, const winit_distribution *d) {
     return v_d_as_u(v_mind(v_maxd(x, v_setd(d->low)), v_setd(d->high)));
 }
 
-V_INLINE void uniform_f64(const vu w[4], const winit_distribution *d, vu out[2]) {
-    const vu a = v_pack_low(w[0], w[1]), b = v_pack_low(w[2], w[3]);
+V_INLINE void uniform_f64(const vu w[2], const winit_distribution *d, vu out[2]) {
+    const vu a = v_pack_low(w[0], w[1]), b = v_pack_high(w[0], w[1]);
     out[0] = uniform_lane_f64(v_unpack_low64(a, b), d);
     out[1] = uniform_lane_f64(v_unpack_high64(a, b), d);
+}
+
+/* In float64 the one way serves all intervals. */
+V_INLINE void inside_f64(const vu w[2], const winit_distribution *d, vu out[2]) {
+    uniform_f64(w, d, out);
 }
 
 #endif

@@ -13,7 +13,7 @@
 #define V_NAME "avx2"
 #define V_REGISTERS 1
 #define V_TABLE winit_kernels_avx2
-enum { V_LANES = 4, V_GROUPS = 4, V_STREAM_ALIGN = 32 };
+enum { V_LANES = 4, V_GROUPS = 3, V_STREAM_ALIGN = 32 };
 
 typedef __m256i vu;
 typedef __m256 vf;
@@ -39,6 +39,7 @@ static inline vu v_and(vu a, vu b) { return _mm256_and_si256(a, b); }
 static inline vu v_or(vu a, vu b) { return _mm256_or_si256(a, b); }
 static inline vu v_xor(vu a, vu b) { return _mm256_xor_si256(a, b); }
 static inline vu v_xor3(vu a, vu b, vu c) { return v_xor(v_xor(a, b), c); }
+static inline vu v_and_or(vu a, vu mask, vu bits) { return v_or(v_and(a, mask), bits); }
 static inline vu v_xor_and(vu a, vu b, vu mask) { return v_xor(a, v_and(b, mask)); }
 /* The 64-bit product of the low halves of each 64-bit lane. */
 static inline vu v_mul_low(vu a, vu b) { return _mm256_mul_epu32(a, b); }
@@ -50,6 +51,10 @@ static inline vu v_mul_low(vu a, vu b) { return _mm256_mul_epu32(a, b); }
 /* Each 64-bit lane: the low half of a below the low half of b. */
 static inline vu v_pack_low(vu a, vu b) {
     return _mm256_blend_epi32(a, _mm256_slli_epi64(b, 32), 0xAA);
+}
+/* Each 64-bit lane: the high half of a below the high half of b. */
+static inline vu v_pack_high(vu a, vu b) {
+    return _mm256_blend_epi32(_mm256_srli_epi64(a, 32), b, 0xAA);
 }
 /* Within each 128 bits, as all of x86 does it. */
 static inline vu v_unpack_low64(vu a, vu b) { return _mm256_unpacklo_epi64(a, b); }
@@ -147,6 +152,11 @@ static inline void v_put_high16(void *p, vu a, vu b, int streaming) {
     const vu words = _mm256_packus_epi32(v_shr32(a, 16), v_shr32(b, 16));
     v_put_one(p, _mm256_permute4x64_epi64(words, 0xD8), streaming);
 }
+/* The same of even and odd elements. */
+static inline void v_put_pairs_high16(void *p, vu even, vu odd, int streaming) {
+    const vu words = _mm256_blend_epi16(v_shr32(even, 16), odd, 0xAA);
+    v_put_one(p, _mm256_permute4x64_epi64(words, 0xD8), streaming);
+}
 static inline void v_put8(void *p, vu a, vu b, int streaming) {
     vu words = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xD8);
     __m128i bytes =
@@ -163,6 +173,12 @@ static inline void v_put_f16(void *p, vf a, vf b, int streaming) {
               _mm256_set_m128i(_mm256_cvtps_ph(b, _MM_FROUND_TO_NEAREST_INT),
                                _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)),
               streaming);
+}
+static inline void v_put_pairs_f16(void *p, vf even, vf odd, int streaming) {
+    const __m128i a = _mm256_cvtps_ph(even, _MM_FROUND_TO_NEAREST_INT);
+    const __m128i b = _mm256_cvtps_ph(odd, _MM_FROUND_TO_NEAREST_INT);
+    const vu words = _mm256_set_m128i(_mm_unpackhi_epi16(a, b), _mm_unpacklo_epi16(a, b));
+    v_put_one(p, _mm256_permute4x64_epi64(words, 0xD8), streaming);
 }
 static inline void v_fence(void) { _mm_sfence(); }
 

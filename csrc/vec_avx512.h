@@ -41,6 +41,10 @@ static inline vu v_and(vu a, vu b) { return _mm512_and_si512(a, b); }
 static inline vu v_or(vu a, vu b) { return _mm512_or_si512(a, b); }
 static inline vu v_xor(vu a, vu b) { return _mm512_xor_si512(a, b); }
 static inline vu v_xor3(vu a, vu b, vu c) { return _mm512_ternarylogic_epi32(a, b, c, 0x96); }
+/* (a & mask) | bits */
+static inline vu v_and_or(vu a, vu mask, vu bits) {
+    return _mm512_ternarylogic_epi32(a, mask, bits, 0xEA);
+}
 /* a ^ (b & mask) */
 static inline vu v_xor_and(vu a, vu b, vu mask) {
     return _mm512_ternarylogic_epi32(a, b, mask, 0x78);
@@ -56,6 +60,11 @@ static inline vu v_mul_low(vu a, vu b) { return _mm512_mul_epu32(a, b); }
 static inline vu v_pack_low(vu a, vu b) {
     return _mm512_castps_si512(
         _mm512_mask_moveldup_ps(_mm512_castsi512_ps(a), 0xAAAA, _mm512_castsi512_ps(b)));
+}
+/* Each 64-bit lane: the high half of a below the high half of b. */
+static inline vu v_pack_high(vu a, vu b) {
+    return _mm512_castps_si512(
+        _mm512_mask_movehdup_ps(_mm512_castsi512_ps(b), 0x5555, _mm512_castsi512_ps(a)));
 }
 /* Within each 128 bits, as all of x86 does it. */
 static inline vu v_unpack_low64(vu a, vu b) { return _mm512_unpacklo_epi64(a, b); }
@@ -131,6 +140,12 @@ static inline void v_put_high16(void *p, vu a, vu b, int streaming) {
                                     31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
     v_put_one(p, _mm512_permutex2var_epi16(a, odd, b), streaming);
 }
+/* The same of even and odd elements. */
+static inline void v_put_pairs_high16(void *p, vu even, vu odd, int streaming) {
+    const vu order = _mm512_set_epi16(63, 31, 61, 29, 55, 23, 53, 21, 47, 15, 45, 13, 39, 7, 37, 5,
+                                      59, 27, 57, 25, 51, 19, 49, 17, 43, 11, 41, 9, 35, 3, 33, 1);
+    v_put_one(p, _mm512_permutex2var_epi16(even, order, odd), streaming);
+}
 static inline void v_put8(void *p, vu a, vu b, int streaming) {
     __m256i bytes = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm512_cvtepi32_epi8(a)),
                                             _mm512_cvtepi32_epi8(b), 1);
@@ -151,6 +166,15 @@ static inline void v_put_f16(void *p, vf a, vf b, int streaming) {
         _mm256_storeu_si256(p, low);
         _mm256_storeu_si256((void *)((char *)p + 32), high);
     }
+}
+static inline void v_put_pairs_f16(void *p, vf even, vf odd, int streaming) {
+    const vu order = _mm512_set_epi16(47, 15, 46, 14, 43, 11, 42, 10, 39, 7, 38, 6, 35, 3, 34, 2,
+                                      45, 13, 44, 12, 41, 9, 40, 8, 37, 5, 36, 4, 33, 1, 32, 0);
+    const __m256i a = _mm512_cvtps_ph(even, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m256i b = _mm512_cvtps_ph(odd, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    v_put_one(
+        p, _mm512_permutex2var_epi16(_mm512_castsi256_si512(a), order, _mm512_castsi256_si512(b)),
+        streaming);
 }
 static inline void v_fence(void) { _mm_sfence(); }
 

@@ -39,6 +39,7 @@ static inline vu v_and(vu a, vu b) { return vandq_u32(a, b); }
 static inline vu v_or(vu a, vu b) { return vorrq_u32(a, b); }
 static inline vu v_xor(vu a, vu b) { return veorq_u32(a, b); }
 static inline vu v_xor3(vu a, vu b, vu c) { return v_xor(v_xor(a, b), c); }
+static inline vu v_and_or(vu a, vu mask, vu bits) { return v_or(v_and(a, mask), bits); }
 static inline vu v_xor_and(vu a, vu b, vu mask) { return v_xor(a, v_and(b, mask)); }
 /* The 64-bit product of the low halves of each 64-bit lane. */
 static inline vu v_mul_low(vu a, vu b) {
@@ -50,8 +51,9 @@ static inline vu v_mul_low(vu a, vu b) {
 static inline vu v_shr32(vu a, const int n) { return a >> (uint32_t)n; }
 #define v_shl32(a, n) vshlq_n_u32(a, n)
 #define v_sar32(a, n) vreinterpretq_u32_s32(vshrq_n_s32(vreinterpretq_s32_u32(a), n))
-/* Each 64-bit lane: the low half of a below the low half of b. */
+/* Each 64-bit lane: the low (high) half of a below that of b. */
 static inline vu v_pack_low(vu a, vu b) { return vtrn1q_u32(a, b); }
+static inline vu v_pack_high(vu a, vu b) { return vtrn2q_u32(a, b); }
 static inline vu v_unpack_low64(vu a, vu b) { return v_from64(vzip1q_u64(v_64(a), v_64(b))); }
 static inline vu v_unpack_high64(vu a, vu b) { return v_from64(vzip2q_u64(v_64(a), v_64(b))); }
 static inline vu v_unpack_low32(vu a, vu b) { return vzip1q_u32(a, b); }
@@ -119,6 +121,11 @@ static inline void v_put_high16(void *p, vu a, vu b, int streaming) {
     (void)streaming;
     vst1q_u8(p, vreinterpretq_u8_u16(vcombine_u16(vshrn_n_u32(a, 16), vshrn_n_u32(b, 16))));
 }
+/* The same of even and odd elements. */
+static inline void v_put_pairs_high16(void *p, vu even, vu odd, int streaming) {
+    (void)streaming;
+    vst1q_u8(p, vreinterpretq_u8_u32(vsriq_n_u32(odd, even, 16)));
+}
 static inline void v_put8(void *p, vu a, vu b, int streaming) {
     (void)streaming;
     vst1_u8(p, vmovn_u16(vcombine_u16(vmovn_u32(a), vmovn_u32(b))));
@@ -127,6 +134,12 @@ static inline void v_put8(void *p, vu a, vu b, int streaming) {
 static inline void v_put_f16(void *p, vf a, vf b, int streaming) {
     (void)streaming;
     vst1q_u8(p, vreinterpretq_u8_f16(vcombine_f16(vcvt_f16_f32(a), vcvt_f16_f32(b))));
+}
+static inline void v_put_pairs_f16(void *p, vf even, vf odd, int streaming) {
+    (void)streaming;
+    const uint16x4_t a = vreinterpret_u16_f16(vcvt_f16_f32(even));
+    const uint16x4_t b = vreinterpret_u16_f16(vcvt_f16_f32(odd));
+    vst1q_u8(p, vreinterpretq_u8_u16(vcombine_u16(vzip1_u16(a, b), vzip2_u16(a, b))));
 }
 static inline void v_fence(void) {}
 

@@ -20,6 +20,13 @@
 #define V_TABLE winit_kernels_scalar
 enum { V_LANES = 2, V_GROUPS = 1, V_STREAM_ALIGN = 16 };
 
+/* Without it compilers leave some of these as calls, and their operands in memory. */
+#if defined(__GNUC__)
+#define V_OP static inline __attribute__((always_inline))
+#else
+#define V_OP static inline
+#endif
+
 typedef struct {
     uint64_t q[2]; /* 32-bit lane 2k is the low half of q[k], lane 2k + 1 the high half */
 } vu;
@@ -35,37 +42,37 @@ typedef vu vm64;
 #define V_EACH for (int k = 0; k < 2; k++)
 #define V_EACHF for (int k = 0; k < 4; k++)
 
-static inline uint32_t v_low(uint64_t q) { return (uint32_t)q; }
-static inline uint32_t v_high(uint64_t q) { return (uint32_t)(q >> 32); }
-static inline uint64_t v_pair(uint32_t low, uint32_t high) { return low | (uint64_t)high << 32; }
-static inline uint32_t v_lane(vu a, int k) { return (uint32_t)(a.q[k >> 1] >> (k & 1) * 32); }
+V_OP uint32_t v_low(uint64_t q) { return (uint32_t)q; }
+V_OP uint32_t v_high(uint64_t q) { return (uint32_t)(q >> 32); }
+V_OP uint64_t v_pair(uint32_t low, uint32_t high) { return low | (uint64_t)high << 32; }
+V_OP uint32_t v_lane(vu a, int k) { return (uint32_t)(a.q[k >> 1] >> (k & 1) * 32); }
 
 /* One operation on every 32-bit lane: x (and y) are the operands' lanes. */
-#define V_MAP2(name, expression)                                                       \
-    static inline uint32_t v_one_##name(uint32_t x, uint32_t y) { return expression; } \
-    static inline vu v_##name(vu a, vu b) {                                            \
-        V_EACH a.q[k] = v_pair(v_one_##name(v_low(a.q[k]), v_low(b.q[k])),             \
-                               v_one_##name(v_high(a.q[k]), v_high(b.q[k])));          \
-        return a;                                                                      \
+#define V_MAP2(name, expression)                                              \
+    V_OP uint32_t v_one_##name(uint32_t x, uint32_t y) { return expression; } \
+    V_OP vu v_##name(vu a, vu b) {                                            \
+        V_EACH a.q[k] = v_pair(v_one_##name(v_low(a.q[k]), v_low(b.q[k])),    \
+                               v_one_##name(v_high(a.q[k]), v_high(b.q[k]))); \
+        return a;                                                             \
     }
-#define V_MAP64(name, expression)                                                      \
-    static inline uint64_t v_one_##name(uint64_t x, uint64_t y) { return expression; } \
-    static inline vu v_##name(vu a, vu b) {                                            \
-        V_EACH a.q[k] = v_one_##name(a.q[k], b.q[k]);                                  \
-        return a;                                                                      \
+#define V_MAP64(name, expression)                                             \
+    V_OP uint64_t v_one_##name(uint64_t x, uint64_t y) { return expression; } \
+    V_OP vu v_##name(vu a, vu b) {                                            \
+        V_EACH a.q[k] = v_one_##name(a.q[k], b.q[k]);                         \
+        return a;                                                             \
     }
 
 /* integers */
-static inline vu v_set64(uint64_t x) { return (vu){{x, x}}; }
-static inline vu v_set32(uint32_t x) { return v_set64(v_pair(x, x)); }
+V_OP vu v_set64(uint64_t x) { return (vu){{x, x}}; }
+V_OP vu v_set32(uint32_t x) { return v_set64(v_pair(x, x)); }
 /* Lane k takes element k: with one pair of lanes there is nothing to reorder. */
-static inline vu v_load_blocks(const uint64_t *p) { return (vu){{p[0], p[1]}}; }
-static inline vu v_load(const void *p) {
+V_OP vu v_load_blocks(const uint64_t *p) { return (vu){{p[0], p[1]}}; }
+V_OP vu v_load(const void *p) {
     uint32_t w[4];
     memcpy(w, p, sizeof w);
     return (vu){{v_pair(w[0], w[1]), v_pair(w[2], w[3])}};
 }
-static inline void v_store(void *p, vu a) {
+V_OP void v_store(void *p, vu a) {
     const uint32_t w[4] = {v_lane(a, 0), v_lane(a, 1), v_lane(a, 2), v_lane(a, 3)};
     memcpy(p, w, sizeof w);
 }
@@ -77,43 +84,45 @@ V_MAP2(min32, x < y ? x : y)
 V_MAP64(and, x &y)
 V_MAP64(or, x | y)
 V_MAP64(xor, x ^ y)
-static inline vu v_xor3(vu a, vu b, vu c) { return v_xor(v_xor(a, b), c); }
-static inline vu v_xor_and(vu a, vu b, vu mask) { return v_xor(a, v_and(b, mask)); }
+V_OP vu v_xor3(vu a, vu b, vu c) { return v_xor(v_xor(a, b), c); }
+V_OP vu v_and_or(vu a, vu mask, vu bits) { return v_or(v_and(a, mask), bits); }
+V_OP vu v_xor_and(vu a, vu b, vu mask) { return v_xor(a, v_and(b, mask)); }
 /* The 64-bit product of the low halves of each 64-bit lane. */
 V_MAP64(mul_low, (x & 0xFFFFFFFFu) * (y & 0xFFFFFFFFu))
-static inline vu v_shr64(vu a, int n) {
+V_OP vu v_shr64(vu a, int n) {
     V_EACH a.q[k] >>= n;
     return a;
 }
-static inline vu v_shl64(vu a, int n) {
+V_OP vu v_shl64(vu a, int n) {
     V_EACH a.q[k] <<= n;
     return a;
 }
-static inline vu v_shr32(vu a, int n) {
+V_OP vu v_shr32(vu a, int n) {
     V_EACH a.q[k] = v_pair(v_low(a.q[k]) >> n, v_high(a.q[k]) >> n);
     return a;
 }
-static inline vu v_shl32(vu a, int n) {
+V_OP vu v_shl32(vu a, int n) {
     V_EACH a.q[k] = v_pair(v_low(a.q[k]) << n, v_high(a.q[k]) << n);
     return a;
 }
 /* Turning negative numbers over makes the shift one of non-negative numbers, which C defines. */
-static inline uint32_t v_one_sar32(uint32_t x, int n) {
+V_OP uint32_t v_one_sar32(uint32_t x, int n) {
     const uint32_t sign = (uint32_t)0 - (x >> 31);
     return ((x ^ sign) >> n) ^ sign;
 }
-static inline vu v_sar32(vu a, int n) {
+V_OP vu v_sar32(vu a, int n) {
     V_EACH a.q[k] = v_pair(v_one_sar32(v_low(a.q[k]), n), v_one_sar32(v_high(a.q[k]), n));
     return a;
 }
-/* Each 64-bit lane: the low half of a below the low half of b. */
+/* Each 64-bit lane: the low (high) half of a below that of b. */
 V_MAP64(pack_low, v_pair(v_low(x), v_low(y)))
-static inline vu v_unpack_low64(vu a, vu b) { return (vu){{a.q[0], b.q[0]}}; }
-static inline vu v_unpack_high64(vu a, vu b) { return (vu){{a.q[1], b.q[1]}}; }
-static inline vu v_unpack_low32(vu a, vu b) {
+V_MAP64(pack_high, v_pair(v_high(x), v_high(y)))
+V_OP vu v_unpack_low64(vu a, vu b) { return (vu){{a.q[0], b.q[0]}}; }
+V_OP vu v_unpack_high64(vu a, vu b) { return (vu){{a.q[1], b.q[1]}}; }
+V_OP vu v_unpack_low32(vu a, vu b) {
     return (vu){{v_pair(v_low(a.q[0]), v_low(b.q[0])), v_pair(v_high(a.q[0]), v_high(b.q[0]))}};
 }
-static inline vu v_unpack_high32(vu a, vu b) {
+V_OP vu v_unpack_high32(vu a, vu b) {
     return (vu){{v_pair(v_low(a.q[1]), v_low(b.q[1])), v_pair(v_high(a.q[1]), v_high(b.q[1]))}};
 }
 
@@ -122,65 +131,65 @@ V_MAP2(less32, (uint32_t)0 - (uint32_t)(x < y))
 V_MAP64(less64, (uint64_t)0 - (uint64_t)(x < y))
 V_MAP2(any32, (uint32_t)0 - (uint32_t)((x & y) != 0))
 V_MAP64(any64, (uint64_t)0 - (uint64_t)((x & y) != 0))
-static inline vu v_select64(vm64 m, vu yes, vu no) {
+V_OP vu v_select64(vm64 m, vu yes, vu no) {
     V_EACH no.q[k] = (m.q[k] & yes.q[k]) | (~m.q[k] & no.q[k]);
     return no;
 }
-static inline vu v_select32(vm32 m, vu yes, vu no) { return v_select64(m, yes, no); }
+V_OP vu v_select32(vm32 m, vu yes, vu no) { return v_select64(m, yes, no); }
 
 /* float32 */
-static inline float v_float_bits(uint32_t x) {
+V_OP float v_float_bits(uint32_t x) {
     float f;
     memcpy(&f, &x, sizeof f);
     return f;
 }
-static inline uint32_t v_bits_float(float f) {
+V_OP uint32_t v_bits_float(float f) {
     uint32_t x;
     memcpy(&x, &f, sizeof x);
     return x;
 }
-static inline vf v_setf(float x) { return (vf){{x, x, x, x}}; }
-static inline vf v_as_f(vu a) {
+V_OP vf v_setf(float x) { return (vf){{x, x, x, x}}; }
+V_OP vf v_as_f(vu a) {
     vf r;
     V_EACHF r.f[k] = v_float_bits(v_lane(a, k));
     return r;
 }
-static inline vu v_f_as_u(vf a) {
+V_OP vu v_f_as_u(vf a) {
     vu r;
     V_EACH r.q[k] = v_pair(v_bits_float(a.f[2 * k]), v_bits_float(a.f[2 * k + 1]));
     return r;
 }
-static inline vf v_addf(vf a, vf b) {
+V_OP vf v_addf(vf a, vf b) {
     V_EACHF a.f[k] += b.f[k];
     return a;
 }
-static inline vf v_subf(vf a, vf b) {
+V_OP vf v_subf(vf a, vf b) {
     V_EACHF a.f[k] -= b.f[k];
     return a;
 }
-static inline vf v_mulf(vf a, vf b) {
+V_OP vf v_mulf(vf a, vf b) {
     V_EACHF a.f[k] *= b.f[k];
     return a;
 }
-static inline vf v_fmaf(vf a, vf b, vf c) {
+V_OP vf v_fmaf(vf a, vf b, vf c) {
     V_EACHF c.f[k] = fmaf(a.f[k], b.f[k], c.f[k]);
     return c;
 }
-static inline vf v_sqrtf(vf a) {
+V_OP vf v_sqrtf(vf a) {
     V_EACHF a.f[k] = sqrtf(a.f[k]);
     return a;
 }
 /* The second where the two are equal, as x86 does it: that tells -0 from 0. */
-static inline vf v_minf(vf a, vf b) {
+V_OP vf v_minf(vf a, vf b) {
     V_EACHF b.f[k] = a.f[k] < b.f[k] ? a.f[k] : b.f[k];
     return b;
 }
-static inline vf v_maxf(vf a, vf b) {
+V_OP vf v_maxf(vf a, vf b) {
     V_EACHF b.f[k] = a.f[k] > b.f[k] ? a.f[k] : b.f[k];
     return b;
 }
 /* int32 without a signed cast of a large number: both parts are exact and the sum rounds once. */
-static inline vf v_float_i32(vu a) {
+V_OP vf v_float_i32(vu a) {
     vf r;
     V_EACHF {
         const uint32_t x = v_lane(a, k);
@@ -188,68 +197,68 @@ static inline vf v_float_i32(vu a) {
     }
     return r;
 }
-static inline vf v_float_u32(vu a) {
+V_OP vf v_float_u32(vu a) {
     vf r;
     V_EACHF r.f[k] = (float)v_lane(a, k);
     return r;
 }
-static inline vf v_selectf(vm32 m, vf yes, vf no) {
+V_OP vf v_selectf(vm32 m, vf yes, vf no) {
     V_EACHF no.f[k] = v_lane(m, k) ? yes.f[k] : no.f[k];
     return no;
 }
-static inline vf v_lookupf(const float table[8], vu index) {
+V_OP vf v_lookupf(const float table[8], vu index) {
     vf r;
     V_EACHF r.f[k] = table[v_lane(index, k) & 7];
     return r;
 }
 
 /* float64 */
-static inline vd v_setd(double x) { return (vd){{x, x}}; }
-static inline vd v_as_d(vu a) {
+V_OP vd v_setd(double x) { return (vd){{x, x}}; }
+V_OP vd v_as_d(vu a) {
     vd r;
     V_EACH memcpy(&r.d[k], &a.q[k], sizeof r.d[k]);
     return r;
 }
-static inline vu v_d_as_u(vd a) {
+V_OP vu v_d_as_u(vd a) {
     vu r;
     V_EACH memcpy(&r.q[k], &a.d[k], sizeof r.q[k]);
     return r;
 }
-static inline vd v_addd(vd a, vd b) {
+V_OP vd v_addd(vd a, vd b) {
     V_EACH a.d[k] += b.d[k];
     return a;
 }
-static inline vd v_subd(vd a, vd b) {
+V_OP vd v_subd(vd a, vd b) {
     V_EACH a.d[k] -= b.d[k];
     return a;
 }
-static inline vd v_muld(vd a, vd b) {
+V_OP vd v_muld(vd a, vd b) {
     V_EACH a.d[k] *= b.d[k];
     return a;
 }
-static inline vd v_fmad(vd a, vd b, vd c) {
+V_OP vd v_fmad(vd a, vd b, vd c) {
     V_EACH c.d[k] = fma(a.d[k], b.d[k], c.d[k]);
     return c;
 }
-static inline vd v_sqrtd(vd a) {
+V_OP vd v_sqrtd(vd a) {
     V_EACH a.d[k] = sqrt(a.d[k]);
     return a;
 }
-static inline vd v_mind(vd a, vd b) {
+V_OP vd v_mind(vd a, vd b) {
     V_EACH b.d[k] = a.d[k] < b.d[k] ? a.d[k] : b.d[k];
     return b;
 }
-static inline vd v_maxd(vd a, vd b) {
+V_OP vd v_maxd(vd a, vd b) {
     V_EACH b.d[k] = a.d[k] > b.d[k] ? a.d[k] : b.d[k];
     return b;
 }
-static inline vd v_double_u64(vu a) {
+V_OP vd v_double_u64(vu a) {
     vd r;
     V_EACH r.d[k] = (double)a.q[k];
     return r;
 }
 /* The magnitude of -2^63 is 2^63 again, and rounding is symmetric. */
-static inline vd v_double_i64(vu a) {
+V_OP vd v_double_i64(vu a) {
     vd r;
     V_EACH {
         const uint64_t sign = (uint64_t)0 - (a.q[k] >> 63);
@@ -258,36 +267,44 @@ static inline vd v_double_i64(vu a) {
     }
     return r;
 }
-static inline vd v_selectd(vm64 m, vd yes, vd no) {
+V_OP vd v_selectd(vm64 m, vd yes, vd no) {
     V_EACH no.d[k] = m.q[k] ? yes.d[k] : no.d[k];
     return no;
 }
-static inline vd v_lookupd(const double table[8], vu index) {
+V_OP vd v_lookupd(const double table[8], vu index) {
     vd r;
     V_EACH r.d[k] = table[index.q[k] & 7];
     return r;
 }
 
 /* stores of two registers, consecutive in memory; streaming means nothing here */
-static inline void v_put32(void *p, vu a, vu b, int streaming) {
+V_OP void v_put32(void *p, vu a, vu b, int streaming) {
     (void)streaming;
     v_store(p, a);
     v_store((char *)p + 16, b);
 }
-static inline void v_put64(void *p, vu a, vu b, int streaming) {
+V_OP void v_put64(void *p, vu a, vu b, int streaming) {
     (void)streaming;
     const uint64_t q[4] = {a.q[0], a.q[1], b.q[0], b.q[1]};
     memcpy(p, q, sizeof q);
 }
 /* The high 16, the low 8 bits of each 32-bit lane. */
-static inline void v_put_high16(void *p, vu a, vu b, int streaming) {
+V_OP void v_put_high16(void *p, vu a, vu b, int streaming) {
     (void)streaming;
     uint16_t h[8];
     V_EACHF h[k] = (uint16_t)(v_lane(a, k) >> 16);
     V_EACHF h[4 + k] = (uint16_t)(v_lane(b, k) >> 16);
     memcpy(p, h, sizeof h);
 }
-static inline void v_put8(void *p, vu a, vu b, int streaming) {
+/* The same of even and odd elements. */
+V_OP void v_put_pairs_high16(void *p, vu even, vu odd, int streaming) {
+    (void)streaming;
+    uint16_t h[8];
+    V_EACHF h[2 * k] = (uint16_t)(v_lane(even, k) >> 16);
+    V_EACHF h[2 * k + 1] = (uint16_t)(v_lane(odd, k) >> 16);
+    memcpy(p, h, sizeof h);
+}
+V_OP void v_put8(void *p, vu a, vu b, int streaming) {
     (void)streaming;
     uint8_t c[8];
     V_EACHF c[k] = (uint8_t)v_lane(a, k);
@@ -307,13 +324,20 @@ static inline uint16_t v_one_f16(float f) {
     }
     return (uint16_t)(sign | h);
 }
-static inline void v_put_f16(void *p, vf a, vf b, int streaming) {
+V_OP void v_put_f16(void *p, vf a, vf b, int streaming) {
     (void)streaming;
     uint16_t h[8];
     V_EACHF h[k] = v_one_f16(a.f[k]);
     V_EACHF h[4 + k] = v_one_f16(b.f[k]);
     memcpy(p, h, sizeof h);
 }
-static inline void v_fence(void) {}
+V_OP void v_put_pairs_f16(void *p, vf even, vf odd, int streaming) {
+    (void)streaming;
+    uint16_t h[8];
+    V_EACHF h[2 * k] = v_one_f16(even.f[k]);
+    V_EACHF h[2 * k + 1] = v_one_f16(odd.f[k]);
+    memcpy(p, h, sizeof h);
+}
+V_OP void v_fence(void) {}
 
 #endif

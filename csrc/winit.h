@@ -25,6 +25,7 @@ typedef enum {
 typedef enum {
     WINIT_BITS, /* raw words: uint64 as WINIT_F64, uint32 as WINIT_F32 */
     WINIT_UNIFORM,
+    WINIT_INSIDE, /* a uniform whose lower bound holds by itself */
     WINIT_NORMAL,
     WINIT_TRUNCATED,
     WINIT_CENTRAL, /* a truncated normal whose window is symmetric and within 2 sigma */
@@ -41,13 +42,13 @@ typedef struct {
  * every double here is a float32 number. Made by the winit_set_* functions below. */
 typedef struct {
     int kind, type;
-    double loc, scale; /* uniform: middle and half width */
+    double loc, scale; /* uniform: middle and half width, the latter times 2^-31 for INSIDE */
     double low, high;  /* bounds held in the destination type; both are numbers of that type */
     /* Truncated normal; truncated-inl.h tells the parts. [0] above zero, [1] below. */
     uint64_t flip, kappa;
     double tail_step, tail_start[2];
     double t_step, t_step_rest, t_start[2]; /* the step as a sum of two */
-    double t_unit, log_shift;
+    double t_unit, log_shift;               /* the shift in units of the last exponent bit */
 } winit_distribution;
 
 size_t winit_type_size(int type);

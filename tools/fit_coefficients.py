@@ -85,6 +85,10 @@ def emit(ctype: str, bits: int, degrees: dict[str, int]) -> None:
     c, e = fit(log_rest, log_weight, -third, third, degrees["log"], bits)
     report("ln(1 + f) = f + f^2 P(f), f in [-1/3, 1/3]", e)
     print(line(f"log_{tag}", ctype, c))
+    # The same for factor ln(1 + f) in g = factor f: powers of two, which round nothing.
+    for name, factor in ("minus_log", mpf(-1)), ("minus_two_log", mpf(-2)):
+        scaled = [c_k / factor ** (k + 1) for k, c_k in enumerate(c)]
+        print(line(f"{name}_{tag}", ctype, scaled))
 
     c, e = fit(
         sin_quotient,
