@@ -78,6 +78,17 @@ def test_importing_the_package_imports_no_framework():
     assert run.stdout == "[]\n", run.stderr
 
 
+def test_importing_the_package_is_light():
+    """What costs milliseconds is imported where it is used, unless NumPy has imported it."""
+    slow = ["numpy.polynomial", "numpy.random", "decimal", "difflib", "json", "pathlib"]
+    program = (
+        "import sys, numpy; before = set(sys.modules); import winit_fast; "
+        f"print([m for m in {slow} if m in sys.modules.keys() - before])"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout == "[]\n", run.stderr
+
+
 def _includes(path):
     return re.findall(r'^\s*#\s*include\s*([<"][^>"]+[>"])', path.read_text(), re.MULTILINE)
 

@@ -6,7 +6,6 @@ from winit_fast import _core
 from winit_fast._core import Distribution
 from winit_fast.arguments import finite, not_negative, real
 from winit_fast.dtypes import FLOATS
-from winit_fast.truncation import window
 
 NAMES = {kind.code: kind.name for kind in FLOATS.values()}
 
@@ -49,6 +48,8 @@ def normal(code: int, loc: float, scale: float) -> Distribution:
 
 def truncated_normal(code: int, loc: float, scale: float, low: float, high: float) -> Distribution:
     """Normal numbers kept between low and high, which count in standard deviations from loc."""
+    from winit_fast.truncation import window  # exact arithmetic, whose modules take a while
+
     mean, deviation = finite("loc", loc), not_negative("scale", scale)
     a, b = _bounds(low, high)
     status, distribution = _core.truncated_normal(

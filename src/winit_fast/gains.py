@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -320,30 +320,39 @@ def _on_arrays(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
     return values
 
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
-# From the values at the nodes to the derivative at the nodes of the polynomial through them.
-_DERIVATIVE = np.linalg.solve(
-    np.polynomial.legendre.legvander(_NODES, 15).T,
-    np.polynomial.legendre.legval(_NODES, np.polynomial.legendre.legder(np.eye(16))),
-).T
 _REACH = 38.0  # the density there is 1e-314: the last that is a normal number of float64
 _MAX_PANELS = 2048
 
 
+@cache
+def _rule() -> tuple[Array, Array, Array]:
+    """Make Gauss and Legendre's rule of 16 nodes: nodes, weights, and a matrix.
+
+    The matrix leads from values at the nodes to the derivative there of the polynomial through
+    them. NumPy imports its polynomials where they are first used, and so do we.
+    """
+    legendre = np.polynomial.legendre
+    nodes, weights = legendre.leggauss(16)
+    slopes = legendre.legval(nodes, legendre.legder(np.eye(16)))
+    derivative = np.linalg.solve(legendre.legvander(nodes, 15).T, slopes).T
+    return nodes, weights, np.asarray(derivative, np.float64)
+
+
 def _mean_square(function: Callable[[Array], Array], gradient: bool) -> float:
     """Integrate f(z)^2, or f'(z)^2, over the standard normal; infinity if it does not converge."""
+    nodes, weights, derivative = _rule()
 
     def integrals(left: Array, width: Array) -> Array:
-        z = left[:, None] + width[:, None] * (_NODES + 1) / 2
+        z = left[:, None] + width[:, None] * (nodes + 1) / 2
         values = function(z).astype(np.float64)
         if gradient:
-            values = values @ _DERIVATIVE.T * (2 / width[:, None])
+            values = values @ derivative.T * (2 / width[:, None])
         density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-        result: Array = (values * values * density) @ _WEIGHTS * (width / 2)
+        result: Array = (values * values * density) @ weights * (width / 2)
         return result
 
     with np.errstate(all="ignore"):
-        precision = np.finfo(function(_NODES).dtype)
+        precision = np.finfo(function(nodes).dtype)
         tolerance = 1024 * float(precision.eps)
         halvings = precision.nmant - 12  # to panels as narrow as the tolerance
         # Kinks are mostly at multiples of 1/2. Jumps are too, and there would not be seen.

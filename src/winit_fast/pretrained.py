@@ -1,13 +1,10 @@
 """Weights that exist already: in an array, a .npy file or a safetensors file."""
 
-import json
 import math
 import operator
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -216,6 +213,9 @@ def _mapped(path: str, tensor: str) -> Array:
 
     The safetensors package gives NumPy neither float8 nor, before its version 0.5, bfloat16.
     """
+    import json  # only files have a use for these two
+    from pathlib import Path
+
     if path.endswith(".index.json"):
         try:
             files = dict(json.loads(Path(path).read_text(encoding="utf-8"))["weight_map"])
@@ -263,6 +263,8 @@ def _mapped(path: str, tensor: str) -> Array:
 def _entry(entries: Mapping[str, Any], path: str, tensor: str) -> Any:
     if tensor in entries and tensor != "__metadata__":
         return entries[tensor]
+    from difflib import get_close_matches  # only an error has a use for it
+
     nearest = get_close_matches(tensor, entries.keys() - {"__metadata__"}, n=1, cutoff=0.0)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     raise ValueError(f"tensor must be one of those in {path}, got {tensor!r}{hint}")

@@ -7,12 +7,12 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from winit_fast.arguments import positive
 
-_CGROUPS = Path("/sys/fs/cgroup")
+if TYPE_CHECKING:  # its import takes a while: see cgroup_quota
+    from pathlib import Path
 
 
 def _from_environment() -> int | None:
@@ -24,7 +24,7 @@ def _from_environment() -> int | None:
     return positive("WINIT_FAST_NUM_THREADS", int(value))
 
 
-def _quota(folder: Path) -> float:
+def _quota(folder: "Path") -> float:
     """Read the processors' worth of time that one control group allows, version 2 or 1."""
     try:
         if (folder / "cpu.max").exists():
@@ -38,7 +38,10 @@ def _quota(folder: Path) -> float:
 
 
 @cache
-def cgroup_quota(memberships: Path = Path("/proc/self/cgroup"), cgroups: Path = _CGROUPS) -> float:
+def cgroup_quota(
+    memberships: str | os.PathLike[str] = "/proc/self/cgroup",
+    cgroups: str | os.PathLike[str] = "/sys/fs/cgroup",
+) -> float:
     """Read how many processors' worth of time this process's control groups allow.
 
     A group's limit holds for everything below it, so the least of the group and all above it
@@ -47,7 +50,7 @@ def cgroup_quota(memberships: Path = Path("/proc/self/cgroup"), cgroups: Path = 
 
     Parameters
     ----------
-    memberships, cgroups : Path
+    memberships, cgroups : str or os.PathLike
         The list of this process's groups and the folder where they are mounted.
 
     Returns
@@ -55,10 +58,13 @@ def cgroup_quota(memberships: Path = Path("/proc/self/cgroup"), cgroups: Path = 
     float
         ``inf`` without a limit.
     """
+    from pathlib import Path  # once a process, by its first fill
+
     try:
-        lines = memberships.read_text(errors="replace").splitlines()
+        lines = Path(memberships).read_text(errors="replace").splitlines()
     except OSError:
         return math.inf
+    root = Path(cgroups)
     quotas = [math.inf]
     for line in lines:
         if line.count(":") < 2:  # none that we know
@@ -67,7 +73,7 @@ def cgroup_quota(memberships: Path = Path("/proc/self/cgroup"), cgroups: Path = 
         if controllers and "cpu" not in controllers.split(","):
             continue
         group = Path(path.strip("/"))
-        for mount in (cgroups / controllers, cgroups / "cpu") if controllers else (cgroups,):
+        for mount in (root / controllers, root / "cpu") if controllers else (root,):
             quotas += [_quota(mount / part) for part in (group, *group.parents)]
     return min(quotas)
 
