@@ -7,7 +7,7 @@ C_FLAGS := -std=c11 -O3 -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror 
 AARCH64_C := $(filter-out %_avx2.c %_avx512.c,$(wildcard csrc/*.c))
 SOURCES := pyproject.toml setup.py $(wildcard csrc/* src/winit_fast/*.pyx src/winit_fast/*.pxd)
 
-.PHONY: help demo test test-frameworks test-isa asan tsan soak accuracy bench docs lint format cross wheel wheel-aarch64 wheels clean
+.PHONY: help demo test test-frameworks test-isa asan tsan soak accuracy bench bench-report bench-check bench-baseline docs lint format cross wheel wheel-aarch64 wheels clean
 help: ## list the commands
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 

@@ -70,8 +70,8 @@ static int set_uniform(winit_distribution *d, int type, double low, double high)
     };
     if (!isfinite(d->scale) || !isfinite(d->loc)) return -2;
     if (d->low > d->high) return -1;
-    /* The smallest result, as the kernel would make it. A wider half width keeps all its bits when
-     * it is scaled. */
+    /* The smallest result, as the kernel would make it. A half width of 2^-94 or more keeps all its
+     * bits when it is scaled. */
     const float smallest = fmaf(-1 + 0x1p-24f, (float)d->scale, (float)d->loc);
     if (!is_f64(type) && d->scale >= 0x1p-94 && smallest >= d->low) {
         d->kind = WINIT_INSIDE;

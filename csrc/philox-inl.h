@@ -39,7 +39,7 @@ typedef struct {
     vu key[PHILOX_ROUNDS][2];
     vu last;   /* both keys of the last round: the first's below the second's */
     vu any[3]; /* what the first round makes of c2 and c3, the same for all blocks */
-    vu run[3]; /* what the first two make of c1, c2 and c3: philox_run */
+    vu run[3]; /* what the first two make of c1, c2 and c3: philox_schedule_run */
     uint64_t seed, stream;
 } philox_keys;
 

@@ -212,9 +212,9 @@ def draw_register(axes, top: float, name: str, cells: list[str], colours: list[s
 
 
 def draw_lanes() -> None:
-    """Draw how four registers of words become two registers of consecutive elements (AVX-512)."""
-    figure, axes = pyplot.subplots(figsize=(9.5, 4.1), layout="constrained")
-    axes.set(xlim=(-2.6, 16.1), ylim=(-8.1, 0.2))
+    """Draw how Philox' last products become two registers of consecutive elements (AVX-512)."""
+    figure, axes = pyplot.subplots(figsize=(9.5, 3.5), layout="constrained")
+    axes.set(xlim=(-2.9, 16.1), ylim=(-6.9, 0.2))
     axes.axis("off")
     shades = [
         "#cfe0f1",
@@ -226,20 +226,19 @@ def draw_lanes() -> None:
         "#cfe9e8",
         "#e0e0e0",
     ]
-    order = [0, 4, 1, 5, 2, 6, 3, 7]
-    tint = [shades[block] for block in order]
-    for j in range(4):
-        cells = [f"w{j} of block {block}" for block in order]
-        draw_register(axes, -0.9 * j, f"w[{j}]", cells, tint)
-    paired = [colour for colour in tint for _ in range(2)]
-    for row, (name, low) in enumerate((("a = pack(w[0], w[1])", 0), ("b = pack(w[2], w[3])", 2))):
-        cells = [f"{block}.{low + j}" for block in order for j in range(2)]
-        draw_register(axes, -4.1 - 0.9 * row, name, cells, paired)
+    lanes = [block for block in (0, 4, 1, 5, 2, 6, 3, 7) for _ in range(2)]
+    tint = [shades[block] for block in lanes]
+    for row, name in enumerate(("p0", "p1")):
+        cells = [f"{block} {('low', 'high')[k % 2]}" for k, block in enumerate(lanes)]
+        draw_register(axes, -0.9 * row, name, cells, tint)
+    for row, name in enumerate(("a = pack_high(p1, p0) ^ …", "b = pack_low(p1, p0)")):
+        cells = [f"{block}.{row + 2 * (k % 2)}" for k, block in enumerate(lanes)]
+        draw_register(axes, -2.5 - 0.9 * row, name, cells, tint)
     for row, first in enumerate((0, 4)):
         elements = [(first + k // 4, k % 4) for k in range(16)]
         cells = [f"{block}.{word}" for block, word in elements]
-        name = f"unpack {('low', 'high')[row]}(a, b)"
-        draw_register(axes, -6.4 - 0.9 * row, name, cells, [shades[block] for block, _ in elements])
+        name = f"unpack_{('low', 'high')[row]}32(a, b)"
+        draw_register(axes, -5.0 - 0.9 * row, name, cells, [shades[block] for block, _ in elements])
     save(figure, "lanes")
 
 
