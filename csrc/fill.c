@@ -9,8 +9,10 @@
 #include "kernels.h"
 
 enum {
-    MIN_RUN = 48,    /* elements of a row from which a run is cheaper than a list */
-    LIST_BLOCKS = 32 /* blocks made at a time: their lines stay in the ways of one cache set */
+    MIN_RUN = 48,     /* elements of a row from which a run is cheaper than a list */
+    LIST_BLOCKS = 32, /* blocks made at a time: their lines stay in the ways of one cache set */
+    WHOLE_BLOCKS =
+        256 /* the same of blocks that are written whole, and as streams past the caches */
 };
 
 /* A list's elements go to lines that are seldom in a cache: they are asked for while the kernel is
@@ -37,6 +39,36 @@ static void sort_axes(axis *axes, int n) {
         }
         axes[j] = a;
     }
+}
+
+/* Joins axes that continue one another in index and in memory, and returns how many are left. */
+static int merge_axes(axis *axes, int n) {
+    int last = 0;
+    for (int k = 1; k < n; k++) {
+        const axis inner = axes[k];
+        axis *outer = &axes[last];
+        const uint64_t extent = (uint64_t)inner.extent;
+        if ((uint64_t)outer->index_stride == extent * (uint64_t)inner.index_stride &&
+            (uint64_t)outer->byte_stride == extent * (uint64_t)inner.byte_stride) {
+            *outer = (axis){outer->extent * inner.extent, inner.index_stride, inner.byte_stride};
+        } else {
+            axes[++last] = inner;
+        }
+    }
+    return n ? last + 1 : 0;
+}
+
+/* Takes the axis along which the logical index steps by 1, if there is one, out of the others. */
+static int take_row(axis *axes, int n, axis *row) {
+    int left = 0;
+    for (int k = 0; k < n; k++) {
+        if (axes[k].index_stride == 1) {
+            *row = axes[k];
+        } else {
+            axes[left++] = axes[k];
+        }
+    }
+    return left;
 }
 
 /* On to the next place; 0 after the last one. */
@@ -173,6 +205,54 @@ static void fill_list(const winit_distribution *d, const winit_stream *s, char *
     if (list.used) flush(&list);
 }
 
+/* Rows that begin and end with a block of 16 bytes: short runs, each to a place far from the last
+ * one's. Their stores stream, which saves reading the lines that they lie in. */
+static void fill_whole_blocks(const winit_distribution *d, const winit_stream *s, char *dst,
+                              uint64_t index, const axis *axes, int n, int64_t row_blocks,
+                              int log2_per_block, int streaming) {
+    const winit_kernels *table = winit_table();
+    winit_gather *gather = table->gather[d->kind][d->type];
+    uint64_t blocks[WHOLE_BLOCKS];
+    char *to[WHOLE_BLOCKS];
+    char made[WHOLE_BLOCKS * 16];
+    int64_t place[WINIT_MAX_AXES] = {0};
+    size_t used = 0;
+    int more = 1;
+    while (more) {
+        for (int64_t k = 0; k < row_blocks; k++) {
+            blocks[used] = (index >> log2_per_block) + (uint64_t)k;
+            to[used++] = dst + 16 * k;
+            if (used == WHOLE_BLOCKS) {
+                gather(made, blocks, used, d, s);
+                table->scatter_16(to, made, used, streaming);
+                used = 0;
+            }
+        }
+        more = advance(axes, n, place, &dst, &index);
+    }
+    if (used) {
+        const size_t whole = (used + table->lanes - 1) / table->lanes * table->lanes;
+        for (size_t i = used; i < whole; i++) blocks[i] = 0;
+        gather(made, blocks, whole, d, s);
+        table->scatter_16(to, made, used, streaming);
+    }
+    if (streaming) table->fence();
+}
+
+/* Whether all rows begin with a block, have whole blocks of 16 bytes, and, for streams, are aligned
+ * to them. */
+static int whole_blocks(const char *dst, uint64_t index, const axis *axes, int n, axis row,
+                        int size, int per_block, int streaming) {
+    const uint64_t inside = (uint64_t)per_block - 1;
+    uint64_t indices = index | (uint64_t)row.extent, places = (uint64_t)(uintptr_t)dst;
+    for (int k = 0; k < n; k++) {
+        indices |= (uint64_t)axes[k].index_stride;
+        places |= (uint64_t)axes[k].byte_stride;
+    }
+    return row.byte_stride == size && size * per_block == 16 && !(indices & inside) &&
+           (!streaming || !(places & 15));
+}
+
 void winit_fill(const winit_distribution *d, const winit_stream *s, void *dst, uint64_t index,
                 int count, const int64_t *shape, const int64_t *index_strides,
                 const int64_t *byte_strides, int streaming) {
@@ -180,20 +260,20 @@ void winit_fill(const winit_distribution *d, const winit_stream *s, void *dst, u
     axis axes[WINIT_MAX_AXES], row = {1, 1, size};
     int n = 0;
     for (int k = 0; k < count; k++) {
-        const axis a = {shape[k], index_strides[k], byte_strides[k]};
-        if (a.extent == 1) continue;
-        if (a.index_stride == 1) {
-            row = a;
-        } else {
-            axes[n++] = a;
-        }
+        if (shape[k] > 1) axes[n++] = (axis){shape[k], index_strides[k], byte_strides[k]};
     }
     sort_axes(axes, n);
+    n = merge_axes(axes, n);
+    n = take_row(axes, n, &row);
     const environment callers = environment_enter();
+    const int log2_per_block = d->type == WINIT_F64 ? 1 : 2, per_block = 1 << log2_per_block;
     if (row.byte_stride == size && row.extent >= MIN_RUN) {
         fill_runs(d, s, dst, index, axes, n, row.extent, streaming);
+    } else if (whole_blocks(dst, index, axes, n, row, size, per_block, streaming)) {
+        fill_whole_blocks(d, s, dst, index, axes, n, row.extent >> log2_per_block, log2_per_block,
+                          streaming);
     } else {
-        fill_list(d, s, dst, index, axes, n, row, d->type == WINIT_F64 ? 1 : 2);
+        fill_list(d, s, dst, index, axes, n, row, log2_per_block);
     }
     environment_leave(callers);
 }

@@ -62,9 +62,8 @@ V_INLINE void make_group(char *dst, const philox_keys *k, vu block, const winit_
 
 /* Blocks from `block` on. */
 V_INLINE vu consecutive(uint64_t block) {
-    uint64_t blocks[V_LANES];
-    for (int k = 0; k < V_LANES; k++) blocks[k] = block + (uint64_t)k;
-    return v_load_blocks(blocks);
+    static const uint64_t first[WINIT_MAX_LANES] = {0, 1, 2, 3, 4, 5, 6, 7};
+    return v_add64(v_load_blocks(first), v_set64(block));
 }
 
 /* The words of V_GROUPS groups, and on to the next ones. */
@@ -82,8 +81,9 @@ V_INLINE void run_loops(char *dst, philox_keys *k, uint64_t block, uint64_t loop
                         const int paired, const int group_bytes) {
     vu product[V_GROUPS];
     philox_schedule_run(k, (uint32_t)(block >> 32));
-    V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
-        product[g] = v_mul_low(consecutive(block + (unsigned)(g * V_LANES)), k->m0);
+    product[0] = v_mul_low(consecutive(block), k->m0);
+    V_UNROLL for (int g = 1; g < V_GROUPS; g++) {
+        product[g] = v_add64(product[g - 1], v_set64((uint64_t)PHILOX_M0 * V_LANES));
     }
     /* The next words are made while the last ones are transformed: multiplications of integers and
      * of floats are different parts of a processor. */
@@ -212,6 +212,11 @@ V_INLINE void transform_words(char *dst, const uint32_t *words, size_t count,
     }
 }
 
+/* Blocks of 16 bytes to where they belong. */
+static void scatter_16(char *const *to, const char *made, size_t count, int streaming) {
+    for (size_t i = 0; i < count; i++) v_put_16(to[i], made + 16 * i, streaming);
+}
+
 #define KERNEL(name, f, store, paired, size, per_block)                                         \
     static void run_##name(void *dst, uint64_t index, uint64_t count, const winit_rows *rows,   \
                            const winit_distribution *d, const winit_stream *s, int streaming) { \
@@ -299,6 +304,7 @@ const winit_kernels V_TABLE = {
     .run = TABLE(run),
     .fence = v_fence,
     .gather = TABLE(gather),
+    .scatter_16 = scatter_16,
     .transform = TABLE(transform),
     .log_f32 = array_log_f32,
     .log_f64 = array_log_f64,

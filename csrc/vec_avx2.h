@@ -180,6 +180,14 @@ static inline void v_put_pairs_f16(void *p, vf even, vf odd, int streaming) {
     const vu words = _mm256_set_m128i(_mm_unpackhi_epi16(a, b), _mm_unpacklo_epi16(a, b));
     v_put_one(p, _mm256_permute4x64_epi64(words, 0xD8), streaming);
 }
+static inline void v_put_16(char *p, const char *from, int streaming) {
+    const __m128i x = _mm_loadu_si128((const __m128i *)from);
+    if (streaming) {
+        _mm_stream_si128((__m128i *)p, x);
+    } else {
+        _mm_storeu_si128((__m128i *)p, x);
+    }
+}
 static inline void v_fence(void) { _mm_sfence(); }
 
 #endif

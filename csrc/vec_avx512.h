@@ -176,6 +176,14 @@ static inline void v_put_pairs_f16(void *p, vf even, vf odd, int streaming) {
         p, _mm512_permutex2var_epi16(_mm512_castsi256_si512(a), order, _mm512_castsi256_si512(b)),
         streaming);
 }
+static inline void v_put_16(char *p, const char *from, int streaming) {
+    const __m128i x = _mm_loadu_si128((const __m128i *)from);
+    if (streaming) {
+        _mm_stream_si128((__m128i *)p, x);
+    } else {
+        _mm_storeu_si128((__m128i *)p, x);
+    }
+}
 static inline void v_fence(void) { _mm_sfence(); }
 
 #endif

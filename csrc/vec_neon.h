@@ -141,6 +141,10 @@ static inline void v_put_pairs_f16(void *p, vf even, vf odd, int streaming) {
     const uint16x4_t b = vreinterpret_u16_f16(vcvt_f16_f32(odd));
     vst1q_u8(p, vreinterpretq_u8_u16(vcombine_u16(vzip1_u16(a, b), vzip2_u16(a, b))));
 }
+static inline void v_put_16(char *p, const char *from, int streaming) {
+    (void)streaming;
+    vst1q_u8((uint8_t *)p, vld1q_u8((const uint8_t *)from));
+}
 static inline void v_fence(void) {}
 
 #endif

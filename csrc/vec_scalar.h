@@ -338,6 +338,10 @@ V_OP void v_put_pairs_f16(void *p, vf even, vf odd, int streaming) {
     V_EACHF h[2 * k + 1] = v_one_f16(odd.f[k]);
     memcpy(p, h, sizeof h);
 }
+V_OP void v_put_16(char *p, const char *from, int streaming) {
+    (void)streaming;
+    memcpy(p, from, 16);
+}
 V_OP void v_fence(void) {}
 
 #endif

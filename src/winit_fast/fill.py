@@ -26,7 +26,8 @@ MAX_PIECE_SCALAR = 1 << 18
 """The same for plain C, whose elements take up to 0.3 microseconds."""
 
 STREAMING_BYTES = 1 << 23
-"""From this size on, results leave the caches before anybody reads them: stores go round them."""
+"""From this distance between first and last element on, results leave the caches before anybody
+reads them: stores go round them."""
 
 MAX_SIZE = 1 << 63
 """Elements of a logical tensor: their indices are signed 64-bit numbers."""
@@ -478,16 +479,27 @@ def pieces(address: int, index: int, axes: Axes, limit: int) -> Iterator[Piece]:
         )
 
 
+def _spread(array: Array) -> int:
+    """Count the bytes of memory from the first element to the last one."""
+    if array.flags.c_contiguous:
+        return array.nbytes
+    steps = zip(array.strides, array.shape, strict=True)
+    return array.itemsize + sum(abs(step) * (extent - 1) for step, extent in steps)
+
+
 def share_out(
     work: Callable[[Piece], object], out: Array, box: Box, num_threads: int | None
 ) -> None:
     """Do ``work`` on pieces that make up a destination, on several threads where that pays."""
-    if num_threads is None and out.size <= MIN_PIECE:
-        num_threads = 1  # what there may be need not be asked
-    num_threads = threads.resolve(num_threads)
+    if num_threads is not None or out.size > MIN_PIECE:  # else there is nothing to ask for
+        num_threads = threads.resolve(num_threads)
     if out.size == 0:
         return
-    axes = merged(map(Axis, box.shape, box.index_strides, out.strides))
+    axes = tuple(map(Axis, box.shape, box.index_strides, out.strides))
+    if out.size <= MIN_PIECE:
+        work((out.__array_interface__["data"][0], box.first, axes or (Axis(1, 0, 0),)))
+        return
+    axes = merged(axes)
     axes = tuple(sorted(axes, key=lambda axis: -abs(axis.byte_stride)))
     # Four pieces a thread even out their speeds; a power of two keeps cuts on round positions.
     limit = 1 << (out.size // (4 * num_threads)).bit_length()
@@ -526,7 +538,7 @@ def fill(
 
     def work(piece: Piece) -> None:
         address, index, axes = piece
-        streaming = out.nbytes >= STREAMING_BYTES  # asked here, so that work keeps the memory
+        streaming = _spread(out) >= STREAMING_BYTES  # asked here, so that work keeps the memory
         extents, index_strides, byte_strides = zip(*axes, strict=True)
         _core.fill(
             distribution, seed, stream, address, offset + index,
