@@ -483,20 +483,22 @@ def _spread(array: Array) -> int:
     """Count the bytes of memory from the first element to the last one."""
     if array.flags.c_contiguous:
         return array.nbytes
-    steps = zip(array.strides, array.shape, strict=True)
-    return array.itemsize + sum(abs(step) * (extent - 1) for step, extent in steps)
+    last = map(operator.mul, map(abs, array.strides), (extent - 1 for extent in array.shape))
+    return sum(last, array.itemsize)
 
 
 def share_out(
     work: Callable[[Piece], object], out: Array, box: Box, num_threads: int | None
 ) -> None:
     """Do ``work`` on pieces that make up a destination, on several threads where that pays."""
-    if num_threads is not None or out.size > MIN_PIECE:  # else there is nothing to ask for
-        num_threads = threads.resolve(num_threads)
+    small = out.size <= MIN_PIECE
+    if small and num_threads is None:
+        num_threads = 1  # what there may be need not be asked
+    num_threads = threads.resolve(num_threads)
     if out.size == 0:
         return
     axes = tuple(map(Axis, box.shape, box.index_strides, out.strides))
-    if out.size <= MIN_PIECE:
+    if small:
         work((out.__array_interface__["data"][0], box.first, axes or (Axis(1, 0, 0),)))
         return
     axes = merged(axes)
