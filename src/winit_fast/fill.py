@@ -484,7 +484,8 @@ def _spread(array: Array) -> int:
     if array.flags.c_contiguous:
         return array.nbytes
     last = map(operator.mul, map(abs, array.strides), (extent - 1 for extent in array.shape))
-    return sum(last, array.itemsize)
+    spread: int = sum(last, array.itemsize)
+    return spread
 
 
 def share_out(
