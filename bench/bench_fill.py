@@ -6,13 +6,13 @@ Sizes are 2^28 elements unless a case says otherwise; buffers have been written 
 """
 
 import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
+from instruction_set import chosen
 from memory_limit import fastest
 from races import RESULTS, Result
 
@@ -30,18 +30,6 @@ def buffer(dtype: Any, size: int = SIZE) -> np.ndarray:
     array = np.empty(size, dtype)
     array.view(np.uint8)[:] = 1
     return array
-
-
-@contextmanager
-def isa(name: str) -> Iterator[None]:
-    if name not in _core.supported_isas():
-        pytest.skip(f"this CPU has no {name}")
-    before = _core.isa()
-    _core.set_isa(name)
-    try:
-        yield
-    finally:
-        _core.set_isa(before)
 
 
 def test_uniform_memory(race: Race) -> None:
@@ -111,11 +99,13 @@ def test_normal_float64_numpy(race: Race) -> None:
 
 
 def test_avx2(race: Race) -> None:
+    if "avx512" not in _core.supported_isas():
+        pytest.skip("this CPU has no avx512")
     x = buffer(np.float32)
 
     def forced(name: str) -> Callable[[], None]:
         def fill() -> None:
-            with isa(name):
+            with chosen(name):
                 STREAM.normal(out=x)
 
         return fill
@@ -126,7 +116,7 @@ def test_avx2(race: Race) -> None:
 
 def test_scalar(race: Race) -> None:
     x, rng = buffer(np.float32, 1 << 24), np.random.default_rng(1)
-    with isa("scalar"):
+    with chosen("scalar"):
         race("normal float32, plain C, 2^24", lambda: STREAM.normal(out=x),
              "NumPy standard_normal", lambda: rng.standard_normal(dtype=np.float32, out=x),
              bar=0.25, aim=1.0)  # fmt: skip

@@ -10,7 +10,6 @@ instruction set and threads; the layouts; memory never touched before. Peers tha
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import write_rate
+from instruction_set import chosen
 from scale import FULL, need, sized
 
 import winit_fast as wf
@@ -78,16 +78,6 @@ def cases() -> list[Case]:
     if FULL:
         return list(product(CENTRE, tuple(field.name for field in fields(Case))))
     return list(dict.fromkeys(case for sweep in SWEEPS for case in product(*sweep)))
-
-
-@contextmanager
-def chosen(isa: str) -> Iterator[None]:
-    before = _core.isa()
-    _core.set_isa(isa)
-    try:
-        yield
-    finally:
-        _core.set_isa(before)
 
 
 def shard(case: Case, dtype: np.dtype) -> tuple[Contestant, np.ndarray, tuple[int, ...]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from instruction_set import chosen
 
 import winit_fast as wf
 from winit_fast import _core, dtypes
@@ -54,12 +55,8 @@ def with_isa(name: str, distribution: str) -> Pair:
     pair = in_cache(distribution, "float32")
 
     def fill() -> None:
-        before = _core.isa()
-        _core.set_isa(name)
-        try:
+        with chosen(name):
             pair.ours()
-        finally:
-            _core.set_isa(before)
 
     return Pair(fill, pair.theirs)
 

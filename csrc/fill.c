@@ -9,10 +9,9 @@
 #include "kernels.h"
 
 enum {
-    MIN_RUN = 48,     /* elements of a row from which a run is cheaper than a list */
-    LIST_BLOCKS = 32, /* blocks made at a time: their lines stay in the ways of one cache set */
-    WHOLE_BLOCKS =
-        256 /* the same of blocks that are written whole, and as streams past the caches */
+    MIN_RUN = 48,      /* elements of a row from which a run is cheaper than a list */
+    LIST_BLOCKS = 32,  /* blocks made at a time: their lines stay in the ways of one cache set */
+    WHOLE_BLOCKS = 256 /* the same of blocks that are written whole, past the caches if large */
 };
 
 /* A list's elements go to lines that are seldom in a cache: they are asked for while the kernel is
@@ -206,7 +205,7 @@ static void fill_list(const winit_distribution *d, const winit_stream *s, char *
 }
 
 /* Rows that begin and end with a block of 16 bytes: short runs, each to a place far from the last
- * one's. Their stores stream, which saves reading the lines that they lie in. */
+ * one's. Where stores stream, the lines that they lie in need not be read. */
 static void fill_whole_blocks(const winit_distribution *d, const winit_stream *s, char *dst,
                               uint64_t index, const axis *axes, int n, int64_t row_blocks,
                               int log2_per_block, int streaming) {

@@ -8,7 +8,7 @@ from hypothesis import settings
 from winit_fast import _core
 
 # Frameworks have a command of their own, `make test-frameworks`.
-FRAMEWORKS = "torch", "jax", "keras"
+FRAMEWORKS = "torch", "jax", "keras", "dask"
 collect_ignore = [] if all(map(find_spec, FRAMEWORKS)) else ["frameworks"]
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)

@@ -59,6 +59,20 @@ def test_repr_shows_what_is_not_the_default():
     assert repr(wf.HeNormal(fan_in=3)) == "HeNormal(fan_in=3)"
 
 
+def test_numbers_of_numpy_are_written_as_pythons():
+    for initializer, shown in (
+        (wf.RandomNormal(0, np.float32(0.5)), "RandomNormal(stddev=0.5)"),
+        (wf.Dirac(np.int64(2)), "Dirac(groups=2)"),
+        (
+            wf.Scaled("ones", "1 / L", {"L": np.int64(4)}),
+            "Scaled(initializer=Ones(), factor='1 / L', numbers=(('L', 4),))",
+        ),
+    ):
+        assert repr(initializer) == shown
+        config = json.loads(json.dumps(initializer.get_config()))
+        assert type(initializer).from_config(config) == initializer
+
+
 @pytest.mark.parametrize("initializer", EXAMPLES, ids=repr)
 def test_call_fill_and_shards_agree(initializer):
     shape = (24, 16, 8) if initializer.get_config().get("in_axis") == (0, 1) else (24, 16)

@@ -309,5 +309,5 @@ def test_axes_must_be_integers():
         TypeError, match="column_axis must be an int or a sequence of them, got 0.5"
     ):
         wf.Orthogonal(column_axis=0.5)
-    with pytest.raises(TypeError, match=r"in_axis must be an int, got '1'"):
+    with pytest.raises(TypeError, match=r"in_axis must be an integer, got '1'"):
         wf.DeltaOrthogonal(in_axis="1")

@@ -81,7 +81,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import what takes a while when it is asked for: ``numpy.random``, the frameworks."""
-    if name in ("jax", "keras", "torch"):
+    if name in ("dask", "jax", "keras", "torch"):
         return import_module(f"winit_fast.{name}")
     if name == "Philox4x32":
         from winit_fast.bit_generator import Philox4x32

@@ -4,6 +4,19 @@ import math
 import operator
 from typing import Any
 
+import numpy as np
+
+
+def plain(value: Any) -> Any:
+    """Make a number of NumPy one of Python, which JSON and ``repr`` write as what it is.
+
+    Examples
+    --------
+    >>> plain(np.float32(0.5)), plain("fan_in")
+    (0.5, 'fan_in')
+    """
+    return value.item() if isinstance(value, np.generic) else value
+
 
 def integer(argument: str, value: Any, wanted: str = "an integer") -> int:
     """Read an integer, of Python or NumPy.

@@ -62,7 +62,8 @@ def make(
     """
     tensor, kind, found = logical_shape(shape), find(dtype).dtype, get(initializer)
     key, stream = seed_number(seed), stream_id(name)
-    found(tensor, seed=key, dtype=kind, index=(slice(0, 0),) * len(tensor))  # refuses what it would
+    # What the scheme refuses is refused here, not by a worker later: this makes no elements.
+    found(tensor, seed=key, dtype=kind, index=(slice(0, 0),) * len(tensor))
     cut = dask.array.core.normalize_chunks(chunks, tensor, dtype=kind)
     made: dask.array.Array = dask.array.map_blocks(
         partial(_chunk, found, tensor, kind, key, stream),

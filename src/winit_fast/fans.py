@@ -39,6 +39,36 @@ def positions(argument: str, axes: Axes, shape: tuple[int, ...]) -> tuple[int, .
     return result
 
 
+def convolution_axes(
+    scheme: str, shape: tuple[int, ...], in_axis: int, out_axis: int
+) -> tuple[int, int]:
+    """Number the axes of a convolution's inputs and outputs from 0, for a scheme of that name.
+
+    Raises
+    ------
+    ValueError
+        If the shape is none of a convolution, or the axes are not two of its own.
+
+    Examples
+    --------
+    >>> convolution_axes("Dirac", (3, 3, 64, 128), -2, -1)
+    (2, 3)
+    """
+    if not 3 <= len(shape) <= 5:
+        raise ValueError(
+            f"{scheme} is for convolutions of one to three spatial axes, that is, tensors of three "
+            f"to five axes, got shape {shape}"
+        )
+    (inputs,) = positions("in_axis", in_axis, shape)
+    (outputs,) = positions("out_axis", out_axis, shape)
+    if inputs == outputs:
+        raise ValueError(
+            f"in_axis and out_axis must be different axes, got {in_axis!r} and {out_axis!r} "
+            f"for shape {shape}"
+        )
+    return inputs, outputs
+
+
 def fans(
     shape: tuple[int, ...], in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
 ) -> tuple[int, int]:

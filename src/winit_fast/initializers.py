@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 
 from winit_fast import _core, distributions, dtypes
-from winit_fast.arguments import finite, not_negative, positive, real
+from winit_fast.arguments import finite, not_negative, plain, positive, real
 from winit_fast.fans import Axes, axes_tuple, fans
 from winit_fast.fill import (
     MAX_SIZE,
@@ -135,7 +135,7 @@ class Initializer:
 
         An initializer among them becomes ``{"class_name": ..., "config": ...}``.
         """
-        config = {field.name: getattr(self, field.name) for field in self._parameters()}
+        config = {field.name: plain(getattr(self, field.name)) for field in self._parameters()}
         for name, value in config.items():
             if isinstance(value, Initializer):
                 config[name] = {"class_name": type(value).__name__, "config": value.get_config()}
@@ -152,7 +152,7 @@ class Initializer:
 
     def __repr__(self) -> str:
         changed = (
-            f"{field.name}={getattr(self, field.name)!r}"
+            f"{field.name}={plain(getattr(self, field.name))!r}"
             for field in self._parameters()
             if field.default is MISSING or getattr(self, field.name) != field.default
         )

@@ -1,7 +1,6 @@
 """Orthogonal initializers: Haar-distributed matrices, and convolutions that preserve norms."""
 
 import math
-import operator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -9,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from winit_fast import threads
-from winit_fast.arguments import finite
-from winit_fast.fans import Axes, axes_tuple, positions
+from winit_fast.arguments import finite, integer
+from winit_fast.fans import Axes, axes_tuple, convolution_axes, positions
 from winit_fast.fill import Array, Box, constant, rounded
 from winit_fast.householder import Destination, Source, fill_batch, fill_matrix
 from winit_fast.initializers import Initializer
@@ -242,26 +241,12 @@ class DeltaOrthogonal(Initializer, names=("delta_orthogonal",)):
 
     def __post_init__(self) -> None:
         finite("gain", self.gain)
-        for name in ("in_axis", "out_axis"):
-            try:
-                object.__setattr__(self, name, operator.index(getattr(self, name)))
-            except TypeError:
-                raise TypeError(f"{name} must be an int, got {getattr(self, name)!r}") from None
+        integer("in_axis", self.in_axis)
+        integer("out_axis", self.out_axis)
 
     def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         shape = box.tensor
-        if not 3 <= len(shape) <= 5:
-            raise ValueError(
-                "DeltaOrthogonal is for convolutions of one to three spatial axes, that is, "
-                f"tensors of three to five axes, got shape {shape}"
-            )
-        (fan_in,) = positions("in_axis", self.in_axis, shape)
-        (fan_out,) = positions("out_axis", self.out_axis, shape)
-        if fan_in == fan_out:
-            raise ValueError(
-                f"in_axis and out_axis must be different axes, got {self.in_axis!r} and "
-                f"{self.out_axis!r} for shape {shape}"
-            )
+        fan_in, fan_out = convolution_axes("DeltaOrthogonal", shape, self.in_axis, self.out_axis)
         if shape[fan_in] > shape[fan_out]:
             raise ValueError(
                 "DeltaOrthogonal needs at least as many outputs as inputs, got "

@@ -7,7 +7,7 @@ import numpy as np
 
 from winit_fast import distributions, dtypes, threads
 from winit_fast.arguments import finite, integer, not_negative, positive
-from winit_fast.fans import positions
+from winit_fast.fans import convolution_axes
 from winit_fast.fill import Array, Box, constant, fill, rounded
 from winit_fast.initializers import Initializer
 from winit_fast.stream import Stream
@@ -62,18 +62,7 @@ class Dirac(Initializer, names=("dirac",)):
 
     def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         shape = box.tensor
-        if not 3 <= len(shape) <= 5:
-            raise ValueError(
-                "Dirac is for convolutions of one to three spatial axes, that is, tensors of three "
-                f"to five axes, got shape {shape}"
-            )
-        (fan_in,) = positions("in_axis", self.in_axis, shape)
-        (fan_out,) = positions("out_axis", self.out_axis, shape)
-        if fan_in == fan_out:
-            raise ValueError(
-                f"in_axis and out_axis must be different axes, got {self.in_axis!r} and "
-                f"{self.out_axis!r} for shape {shape}"
-            )
+        fan_in, fan_out = convolution_axes("Dirac", shape, self.in_axis, self.out_axis)
         if shape[fan_out] % self.groups:
             raise ValueError(
                 f"groups must divide the number of outputs, got groups={self.groups} and "

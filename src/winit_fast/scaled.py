@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from winit_fast import threads
-from winit_fast.arguments import finite
+from winit_fast.arguments import finite, plain
 from winit_fast.expression import Number, evaluate
 from winit_fast.fill import Array, Box, blocks
 from winit_fast.initializers import Initializer, get
@@ -81,7 +81,8 @@ class Scaled(Initializer, names=("scaled",)):
             raise TypeError(
                 f"numbers must be a mapping of names to finite numbers, got {self.numbers!r}"
             ) from None
-        object.__setattr__(self, "numbers", tuple(sorted(pairs.items())))
+        numbers = sorted((name, plain(number)) for name, number in pairs.items())
+        object.__setattr__(self, "numbers", tuple(numbers))
         if not self.value > 0:
             raise ValueError(f"factor must be more than 0, got {self._shown()}")
 

@@ -1,0 +1,16 @@
+"""Another instruction set than the best one, for a while."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from winit_fast import _core
+
+
+@contextmanager
+def chosen(name: str) -> Iterator[None]:
+    before = _core.isa()
+    _core.set_isa(name)
+    try:
+        yield
+    finally:
+        _core.set_isa(before)
