@@ -134,8 +134,8 @@ def logical_shape(shape: Shape) -> tuple[int, ...]:
     if isinstance(shape, Iterable) and not isinstance(shape, (str, bytes)):
         with suppress(TypeError):  # of an array without axes
             extents = tuple(shape)
-    checked = tuple(integer("shape", extent) for extent in extents)
-    if any(extent < 0 for extent in checked):
+    checked = tuple([integer("shape", extent) for extent in extents])
+    if min(checked, default=0) < 0:
         raise ValueError(f"shape must not have negative extents, got {checked}")
     if math.prod(checked) > MAX_SIZE or max(checked, default=0) > MAX_SIZE:
         raise ValueError(f"shape must have at most 2^63 elements, got {checked}")

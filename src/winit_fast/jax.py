@@ -510,7 +510,7 @@ def _kind(dtype: Any) -> np.dtype[Any] | None:
 
 def _canonical(kind: np.dtype[Any]) -> np.dtype[Any]:
     """Make float64 float32 where JAX does, with its warning."""
-    if kind == jax.dtypes.canonicalize_dtype(kind):
+    if kind != np.float64 or jax.dtypes.canonicalize_dtype(kind) == kind:
         return kind
     truncated: np.dtype[Any] = jnp.zeros((), kind).dtype
     return truncated
