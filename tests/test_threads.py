@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -205,6 +206,29 @@ def test_interrupts_while_helpers_work(times):
     release.set()
     other.join()
     assert not left
+
+
+def test_a_late_helper_keeps_no_memory_alive(monkeypatch):
+    monkeypatch.setattr(threads, "_pool", threads._Pool())
+    pool_is_busy, go_on = threading.Barrier(3), threading.Event()
+
+    def hold(_):
+        pool_is_busy.wait(10)
+        go_on.wait(10)
+
+    # Two threads hold a piece each: the pool's only helper, and the one that leads.
+    leader = threading.Thread(target=threads.run, args=(hold, [1, 2], 2))
+    leader.start()
+    pool_is_busy.wait(10)
+    try:
+        memory = np.zeros(10)
+        freed = weakref.ref(memory)
+        threads.run(lambda piece, memory=memory: memory.sum(), [1], 2)
+        del memory
+        assert freed() is None
+    finally:
+        go_on.set()
+        leader.join()
 
 
 def test_no_thread_to_be_had(monkeypatch):

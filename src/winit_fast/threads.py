@@ -199,6 +199,8 @@ class _Job:
                     self._left.get()
             except BaseException as caught:  # kept for later: helpers are still writing
                 interrupt = caught
+        # A helper may come for this job much later; until then it must keep no memory alive.
+        self._work, self._pieces = lambda piece: None, iter(())
         return interrupt
 
 
