@@ -12,15 +12,19 @@
 
 #define REAL float
 #define NAME(function) function##_f32
+#define FMA fmaf
 #include "reflect-inl.h"
 #undef REAL
 #undef NAME
+#undef FMA
 
 #define REAL double
 #define NAME(function) function##_f64
+#define FMA fma
 #include "reflect-inl.h"
 #undef REAL
 #undef NAME
+#undef FMA
 
 extern const struct winit_householder TABLE;
 

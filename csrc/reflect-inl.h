@@ -1,8 +1,9 @@
 /*
- * The arithmetic of householder.h for one type: REAL, and NAME(f) to name a function for it.
+ * The arithmetic of householder.h for one type: REAL, its FMA, and NAME(f) to name a function for it.
  *
  * Sums have LANES interleaved partial sums, joined by halving: an order that every vector width can
- * follow. Products and sums are rounded apart, never fused, so that they cost the same without fma.
+ * follow. Where nearly all operations are, FMA is written out: most processors do a fused
+ * multiply-add in the time of either half. On one without it, it is a slow call.
  */
 
 /* x'y, in double: exact products for float, and no overflow for what a normal can be. */
@@ -66,16 +67,16 @@ static void NAME(dot_four)(const REAL *restrict v, size_t stride, const REAL *re
 
     for (; i + LANES <= n; i += LANES)
         for (size_t lane = 0; lane < LANES; lane++) {
-            a[lane] += va[i + lane] * y[i + lane];
-            b[lane] += vb[i + lane] * y[i + lane];
-            c[lane] += vc[i + lane] * y[i + lane];
-            d[lane] += vd[i + lane] * y[i + lane];
+            a[lane] = FMA(va[i + lane], y[i + lane], a[lane]);
+            b[lane] = FMA(vb[i + lane], y[i + lane], b[lane]);
+            c[lane] = FMA(vc[i + lane], y[i + lane], c[lane]);
+            d[lane] = FMA(vd[i + lane], y[i + lane], d[lane]);
         }
     for (size_t lane = 0; i + lane < n; lane++) {
-        a[lane] += va[i + lane] * y[i + lane];
-        b[lane] += vb[i + lane] * y[i + lane];
-        c[lane] += vc[i + lane] * y[i + lane];
-        d[lane] += vd[i + lane] * y[i + lane];
+        a[lane] = FMA(va[i + lane], y[i + lane], a[lane]);
+        b[lane] = FMA(vb[i + lane], y[i + lane], b[lane]);
+        c[lane] = FMA(vc[i + lane], y[i + lane], c[lane]);
+        d[lane] = FMA(vd[i + lane], y[i + lane], d[lane]);
     }
     memcpy(sums[0], a, sizeof a);
     memcpy(sums[1], b, sizeof b);
@@ -133,10 +134,10 @@ static void NAME(apply_group)(const REAL *restrict v, size_t stride, const REAL 
         const REAL *restrict row = q + i * COLUMNS;
 
         for (size_t k = 0; k < COLUMNS; k++) {
-            a[k] += va[i] * row[k];
-            b[k] += vb[i] * row[k];
-            c[k] += vc[i] * row[k];
-            d[k] += vd[i] * row[k];
+            a[k] = FMA(va[i], row[k], a[k]);
+            b[k] = FMA(vb[i], row[k], b[k]);
+            c[k] = FMA(vc[i], row[k], c[k]);
+            d[k] = FMA(vd[i], row[k], d[k]);
         }
     }
     for (size_t r = 0; r < GROUP; r++)
@@ -154,7 +155,7 @@ static void NAME(apply_group)(const REAL *restrict v, size_t stride, const REAL 
         REAL *restrict row = q + i * COLUMNS;
 
         for (size_t k = 0; k < COLUMNS; k++)
-            row[k] += va[i] * a[k] + vb[i] * b[k] + vc[i] * c[k] + vd[i] * d[k];
+            row[k] = FMA(va[i], a[k], FMA(vb[i], b[k], FMA(vc[i], c[k], FMA(vd[i], d[k], row[k]))));
     }
 }
 

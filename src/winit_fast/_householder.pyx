@@ -6,6 +6,7 @@ checked: `householder` does not make mistakes.
 """
 
 from libc.stddef cimport size_t
+from libc.string cimport memset
 
 from winit_fast import _core
 
@@ -76,61 +77,79 @@ def reflectors(real[:, :] v, Py_ssize_t count, real[::1] tau, real[::1] sign,
                 &tau[0], &sign[0], &factors[0, 0])
 
 
-def apply(real[:, ::1] v, real[:, ::1] factors, bint transposed, real[:, :, ::1] q,
-          const size_t[::1] stops):
-    """Multiply blocks of COLUMNS columns by reflectors, the last or (transposed) first first.
+def backward(real[:, :, ::1] blocks, const Py_ssize_t[::1] rows, const real[::1] values,
+             real[:, :] kept, size_t skip, const real[:, ::1] v, const real[:, ::1] factors,
+             const size_t[::1] stops, real scale, real[:, :] out):
+    """Write scale * H_0 H_1 ... x to ``out`` for vectors x, columns, that are put into ``blocks``.
 
-    A block meets those before its stop, up to whole groups.
+    The first are 0 but for ``values`` in ``rows``. The others are columns of ``kept``, with 0 in
+    the first ``skip`` rows; ``out`` may be ``kept``. A block meets the reflectors before its stop,
+    up to whole groups.
     """
     cdef const winit_householder *use = kernels()
     with nogil:
-        if real is float:
-            use.apply_f32(&v[0, 0], v.shape[0], v.shape[1], v.shape[1], &factors[0, 0], transposed,
-                          &q[0, 0, 0], q.shape[0], &stops[0])
-        else:
-            use.apply_f64(&v[0, 0], v.shape[0], v.shape[1], v.shape[1], &factors[0, 0], transposed,
-                          &q[0, 0, 0], q.shape[0], &stops[0])
+        load(blocks, rows, values, kept, skip)
+        apply(use, v, factors, False, blocks, &stops[0])
+        store(blocks, scale, out)
 
 
-def load(real[:, :, ::1] blocks, const Py_ssize_t[::1] rows, const real[::1] values,
-         real[:, :] kept, size_t skip):
-    """Put vectors, as columns, into blocks.
+def forward(real[:, :, ::1] blocks, const Py_ssize_t[::1] rows, const real[::1] values,
+            real[:, :] kept, const real[:, ::1] v, const real[:, ::1] factors,
+            const size_t[::1] stops, const real[::1] scales, real[:, :] out):
+    """Write ... H_1 H_0 x to ``out`` for the same vectors, the first rows times ``scales``."""
+    cdef const winit_householder *use = kernels()
+    cdef Py_ssize_t block, row, column
+    with nogil:
+        load(blocks, rows, values, kept, 0)
+        apply(use, v, factors, True, blocks, &stops[0])
+        for block in range(blocks.shape[0]):
+            for row in range(scales.shape[0]):
+                for column in range(<Py_ssize_t> WINIT_COLUMNS):
+                    blocks[block, row, column] *= scales[row]
+        store(blocks, 1, out)
 
-    The first are 0 but for ``values`` in ``rows``. The others are columns of ``kept``, with 0 in
-    the first ``skip`` rows.
-    """
+
+cdef void apply(const winit_householder *use, const real[:, ::1] v, const real[:, ::1] factors,
+                bint transposed, real[:, :, ::1] q, const size_t *stops) noexcept nogil:
+    """Multiply blocks of COLUMNS columns by reflectors, the last or (transposed) first first."""
+    if real is float:
+        use.apply_f32(&v[0, 0], v.shape[0], v.shape[1], v.shape[1], &factors[0, 0], transposed,
+                      &q[0, 0, 0], q.shape[0], stops)
+    else:
+        use.apply_f64(&v[0, 0], v.shape[0], v.shape[1], v.shape[1], &factors[0, 0], transposed,
+                      &q[0, 0, 0], q.shape[0], stops)
+
+
+cdef void load(real[:, :, ::1] blocks, const Py_ssize_t[::1] rows, const real[::1] values,
+               real[:, :] kept, size_t skip) noexcept nogil:
+    """Put vectors, as columns, into blocks."""
     cdef size_t fresh = rows.shape[0], length = blocks.shape[1]
     cdef size_t count = fresh if kept is None else kept.shape[1]
     cdef size_t column, row, first, last
     cdef real *block
-    with nogil:
-        blocks[:, :, :] = 0
-        for column in range(fresh):
-            blocks[column // WINIT_COLUMNS, rows[column], column % WINIT_COLUMNS] = values[column]
-        first = fresh
-        while first < count:  # the columns of a block
-            last = min((first // WINIT_COLUMNS + 1) * WINIT_COLUMNS, count)
-            block = &blocks[first // WINIT_COLUMNS, 0, 0]
-            for row in range(skip, length):
-                for column in range(first, last):
-                    block[row * WINIT_COLUMNS + column % WINIT_COLUMNS] = kept[row, column]
-            first = last
+    memset(&blocks[0, 0, 0], 0, blocks.shape[0] * length * WINIT_COLUMNS * sizeof(real))
+    for column in range(fresh):
+        blocks[column // WINIT_COLUMNS, rows[column], column % WINIT_COLUMNS] = values[column]
+    first = fresh
+    while first < count:  # the columns of a block
+        last = min((first // WINIT_COLUMNS + 1) * WINIT_COLUMNS, count)
+        block = &blocks[first // WINIT_COLUMNS, 0, 0]
+        for row in range(skip, length):
+            for column in range(first, last):
+                block[row * WINIT_COLUMNS + column % WINIT_COLUMNS] = kept[row, column]
+        first = last
 
 
-def store(const real[:, :, ::1] blocks, real scale, real[:, :] out):
+cdef void store(const real[:, :, ::1] blocks, real scale, real[:, :] out) noexcept nogil:
     """Write scale * the columns in blocks to ``out``."""
     cdef size_t length = blocks.shape[1], count = out.shape[1]
     cdef Py_ssize_t row_stride = out.strides[0] // <Py_ssize_t> sizeof(real)
     cdef Py_ssize_t column_stride = out.strides[1] // <Py_ssize_t> sizeof(real)
-    cdef size_t first
-    cdef const real *block
-    with nogil:
-        first = 0
-        while first < count:
-            block = &blocks[first // WINIT_COLUMNS, 0, 0]
-            put(block, length, min(WINIT_COLUMNS, count - first), scale,
-                &out[0, 0] + <Py_ssize_t> first * column_stride, row_stride, column_stride)
-            first += WINIT_COLUMNS
+    cdef size_t first = 0
+    while first < count:
+        put(&blocks[first // WINIT_COLUMNS, 0, 0], length, min(WINIT_COLUMNS, count - first), scale,
+            &out[0, 0] + <Py_ssize_t> first * column_stride, row_stride, column_stride)
+        first += WINIT_COLUMNS
 
 
 cdef void put(const real *block, size_t length, size_t width, real scale, real *out,

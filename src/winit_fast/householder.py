@@ -22,10 +22,10 @@ BYTES = 64 << 20
 """Memory for the reflectors that are held at once; where vectors must be kept between reflectors,
 but not where they are to stand, a third of it is for those."""
 
-CACHE_BYTES = 1 << 18
-"""Of columns that a thread works on at a time: a quarter of a core's own cache, or so."""
+CACHE_BYTES = 1 << 17
+"""Of columns that a thread works on at a time: an eighth of a core's own cache, or so."""
 
-WORTH_A_THREAD = 1 << 22
+WORTH_A_THREAD = 1 << 25
 """Multiply-adds from which on a matrix is made by more than one thread."""
 
 PIECE = 1 << 16
@@ -215,19 +215,32 @@ def _backward(
     start, stop, v, factors, signs = made
     scale = gain if start == 0 else 1.0
     here = int(np.searchsorted(index, start))  # the others are not begun yet
+    rows = index[here : np.searchsorted(index, stop)] - start
+    values = signs[rows]
+    count = index.size - here
+    last = index[here + np.minimum(np.arange(COLUMNS, count + COLUMNS, COLUMNS), count) - 1]
+    stops = (np.minimum(last + 1, stop) - start).astype(np.uintp)
 
     def carry(piece: slice, blocks: Array) -> None:
-        piece = slice(piece.start + here, piece.stop + here)
-        own = index[piece]
-        rows = own[: np.searchsorted(own, stop)] - start
-        old = None if kept is None else kept[start:, piece]
-        _householder.load(blocks, rows, signs[rows], old, stop - start)
-        last = own[np.minimum(np.arange(1, len(blocks) + 1) * COLUMNS, own.size) - 1]
-        stops = (np.minimum(last + 1, stop) - start).astype(np.uintp)
-        _householder.apply(v, factors, False, blocks, stops)
-        _store(blocks, scale, piece, old, finish)
+        own = slice(piece.start + here, piece.stop + here)
+        old = None if kept is None else kept[start:, own]
+        out = np.empty((v.shape[1], own.stop - own.start), v.dtype) if old is None else old
+        _householder.backward(
+            blocks,
+            rows[piece],
+            values[piece],
+            old,
+            stop - start,
+            v,
+            factors,
+            stops[piece.start // COLUMNS :],
+            scale,
+            out,
+        )
+        if finish is not None:
+            finish(own, out)
 
-    _share_out(carry, index.size - here, made, num_threads)
+    _share_out(carry, count, made, num_threads)
 
 
 def _forward(
@@ -243,15 +256,19 @@ def _forward(
     Their elements in the rows of ``made`` are done then.
     """
     start, stop, v, factors, signs = made
-    scales = (signs[: stop - start] * signs.dtype.type(gain))[:, None]
+    scales = signs[: stop - start] * signs.dtype.type(gain)
+    rows = index if start == 0 else index[:0]
+    values = np.ones(rows.size, v.dtype)
 
     def carry(piece: slice, blocks: Array) -> None:
-        own = index[piece] if start == 0 else index[:0]
         old = None if kept is None else kept[start:, piece]
-        _householder.load(blocks, own, np.ones(own.size, v.dtype), old, 0)
-        _householder.apply(v, factors, True, blocks, np.full(len(blocks), stop - start, np.uintp))
-        blocks[:, : stop - start] *= scales
-        _store(blocks, 1.0, piece, old, finish)
+        out = np.empty((v.shape[1], piece.stop - piece.start), v.dtype) if old is None else old
+        stops = np.full(len(blocks), stop - start, np.uintp)
+        _householder.forward(
+            blocks, rows[piece], values[piece], old, v, factors, stops, scales, out
+        )
+        if finish is not None:
+            finish(piece, out)
 
     _share_out(carry, index.size, made, num_threads)
 
@@ -279,17 +296,6 @@ def _share_out(
 
     # The last columns meet the most reflectors: they go first, and the threads end together.
     threads.run(work, reversed([*_slices(count, wide * COLUMNS)]), num_threads)
-
-
-def _store(
-    blocks: Array, scale: float, piece: slice, kept: Array | None, finish: Finish | None
-) -> None:
-    """Put columns back where they are kept, or hand them on."""
-    if kept is None:
-        kept = np.empty((blocks.shape[1], piece.stop - piece.start), blocks.dtype)
-    _householder.store(blocks, scale, kept)
-    if finish is not None:
-        finish(piece, kept)
 
 
 def fill_batch(
