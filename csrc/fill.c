@@ -9,9 +9,9 @@
 #include "kernels.h"
 
 enum {
-    MIN_RUN = 48,      /* elements of a row from which a run is cheaper than a list */
-    LIST_BLOCKS = 32,  /* blocks made at a time: their lines stay in the ways of one cache set */
-    WHOLE_BLOCKS = 256 /* the same of blocks that are written whole, past the caches if large */
+    MIN_RUN = 48,    /* elements of a row from which a run is cheaper than a list */
+    LIST_BLOCKS = 32 /* blocks made at a time: their lines stay in the ways of one cache set, and
+                        their stores in the processor's queue while the next blocks are made */
 };
 
 /* A list's elements go to lines that are seldom in a cache: they are asked for while the kernel is
@@ -211,24 +211,30 @@ static void fill_whole_blocks(const winit_distribution *d, const winit_stream *s
                               int log2_per_block, int streaming) {
     const winit_kernels *table = winit_table();
     winit_gather *gather = table->gather[d->kind][d->type];
-    uint64_t blocks[WHOLE_BLOCKS];
-    char *to[WHOLE_BLOCKS];
-    char made[WHOLE_BLOCKS * 16];
+    uint64_t blocks[LIST_BLOCKS];
+    char *to[LIST_BLOCKS];
+    char made[LIST_BLOCKS * 16];
     int64_t place[WINIT_MAX_AXES] = {0};
     size_t used = 0;
-    int more = 1;
-    while (more) {
-        for (int64_t k = 0; k < row_blocks; k++) {
-            blocks[used] = (index >> log2_per_block) + (uint64_t)k;
-            to[used++] = dst + 16 * k;
-            if (used == WHOLE_BLOCKS) {
-                gather(made, blocks, used, d, s);
-                table->scatter_16(to, made, used, streaming);
-                used = 0;
+    const axis rows = n ? axes[n - 1] : (axis){1, 0, 0}; /* the innermost loop */
+    const uint64_t step = (uint64_t)rows.index_stride >> log2_per_block;
+    do {
+        uint64_t block = index >> log2_per_block;
+        char *at = dst;
+        for (int64_t row = 0; row < rows.extent; row++) {
+            for (int64_t k = 0; k < row_blocks; k++) {
+                if (used == LIST_BLOCKS) {
+                    gather(made, blocks, used, d, s);
+                    table->scatter_16(to, made, used, streaming);
+                    used = 0;
+                }
+                blocks[used] = block + (uint64_t)k;
+                to[used++] = at + 16 * k;
             }
+            block += step;
+            at += rows.byte_stride;
         }
-        more = advance(axes, n, place, &dst, &index);
-    }
+    } while (advance(axes, n - (n > 0), place, &dst, &index));
     if (used) {
         const size_t whole = (used + table->lanes - 1) / table->lanes * table->lanes;
         for (size_t i = used; i < whole; i++) blocks[i] = 0;
