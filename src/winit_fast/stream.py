@@ -5,8 +5,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
-from hashlib import blake2b
+from functools import cache, lru_cache
 from numbers import Real
 from typing import Any, TypeAlias
 
@@ -84,6 +83,14 @@ def seed_number(seed: Seed) -> int:
     return word("seed", seed, "an integer, a SeedSequence, a Generator or None")
 
 
+@cache
+def _blake2b() -> Callable[..., Any]:
+    """Import it at the first name: OpenSSL, which comes with hashlib, takes a while."""
+    from hashlib import blake2b
+
+    return blake2b
+
+
 def stream_id(name: str | int | None) -> int:
     """Number the stream of a name.
 
@@ -114,7 +121,7 @@ def stream_id(name: str | int | None) -> int:
             text = name.encode()
         except UnicodeEncodeError:  # half of a surrogate pair
             raise ValueError(f"name must be text that has a UTF-8 form, got {name!r}") from None
-        return int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
+        return int.from_bytes(_blake2b()(text, digest_size=8).digest(), "little")
     return word("name", name, "a str, an integer or None")
 
 
