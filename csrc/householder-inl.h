@@ -1,4 +1,4 @@
-/* The table of one instruction set, TABLE, for both types. */
+/* The table of one instruction set, TABLE, for both types. Included after its vec_*.h. */
 #include <assert.h>
 #include <math.h>
 #include <string.h>
@@ -13,18 +13,30 @@
 #define REAL float
 #define NAME(function) function##_f32
 #define FMA fmaf
+#define VECTOR vf
+#define V(operation) v_##operation##f
+#define AS_WORDS v_f_as_u
 #include "reflect-inl.h"
 #undef REAL
 #undef NAME
 #undef FMA
+#undef VECTOR
+#undef V
+#undef AS_WORDS
 
 #define REAL double
 #define NAME(function) function##_f64
 #define FMA fma
+#define VECTOR vd
+#define V(operation) v_##operation##d
+#define AS_WORDS v_d_as_u
 #include "reflect-inl.h"
 #undef REAL
 #undef NAME
 #undef FMA
+#undef VECTOR
+#undef V
+#undef AS_WORDS
 
 extern const struct winit_householder TABLE;
 

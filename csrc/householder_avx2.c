@@ -1,5 +1,4 @@
-#if !defined(__AVX2__)
-#error "compile with -mavx2 -mfma"
-#endif
+#include "vec_avx2.h"
+
 #define TABLE winit_householder_avx2
 #include "householder-inl.h"

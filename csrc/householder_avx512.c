@@ -1,5 +1,4 @@
-#if !defined(__AVX512F__) || !defined(__AVX512DQ__)
-#error "compile with -mavx512f -mavx512dq -mavx512bw -mavx512vl"
-#endif
+#include "vec_avx512.h"
+
 #define TABLE winit_householder_avx512
 #include "householder-inl.h"

@@ -1,2 +1,4 @@
+#include "vec_neon.h"
+
 #define TABLE winit_householder_neon
 #include "householder-inl.h"

@@ -1,5 +1,6 @@
 /*
- * The arithmetic of householder.h for one type: REAL, its FMA, and NAME(f) to name a function for it.
+ * The arithmetic of householder.h for one type: REAL, its FMA, its VECTOR with the operations V(f)
+ * and AS_WORDS, and NAME(f) to name a function for it.
  *
  * Sums have LANES interleaved partial sums, joined by halving: an order that every vector width can
  * follow. Where nearly all operations are, FMA is written out: most processors do a fused
@@ -121,42 +122,51 @@ static void NAME(factors)(const REAL *v, size_t count, size_t length, size_t str
 
 /*
  * One group on one block of columns: q <- (I - V T V')q, or its transpose. The four reflectors are
- * spelt out, since only then do compilers keep all sums in registers.
+ * spelt out, and rows are vectors: compilers left to themselves may keep the sums in memory.
  */
 static void NAME(apply_group)(const REAL *restrict v, size_t stride, const REAL *factor,
                               size_t rows, int transposed, REAL *restrict q) {
-    const REAL *restrict va = v, *restrict vb = va + stride, *restrict vc = vb + stride,
-                         *restrict vd = vc + stride;
-    REAL a[COLUMNS] = {0}, b[COLUMNS] = {0}, c[COLUMNS] = {0}, d[COLUMNS] = {0};
-    REAL t[GROUP][GROUP];
+    enum { WIDTH = sizeof(VECTOR) / sizeof(REAL), REGISTERS = COLUMNS / WIDTH };
+    const REAL *restrict v0 = v, *restrict v1 = v0 + stride, *restrict v2 = v1 + stride,
+                         *restrict v3 = v2 + stride;
+    VECTOR a[REGISTERS], b[REGISTERS], c[REGISTERS], d[REGISTERS], t[GROUP][GROUP];
 
-    for (size_t i = 0; i < rows; i++) {
-        const REAL *restrict row = q + i * COLUMNS;
+    for (size_t k = 0; k < REGISTERS; k++) a[k] = b[k] = c[k] = d[k] = V(set)(0);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t k = 0; k < REGISTERS; k++) {
+            const VECTOR x = V(as_)(v_load(q + i * COLUMNS + k * WIDTH));
 
-        for (size_t k = 0; k < COLUMNS; k++) {
-            a[k] = FMA(va[i], row[k], a[k]);
-            b[k] = FMA(vb[i], row[k], b[k]);
-            c[k] = FMA(vc[i], row[k], c[k]);
-            d[k] = FMA(vd[i], row[k], d[k]);
+            a[k] = V(fma)(V(set)(v0[i]), x, a[k]);
+            b[k] = V(fma)(V(set)(v1[i]), x, b[k]);
+            c[k] = V(fma)(V(set)(v2[i]), x, c[k]);
+            d[k] = V(fma)(V(set)(v3[i]), x, d[k]);
         }
-    }
     for (size_t r = 0; r < GROUP; r++)
         for (size_t l = 0; l < GROUP; l++)
-            t[r][l] = transposed ? factor[l * GROUP + r] : factor[r * GROUP + l];
-    for (size_t k = 0; k < COLUMNS; k++) {
-        const REAL ak = a[k], bk = b[k], ck = c[k], dk = d[k];
+            t[r][l] = V(set)(transposed ? factor[l * GROUP + r] : factor[r * GROUP + l]);
+    for (size_t k = 0; k < REGISTERS; k++) {
+        VECTOR sums[GROUP];
 
-        a[k] = t[0][0] * ak + t[0][1] * bk + t[0][2] * ck + t[0][3] * dk;
-        b[k] = t[1][0] * ak + t[1][1] * bk + t[1][2] * ck + t[1][3] * dk;
-        c[k] = t[2][0] * ak + t[2][1] * bk + t[2][2] * ck + t[2][3] * dk;
-        d[k] = t[3][0] * ak + t[3][1] * bk + t[3][2] * ck + t[3][3] * dk;
+        for (size_t r = 0; r < GROUP; r++) {
+            sums[r] = V(fma)(t[r][1], b[k], V(mul)(t[r][0], a[k]));
+            sums[r] = V(fma)(t[r][3], d[k], V(fma)(t[r][2], c[k], sums[r]));
+        }
+        a[k] = sums[0];
+        b[k] = sums[1];
+        c[k] = sums[2];
+        d[k] = sums[3];
     }
-    for (size_t i = 0; i < rows; i++) {
-        REAL *restrict row = q + i * COLUMNS;
+    for (size_t i = 0; i < rows; i++)
+        for (size_t k = 0; k < REGISTERS; k++) {
+            REAL *const at = q + i * COLUMNS + k * WIDTH;
+            VECTOR x = V(as_)(v_load(at));
 
-        for (size_t k = 0; k < COLUMNS; k++)
-            row[k] = FMA(va[i], a[k], FMA(vb[i], b[k], FMA(vc[i], c[k], FMA(vd[i], d[k], row[k]))));
-    }
+            x = V(fma)(V(set)(v0[i]), a[k], x);
+            x = V(fma)(V(set)(v1[i]), b[k], x);
+            x = V(fma)(V(set)(v2[i]), c[k], x);
+            x = V(fma)(V(set)(v3[i]), d[k], x);
+            v_store(at, AS_WORDS(x));
+        }
 }
 
 static void NAME(apply)(const REAL *v, size_t count, size_t length, size_t stride,
