@@ -159,12 +159,12 @@ static void NAME(apply_group)(const REAL *restrict v, size_t stride, const REAL 
     for (size_t i = 0; i < rows; i++)
         for (size_t k = 0; k < REGISTERS; k++) {
             REAL *const at = q + i * COLUMNS + k * WIDTH;
-            VECTOR x = V(as_)(v_load(at));
+            VECTOR x = V(mul)(V(set)(v0[i]), a[k]);
 
-            x = V(fma)(V(set)(v0[i]), a[k], x);
             x = V(fma)(V(set)(v1[i]), b[k], x);
             x = V(fma)(V(set)(v2[i]), c[k], x);
             x = V(fma)(V(set)(v3[i]), d[k], x);
+            x = V(add)(V(as_)(v_load(at)), x); /* last: one rounding of q a group, not four */
             v_store(at, AS_WORDS(x));
         }
 }
