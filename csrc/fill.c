@@ -26,6 +26,8 @@ typedef struct {
     int64_t extent, index_stride, byte_stride;
 } axis;
 
+void winit_copy(char *dst, const char *src, size_t bytes) { memcpy(dst, src, bytes); }
+
 static int64_t magnitude(int64_t x) { return x < 0 ? -x : x; }
 
 /* Slowest in memory first, so that the innermost loop writes neighbours. */

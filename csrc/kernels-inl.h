@@ -99,59 +99,72 @@ V_INLINE void run_loops(char *dst, philox_keys *k, uint64_t block, uint64_t loop
     finish_groups(dst, ready, d, streaming, V_GROUPS, f, store, paired, group_bytes);
 }
 
-/* Elements [index, index + count) of one row. Whole groups go straight to dst; what is left of a
- * block at either end, and what brings dst to the alignment of streaming stores, goes through
- * `group`. */
+/* `count` elements from element `skip` of a block on, no more than V_GROUPS groups have after it.
+ */
+V_INLINE void run_part(char *dst, const philox_keys *k, uint64_t block, unsigned skip,
+                       unsigned count, const winit_distribution *d, int streaming, transform *f,
+                       put *store, const int paired, const int size, const int per_group) {
+    char part[MAX_GROUP_BYTES];
+    vu w[V_GROUPS][4];
+    V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
+        philox_begin(k, consecutive(block + (unsigned)(g * V_LANES)), w[g]);
+    }
+    philox_end(k, w, V_GROUPS);
+    V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
+        if (count == 0) break;
+        const unsigned room = (unsigned)per_group - skip, own = count < room ? count : room;
+        const int whole = own == (unsigned)per_group;
+        vu x[2];
+        f(w[g], d, x);
+        store(whole ? dst : part, x, paired, whole ? streaming : 0);
+        if (!whole) winit_copy(dst, part + skip * (unsigned)size, own * (unsigned)size);
+        dst += own * (unsigned)size;
+        count -= own;
+        skip = 0;
+    }
+}
+
+/* Elements [index, index + count) of one row. Where stores stream, groups are counted from the
+ * alignment before dst on, and what there is of the first one's is left out. */
 V_INLINE void run_row(char *dst, uint64_t index, uint64_t count, const winit_distribution *d,
                       philox_keys *k, int streaming, transform *f, put *store, const int paired,
                       const int size, const int per_block) {
     const int per_group = V_LANES * per_block, group_bytes = per_group * size;
+    const int per_loop = V_GROUPS * per_group;
     const int align = V_STREAM_ALIGN < group_bytes ? V_STREAM_ALIGN : group_bytes;
-    char group[MAX_GROUP_BYTES];
 
     uint64_t block = index / (unsigned)per_block;
-    const unsigned skip = (unsigned)(index % (unsigned)per_block);
-    unsigned blocks = skip ? 1 : 0; /* to make before dst is at a group's start */
+    unsigned skip = (unsigned)(index % (unsigned)per_block);
     if (streaming) {
-        const uintptr_t start = (uintptr_t)dst - skip * (unsigned)size;
-        const unsigned past = (unsigned)(start % (unsigned)align);
+        const unsigned past =
+            (unsigned)(((uintptr_t)dst - skip * (unsigned)size) % (unsigned)align);
         const unsigned block_bytes = (unsigned)(per_block * size);
         if (past % block_bytes) {
             streaming = 0; /* no block starts on the alignment */
-        } else if (past || skip) {
-            blocks = ((unsigned)align - past) / block_bytes;
+        } else {
+            block -= past / block_bytes; /* below 0 perhaps, but that is left out */
+            skip += past / (unsigned)size;
         }
-    }
-    const int fits = count <= (unsigned)per_group - skip;
-    if (blocks || fits) {
-        uint64_t part = fits ? count : blocks * (unsigned)per_block - skip;
-        make_group(group, k, consecutive(block), d, 0, f, store, paired, group_bytes);
-        memcpy(dst, group + skip * (unsigned)size, part * (unsigned)size);
-        dst += part * (unsigned)size;
-        count -= part;
-        block += blocks;
     }
     while (count) {
-        /* Loops that stay below the next multiple of 2^32, and the groups that are left or cross
-         * it. */
-        const uint64_t below = (((uint64_t)1 << 32) - (uint32_t)block) / (V_GROUPS * V_LANES);
-        const uint64_t whole = count / (unsigned)(V_GROUPS * per_group);
-        const uint64_t loops = whole < below ? whole : below;
-        if (loops) run_loops(dst, k, block, loops, d, streaming, f, store, paired, group_bytes);
-        dst += loops * (unsigned)(V_GROUPS * group_bytes);
-        block += loops * (V_GROUPS * V_LANES);
-        count -= loops * (unsigned)(V_GROUPS * per_group);
-        for (int g = 0; g < V_GROUPS && count >= (unsigned)per_group; g++) {
-            make_group(dst, k, consecutive(block), d, streaming, f, store, paired, group_bytes);
-            dst += group_bytes;
-            block += V_LANES;
-            count -= (unsigned)per_group;
+        if (skip == 0) {
+            /* Loops that stay below the next multiple of 2^32, then what is left or crosses it. */
+            const uint64_t below = (((uint64_t)1 << 32) - (uint32_t)block) / (V_GROUPS * V_LANES);
+            const uint64_t whole = count / (unsigned)per_loop;
+            const uint64_t loops = whole < below ? whole : below;
+            if (loops) run_loops(dst, k, block, loops, d, streaming, f, store, paired, group_bytes);
+            dst += loops * (unsigned)(V_GROUPS * group_bytes);
+            block += loops * (V_GROUPS * V_LANES);
+            count -= loops * (unsigned)per_loop;
         }
-        if (count && count < (unsigned)per_group) {
-            make_group(group, k, consecutive(block), d, 0, f, store, paired, group_bytes);
-            memcpy(dst, group, count * (unsigned)size);
-            count = 0;
-        }
+        const unsigned room = (unsigned)per_loop - skip;
+        const unsigned own = count < room ? (unsigned)count : room;
+        if (own == 0) break;
+        run_part(dst, k, block, skip, own, d, streaming, f, store, paired, size, per_group);
+        dst += own * (unsigned)size;
+        block += V_GROUPS * V_LANES;
+        count -= own;
+        skip = 0;
     }
 }
 

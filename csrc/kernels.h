@@ -58,6 +58,10 @@ extern const winit_kernels winit_kernels_avx512;
 extern const winit_kernels winit_kernels_neon;
 #endif
 
+/* memcpy, and a call of it: where compilers know that there is little to copy, they do it inline by
+ * an instruction that takes longer than a dozen elements. */
+void winit_copy(char *dst, const char *src, size_t bytes);
+
 /* The table in use. */
 const winit_kernels *winit_table(void);
 
