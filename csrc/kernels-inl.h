@@ -111,16 +111,17 @@ V_INLINE void run_part(char *dst, const philox_keys *k, uint64_t block, unsigned
     }
     philox_end(k, w, V_GROUPS);
     V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
-        if (count == 0) break;
-        const unsigned room = (unsigned)per_group - skip, own = count < room ? count : room;
-        const int whole = own == (unsigned)per_group;
-        vu x[2];
-        f(w[g], d, x);
-        store(whole ? dst : part, x, paired, whole ? streaming : 0);
-        if (!whole) winit_copy(dst, part + skip * (unsigned)size, own * (unsigned)size);
-        dst += own * (unsigned)size;
-        count -= own;
-        skip = 0;
+        if (count) {
+            const unsigned room = (unsigned)per_group - skip, own = count < room ? count : room;
+            const int whole = own == (unsigned)per_group;
+            vu x[2];
+            f(w[g], d, x);
+            store(whole ? dst : part, x, paired, whole ? streaming : 0);
+            if (!whole) winit_copy(dst, part + skip * (unsigned)size, own * (unsigned)size);
+            dst += own * (unsigned)size;
+            count -= own;
+            skip = 0;
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 """What all tests share: instruction sets, and runs that repeat."""
 
+import signal
 from importlib.util import find_spec
 
 import pytest
@@ -10,6 +11,10 @@ from winit_fast import _core
 # Frameworks have a command of their own, `make test-frameworks`.
 FRAMEWORKS = "torch", "jax", "keras", "dask"
 collect_ignore = [] if all(map(find_spec, FRAMEWORKS)) else ["frameworks"]
+
+# A shell's background jobs begin with Ctrl-C ignored, and so would the tests of it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
