@@ -48,7 +48,8 @@ def test_no_word_is_left_out():
 
 
 def test_through_ctypes():
-    interface = wf.Philox4x32(2, "x").ctypes
+    generator = wf.Philox4x32(2, "x")  # kept: an address keeps nothing alive
+    interface = generator.ctypes
     words = wf.Stream(2, "x").bits(4).tolist()
     state = ctypes.c_void_p(interface.state_address)
     assert [interface.next_uint32(state) for _ in range(2)] == words[:2]
