@@ -28,7 +28,7 @@ demo: $(VENV)/installed ## write GPT-2 XL's 1.6 billion weights as a checkpoint 
 test: $(VENV)/installed ## run the tests
 	$(BIN)/pytest -q
 
-test-frameworks: $(VENV)/installed ## run the tests with PyTorch, JAX and Keras
+test-frameworks: $(VENV)/installed ## run the tests with PyTorch, JAX, Keras and Dask
 	$(BIN)/pip install --quiet $(TORCH) jax keras flax optax scikit-learn 'dask[array]'
 	KERAS_BACKEND=jax $(BIN)/pytest -q tests/frameworks src/winit_fast/dask.py src/winit_fast/jax.py src/winit_fast/keras.py src/winit_fast/torch
 	KERAS_BACKEND=torch $(BIN)/pytest -q tests/frameworks/test_keras*.py src/winit_fast/keras.py

@@ -140,13 +140,18 @@ static void scatter(const block_list *list, const char *made) {
     }
 }
 
-static void flush(block_list *list) {
+/* Kernels make some lanes of blocks at a time: the list is filled up to that. */
+static void make_blocks(const winit_distribution *d, const winit_stream *s, uint64_t *blocks,
+                        size_t used, char *made) {
     const winit_kernels *table = winit_table();
+    const size_t whole = (used + table->lanes - 1) / table->lanes * table->lanes;
+    for (size_t i = used; i < whole; i++) blocks[i] = 0;
+    table->gather[d->kind][d->type](made, blocks, whole, d, s);
+}
+
+static void flush(block_list *list) {
     char made[LIST_BLOCKS * 16]; /* no block is longer */
-    const int whole = (list->used + (int)table->lanes - 1) / (int)table->lanes * (int)table->lanes;
-    for (int i = list->used; i < whole; i++) list->blocks[i] = 0;
-    table->gather[list->d->kind][list->d->type](made, list->blocks, (size_t)whole, list->d,
-                                                list->s);
+    make_blocks(list->d, list->s, list->blocks, (size_t)list->used, made);
     scatter(list, made);
     list->used = 0;
 }
@@ -212,7 +217,6 @@ static void fill_whole_blocks(const winit_distribution *d, const winit_stream *s
                               uint64_t index, const axis *axes, int n, int64_t row_blocks,
                               int log2_per_block, int streaming) {
     const winit_kernels *table = winit_table();
-    winit_gather *gather = table->gather[d->kind][d->type];
     uint64_t blocks[LIST_BLOCKS];
     char *to[LIST_BLOCKS];
     char made[LIST_BLOCKS * 16];
@@ -226,7 +230,7 @@ static void fill_whole_blocks(const winit_distribution *d, const winit_stream *s
         for (int64_t row = 0; row < rows.extent; row++) {
             for (int64_t k = 0; k < row_blocks; k++) {
                 if (used == LIST_BLOCKS) {
-                    gather(made, blocks, used, d, s);
+                    make_blocks(d, s, blocks, used, made);
                     table->scatter_16(to, made, used, streaming);
                     used = 0;
                 }
@@ -238,9 +242,7 @@ static void fill_whole_blocks(const winit_distribution *d, const winit_stream *s
         }
     } while (advance(axes, n - (n > 0), place, &dst, &index));
     if (used) {
-        const size_t whole = (used + table->lanes - 1) / table->lanes * table->lanes;
-        for (size_t i = used; i < whole; i++) blocks[i] = 0;
-        gather(made, blocks, whole, d, s);
+        make_blocks(d, s, blocks, used, made);
         table->scatter_16(to, made, used, streaming);
     }
     if (streaming) table->fence();

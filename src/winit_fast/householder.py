@@ -56,8 +56,6 @@ class Source(NamedTuple):
 
     def draw(self, out: Array, start: int) -> None:
         """Fill rows ``start``..., columns ``start``..., of the normals."""
-        if out.shape[1] == self.length and out.flags.c_contiguous:
-            out = out.reshape(1, -1)  # one long run is faster than many short ones
         _core.fill(
             distributions.normal(dtypes.FLOATS[self.dtype].code, 0.0, 1.0),
             self.seed,
