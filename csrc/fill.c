@@ -9,9 +9,10 @@
 #include "kernels.h"
 
 enum {
-    MIN_RUN = 48,    /* elements of a row from which a run is cheaper than a list */
-    LIST_BLOCKS = 32 /* blocks made at a time: their lines stay in the ways of one cache set, and
-                        their stores in the processor's queue while the next blocks are made */
+    MIN_RUN = 48,      /* elements of a row from which a run is cheaper than a list */
+    LIST_BLOCKS = 32,  /* blocks made at a time: their lines stay in the ways of one cache set, and
+                         their stores in the processor's queue while the next blocks are made */
+    WHOLE_BLOCKS = 256 /* the same where the kernel itself puts them away */
 };
 
 /* A list's elements go to lines that are seldom in a cache: they are asked for while the kernel is
@@ -140,18 +141,18 @@ static void scatter(const block_list *list, const char *made) {
     }
 }
 
-/* Kernels make some lanes of blocks at a time: the list is filled up to that. */
-static void make_blocks(const winit_distribution *d, const winit_stream *s, uint64_t *blocks,
-                        size_t used, char *made) {
-    const winit_kernels *table = winit_table();
-    const size_t whole = (used + table->lanes - 1) / table->lanes * table->lanes;
+/* Kernels make some lanes of blocks at a time: a list is filled up to that. */
+static size_t fill_up(uint64_t *blocks, size_t used) {
+    const size_t lanes = winit_table()->lanes, whole = (used + lanes - 1) / lanes * lanes;
     for (size_t i = used; i < whole; i++) blocks[i] = 0;
-    table->gather[d->kind][d->type](made, blocks, whole, d, s);
+    return whole;
 }
 
 static void flush(block_list *list) {
     char made[LIST_BLOCKS * 16]; /* no block is longer */
-    make_blocks(list->d, list->s, list->blocks, (size_t)list->used, made);
+    const size_t count = fill_up(list->blocks, (size_t)list->used);
+    winit_table()->gather[list->d->kind][list->d->type](made, NULL, list->blocks, count, list->d,
+                                                        list->s, 0);
     scatter(list, made);
     list->used = 0;
 }
@@ -217,9 +218,10 @@ static void fill_whole_blocks(const winit_distribution *d, const winit_stream *s
                               uint64_t index, const axis *axes, int n, int64_t row_blocks,
                               int log2_per_block, int streaming) {
     const winit_kernels *table = winit_table();
-    uint64_t blocks[LIST_BLOCKS];
-    char *to[LIST_BLOCKS];
-    char made[LIST_BLOCKS * 16];
+    winit_gather *gather = table->gather[d->kind][d->type];
+    _Alignas(16) char nowhere[16];
+    uint64_t blocks[WHOLE_BLOCKS];
+    char *to[WHOLE_BLOCKS];
     int64_t place[WINIT_MAX_AXES] = {0};
     size_t used = 0;
     const axis rows = n ? axes[n - 1] : (axis){1, 0, 0}; /* the innermost loop */
@@ -229,9 +231,8 @@ static void fill_whole_blocks(const winit_distribution *d, const winit_stream *s
         char *at = dst;
         for (int64_t row = 0; row < rows.extent; row++) {
             for (int64_t k = 0; k < row_blocks; k++) {
-                if (used == LIST_BLOCKS) {
-                    make_blocks(d, s, blocks, used, made);
-                    table->scatter_16(to, made, used, streaming);
+                if (used == WHOLE_BLOCKS) {
+                    gather(NULL, to, blocks, used, d, s, streaming);
                     used = 0;
                 }
                 blocks[used] = block + (uint64_t)k;
@@ -242,8 +243,9 @@ static void fill_whole_blocks(const winit_distribution *d, const winit_stream *s
         }
     } while (advance(axes, n - (n > 0), place, &dst, &index));
     if (used) {
-        make_blocks(d, s, blocks, used, made);
-        table->scatter_16(to, made, used, streaming);
+        const size_t count = fill_up(blocks, used);
+        for (size_t i = used; i < count; i++) to[i] = nowhere;
+        gather(NULL, to, blocks, count, d, s, streaming);
     }
     if (streaming) table->fence();
 }
@@ -295,7 +297,7 @@ void winit_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t wor
     uint32_t made[WINIT_MAX_LANES][4];
     winit_distribution d;
     winit_set_bits(&d, WINIT_F32);
-    table->gather[d.kind][d.type](made, blocks, table->lanes, &d, &s);
+    table->gather[d.kind][d.type](made, NULL, blocks, table->lanes, &d, &s, 0);
     memcpy(words, made[0], sizeof made[0]);
 }
 

@@ -75,130 +75,171 @@ V_INLINE void next_groups(const philox_keys *k, vu *product, vu (*w)[4]) {
     philox_end(k, w, V_GROUPS);
 }
 
-/* `loops` times V_GROUPS groups from `block` on, all with the same upper word. */
-V_INLINE void run_loops(char *dst, philox_keys *k, uint64_t block, uint64_t loops,
-                        const winit_distribution *d, int streaming, transform *f, put *store,
-                        const int paired, const int group_bytes) {
-    vu product[V_GROUPS];
-    philox_schedule_run(k, (uint32_t)(block >> 32));
-    product[0] = v_mul_low(consecutive(block), k->m0);
-    V_UNROLL for (int g = 1; g < V_GROUPS; g++) {
-        product[g] = v_add64(product[g - 1], v_set64((uint64_t)PHILOX_M0 * V_LANES));
-    }
-    /* The next words are made while the last ones are transformed: multiplications of integers and
-     * of floats are different parts of a processor. */
-    vu ready[V_GROUPS][4];
-    next_groups(k, product, ready);
-    while (--loops) {
-        vu w[V_GROUPS][4];
-        next_groups(k, product, w);
-        finish_groups(dst, ready, d, streaming, V_GROUPS, f, store, paired, group_bytes);
-        memcpy(ready, w, sizeof ready);
-        dst += V_GROUPS * group_bytes;
-    }
-    finish_groups(dst, ready, d, streaming, V_GROUPS, f, store, paired, group_bytes);
-}
+/* Where a group of V_LANES blocks goes: `own` of its elements, from element `skip` on, to dst. */
+typedef struct {
+    char *dst;
+    unsigned skip, own;
+} place;
 
-/* `count` elements from element `skip` of a block on, no more than V_GROUPS groups have after it.
- */
-V_INLINE void run_part(char *dst, const philox_keys *k, uint64_t block, unsigned skip,
-                       unsigned count, const winit_distribution *d, int streaming, transform *f,
-                       put *store, const int paired, const int size, const int per_group) {
-    char part[MAX_GROUP_BYTES];
-    vu w[V_GROUPS][4];
-    V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
-        philox_begin(k, consecutive(block + (unsigned)(g * V_LANES)), w[g]);
-    }
-    philox_end(k, w, V_GROUPS);
-    V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
-        if (count) {
-            const unsigned room = (unsigned)per_group - skip, own = count < room ? count : room;
-            const int whole = own == (unsigned)per_group;
-            vu x[2];
-            f(w[g], d, x);
-            store(whole ? dst : part, x, paired, whole ? streaming : 0);
-            if (!whole) winit_copy(dst, part + skip * (unsigned)size, own * (unsigned)size);
-            dst += own * (unsigned)size;
-            count -= own;
-            skip = 0;
-        }
-    }
-}
+/* What is left of the rows: of this one `count` elements, from element `skip` of a block on. */
+typedef struct {
+    char *dst;
+    uint64_t block, count;
+    unsigned skip;
+    winit_rows rows;
+    char *row;
+    uint64_t index;
+} cursor;
 
-/* Elements [index, index + count) of one row. Where stores stream, groups are counted from the
- * alignment before dst on, and what there is of the first one's is left out. */
-V_INLINE void run_row(char *dst, uint64_t index, uint64_t count, const winit_distribution *d,
-                      philox_keys *k, int streaming, transform *f, put *store, const int paired,
-                      const int size, const int per_block) {
-    const int per_group = V_LANES * per_block, group_bytes = per_group * size;
-    const int per_loop = V_GROUPS * per_group;
+/* To the start of the cursor's row. Where stores stream, groups are counted from the alignment
+ * before it on, and what there is of the first one's is left out. */
+V_INLINE void start_row(cursor *c, uint64_t count, int streaming, const int size,
+                        const int per_block) {
+    const int group_bytes = V_LANES * per_block * size;
     const int align = V_STREAM_ALIGN < group_bytes ? V_STREAM_ALIGN : group_bytes;
-
-    uint64_t block = index / (unsigned)per_block;
-    unsigned skip = (unsigned)(index % (unsigned)per_block);
+    c->dst = c->row;
+    c->count = count;
+    c->block = c->index / (unsigned)per_block;
+    c->skip = (unsigned)(c->index % (unsigned)per_block);
     if (streaming) {
         const unsigned past =
-            (unsigned)(((uintptr_t)dst - skip * (unsigned)size) % (unsigned)align);
-        const unsigned block_bytes = (unsigned)(per_block * size);
-        if (past % block_bytes) {
-            streaming = 0; /* no block starts on the alignment */
-        } else {
-            block -= past / block_bytes; /* below 0 perhaps, but that is left out */
-            skip += past / (unsigned)size;
-        }
-    }
-    while (count) {
-        if (skip == 0) {
-            /* Loops that stay below the next multiple of 2^32, then what is left or crosses it. */
-            const uint64_t below = (((uint64_t)1 << 32) - (uint32_t)block) / (V_GROUPS * V_LANES);
-            const uint64_t whole = count / (unsigned)per_loop;
-            const uint64_t loops = whole < below ? whole : below;
-            if (loops) run_loops(dst, k, block, loops, d, streaming, f, store, paired, group_bytes);
-            dst += loops * (unsigned)(V_GROUPS * group_bytes);
-            block += loops * (V_GROUPS * V_LANES);
-            count -= loops * (unsigned)per_loop;
-        }
-        const unsigned room = (unsigned)per_loop - skip;
-        const unsigned own = count < room ? (unsigned)count : room;
-        if (own == 0) break;
-        run_part(dst, k, block, skip, own, d, streaming, f, store, paired, size, per_group);
-        dst += own * (unsigned)size;
-        block += V_GROUPS * V_LANES;
-        count -= own;
-        skip = 0;
+            (unsigned)(((uintptr_t)c->row - c->skip * (unsigned)size) % (unsigned)align);
+        c->block -= past / (unsigned)(per_block * size); /* below 0 perhaps, but left out */
+        c->skip += past / (unsigned)size;
     }
 }
 
+/* Past `groups` groups of one row with `own` elements in them, and on to the next row at its end.
+ */
+V_INLINE void advance(cursor *c, uint64_t groups, uint64_t own, uint64_t count, int streaming,
+                      const int size, const int per_block) {
+    c->dst += own * (unsigned)size;
+    c->block += groups * V_LANES;
+    c->count -= own;
+    c->skip = 0;
+    if (c->count == 0 && c->rows.count > 1) {
+        c->rows.count--;
+        c->row += c->rows.byte_stride;
+        c->index += (uint64_t)c->rows.index_stride;
+        start_row(c, count, streaming, size, per_block);
+    }
+}
+
+/* The groups that were made into `made`, what each has of the rows to its place. The lines at a
+ * row's ends belong to others too: streams write what is ours without reading them. */
+V_INLINE void put_places(const place *places, const char *made, int streaming, const int size,
+                         const int group_bytes) {
+    for (int g = 0; g < V_GROUPS; g++) {
+        const place *p = &places[g];
+        const unsigned bytes = p->own * (unsigned)size;
+        const char *from = made + g * group_bytes + p->skip * (unsigned)size;
+        if (streaming && ((uintptr_t)p->dst | bytes) % 16 == 0) {
+            for (unsigned i = 0; i < bytes; i += 16) v_put_16(p->dst + i, from + i, 1);
+        } else if (bytes) {
+            winit_copy(p->dst, from, bytes);
+        }
+    }
+}
+
+/* Elements [index, index + count) to dst on, and the same for the other rows, in steps of V_GROUPS
+ * groups. A step's words are made while the last one's are transformed: multiplications of integers
+ * and of floats are different parts of a processor. */
 V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *rows,
                   const winit_distribution *distribution, const winit_stream *s, int streaming,
                   transform *f, put *store, const int paired, const int size, const int per_block) {
     const winit_distribution d = *distribution; /* no store to dst can change a local */
+    const int per_group = V_LANES * per_block, group_bytes = per_group * size;
+    const unsigned per_step = (unsigned)(V_GROUPS * per_group), step_bytes = per_step * size;
+    /* Streams need blocks to start on the alignment, in every row. */
+    const uint64_t shift = (uint64_t)(uintptr_t)dst - index * (unsigned)size,
+                   row_shift =
+                       (uint64_t)rows->byte_stride - (uint64_t)rows->index_stride * (unsigned)size;
+    if ((shift | row_shift) % (unsigned)(per_block * size)) streaming = 0;
+
     philox_keys k;
     philox_schedule(&k, s);
-    for (int64_t row = 0; row < rows->count; row++) {
-        run_row(dst, index, count, &d, &k, streaming, f, store, paired, size, per_block);
-        dst += rows->byte_stride;
-        index += (uint64_t)rows->index_stride;
+    cursor c = {.index = index, .row = dst, .rows = *rows};
+    start_row(&c, count, streaming, size, per_block);
+    place places[2][V_GROUPS] = {0};
+    place *at = places[0],
+          *next = places[1]; /* of the words that are ready, and of those to come */
+    vu ready[V_GROUPS][4] = {0};
+    char made[V_GROUPS * MAX_GROUP_BYTES];
+    int whole = 0; /* what is ready is all of a step and goes to consecutive places */
+    while (c.count) {
+        /* Whole steps that stay below the next multiple of 2^32, up to the row's end. */
+        const uint64_t below = (((uint64_t)1 << 32) - (uint32_t)c.block) / (V_GROUPS * V_LANES);
+        const uint64_t left = c.skip ? 0 : c.count / per_step, steps = left < below ? left : below;
+        vu w[V_GROUPS][4];
+        if (whole && steps) {
+            char *to = at[0].dst, *following = c.dst;
+            vu product[V_GROUPS];
+            philox_schedule_run(&k, (uint32_t)(c.block >> 32));
+            product[0] = v_mul_low(consecutive(c.block), k.m0);
+            V_UNROLL for (int g = 1; g < V_GROUPS; g++) {
+                product[g] = v_add64(product[g - 1], v_set64((uint64_t)PHILOX_M0 * V_LANES));
+            }
+            for (uint64_t n = steps; n; n--) {
+                next_groups(&k, product, w);
+                finish_groups(to, ready, &d, streaming, V_GROUPS, f, store, paired, group_bytes);
+                memcpy(ready, w, sizeof ready);
+                to = following;
+                following += step_bytes;
+            }
+            for (int g = 0; g < V_GROUPS; g++) at[g].dst = to + g * group_bytes;
+            advance(&c, steps * V_GROUPS, steps * per_step, count, streaming, size, per_block);
+        } else { /* ends of rows, and the first step of a row */
+            V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
+                const unsigned room = (unsigned)per_group - c.skip,
+                               own = c.count < room ? (unsigned)c.count : room;
+                next[g] = (place){c.dst, c.skip, own};
+                philox_begin(&k, consecutive(c.block), w[g]);
+                advance(&c, 1, own, count, streaming, size, per_block);
+            }
+            philox_end(&k, w, V_GROUPS);
+            if (at[0].own) {
+                finish_groups(whole ? at[0].dst : made, ready, &d, whole ? streaming : 0, V_GROUPS,
+                              f, store, paired, group_bytes);
+                if (!whole) put_places(at, made, streaming, size, group_bytes);
+            }
+            memcpy(ready, w, sizeof ready);
+            place *const done = at;
+            at = next;
+            next = done;
+            whole = steps > 0;
+        }
     }
+    finish_groups(whole ? at[0].dst : made, ready, &d, whole ? streaming : 0, V_GROUPS, f, store,
+                  paired, group_bytes);
+    if (!whole) put_places(at, made, streaming, size, group_bytes);
 }
 
-V_INLINE void gather(char *dst, const uint64_t *blocks, size_t count,
-                     const winit_distribution *distribution, const winit_stream *s, transform *f,
-                     put *store, const int paired, const int size, const int per_block) {
+/* Loops of V_GROUPS groups. Blocks with places of their own are made first and then taken apart:
+ * the lines they go to are seldom in a cache, and are asked for one loop ahead. */
+V_INLINE void gather(char *dst, char *const *to, const uint64_t *blocks, size_t count,
+                     const winit_distribution *distribution, const winit_stream *s, int streaming,
+                     transform *f, put *store, const int paired, const int size,
+                     const int per_block) {
     const winit_distribution d = *distribution;
     const int group_bytes = V_LANES * per_block * size;
+    char made[V_GROUPS * MAX_GROUP_BYTES];
     philox_keys k;
     philox_schedule(&k, s);
     while (count) {
         const int groups = count >= V_GROUPS * V_LANES ? V_GROUPS : 1;
+        char *const at = to ? made : dst;
         if (groups == V_GROUPS) {
             vu w[V_GROUPS][4];
             V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
                 philox_begin(&k, v_load_blocks(blocks + g * V_LANES), w[g]);
             }
-            make_groups(dst, &k, w, &d, 0, V_GROUPS, f, store, paired, group_bytes);
+            make_groups(at, &k, w, &d, 0, V_GROUPS, f, store, paired, group_bytes);
         } else {
-            make_group(dst, &k, v_load_blocks(blocks), &d, 0, f, store, paired, group_bytes);
+            make_group(at, &k, v_load_blocks(blocks), &d, 0, f, store, paired, group_bytes);
+        }
+        if (to) {
+            for (int i = 0; i < groups * V_LANES; i++) v_put_16(to[i], made + 16 * i, streaming);
+            to += groups * V_LANES;
         }
         blocks += groups * V_LANES;
         dst += groups * group_bytes;
@@ -226,23 +267,18 @@ V_INLINE void transform_words(char *dst, const uint32_t *words, size_t count,
     }
 }
 
-/* Blocks of 16 bytes to where they belong. */
-static void scatter_16(char *const *to, const char *made, size_t count, int streaming) {
-    for (size_t i = 0; i < count; i++) v_put_16(to[i], made + 16 * i, streaming);
-}
-
-#define KERNEL(name, f, store, paired, size, per_block)                                         \
-    static void run_##name(void *dst, uint64_t index, uint64_t count, const winit_rows *rows,   \
-                           const winit_distribution *d, const winit_stream *s, int streaming) { \
-        run(dst, index, count, rows, d, s, streaming, f, store, paired, size, per_block);       \
-    }                                                                                           \
-    static void gather_##name(void *dst, const uint64_t *blocks, size_t count,                  \
-                              const winit_distribution *d, const winit_stream *s) {             \
-        gather(dst, blocks, count, d, s, f, store, paired, size, per_block);                    \
-    }                                                                                           \
-    static void transform_##name(void *dst, const uint32_t *words, size_t count,                \
-                                 const winit_distribution *d) {                                 \
-        transform_words(dst, words, count, d, f, store, paired, size, per_block);               \
+#define KERNEL(name, f, store, paired, size, per_block)                                            \
+    static void run_##name(void *dst, uint64_t index, uint64_t count, const winit_rows *rows,      \
+                           const winit_distribution *d, const winit_stream *s, int streaming) {    \
+        run(dst, index, count, rows, d, s, streaming, f, store, paired, size, per_block);          \
+    }                                                                                              \
+    static void gather_##name(void *dst, char *const *to, const uint64_t *blocks, size_t count,    \
+                              const winit_distribution *d, const winit_stream *s, int streaming) { \
+        gather(dst, to, blocks, count, d, s, streaming, f, store, paired, size, per_block);        \
+    }                                                                                              \
+    static void transform_##name(void *dst, const uint32_t *words, size_t count,                   \
+                                 const winit_distribution *d) {                                    \
+        transform_words(dst, words, count, d, f, store, paired, size, per_block);                  \
     }
 
 #define KERNELS(kind, paired)                                   \
@@ -318,7 +354,6 @@ const winit_kernels V_TABLE = {
     .run = TABLE(run),
     .fence = v_fence,
     .gather = TABLE(gather),
-    .scatter_16 = scatter_16,
     .transform = TABLE(transform),
     .log_f32 = array_log_f32,
     .log_f64 = array_log_f64,

@@ -12,13 +12,11 @@ typedef struct {
  * after this one. */
 typedef void winit_run(void *dst, uint64_t index, uint64_t count, const winit_rows *rows,
                        const winit_distribution *d, const winit_stream *s, int streaming);
-/* All elements of the listed blocks, in their order. count is a multiple of the table's lanes. */
-typedef void winit_gather(void *dst, const uint64_t *blocks, size_t count,
-                          const winit_distribution *d, const winit_stream *s);
-
-/* Blocks of 16 bytes each, made one after the other, to places of their own. Streaming stores need
- * an alignment of 16. */
-typedef void winit_scatter(char *const *to, const char *made, size_t count, int streaming);
+/* All elements of the listed blocks, in their order. count is a multiple of the table's lanes.
+ * Blocks of 16 bytes may each go to a place of its own instead, if `to` is not NULL; streaming
+ * stores need those aligned to 16. */
+typedef void winit_gather(void *dst, char *const *to, const uint64_t *blocks, size_t count,
+                          const winit_distribution *d, const winit_stream *s, int streaming);
 
 /* What `count` blocks of four given words become: for the accuracy tests. */
 typedef void winit_transform(void *dst, const uint32_t *words, size_t count,
@@ -30,7 +28,6 @@ typedef struct {
     winit_run *run[WINIT_KINDS][WINIT_TYPES];
     void (*fence)(void); /* after streaming stores, before anybody else may read */
     winit_gather *gather[WINIT_KINDS][WINIT_TYPES];
-    winit_scatter *scatter_16;
     winit_transform *transform[WINIT_KINDS][WINIT_TYPES];
     void (*log_f32)(const float *x, float *y, size_t n);
     void (*log_f64)(const double *x, double *y, size_t n);
