@@ -141,15 +141,34 @@ V_INLINE void put_places(const place *places, const char *made, int streaming, c
     }
 }
 
+/* `steps` whole steps from the blocks of `product` on, below the next multiple of 2^32: their words
+ * are made while those of the step before are transformed, since multiplications of integers and of
+ * floats are different parts of a processor. The first results go to `to`, the others to
+ * `following` on; the last step's words stay in `ready`, and their place is returned. Streaming is
+ * a constant, so that a step is one block of code for the compiler to arrange. */
+V_INLINE char *run_steps(char *to, char *following, uint64_t steps, const philox_keys *k,
+                         vu *product, vu (*ready)[4], const winit_distribution *d,
+                         const int streaming, transform *f, put *store, const int paired,
+                         const int group_bytes) {
+    for (; steps; steps--) {
+        vu w[V_GROUPS][4];
+        next_groups(k, product, w);
+        finish_groups(to, ready, d, streaming, V_GROUPS, f, store, paired, group_bytes);
+        memcpy(ready, w, sizeof w);
+        to = following;
+        following += V_GROUPS * group_bytes;
+    }
+    return to;
+}
+
 /* Elements [index, index + count) to dst on, and the same for the other rows, in steps of V_GROUPS
- * groups. A step's words are made while the last one's are transformed: multiplications of integers
- * and of floats are different parts of a processor. */
+ * groups. */
 V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *rows,
                   const winit_distribution *distribution, const winit_stream *s, int streaming,
                   transform *f, put *store, const int paired, const int size, const int per_block) {
     const winit_distribution d = *distribution; /* no store to dst can change a local */
     const int per_group = V_LANES * per_block, group_bytes = per_group * size;
-    const unsigned per_step = (unsigned)(V_GROUPS * per_group), step_bytes = per_step * size;
+    const unsigned per_step = (unsigned)(V_GROUPS * per_group);
     /* Streams need blocks to start on the alignment, in every row. */
     const uint64_t shift = (uint64_t)(uintptr_t)dst - index * (unsigned)size,
                    row_shift =
@@ -172,20 +191,16 @@ V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *r
         const uint64_t left = c.skip ? 0 : c.count / per_step, steps = left < below ? left : below;
         vu w[V_GROUPS][4];
         if (whole && steps) {
-            char *to = at[0].dst, *following = c.dst;
             vu product[V_GROUPS];
             philox_schedule_run(&k, (uint32_t)(c.block >> 32));
             product[0] = v_mul_low(consecutive(c.block), k.m0);
             V_UNROLL for (int g = 1; g < V_GROUPS; g++) {
                 product[g] = v_add64(product[g - 1], v_set64((uint64_t)PHILOX_M0 * V_LANES));
             }
-            for (uint64_t n = steps; n; n--) {
-                next_groups(&k, product, w);
-                finish_groups(to, ready, &d, streaming, V_GROUPS, f, store, paired, group_bytes);
-                memcpy(ready, w, sizeof ready);
-                to = following;
-                following += step_bytes;
-            }
+            char *const to = streaming ? run_steps(at[0].dst, c.dst, steps, &k, product, ready, &d,
+                                                   1, f, store, paired, group_bytes)
+                                       : run_steps(at[0].dst, c.dst, steps, &k, product, ready, &d,
+                                                   0, f, store, paired, group_bytes);
             for (int g = 0; g < V_GROUPS; g++) at[g].dst = to + g * group_bytes;
             advance(&c, steps * V_GROUPS, steps * per_step, count, streaming, size, per_block);
         } else { /* ends of rows, and the first step of a row */

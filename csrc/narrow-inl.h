@@ -36,8 +36,8 @@ V_INLINE void put_f16(void *p, const vu x[2], const int paired, int streaming) {
 /* A float whose upper half is rounded: half a unit carries up, or a little less where the half is
  * even. The carry runs on into the exponent, and up to infinity. */
 V_INLINE vu to_bf16(vu u) {
-    const vm32 odd = v_any32(u, v_set32(0x10000));
-    return v_add32(u, v_select32(odd, v_set32(0x8000), v_set32(0x7FFF)));
+    const vu odd = v_and(v_shr32(u, 16), v_set32(1));
+    return v_add32(v_add32(u, v_set32(0x7FFF)), odd);
 }
 
 V_INLINE void put_bf16(void *p, const vu x[2], const int paired, int streaming) {
