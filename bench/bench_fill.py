@@ -128,18 +128,22 @@ def test_two_threads(race: Race) -> None:
          lambda: STREAM.normal(out=x, num_threads=1), bar=1.8, aim=1.95)  # fmt: skip
 
 
-@pytest.mark.parametrize(("columns", "bar"), [(slice(1024, 2048), 0.8), (slice(1024, 1032), 0.2)])
-def test_column_shard(race: Race, columns: slice, bar: float) -> None:
-    """A destination with gaps: some columns of a whole matrix, in place."""
-    shape = 8192, 8192
-    whole = buffer(np.float32, shape[0] * shape[1]).reshape(shape)
-    width = columns.stop - columns.start
+@pytest.mark.parametrize(
+    ("width", "place", "bar"),
+    [(1024, "in place", 0.8), (8, "in place", 0.2), (8, "an array of their own", 0.2)],
+)
+def test_column_shard(race: Race, width: int, place: str, bar: float) -> None:
+    """Some columns of a matrix: in the whole, a destination with gaps, or as a rank holds them."""
+    shape, index = (8192, 8192), np.s_[:, 1024 : 1024 + width]
+    if place == "in place":
+        out = buffer(np.float32, shape[0] * shape[1]).reshape(shape)[index]
+    else:
+        out = buffer(np.float32, shape[0] * width).reshape(shape[0], width)
     contiguous = buffer(np.float32, shape[0] * 1024)
-    index = np.s_[:, columns]
-    race(f"normal float32, {width} of 8192 columns",
-         lambda: STREAM.normal(0.0, 1.0, shape, out=whole[index], index=index),
+    race(f"normal float32, {width} of 8192 columns, {place}",
+         lambda: STREAM.normal(0.0, 1.0, shape, out=out, index=index),
          "contiguous", lambda: STREAM.normal(out=contiguous),
-         work=shape[0] * width, peer_work=contiguous.size, bar=bar)  # fmt: skip
+         work=out.size, peer_work=contiguous.size, bar=bar)  # fmt: skip
 
 
 @pytest.mark.parametrize(("size", "bar", "aim"), [(1000, 1.0, 2.0), (16, 0.25, 0.5)])

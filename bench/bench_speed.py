@@ -27,7 +27,7 @@ from winit_fast.benchmark.contestants import DISTRIBUTIONS
 
 Measure = Callable[..., dict[str, float]]
 THREADS, BEST = wf.get_num_threads(), _core.supported_isas()[0]
-SECONDS = sized(1.5, 0.0)
+SECONDS = sized(2.0, 0.0)
 WIDTH, SHARDS = sized(1024, 8), 8
 PEER_LIMIT = 28
 

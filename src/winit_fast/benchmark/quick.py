@@ -101,7 +101,7 @@ def run(
             **peers(distribution, out, threads, names),
         }
         racers = [repeated(contestant, loops) for contestant in contestants.values()]
-        medians = [median / loops for median in interleaved(racers, seconds)]
+        medians = [median / loops for median in interleaved(racers, seconds, pause=seconds / 30)]
         yield Row(
             f"{distribution.replace('_', ' ')} {name}",
             out.nbytes,
@@ -109,7 +109,7 @@ def run(
         )
     square = np.ones((matrix, matrix), np.float32)
     contestants = orthogonal(square, names)
-    medians = interleaved(list(contestants.values()), seconds)
+    medians = interleaved(list(contestants.values()), seconds, pause=seconds / 30)
     yield Row(
         f"orthogonal {matrix} x {matrix}",
         square.nbytes,

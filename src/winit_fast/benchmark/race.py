@@ -9,7 +9,9 @@ Contestant = Callable[[], object]
 _MOST_TURNS = 2000
 
 
-def turns(contestants: Sequence[Contestant], seconds: float, least: int = 3) -> list[list[float]]:
+def turns(
+    contestants: Sequence[Contestant], seconds: float, least: int = 3, pause: float = 0.0
+) -> list[list[float]]:
     """Time contestants in turns, after one call of each that does not count.
 
     Parameters
@@ -19,6 +21,10 @@ def turns(contestants: Sequence[Contestant], seconds: float, least: int = 3) -> 
         No further round begins after this time.
     least : int
         Rounds at least, however long they take.
+    pause : float
+        Seconds of rest before each turn. What some contestants leave behind goes on for a while:
+        memory on its way back to the system, threads that spin before they sleep. After JAX and
+        Keras a fill takes half as long again for a tenth of a second.
 
     Returns
     -------
@@ -36,15 +42,19 @@ def turns(contestants: Sequence[Contestant], seconds: float, least: int = 3) -> 
     end = time.perf_counter() + seconds
     while len(times[0]) < least or (time.perf_counter() < end and len(times[0]) < _MOST_TURNS):
         for contestant, taken in zip(contestants, times, strict=True):
+            if pause:
+                time.sleep(pause)
             start = time.perf_counter()
             contestant()
             taken.append(time.perf_counter() - start)
     return times
 
 
-def interleaved(contestants: Sequence[Contestant], seconds: float, least: int = 3) -> list[float]:
+def interleaved(
+    contestants: Sequence[Contestant], seconds: float, least: int = 3, pause: float = 0.0
+) -> list[float]:
     """Median seconds of each contestant; arguments as in `turns`."""
-    return [statistics.median(taken) for taken in turns(contestants, seconds, least)]
+    return [statistics.median(taken) for taken in turns(contestants, seconds, least, pause)]
 
 
 def repeated(contestant: Contestant, times: int) -> Contestant:
