@@ -390,6 +390,7 @@ def test_pretrained_from_what_this_package_writes(tmp_path, dtype):
     tensors = [
         Tensor("a", (30, 20), wf.RandomNormal()),
         Tensor("b.c", (7,), wf.RandomUniform()),
+        Tensor("sparse", (9, 5), wf.Sparse(0.4)),
         Tensor("none", (0, 3), wf.Zeros()),
     ]
     for folder, size in (("one", 1 << 20), ("several", 100)):

@@ -16,7 +16,7 @@ import numpy as np
 from winit_fast.dtypes import find
 from winit_fast.fill import Array, Shape, logical_shape
 from winit_fast.initializers import Initializer, get
-from winit_fast.stream import Seed, seed_number, stream_id
+from winit_fast.stream import Seed, seed_number
 
 
 def make(
@@ -61,16 +61,16 @@ def make(
     True
     """
     tensor, kind, found = logical_shape(shape), find(dtype).dtype, get(initializer)
-    key, stream = seed_number(seed), stream_id(name)
+    key = seed_number(seed)
     # What the scheme refuses is refused here, not by a worker later: this makes no elements.
-    found(tensor, seed=key, dtype=kind, index=(slice(0, 0),) * len(tensor))
+    found(tensor, seed=key, name=name, dtype=kind, index=(slice(0, 0),) * len(tensor))
     cut = dask.array.core.normalize_chunks(chunks, tensor, dtype=kind)
     made: dask.array.Array = dask.array.map_blocks(
-        partial(_chunk, found, tensor, kind, key, stream),
+        partial(_chunk, found, tensor, kind, key, name),
         chunks=cut,
         dtype=kind,
         meta=np.empty((0,) * len(tensor), kind),
-        name=f"{type(found).__name__}-" + dask.base.tokenize(found, tensor, kind, key, stream, cut),
+        name=f"{type(found).__name__}-" + dask.base.tokenize(found, tensor, kind, key, name, cut),
     )
     return made
 
@@ -80,8 +80,8 @@ def _chunk(
     tensor: tuple[int, ...],
     kind: np.dtype[Any],
     seed: int,
-    stream: int,
+    name: str | int | None,
     block_info: dict[Any, Any],
 ) -> Array:
     index = tuple(slice(*ends) for ends in block_info[None]["array-location"])
-    return initializer(tensor, seed=seed, name=stream, dtype=kind, index=index, num_threads=1)
+    return initializer(tensor, seed=seed, name=name, dtype=kind, index=index, num_threads=1)

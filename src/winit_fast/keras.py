@@ -73,20 +73,18 @@ LARGE_BYTES = 1 << 20
 
 
 class _Draw(NamedTuple):
-    """One tensor to be made: a scheme, the logical shape, the type and the stream's number."""
+    """One tensor to be made: a scheme, the logical shape, the type and the name."""
 
     scheme: Initializer
     shape: tuple[int, ...]
     kind: dtypes.Float
-    stream: int
+    name: str | int | None
 
     def fill(self, out: Array, key: int) -> None:
-        self.scheme.fill(out, seed=key, name=self.stream)
+        self.scheme.fill(out, seed=key, name=self.name)
 
     def __call__(self, key: int, index: Index | None = None) -> Array:
-        return self.scheme(
-            self.shape, seed=key, name=self.stream, dtype=self.kind.name, index=index
-        )
+        return self.scheme(self.shape, seed=key, name=self.name, dtype=self.kind.name, index=index)
 
 
 def _next(seed: Any) -> Any:
@@ -194,8 +192,8 @@ class _Drawn:
 
     def __init__(self, *args: Any, name: str | int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        stream_id(name)  # checks
         self.name = name
-        self._stream = stream_id(name)
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, layout: Any = None) -> Any:
         """Make a tensor of the backend.
@@ -218,7 +216,7 @@ class _Drawn:
                 self._scheme(extents),
                 extents,
                 dtypes.find(keras.backend.standardize_dtype(dtype)),
-                self._stream,
+                self.name,
             )
         except (TypeError, ValueError):
             if not self._keras_has_it:
@@ -441,7 +439,7 @@ class _Wrapper(_Drawn, keras.initializers.Initializer):
                 f"{argument} must be an initializer of Keras or of this package, got {identifier!r}"
             )
         if isinstance(inner, _Drawn):
-            self.name, self._stream, self.seed = inner.name, inner._stream, inner.seed
+            self.name, self.seed = inner.name, inner.seed
         return inner
 
     @staticmethod

@@ -105,6 +105,11 @@ def test_refused_before_anything_is_computed(arguments, error, message):
         winit_fast.dask.make(*arguments, seed=1)
 
 
+def test_names_are_refused_before_anything_is_computed():
+    with pytest.raises(TypeError, match=r"name must be a str, an integer or None, got 1.5"):
+        winit_fast.dask.make("he_normal", (3, 4), seed=1, name=1.5)
+
+
 def test_without_dask():
     program = "import sys; sys.modules['dask.array'] = None; import winit_fast.dask"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -579,6 +579,47 @@ def test_own_schemes(name, dtype):
         np.testing.assert_array_equal(numbers(made), expected)
 
 
+def _named():
+    """What takes numbers from a name, besides Keras' own: those are held to the stream above."""
+    drawn = {"seed": 3, "name": "fc"}
+    sparse = wk.Sparse(0.4, 0.5, **drawn)
+    return [
+        (wk.XavierSimple(**drawn), wf.XavierSimple(), (24, 16)),
+        (wk.DeltaOrthogonal(**drawn), wf.DeltaOrthogonal(), (3, 16, 24)),
+        (sparse, wf.Sparse(0.4, 0.5), (24, 16)),
+        (wk.Dirac(name="fc"), wf.Dirac(), (3, 16, 24)),
+        (wk.Scaled(sparse, 0.3), wf.Scaled(wf.Sparse(0.4, 0.5), 0.3), (24, 16)),
+        (
+            wk.Scaled(wk.Scaled(wk.HeNormal(**drawn), 0.5), 0.5),
+            wf.Scaled(NATIVE["HeNormal"], 0.25),
+            (24, 16),
+        ),
+        (
+            wk.Pretrained(np.ones((4, 3), np.float32), fallback=sparse),
+            wf.Pretrained(np.ones((4, 3), np.float32), fallback=wf.Sparse(0.4, 0.5)),
+            (24, 16),
+        ),
+        # A megabyte: JAX takes the buffer over.
+        (wk.Sparse(0.4, 0.5, **drawn), wf.Sparse(0.4, 0.5), (512, 512)),
+    ]
+
+
+def test_every_scheme_is_held_to_the_stream():
+    drawn = {cls for cls in vars(wk).values() if isinstance(cls, type) and hasattr(cls, "_scheme")}
+    public = {cls.__name__ for cls in drawn if not cls.__name__.startswith("_")}
+    assert public == set(DRAWN) | {type(init).__name__ for init, _, _ in _named()}
+
+
+@pytest.mark.parametrize(
+    ("init", "scheme", "shape"), _named(), ids=lambda value: type(value).__name__
+)
+def test_own_schemes_take_the_name_as_outside_keras(init, scheme, shape):
+    expected = scheme(shape, seed=3, name="fc")
+    copy = keras.initializers.deserialize(keras.initializers.serialize(init))
+    for made in (init(shape), init.clone()(shape), copy(shape)):
+        np.testing.assert_array_equal(numbers(made), expected.astype(np.float64))
+
+
 def test_own_schemes_in_a_saved_model(tmp_path):
     np.save(tmp_path / "old.npy", np.ones((3, 4), np.float32))
     kernel = wk.Scaled(wk.GlorotUniform(seed=keras.random.SeedGenerator(1)), 0.5)

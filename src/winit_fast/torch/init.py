@@ -24,7 +24,7 @@ from winit_fast.orthogonal import Orthogonal
 from winit_fast.patterns import Sparse
 from winit_fast.stream import Seed
 from winit_fast.torch.memory import FLOATS, fill_by, fill_elementwise, fillable
-from winit_fast.torch.source import Name, key_and_stream
+from winit_fast.torch.source import Name, key_and_name
 
 __all__ = [
     "calculate_gain",
@@ -152,7 +152,7 @@ def _draw(
     if warning:
         warnings.warn(warning, stacklevel=4)
     if tensor.numel():
-        fill_elementwise(tensor, distribution, *key_and_stream(tensor, generator, seed, name))
+        fill_elementwise(tensor, distribution, *key_and_name(tensor, generator, seed, name))
     return tensor
 
 
@@ -170,8 +170,8 @@ def _apply(
         return peer(tensor)
     try:
         initializer = make()
-        key, stream = key_and_stream(tensor, generator, seed, name)
-        fill_by(tensor, initializer, key, stream, axis)
+        key, name = key_and_name(tensor, generator, seed, name)
+        fill_by(tensor, initializer, key, name, axis)
     except _REFUSALS:
         if seed is None:
             return peer(tensor)

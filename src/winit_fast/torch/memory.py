@@ -13,7 +13,8 @@ from torch.nn import Parameter
 from winit_fast import _core, dtypes
 from winit_fast.fill import MIN_PIECE, Array, Box, box, fill, overlaps, view, whole
 from winit_fast.initializers import Initializer
-from winit_fast.stream import Stream
+from winit_fast.stream import Stream, stream_id
+from winit_fast.torch.source import Name
 
 FLOATS = {getattr(torch, kind.name): kind for kind in dtypes.FLOATS.values()}
 """The supported types by torch's."""
@@ -174,10 +175,10 @@ def fill_tensor(tensor: Tensor, work: Work, axis: int | None = None) -> None:
 
 
 def fill_elementwise(
-    tensor: Tensor, distribution: _core.Distribution, key: int, stream: int
+    tensor: Tensor, distribution: _core.Distribution, key: int, name: Name
 ) -> None:
     """Draw every element of a fillable tensor: fewer steps for what is small and contiguous."""
-    size = tensor.numel()
+    size, stream = tensor.numel(), stream_id(name)
     if size <= MIN_PIECE and on_host(tensor) and tensor.is_contiguous() and not tensor.is_neg():
         address, step = tensor.data_ptr(), FLOATS[tensor.dtype].dtype.itemsize
         _core.fill(distribution, key, stream, address, 0, (size,), (1,), (step,), False)
@@ -187,8 +188,8 @@ def fill_elementwise(
 
 
 def fill_by(
-    tensor: Tensor, initializer: Initializer, key: int, stream: int, axis: int | None = None
+    tensor: Tensor, initializer: Initializer, key: int, name: Name, axis: int | None = None
 ) -> None:
     """Fill a fillable tensor by any scheme; ``axis`` as in `boxes`."""
-    own = Stream(key, stream)
-    fill_tensor(tensor, lambda out, cut: initializer._fill(out, cut, own, None), axis)
+    stream = Stream(key, name)
+    fill_tensor(tensor, lambda out, cut: initializer._fill(out, cut, stream, None), axis)

@@ -14,7 +14,7 @@ from winit_fast.orthogonal import Orthogonal
 from winit_fast.stream import Seed, seed_number
 from winit_fast.torch import init
 from winit_fast.torch.memory import fill_by, fillable, is_plain, on_host
-from winit_fast.torch.source import Source, key_and_stream, local
+from winit_fast.torch.source import Source, key_and_name, local
 
 Function = Callable[..., Any]
 
@@ -148,8 +148,8 @@ def _normal(caller: FrameType, own: Function, args: Any, kwargs: dict[str, Any])
         bounds = caller.f_locals["a"], caller.f_locals["b"]
         return init.trunc_normal_(tensor, mean, std, *bounds, generator)
     if caller.f_code is _ORTHOGONAL:
-        key, stream = key_and_stream(caller.f_locals["tensor"], generator, None, None)
-        fill_by(tensor, Orthogonal(column_axis=0), key, stream)
+        key, name = key_and_name(caller.f_locals["tensor"], generator, None, None)
+        fill_by(tensor, Orthogonal(column_axis=0), key, name)
         return tensor
     return init.normal_(tensor, mean, std, generator)
 

@@ -99,7 +99,7 @@ def init_(module: M, rules: Rules | None = None, seed: Seed = 0) -> M:
                 mode.enter_module(name)
                 rule(parameter)
         elif fillable(parameter):
-            fill_by(parameter, rule, key, stream_id(name))
+            fill_by(parameter, rule, key, name)
         elif not parameter.is_meta:
             raise TypeError(f"parameter {name!r} cannot be filled by {rule}: {parameter.dtype}")
     return module
@@ -213,12 +213,12 @@ class _ByName(fast_init):
         self._module, self._draws = name, 0
         torch.default_generator.manual_seed(self._key ^ stream_id(f"{name}\0torch"))
 
-    def _find(self, tensor: Tensor) -> tuple[int, int]:
+    def _find(self, tensor: Tensor) -> tuple[int, str]:
         name = self._names.get(_place(tensor))
         if name is None:
             self._draws += 1
             name = f"{self._module}\0{self._draws}"
-        return self._key, stream_id(name)
+        return self._key, name
 
     def _takes(self, tensor: Any) -> bool:
         return is_plain(tensor) and fillable(tensor)

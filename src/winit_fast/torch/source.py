@@ -6,11 +6,14 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from winit_fast.stream import Seed, seed_number, stream_id
+from winit_fast.stream import Seed, seed_number
 
 Name = str | int | None
-Source = Callable[[Tensor], tuple[int, int]]
-"""Key and stream for the tensor that is about to be filled."""
+Source = Callable[[Tensor], tuple[int, Name]]
+"""Key and name for the tensor that is about to be filled.
+
+The name itself, not its stream's number: `Stream.part` makes other names of it.
+"""
 
 
 class _Local(threading.local):
@@ -52,13 +55,13 @@ def draw_word(generator: Generator | None = None) -> int:
     return bits & 0xFFFFFFFFFFFFFFFF
 
 
-def key_and_stream(
+def key_and_name(
     tensor: Tensor, generator: Generator | None, seed: Seed, name: Name
-) -> tuple[int, int]:
-    """Find the key and the stream of a tensor from the arguments of the function that fills it."""
+) -> tuple[int, Name]:
+    """Find the key and the name of a tensor from the arguments of the function that fills it."""
     if seed is not None:
-        return seed_number(seed), stream_id(name)
+        return seed_number(seed), name
     source = local.sources[-1]
     if source is not None and generator is None and name is None:
         return source(tensor)
-    return draw_word(generator), 0 if name is None else stream_id(name)
+    return draw_word(generator), name

@@ -1,0 +1,137 @@
+"""A seed and a name give the same bits in every framework, whatever the scheme makes of the name.
+
+For Keras, which has a run for each backend, `test_keras.py` does the same.
+"""
+
+import inspect
+
+import jax
+import numpy as np
+import pytest
+import torch
+from jax.sharding import SingleDeviceSharding
+
+import winit_fast as wf
+import winit_fast.dask
+import winit_fast.jax
+import winit_fast.torch as wt
+from winit_fast.torch.source import draw_word
+
+MATRIX, KERNEL = (24, 16), (24, 16, 3)
+TORCH = {"in_axis": 1, "out_axis": 0}
+OLD = np.arange(12, dtype=np.float32).reshape(4, 3)
+SCHEMES = [
+    (wf.Zeros(), MATRIX),
+    (wf.Ones(), MATRIX),
+    (wf.Constant(0.25), MATRIX),
+    (wf.Identity(2.0), MATRIX),
+    (wf.RandomUniform(), MATRIX),
+    (wf.RandomNormal(), MATRIX),
+    (wf.TruncatedNormal(), MATRIX),
+    (wf.VarianceScaling(2.0, **TORCH), KERNEL),
+    (wf.GlorotUniform(**TORCH), KERNEL),
+    (wf.GlorotNormal(**TORCH), KERNEL),
+    (wf.HeUniform(**TORCH), KERNEL),
+    (wf.HeNormal(**TORCH), KERNEL),
+    (wf.LecunUniform(**TORCH), KERNEL),
+    (wf.LecunNormal(**TORCH), KERNEL),
+    (wf.XavierSimple(**TORCH), KERNEL),
+    (wf.Orthogonal(column_axis=0), MATRIX),
+    (wf.DeltaOrthogonal(**TORCH), KERNEL),
+    (wf.Dirac(**TORCH), KERNEL),
+    (wf.Sparse(0.4, 0.5), MATRIX),
+    (wf.STFT(), (32, 1, 17)),
+    (wf.Scaled(wf.Sparse(0.4, 0.5), 0.3), MATRIX),
+    (wf.Scaled(wf.Scaled(wf.Sparse(0.4), 0.5), "1 / sqrt(L)", {"L": 3}), MATRIX),
+    (wf.Pretrained(OLD, fallback=wf.Sparse(0.4, 0.5)), MATRIX),
+]
+# Torch's functions, and the same schemes.
+FUNCTIONS = {
+    "uniform_": ({"a": -1.0, "b": 2.0}, wf.RandomUniform(-1.0, 2.0)),
+    "normal_": ({"mean": 1.0, "std": 0.5}, wf.RandomNormal(1.0, 0.5)),
+    "trunc_normal_": ({"std": 0.5, "a": -1.0, "b": 1.5}, wf.TruncatedNormal(0.0, 0.5, -2.0, 3.0)),
+    "xavier_uniform_": ({}, wf.GlorotUniform(**TORCH)),
+    "xavier_normal_": ({}, wf.GlorotNormal(**TORCH)),
+    "kaiming_uniform_": ({}, wf.HeUniform(**TORCH)),
+    "kaiming_normal_": ({}, wf.HeNormal(**TORCH)),
+    "orthogonal_": ({"gain": 2.0}, wf.Orthogonal(2.0, column_axis=0)),
+    "sparse_": ({"sparsity": 0.4, "std": 0.5}, wf.Sparse(0.4, 0.5)),
+}
+NAMES = ["block.0.weight", "größe", "", 7, None]
+
+each_scheme = pytest.mark.parametrize(("scheme", "shape"), SCHEMES, ids=lambda value: repr(value))
+each_function = pytest.mark.parametrize("function", FUNCTIONS)
+each_name = pytest.mark.parametrize("name", NAMES, ids=repr)
+
+
+def same(made, expected):
+    """Compare bits: a zero has a sign."""
+    made = np.asarray(made.detach() if isinstance(made, torch.Tensor) else made)
+    assert (made.shape, made.dtype) == (expected.shape, expected.dtype)
+    np.testing.assert_array_equal(made.view(np.uint32), expected.view(np.uint32))
+
+
+def filled(function, **options):
+    tensor = torch.empty(MATRIX)
+    assert getattr(wt, function)(tensor, **FUNCTIONS[function][0], **options) is tensor
+    return tensor
+
+
+def test_nothing_is_left_out():
+    schemes = {cls for cls in vars(wf).values() if isinstance(cls, type)}
+    schemes = {cls for cls in schemes if issubclass(cls, wf.Initializer)} - {wf.Initializer}
+    assert schemes == {type(scheme) for scheme, _ in SCHEMES}
+    functions = {name for name in wt.__all__ if name.endswith("_") and name != "init_"}
+    parameters = {name: inspect.signature(getattr(wt, name)).parameters for name in functions}
+    assert set(FUNCTIONS) == {name for name in functions if "name" in parameters[name]}
+
+
+@each_name
+@each_scheme
+def test_dask(scheme, shape, name):
+    # A cut orthogonal matrix agrees to rounding only.
+    chunks = -1 if "Orthogonal" in repr(scheme) else 5
+    made = winit_fast.dask.make(scheme, shape, chunks, seed=3, name=name)
+    same(made.compute(scheduler="synchronous"), scheme(shape, seed=3, name=name))
+
+
+@each_name
+@each_scheme
+def test_jax(scheme, shape, name):
+    sharding = SingleDeviceSharding(jax.devices()[0])
+    made = winit_fast.jax.make(scheme, shape, sharding, seed=3, name=name)
+    same(made, scheme(shape, seed=3, name=name))
+
+
+@each_scheme
+def test_parameters_of_torch(scheme, shape):
+    module = torch.nn.Module()
+    module.block = torch.nn.ParameterList([torch.empty(shape), torch.empty(shape)])
+    wt.init_(module, {"*": scheme}, seed=3)
+    for name, parameter in module.named_parameters():
+        same(parameter, scheme(shape, seed=3, name=name))
+
+
+@each_name
+@each_function
+def test_functions_of_torch(function, name):
+    scheme = FUNCTIONS[function][1]
+    same(filled(function, seed=3, name=name), scheme(MATRIX, seed=3, name=name))
+    # Of a generator, the next word is the seed.
+    key = draw_word(torch.Generator().manual_seed(5))
+    made = filled(function, generator=torch.Generator().manual_seed(5), name=name)
+    same(made, scheme(MATRIX, seed=key, name=name))
+
+
+@each_function
+def test_functions_of_torch_inside_of_contexts(function):
+    arguments, scheme = FUNCTIONS[function]
+    with wt.fast_init(seed=3):
+        first, second = filled(function), filled(function)
+        named = filled(function, seed=3, name="w")
+    same(first, scheme(MATRIX, seed=3, name=0))
+    same(second, scheme(MATRIX, seed=3, name=1))
+    same(named, scheme(MATRIX, seed=3, name="w"))
+    module = torch.nn.ModuleDict({"head": torch.nn.Linear(16, 24, bias=False)})
+    wt.init_(module, {"*": lambda tensor: getattr(wt, function)(tensor, **arguments)}, seed=3)
+    same(module["head"].weight, scheme(MATRIX, seed=3, name="head.weight"))
