@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 TORCH := 'torch == 2.13.0'
-C_FLAGS := -std=c11 -O3 -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror -Icsrc
-AARCH64_C := $(filter-out %_avx2.c %_avx512.c,$(wildcard csrc/*.c))
 SOURCES := pyproject.toml setup.py $(wildcard csrc/* src/winit_fast/*.pyx src/winit_fast/*.pxd)
 
 .PHONY: help demo test test-frameworks test-isa asan tsan soak accuracy bench bench-report bench-check bench-baseline docs lint format cross wheel wheel-aarch64 wheels clean
@@ -35,9 +33,7 @@ test-frameworks: $(VENV)/installed ## run the tests with PyTorch, JAX, Keras and
 
 test-isa: $(VENV)/installed ## hold every instruction set, NEON in an emulator, to the frozen hashes
 	$(BIN)/pytest -q tests/test_hashes.py tests/test_philox.py
-	mkdir -p build
-	aarch64-linux-gnu-gcc $(C_FLAGS) -static -Itests/c $(AARCH64_C) tests/c/isa_hashes.c -lm -o build/isa_hashes
-	qemu-aarch64 build/isa_hashes tests/hashes.txt
+	$(BIN)/python tools/cross.py aarch64-gcc
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1
 asan: $(VENV)/installed ## run the tests under the address and undefined-behaviour sanitizers

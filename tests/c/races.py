@@ -8,6 +8,7 @@ other, else a silent run would mean nothing. Exit status 1 if it does not.
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,17 +17,17 @@ ROOT = Path(__file__).parents[2]
 FLAGS = ["-std=c11", "-O1", "-g", "-fsanitize=thread", "-ffp-contract=off", "-pthread"]
 WITHOUT, WITH = "    char made[LIST_BLOCKS * 16];", "    static char made[LIST_BLOCKS * 16];"
 
-# What is shared between threads is the same for every instruction set: plain C will do, and
-# compiles in seconds. dispatch.c knows of the others, and gets tables that nobody takes.
-TABLES = """
-#include "kernels.h"
-#if WINIT_X86_64
-const winit_kernels winit_kernels_avx2 = {.name = "no avx2"};
-const winit_kernels winit_kernels_avx512 = {.name = "no avx512"};
-#elif WINIT_AARCH64
-const winit_kernels winit_kernels_neon = {.name = "no neon"};
-#endif
-"""
+
+def unused_tables(csrc):
+    """Write tables that nobody takes, for all sets but plain C, which dispatch.c knows of.
+
+    What is shared between threads is the same for every set: plain C will do, and compiles in
+    seconds.
+    """
+    names = re.findall(r"extern const winit_kernels (\w+);", (csrc / "kernels.h").read_text())
+    names.remove("winit_kernels_scalar")
+    lines = [f'const winit_kernels {name} = {{.name = "no {name}"}};' for name in names]
+    return "\n".join(['#include "kernels.h"', *lines, ""])
 
 
 def build(folder):
@@ -36,7 +37,7 @@ def build(folder):
     assert WITHOUT in source, "fill.c has changed: the race must be put in elsewhere"
     racy, tables = folder / "racy_fill.c", folder / "tables.c"
     racy.write_text(source.replace(WITHOUT, WITH))
-    tables.write_text(TABLES)
+    tables.write_text(unused_tables(csrc))
     common = [csrc / f"{name}.c" for name in ("dispatch", "distribution", "kernels_scalar")]
     common += [ROOT / "tests" / "c" / "threads.c", tables]
     objects = {}
