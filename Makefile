@@ -26,9 +26,11 @@ demo: $(VENV)/installed ## write GPT-2 XL's 1.6 billion weights as a checkpoint 
 test: $(VENV)/installed ## run the tests
 	$(BIN)/pytest -q
 
+FRAMEWORKS := torch jax keras dask
+ADAPTERS := $(addprefix src/winit_fast/,dask.py jax.py keras.py torch)
 test-frameworks: $(VENV)/installed ## run the tests with PyTorch, JAX, Keras and Dask
 	$(BIN)/pip install --quiet $(TORCH) jax keras flax optax scikit-learn 'dask[array]'
-	KERAS_BACKEND=jax $(BIN)/pytest -q tests/frameworks src/winit_fast/dask.py src/winit_fast/jax.py src/winit_fast/keras.py src/winit_fast/torch
+	KERAS_BACKEND=jax $(BIN)/pytest -q tests/frameworks $(ADAPTERS)
 	KERAS_BACKEND=torch $(BIN)/pytest -q tests/frameworks/test_keras*.py src/winit_fast/keras.py
 
 test-isa: $(VENV)/installed ## hold every instruction set, NEON in an emulator, to the frozen hashes
@@ -70,6 +72,12 @@ docs: $(VENV)/installed ## build the pages in build/docs; broken links and faili
 	$(BIN)/pip install --quiet --no-build-isolation --editable '.[docs]'
 	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going docs build/docs
 	$(BIN)/pytest -q tests/test_pages.py src
+	@if $(BIN)/python -c 'import sys, importlib.util as i; sys.exit(not all(map(i.find_spec, sys.argv[1:])))' $(FRAMEWORKS); then \
+	    KERAS_BACKEND=jax $(BIN)/pytest -q tests/frameworks/test_pages.py $(ADAPTERS); \
+	else \
+	    echo 'Left out: the examples that need a framework, for not all of $(FRAMEWORKS) are installed.'; \
+	    echo 'make test-frameworks installs them and runs these examples, too.'; \
+	fi
 
 bench-check: $(VENV)/installed ## compare the speed with the repository's baseline (three minutes, valgrind)
 	$(BENCH) $(BIN)/python bench/check.py

@@ -1,4 +1,6 @@
-"""The examples of the README and of the pages in docs/ run as they stand."""
+"""The examples of the README and of the pages in docs/ run as they stand; links lead somewhere."""
+
+import re
 
 import pages
 import pytest
@@ -22,6 +24,23 @@ def test_examples(page, tmp_path, monkeypatch):
     # An example may define an initializer: its name is not to outlive it.
     monkeypatch.setattr(wf.Initializer, "_registry", dict(wf.Initializer._registry))
     pages.run(page, frameworks=False)
+
+
+def anchor(heading):
+    """What a link calls a heading: in small letters, words joined by hyphens."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(name):
+    """Within the repository; those between the pages of docs/ are Sphinx's to follow."""
+    text = (pages.ROOT / name).read_text()
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+        path, _, place = link.partition("#")
+        target = pages.ROOT / (path or name)
+        assert target.is_file(), link
+        headings = re.findall(r"^#+ (.*)", target.read_text(), re.MULTILINE) if place else []
+        assert not place or place in map(anchor, headings), link
 
 
 def test_blocks_are_found():
