@@ -5,7 +5,11 @@ import json
 import math
 import os
 import re
+import resource
+import shutil
+import signal
 import struct
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 import winit_fast as wf
-from winit_fast.checkpoint import DiskFull, directory, write_checkpoint, writer
+from winit_fast.checkpoint import DiskFull, TooLate, directory, write_checkpoint, writer
 from winit_fast.dtypes import find
 from winit_fast.tensor import Tensor
 
@@ -162,6 +166,7 @@ def test_texts_and_parents_are_written_and_progress_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
+        ({"directory": ""}, ValueError, "directory must have a name"),
         ({"seed": -1}, ValueError, "seed.*-1"),
         ({"seed": 2**64}, ValueError, "seed.*18446744073709551616"),
         ({"dtype": "int8"}, TypeError, "dtype.*int8"),
@@ -175,11 +180,14 @@ def test_texts_and_parents_are_written_and_progress_is_told(tmp_path):
         ({"max_shard_size": "5GB"}, TypeError, "max_shard_size must be an integer, got '5GB'"),
         ({"metadata": {"step": 3}}, TypeError, "metadata must map str to str, got 3 for 'step'"),
         ({"texts": {"../config.json": ""}}, ValueError, "texts must .* '../config.json'"),
+        ({"texts": {"..": ""}}, ValueError, r"texts must .* '\.\.'"),
     ],
 )
 def test_bad_arguments_are_refused_and_nothing_is_written(tmp_path, arguments, error, message):
     with pytest.raises(error, match=message):
-        write_checkpoint(tmp_path / "out", **({"tensors": TENSORS, "seed": 0} | arguments))
+        write_checkpoint(
+            **{"directory": tmp_path / "out", "tensors": TENSORS, "seed": 0} | arguments
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -209,29 +217,81 @@ def test_a_directory_that_is_not_empty_is_refused_and_left_alone(tmp_path):
 
 
 def test_force_replaces_the_checkpoint_and_nothing_else(tmp_path):
-    (tmp_path / "tokenizer.json").write_text("kept")
+    kept = ["tokenizer.json", "model.fp16.safetensors", "model_backup.safetensors"]
+    kept += ["model-1-of-2.safetensors", "model-00001-of-00002.safetensors.bak"]
+    for name in kept:
+        (tmp_path / name).write_text("kept")
+    (tmp_path / "model-00001-of-00099.safetensors").mkdir()
+    (tmp_path / "model-00001-of-00099.safetensors" / "notes").write_text("kept")
+    kept += ["model-00001-of-00099.safetensors/notes"]
     options = {"seed": 0, "dtype": "float32", "texts": {"config.json": "{}"}, "force": True}
     for limit in (5000, 9000, 10**9, 5000):
         write_checkpoint(tmp_path, TENSORS, max_shard_size=limit, **options)
         fresh = tmp_path.with_name(f"fresh{limit}")
         write_checkpoint(fresh, TENSORS, max_shard_size=limit, **options)
-        assert files_below(tmp_path) == files_below(fresh) | {"tokenizer.json": b"kept"}
+        assert files_below(tmp_path) == files_below(fresh) | dict.fromkeys(kept, b"kept")
 
 
-def test_force_clears_up_after_a_run_that_was_killed(tmp_path):
-    (tmp_path / ".winit-fast-killed").mkdir()
-    (tmp_path / ".winit-fast-killed" / "model.safetensors").write_bytes(b"half")
-    write_checkpoint(tmp_path, TENSORS, seed=0, force=True)
+def test_a_folder_under_the_name_of_a_file_stays(tmp_path):
+    (tmp_path / "model.safetensors").mkdir()
+    (tmp_path / "model.safetensors" / "thesis.tex").write_text("all of it")
+    with pytest.raises(IsADirectoryError):
+        write_checkpoint(tmp_path, TENSORS, seed=0, force=True)
+    assert files_below(tmp_path) == {"model.safetensors/thesis.tex": b"all of it"}
+
+
+def killed(path: Path, nbytes: int) -> None:
+    """Leave in a folder what a run leaves that was killed."""
+    (path / ".winit-fast-killed").mkdir()
+    (path / ".winit-fast-killed" / "model.safetensors").write_bytes(bytes(nbytes))
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_run_that_was_killed_can_be_repeated(tmp_path, monkeypatch, force):
+    killed(tmp_path, 100_000)
+    real = os.statvfs(tmp_path)
+
+    def statvfs(path):
+        """A disk of 110,000 bytes."""
+        taken = sum(map(len, files_below(tmp_path).values()))
+        return os.statvfs_result((1, 1, *real[2:4], 110_000 - taken, *real[5:]))
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    write_checkpoint(tmp_path, TENSORS, seed=0, dtype="float32", force=force)
     assert sorted(files_below(tmp_path)) == ["model.safetensors"]
+
+
+def test_a_refusal_does_not_touch_what_a_killed_run_left(tmp_path):
+    killed(tmp_path, 8)
+    (tmp_path / "thesis.tex").write_text("all of it")
+    before = files_below(tmp_path)
+    with pytest.raises(FileExistsError, match=r"\(it holds thesis.tex\)"):
+        write_checkpoint(tmp_path, TENSORS, seed=0)
+    assert files_below(tmp_path) == before
 
 
 def test_two_writers_in_one_directory(tmp_path):
     with (
-        directory.Directory(tmp_path, force=True),
+        directory.Directory(tmp_path, {"model.safetensors": 8}, force=False) as first,
         pytest.raises(BlockingIOError, match="another process is writing"),
     ):
-        write_checkpoint(tmp_path, TENSORS, seed=0, force=True)
-    write_checkpoint(tmp_path, TENSORS, seed=0, force=True)
+        write_checkpoint(tmp_path, TENSORS, seed=0)
+    assert not first.stage.exists()
+    write_checkpoint(tmp_path, TENSORS, seed=0)
+
+
+def test_a_file_system_that_does_not_tell_its_size(tmp_path, monkeypatch):
+    nothing = os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: nothing)
+    write_checkpoint(tmp_path / "out", TENSORS, seed=0)
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_file_system_that_cannot_reserve(tmp_path):
+    read, write = os.pipe()  # fallocate refuses pipes, as some file systems' files
+    directory.reserve(write, 100)
+    os.close(read)
+    os.close(write)
 
 
 def test_no_room_is_found_out_before_the_first_byte(tmp_path, monkeypatch):
@@ -304,6 +364,35 @@ def test_an_interruption_leaves_no_trace(tmp_path, error):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("function", "calls", "message"),
+    [
+        ("mkdir", 0, r"out/model-00001-of-.*: ([\d,]+) of its \1 bytes are missing"),
+        ("mkdir", 1, r"out/model-00001-of-.*: ([\d,]+) of its \1 bytes are missing"),
+        ("open", 2, r"out/model-00002-of-.*: ([\d,]+) of its \1 bytes are missing"),
+        ("mkdir", 2, r"out: its files are whole but cannot be moved to their names"),
+        ("rename", 3, r"out: its files are whole but cannot be moved to their names"),
+    ],
+)
+def test_no_room_for_a_name(tmp_path, monkeypatch, function, calls, message):
+    real = getattr(os, function)
+
+    def full(*args, **options):
+        nonlocal calls
+        calls -= 1
+        if calls == -1:
+            raise OSError(errno.ENOSPC, "full", "/.winit-fast-x/file")
+        return real(*args, **options)
+
+    monkeypatch.setattr(os, function, full)
+    with pytest.raises(DiskFull, match=message) as caught:
+        write_checkpoint(
+            tmp_path / "out", TENSORS, seed=0, dtype="float32", max_shard_size=9000, num_threads=1
+        )
+    assert ".winit-fast" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("moves", range(8))
 def test_a_failure_while_files_are_moved_brings_the_old_ones_back(tmp_path, monkeypatch, moves):
     write_checkpoint(tmp_path, TENSORS, seed=1, dtype="float32", max_shard_size=9000)
@@ -324,6 +413,80 @@ def test_a_failure_while_files_are_moved_brings_the_old_ones_back(tmp_path, monk
             tmp_path, TENSORS, seed=0, dtype="float32", max_shard_size=9000, force=True
         )
     assert files_below(tmp_path) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("function", ["shutil.rmtree", "os.rename"])
+def test_an_interruption_at_the_end_waits_for_it(tmp_path, monkeypatch, function, number):
+    options = {"seed": 1, "dtype": "float32", "max_shard_size": 9000}
+    write_checkpoint(tmp_path / "out", TENSORS, **options | {"seed": 0})
+    write_checkpoint(tmp_path / "expected", TENSORS, **options)
+    module, name = function.split(".")
+    module = {"shutil": shutil, "os": os}[module]
+    real = getattr(module, name)
+
+    def interrupted(*args, **options):
+        signal.raise_signal(number)
+        return real(*args, **options)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, name, interrupted)
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with pytest.raises(TooLate, match="in place"):
+            write_checkpoint(tmp_path / "out", TENSORS, force=True, **options)
+        assert signal.getsignal(signal.SIGTERM) is interrupt
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert files_below(tmp_path / "out") == files_below(tmp_path / "expected")
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_system_that_gives_few_threads(tmp_path, monkeypatch):
+    start, pwrite = threading.Thread.start, os.pwrite
+    refused = threading.Event()
+    allowed = 3
+
+    def few(thread):
+        nonlocal allowed
+        if allowed == 0:
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        allowed -= 1
+        start(thread)
+
+    def late(*args):
+        """Write, but a worker's first write waits for the end of the starting."""
+        if threading.current_thread() is not threading.main_thread():
+            assert refused.wait(60)
+        return pwrite(*args)
+
+    monkeypatch.setattr(threading.Thread, "start", few)
+    monkeypatch.setattr(os, "pwrite", late)
+    monkeypatch.setattr(writer, "SEGMENT_BYTES", 64)
+    summary = write_checkpoint(tmp_path / "out", TENSORS, seed=0, num_threads=3000)
+    assert summary.num_threads == 2  # and the one that flushes
+    allowed = 1
+    with pytest.raises(RuntimeError, match="can't start"):
+        write_checkpoint(tmp_path / "none", TENSORS, seed=0, num_threads=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_more_files_than_can_be_open(tmp_path):
+    """One tensor a file, 200 of them, where 64 files may be open."""
+    tensors = [Tensor(f"w{i}", (8,), wf.RandomNormal()) for i in range(200)]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
+    try:
+        summary = write_checkpoint(tmp_path, tensors, seed=0, max_shard_size=1, num_threads=3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(summary.files) == 200
+    for tensor, path in zip(tensors, summary.files, strict=True):
+        expected = tensor.initializer(tensor.shape, seed=0, name=tensor.name, dtype="bfloat16")
+        assert read(path)[1][tensor.name] == expected.tobytes()
 
 
 def test_an_initializer_that_fails_is_reported_and_leaves_no_trace(tmp_path):

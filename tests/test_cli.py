@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,6 +181,22 @@ def test_an_interrupted_run_clears_up(tmp_path, number):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_interruption_that_comes_too_late_says_so(tmp_path, monkeypatch):
+    (tmp_path / "model.safetensors").write_text("old")
+    rmtree = shutil.rmtree
+
+    def interrupted(*args, **options):
+        signal.raise_signal(signal.SIGINT)
+        rmtree(*args, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    result = run("init", "gpt2", "--out", tmp_path, "--force")
+    assert result.exit_code == 130
+    assert f"interrupted, but the new checkpoint is in place in {tmp_path}" in result.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    assert (tmp_path / "model.safetensors").stat().st_size > 2 * 124_439_808
+
+
 def test_a_file_that_may_not_grow_is_named(tmp_path):
     limit = 100 << 20
     result = subprocess.run(
@@ -195,7 +212,8 @@ def test_a_file_that_may_not_grow_is_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_peak_memory_does_not_depend_on_the_model(tmp_path):
+@pytest.mark.parametrize("threads", [2, 1000])
+def test_peak_memory_depends_neither_on_the_model_nor_on_threads(tmp_path, threads):
     # 498 MB of weights; the promise is 256 MiB above the interpreter's own, for any model.
     program = (
         "import resource, sys, winit_fast, winit_fast.cli\n"
@@ -205,6 +223,7 @@ def test_peak_memory_does_not_depend_on_the_model(tmp_path):
         "print('peak', (peak() - before) * 1024)\n"
     )
     arguments = ["init", "gpt2", "--dtype", "float32", "--out", tmp_path / "out"]
+    arguments += ["--threads", str(threads)]
     result = subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
     )

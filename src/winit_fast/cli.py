@@ -33,7 +33,7 @@ except ImportError as error:
     ) from None
 
 from winit_fast import __version__, _core, benchmark, dtypes, get_num_threads
-from winit_fast.checkpoint import Summary, write_checkpoint
+from winit_fast.checkpoint import Summary, TooLate, write_checkpoint
 from winit_fast.recipes import Architecture, Rules, model_names
 
 STREAM_VERSION = 1
@@ -89,6 +89,7 @@ def init(
     # A plain kill clears up behind itself as Ctrl-C does.
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console(stderr=True)
+    summary = None
     try:
         architecture = Architecture.load(model)
         kind = dtypes.find(dtype)
@@ -113,8 +114,11 @@ def init(
                 num_threads=threads,
                 progress=progress,
             )
-    except KeyboardInterrupt:
-        click.echo(f"interrupted: nothing was changed in {out}", err=True)
+    except KeyboardInterrupt as interrupt:
+        if summary is None and not isinstance(interrupt, TooLate):
+            click.echo(f"interrupted: nothing was changed in {out}", err=True)
+        else:
+            click.echo(f"interrupted, but the new checkpoint is in place in {out}", err=True)
         sys.exit(130)
     except (ValueError, TypeError, OSError) as error:
         raise click.ClickException(str(error)) from error

@@ -5,7 +5,7 @@ threads (``writer``) and puts them in place as a whole or not at all (``director
 knows which model it writes.
 """
 
-from winit_fast.checkpoint.directory import DiskFull
+from winit_fast.checkpoint.directory import DiskFull, TooLate
 from winit_fast.checkpoint.writer import Summary, write_checkpoint
 
-__all__ = ["DiskFull", "Summary", "write_checkpoint"]
+__all__ = ["DiskFull", "Summary", "TooLate", "write_checkpoint"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -117,6 +118,20 @@ def index(shards: Sequence[Shard]) -> str:
         "weight_map": {tensor.name: shard.filename for shard in shards for tensor in shard.tensors},
     }
     return json.dumps(content, indent=2) + "\n"
+
+
+def is_file_of_checkpoint(name: str) -> bool:
+    """Tell whether a file's name is one that `plan` or the index gives.
+
+    Examples
+    --------
+    >>> is_file_of_checkpoint("model-00001-of-00003.safetensors")
+    True
+    >>> is_file_of_checkpoint("model.fp16.safetensors")
+    False
+    """
+    numbered = re.fullmatch(r"model-\d{5,}-of-\d{5,}\.safetensors", name, re.ASCII)
+    return numbered is not None or name in (SINGLE, INDEX)
 
 
 def _filename(number: int, count: int) -> str:

@@ -7,8 +7,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 
 from winit_fast import dtypes, threads
 from winit_fast.arguments import integer
-from winit_fast.checkpoint.directory import Directory, check_space, naming_the_file, reserve
+from winit_fast.checkpoint.directory import Directory, TooLate, missing, no_room_means, reserve
 from winit_fast.checkpoint.layout import INDEX, Shard, index, plan
 from winit_fast.tensor import Tensor
 
@@ -28,6 +28,9 @@ SEGMENT_BYTES = 1 << 20
 A segment is written from the cache of the core that made it: it has to fit there (L2), and to be
 long enough that the two calls it takes do not count.
 """
+
+MAX_THREADS = 128
+"""Threads of a run at most: each has a segment, and all together stay below 256 MiB."""
 
 FLUSH_BYTES = 1 << 26
 """Bytes after which what was written so far is sent to the disk, while the rest is being made.
@@ -122,7 +125,7 @@ def write_checkpoint(
     force : bool
         Replace the checkpoint in a directory that is not empty; other files stay.
     num_threads : int, optional
-        By default as many as any fill uses.
+        By default as many as any fill uses; at most 128, and fewer if the system gives no more.
     progress : callable, optional
         Called in the calling thread, about ten times a second, with the bytes that are on the disk
         and those that there will be.
@@ -139,35 +142,44 @@ def write_checkpoint(
         If the directory is not empty, without ``force``.
     DiskFull
         If there is no room; the message names the file and the bytes that are missing.
+    TooLate
+        If Ctrl-C comes when the new checkpoint is in place already. It is a KeyboardInterrupt.
 
     References
     ----------
     The safetensors format: 8 bytes of header length, header in JSON, tensors.
     """
+    if os.fspath(directory) == "":  # which Path would take for the current one
+        raise ValueError("directory must have a name, got ''")
     kind = dtypes.find(dtype)
-    count = threads.resolve(num_threads)
+    count = min(threads.resolve(num_threads), MAX_THREADS)
     if not 0 <= integer("seed", seed) < 2**64:
         raise ValueError(f"seed must be in [0, 2^64), got {seed}")
     shards = plan(tensors, kind, max_shard_size, metadata or {})
     texts = dict(texts or {})
     for name in texts:
-        if Path(name).name != name:
+        if Path(name).name != name or name in ("", ".."):
             raise ValueError(f"texts must have plain file names, got {name!r}")
     if len(shards) > 1:
         texts[INDEX] = index(shards)
 
-    path = Path(directory)
-    target = Directory(path, force=force)
     sizes = {shard.filename: shard.size for shard in shards}
     sizes |= {name: len(text.encode()) for name, text in texts.items()}
-    check_space(path, sizes)
-    with target:
-        begin = time.perf_counter()
-        _Writer(target, shards, kind, seed).run(count, progress or (lambda done, total: None))
-        for name, text in texts.items():
-            _write_text(target, name, text)
-        target.publish(sizes)
-        seconds = time.perf_counter() - begin
+    path = Path(directory)
+    target = Directory(path, sizes, force=force)
+    try:
+        with target:
+            begin = time.perf_counter()
+            writer = _Writer(target, shards, kind, seed)
+            count = writer.run(count, progress or (lambda done, total: None))
+            for name, text in texts.items():
+                _write_text(target, name, text)
+            target.publish()
+            seconds = time.perf_counter() - begin
+    except KeyboardInterrupt as interrupt:
+        if target.published:
+            raise TooLate(f"interrupted when the checkpoint in {path} was in place") from interrupt
+        raise
     return Summary(
         files=tuple(path / shard.filename for shard in shards),
         parameters=sum(tensor.size for tensor in tensors),
@@ -257,58 +269,69 @@ class _Writer:
         self._written = [0] * len(shards)
         self._flushed = [0] * len(shards)
 
-    def run(self, num_threads: int, progress: Callable[[int, int], None]) -> None:
-        """Write all files into the stage and have them on the disk."""
+    def run(self, num_threads: int, progress: Callable[[int, int], None]) -> int:
+        """Write all files into the stage, have them on the disk and tell how many threads did."""
         total = sum(shard.size for shard in self._shards)
-        self._files: list[int] = []
-        try:
-            for number, shard in enumerate(self._shards):
-                path = self._target.stage / shard.filename
-                self._files.append(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-                with self._naming(number, 0):
-                    reserve(self._files[number], shard.size)
-            for number, shard in enumerate(self._shards):
-                self._write(number, memoryview(shard.header), 0)
-            with ThreadPoolExecutor(num_threads + 1, "winit-fast") as pool:
-                try:
-                    tasks = [pool.submit(self._work) for _ in range(num_threads)]
-                    tasks.append(pool.submit(self._flush, total))
-                    pending = set(tasks)
-                    while pending:
-                        done, pending = wait(pending, timeout=0.1, return_when=FIRST_EXCEPTION)
-                        progress(sum(self._flushed), total)
-                        for task in done:
-                            task.result()
-                finally:
-                    self._stop.set()
-        finally:
-            for file in self._files:
-                os.close(file)
+        for number, shard in enumerate(self._shards):
+            with self._open(number, os.O_CREAT | os.O_EXCL) as file:
+                with self._missing(number, 0):
+                    reserve(file, shard.size)
+                self._write(number, file, memoryview(shard.header), 0)
+        with ThreadPoolExecutor(num_threads + 1, "winit-fast") as pool:
+            try:
+                tasks = [pool.submit(self._flush, total), *self._workers(pool, num_threads)]
+                pending = set(tasks)
+                while pending:
+                    done, pending = wait(pending, timeout=0.1, return_when=FIRST_EXCEPTION)
+                    progress(sum(self._flushed), total)
+                    for task in done:
+                        task.result()
+            finally:
+                self._stop.set()
+        return len(tasks) - 1
 
-    def _work(self) -> None:
-        buffer = np.frombuffer(mmap.mmap(-1, SEGMENT_BYTES), np.uint8)
-        while not self._stop.is_set():
-            with self._lock:
-                segment = next(self._segments, None)
-            if segment is None:
-                return
-            end = 0
-            for piece in segment.pieces:
-                begin, end = end, end + piece.nbytes
-                piece.tensor.initializer.fill(
-                    buffer[begin:end].view(self._kind.dtype).reshape(piece.shape),
-                    seed=self._seed,
-                    name=piece.tensor.name,
-                    shape=piece.tensor.shape,
-                    index=piece.box,
-                    num_threads=1,
-                )
-            self._write(segment.file, buffer[:end].data, segment.offset)
+    def _workers(self, pool: ThreadPoolExecutor, num_threads: int) -> list[Future[None]]:
+        """Start as many as there is memory for, one at least."""
+        workers: list[Future[None]] = []
+        for _ in range(num_threads):
+            try:
+                workers.append(pool.submit(self._work, mmap.mmap(-1, SEGMENT_BYTES)))
+            except (OSError, RuntimeError):  # no memory, no thread
+                if not workers:
+                    raise
+                break
+        return workers
 
-    def _write(self, number: int, data: memoryview, offset: int) -> None:
+    def _work(self, memory: mmap.mmap) -> None:
+        buffer = np.frombuffer(memory, np.uint8)
+        with ExitStack() as opened:
+            number = -1
+            while not self._stop.is_set():
+                with self._lock:
+                    segment = next(self._segments, None)
+                if segment is None:
+                    return
+                end = 0
+                for piece in segment.pieces:
+                    begin, end = end, end + piece.nbytes
+                    piece.tensor.initializer.fill(
+                        buffer[begin:end].view(self._kind.dtype).reshape(piece.shape),
+                        seed=self._seed,
+                        name=piece.tensor.name,
+                        shape=piece.tensor.shape,
+                        index=piece.box,
+                        num_threads=1,
+                    )
+                if segment.file != number:  # one at a time: there may be more than can be open
+                    opened.close()
+                    number = segment.file
+                    file = opened.enter_context(self._open(number))
+                self._write(number, file, buffer[:end].data, segment.offset)
+
+    def _write(self, number: int, file: int, data: memoryview, offset: int) -> None:
         while data:
-            with self._naming(number, self._written[number]):
-                count = os.pwrite(self._files[number], data, offset)
+            with self._missing(number, self._written[number]):
+                count = os.pwrite(file, data, offset)
             data, offset = data[count:], offset + count
             with self._lock:
                 self._written[number] += count
@@ -318,22 +341,34 @@ class _Writer:
             written = list(self._written)
             if sum(written) - sum(self._flushed) < FLUSH_BYTES and sum(written) < total:
                 continue
-            for number, file in enumerate(self._files):
+            for number in range(len(self._shards)):
                 if written[number] > self._flushed[number]:
-                    with self._naming(number, self._flushed[number]):
+                    done = self._flushed[number]
+                    with self._open(number) as file, self._missing(number, done):
                         os.fsync(file)
                     self._flushed[number] = written[number]
 
-    def _naming(self, number: int, done: int) -> AbstractContextManager[None]:
+    @contextmanager
+    def _open(self, number: int, flags: int = 0) -> Iterator[int]:
+        path = self._target.stage / self._shards[number].filename
+        with self._missing(number, self._flushed[number]):
+            file = os.open(path, os.O_WRONLY | flags, 0o666)
+        try:
+            yield file
+        finally:
+            with self._missing(number, self._flushed[number]):  # some file systems only tell now
+                os.close(file)
+
+    def _missing(self, number: int, done: int) -> AbstractContextManager[None]:
         """Have an error of a full disk name a file, of which some bytes are done."""
         shard = self._shards[number]
-        return naming_the_file(self._target.path / shard.filename, done, shard.size)
+        return no_room_means(missing(self._target.path / shard.filename, done, shard.size))
 
 
 def _write_text(target: Directory, name: str, text: str) -> None:
     data = text.encode()
     with (
-        naming_the_file(target.path / name, 0, len(data)),
+        no_room_means(missing(target.path / name, 0, len(data))),
         (target.stage / name).open("xb") as file,
     ):
         file.write(data)
