@@ -20,7 +20,7 @@ import winit_fast as wf
 from winit_fast.cli import main
 from winit_fast.recipes import Architecture, Rules
 
-COMMAND = [sys.executable, "-c", "from winit_fast.cli import main; main(prog_name='winit-fast')"]
+COMMAND = [sys.executable, "-c", "from winit_fast_command import main; main()"]
 
 
 def run(*arguments: object):
@@ -210,6 +210,88 @@ def test_a_file_that_may_not_grow_is_named(tmp_path):
     assert found[1] == str(tmp_path / "out" / "model.safetensors")
     assert int(found[3].replace(",", "")) > 2 * 124_439_808
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("WINIT_FAST_ISA", "sse"),
+        ("WINIT_FAST_ISA", "AVX2"),
+        ("WINIT_FAST_NUM_THREADS", "0"),
+        ("WINIT_FAST_NUM_THREADS", "x"),
+    ],
+)
+def test_a_bad_environment_variable_is_told_in_a_line(variable, value):
+    environment = os.environ | {variable: value}
+    result = subprocess.run([*COMMAND, "info"], env=environment, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert re.fullmatch(rf"Error: {variable}.*'?{value}'?.*\n", result.stderr)
+
+
+@pytest.mark.parametrize("name", ["run[seed]", "a[/foo]", "a:smile:b"])
+def test_names_are_printed_as_they_are(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    result = run("init", "gpt2", "--out", name)
+    assert result.exit_code == 0, result.output
+    assert re.search(rf"bytes\) in {re.escape(name)} *$", result.stdout, re.M)
+
+
+def test_a_name_that_is_no_text_is_printed(tmp_path):
+    result = subprocess.run(
+        [*COMMAND, "init", "gpt2", "--out", b"\xff"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert "bytes) in \ufffd" in result.stdout
+
+
+def test_a_directory_without_a_name_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("init", "gpt2", "--out", "")
+    assert result.exit_code == 1
+    assert "directory must have a name, got ''" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+FULL = Path("/dev/full")
+
+
+def test_standard_error_that_takes_nothing_stops_nothing(tmp_path):
+    with FULL.open("w") as full:
+        result = subprocess.run(
+            [*COMMAND, "init", "gpt2", "--out", tmp_path / "out"],
+            stdout=subprocess.PIPE,
+            stderr=full,
+        )
+    assert result.returncode == 0
+    assert b"parameters" in result.stdout
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_standard_output_that_takes_nothing(tmp_path):
+    for arguments in (["init", "gpt2", "--out", tmp_path / "out"], ["info"], ["info", "gpt2"]):
+        with FULL.open("w") as full:
+            result = subprocess.run(
+                [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True
+            )
+        assert result.returncode == 1
+        errors = result.stderr.splitlines()
+        assert re.fullmatch("Error: .*No space left on device", errors[-1])
+        assert all(" GB/s " in line for line in errors[:-1])
+        if arguments[0] == "init":
+            assert f"the new checkpoint is in place in {tmp_path / 'out'}, but" in errors[-1]
+
+
+def test_more_threads_than_memory_has_room_for(tmp_path):
+    """A gigabyte of addresses, of which every thread's stack and arena take some."""
+    result = subprocess.run(
+        [*COMMAND, "init", "gpt2", "--out", tmp_path / "out", "--threads", "3000"],
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert int(re.search(r"threads +(\d+)", result.stdout)[1]) < 128
 
 
 @pytest.mark.parametrize("threads", [2, 1000])

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
-from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 try:
     import click
@@ -51,6 +51,29 @@ def _size(text: str) -> int:
     return size
 
 
+def _console(*, stderr: bool = False) -> Console:
+    """A console that takes no ``[...]`` or ``:...:`` in a user's names for its own signs."""
+    return Console(stderr=stderr, markup=False, emoji=False)
+
+
+@contextmanager
+def _printing(done: str = "") -> Iterator[None]:
+    """Make an error of standard output, a full disk say, one line that begins with what is done."""
+    try:
+        yield
+    except BrokenPipeError:  # whoever read has seen enough: click ends the program
+        raise
+    except OSError as error:
+        _silence(sys.stdout)
+        raise click.ClickException(f"{done}{error}") from error
+
+
+def _silence(stream: TextIO) -> None:
+    """Lead a stream that takes no more to nowhere: what is left in it fails again at the end."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="winit_fast")
 def main() -> None:
@@ -59,7 +82,7 @@ def main() -> None:
 
 @main.command()
 @click.argument("model")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory to make.")
+@click.option("--out", type=click.Path(), required=True, help="Directory to make.")
 @click.option("--dtype", default="bfloat16", show_default=True, help="Type of the weights.")
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
 @click.option(
@@ -74,7 +97,7 @@ def main() -> None:
 @click.option("--threads", type=click.IntRange(1), help="By default all processors.")
 def init(
     model: str,
-    out: Path,
+    out: str,
     dtype: str,
     seed: int,
     max_shard_size: int,
@@ -88,14 +111,13 @@ def init(
     """
     # A plain kill clears up behind itself as Ctrl-C does.
     signal.signal(signal.SIGTERM, _interrupt)
-    console = Console(stderr=True)
     summary = None
     try:
         architecture = Architecture.load(model)
         kind = dtypes.find(dtype)
         rules = Rules.load(architecture.rules)
         configuration = {**architecture.configuration, "torch_dtype": kind.name}
-        with _progress(console) as progress:
+        with _progress() as progress:
             summary = write_checkpoint(
                 out,
                 rules.tensors(architecture),
@@ -120,9 +142,12 @@ def init(
         else:
             click.echo(f"interrupted, but the new checkpoint is in place in {out}", err=True)
         sys.exit(130)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
         raise click.ClickException(str(error)) from error
-    Console().print(_closing_table(architecture.name, kind.name, summary))
+    except MemoryError as error:
+        raise click.ClickException(f"out of memory: {error}; fewer --threads take less") from error
+    with _printing(f"the new checkpoint is in place in {out}, but the summary is lost: "):
+        _console().print(_closing_table(architecture.name, kind.name, summary))
 
 
 @main.command()
@@ -147,6 +172,7 @@ def init(
     multiple=True,
     help="A package to race; may be given several times. By default all that are installed.",
 )
+@_printing()
 def bench(size: int, seconds: float, threads: int | None, against: tuple[str, ...]) -> None:
     """Measure this machine, in about a minute: fills against memory, NumPy and what is installed.
 
@@ -154,7 +180,7 @@ def bench(size: int, seconds: float, threads: int | None, against: tuple[str, ..
     memory with as many threads. The other columns are how many times as fast we are; all take
     turns in one process, and medians count. A dash: that package cannot do the case.
     """
-    console = Console()
+    console = _console()
     console.print(_machine(), highlight=False, soft_wrap=True)
     peers = list(against) or benchmark.installed()
     table = Table("case", box=None)
@@ -192,12 +218,13 @@ def _machine() -> str:
 
 @main.command()
 @click.argument("model", required=False)
+@_printing()
 def info(model: str | None) -> None:
     """Show what this machine uses and the known models, or the tensors of one MODEL.
 
     With MODEL, every line has the rule for its tensors.
     """
-    console = Console()
+    console = _console()
     if model is None:
         console.print(_machine(), highlight=False, soft_wrap=True)
         console.print()
@@ -235,10 +262,11 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
+def _progress() -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal, a plain line every few seconds elsewhere."""
+    console = _console(stderr=True)
     if not console.is_terminal:
-        yield _PlainProgress(console)
+        yield _PlainProgress()
         return
     columns = (
         TextColumn("writing"),
@@ -255,8 +283,7 @@ def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
 class _PlainProgress:
     """Progress for logs: a line after every tenth, but not more than one a second."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self) -> None:
         self._begin = self._last = time.monotonic()
         self._tenths = 0
 
@@ -267,19 +294,24 @@ class _PlainProgress:
             return
         self._tenths, self._last = tenths, now
         rate = done / (now - self._begin)
-        self._console.print(
-            f"{done / total:4.0%}  {done / 1e9:.2f} of {total / 1e9:.2f} GB  "
-            f"{rate / 1e9:.2f} GB/s  {(total - done) / rate:.0f} s left",
-            highlight=False,
-        )
+        try:
+            click.echo(
+                f"{done / total:4.0%}  {done / 1e9:.2f} of {total / 1e9:.2f} GB  "
+                f"{rate / 1e9:.2f} GB/s  {(total - done) / rate:.0f} s left",
+                err=True,
+            )
+        except OSError:  # nobody can read it, which is no reason to stop
+            _silence(sys.stderr)
 
 
 def _closing_table(model: str, dtype: str, summary: Summary) -> Table:
-    table = Table(box=None, show_header=False)
+    folder = click.format_filename(summary.files[0].parent)
+    table = Table("", box=None, show_header=False)
+    table.add_column(overflow="fold")
     for row in (
         ("model", f"{model}, {dtype}"),
         ("parameters", f"{summary.parameters:,}"),
-        ("files", f"{len(summary.files)} ({summary.nbytes:,} bytes) in {summary.files[0].parent}"),
+        ("files", f"{len(summary.files)} ({summary.nbytes:,} bytes) in {folder}"),
         ("seconds", f"{summary.seconds:.2f}, flush to the disk included"),
         ("rate", f"{summary.nbytes / summary.seconds / 1e9:.2f} GB/s"),
         ("instruction set", _core.isa()),

@@ -1,0 +1,13 @@
+"""What ``winit-fast`` starts, outside of the package: importing that may refuse the environment."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command, or say in a line what is wrong with an environment variable."""
+    try:
+        from winit_fast.cli import main as command
+    except ValueError as error:  # WINIT_FAST_ISA, WINIT_FAST_NUM_THREADS
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+    command()
