@@ -1,4 +1,4 @@
-"""Weights of neural networks: the same bits for any shard, at the speed of memory.
+"""Weights of neural networks: the same bits for any shard, on any machine.
 
 >>> import numpy as np
 >>> import winit_fast as wf

@@ -77,7 +77,7 @@ def _silence(stream: TextIO) -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="winit_fast")
 def main() -> None:
-    """Fresh neural-network weights: the same bits on any machine, at the speed of its memory."""
+    """Fresh neural-network weights: the same bits on any machine."""
 
 
 @main.command()

@@ -75,7 +75,7 @@ def run(
     seconds : float
         For each case; three turns at least.
     num_threads : int, optional
-        Of the fills; `get_num_threads` by default.
+        Of the fills; `winit_fast.get_num_threads` by default.
     matrix : int
         Rows and columns of the orthogonal matrix.
     names : list of str, optional
