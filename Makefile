@@ -79,8 +79,8 @@ docs: $(VENV)/installed ## build the pages in build/docs; broken links and faili
 	    echo 'make test-frameworks installs them and runs these examples, too.'; \
 	fi
 
-bench-check: $(VENV)/installed ## compare the speed with the repository's baseline (three minutes, valgrind)
-	$(BENCH) $(BIN)/python bench/check.py
+bench-check: $(VENV)/installed ## compare the speed with the repository's baseline (three minutes, valgrind), or CHECK=--counts
+	$(BENCH) $(BIN)/python bench/check.py $(CHECK)
 
 bench-baseline: $(VENV)/installed ## record that baseline anew, on a quiet machine (six minutes)
 	$(BENCH) $(BIN)/python bench/check.py --record

@@ -1,6 +1,7 @@
 """Has it become slower? Compare with the baseline in the repository.
 
     make bench-check       compare; exit status 1 and the names of the cases if something is slower
+    make bench-check CHECK=--counts    only the instruction counts, which any machine can
     make bench-baseline    record the baseline of this processor and compiler anew
 
 Two kinds of figures. *Ratios* to NumPy or memset in the same process, medians of alternating turns:
@@ -8,8 +9,9 @@ a case fails when it is more than 10 % below the baseline in each of three measu
 and third of which are taken only where the one before failed, after all other cases. *Instruction
 counts* of callgrind repeat exactly: a case fails above 2 %. Ratios belong to a processor, counts to
 a compiler, and the baseline holds them by these; on a processor or with a compiler that it does not
-know, only the other kind is compared, and that is said. Where it knows neither, nothing can be
-compared, and that is an error.
+know, only the other kind is compared, and that is said. Where nothing can be compared, that is an
+error. A case that the baseline does not have yet is told and not compared; one that it has and that
+is measured no more fails.
 """
 
 import argparse
@@ -76,10 +78,12 @@ def slower(changes: list[Change], allowance: float) -> list[Change]:
     return [each for each in changes if each.slowdown > allowance]
 
 
-def one_sided(before: Mapping[str, float], now: Mapping[str, float]) -> list[str]:
-    """What only one of them has: a case that vanished is not watched any more."""
-    lost = [f"{case}: in the baseline, but not measured" for case in before if case not in now]
-    return lost + [f"{case}: not in the baseline" for case in now if case not in before]
+def lost(before: Mapping[str, float], now: Mapping[str, float]) -> list[str]:
+    """A line for each case that is not watched any more; those not yet watched are only told."""
+    for case in now:
+        if case not in before:
+            print(f"  {case} NOT compared: not in the baseline (make bench-baseline records it)")
+    return [f"{case}: in the baseline, but not measured" for case in before if case not in now]
 
 
 def best_of(
@@ -156,14 +160,17 @@ def report(kind: str, changes: list[Change], allowance: float) -> list[str]:
     ]
 
 
-def check(path: Path) -> list[str]:
+def check(path: Path, counts_only: bool = False) -> list[str]:
     """Measure and compare; return a line for each case that fails."""
     baseline = json.loads(path.read_text())
     before_counts = baseline["instructions"].get(instructions.compiler_version())
-    before_ratios = baseline["ratios"].get(processor())
+    before_ratios = None if counts_only else baseline["ratios"].get(processor())
     if before_counts is None and before_ratios is None:
+        wanted = [instructions.compiler_version()]
+        if not counts_only:
+            wanted.append(processor())
         raise SystemExit(
-            f"{path} knows neither {processor()!r} nor {instructions.compiler_version()!r}: "
+            f"{path} does not know {' nor '.join(map(repr, wanted))}: "
             "record them by `make bench-baseline`, at a revision whose speed is right"
         )
     failures = []
@@ -174,7 +181,9 @@ def check(path: Path) -> list[str]:
         changes = compare(before_counts, counts, count_change)
         print(f"instructions: {len(changes)} cases, the worst:")
         failures += report("instructions", changes, COUNT_ALLOWANCE)
-        failures += one_sided(before_counts, counts)
+        failures += lost(before_counts, counts)
+    if counts_only:
+        return failures
     if before_ratios is None:
         print(f"ratios NOT compared: none of {processor()!r} (make bench-baseline records them)")
     else:
@@ -183,7 +192,7 @@ def check(path: Path) -> list[str]:
         changes = compare(before_ratios, found, ratio_change)
         print(f"ratios: {len(changes)} cases, the worst:")
         failures += report("ratio", changes, RATIO_ALLOWANCE)
-        failures += one_sided(before_ratios, found)
+        failures += lost(before_ratios, found)
     return failures
 
 
@@ -191,13 +200,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--record", action="store_true", help="record instead of comparing")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--record", action="store_true", help="record instead of comparing")
+    kind.add_argument("--counts", action="store_true", help="compare the instruction counts alone")
     parser.add_argument("--baseline", type=Path, default=BASELINE)
     options = parser.parse_args()
     if options.record:
         record(options.baseline)
         return
-    failures = check(options.baseline)
+    failures = check(options.baseline, options.counts)
     for failure in failures:
         print(f"SLOWER  {failure}")
     if failures:

@@ -32,11 +32,11 @@ def test_more_instructions_fail():
     assert failed.case == "b"
 
 
-def test_a_case_that_only_one_side_has_is_told():
-    assert check.one_sided({"a": 1, "b": 1}, {"b": 1, "c": 1}) == [
-        "a: in the baseline, but not measured",
-        "c: not in the baseline",
+def test_a_case_that_is_lost_fails_and_a_new_one_is_told(capsys):
+    assert check.lost({"a": 1, "b": 1}, {"b": 1, "c": 1}) == [
+        "a: in the baseline, but not measured"
     ]
+    assert "c NOT compared: not in the baseline" in capsys.readouterr().out
 
 
 def measured(answers):
@@ -101,8 +101,24 @@ def test_what_cannot_be_compared_is_said(machine, tmp_path, capsys):
     assert check.check(path) == []
     assert "ratios NOT compared: none of 'P'" in capsys.readouterr().out
     path.write_text(json.dumps({"ratios": {"Q": {}}, "instructions": {"D": {}}}))
-    with pytest.raises(SystemExit, match="knows neither 'P' nor 'C'"):
+    with pytest.raises(SystemExit, match="does not know 'C' nor 'P'"):
         check.check(path)
+
+
+def test_counts_alone(machine, tmp_path, capsys):
+    path = tmp_path / "baseline.json"
+    check.record(path)
+    machine["ratios"]["normal"] = 10.0
+    machine["counts"]["avx2: new"] = 1
+    capsys.readouterr()
+    assert check.check(path, counts_only=True) == []
+    said = capsys.readouterr().out
+    assert "avx2: new NOT compared" in said and "ratio" not in said
+    machine["counts"]["avx2: normal"] = 1030
+    assert len(check.check(path, counts_only=True)) == 1
+    path.write_text(json.dumps({"ratios": {"P": {"normal": 20.0}}, "instructions": {}}))
+    with pytest.raises(SystemExit, match="does not know 'C': record"):
+        check.check(path, counts_only=True)
 
 
 def test_every_case_can_be_made_and_run(monkeypatch):
