@@ -4,8 +4,8 @@
 
 Seven axes meet in a product that takes hours (WINIT_BENCH=full). By default every axis is swept
 around a centre, alone or with those it depends on: distribution with type, with size, with
-instruction set and threads; the layouts; memory never touched before. Peers that make new arrays
-(JAX, Keras) take part where the result has at most 2^28 elements; above it, only NumPy and memory.
+instruction set and threads; the layouts; memory never touched before. All peers take part where the
+result has at most 2^28 elements; above it, only NumPy and memory, which need no other arrays.
 """
 
 import itertools
@@ -30,6 +30,7 @@ THREADS, BEST = wf.get_num_threads(), _core.supported_isas()[0]
 SECONDS = sized(2.0, 0.0)
 WIDTH, SHARDS = sized(1024, 8), 8
 PEER_LIMIT = 28
+MANY_TURNS = 26  # log2 of the elements up to which five turns take no minutes
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,12 @@ class Case:
     @property
     def name(self) -> str:
         return "-".join(str(value) for value in asdict(self).values())
+
+    @property
+    def possible(self) -> bool:
+        """Whether it is measured: shards are, warm, of one row at least, up to 2^28 elements."""
+        small = WIDTH <= 1 << self.log2 <= 1 << PEER_LIMIT
+        return self.layout == "contiguous" or (self.memory == "warm" and small)
 
 
 AXES: dict[str, list[Any]] = {
@@ -75,9 +82,9 @@ def product(base: Case, axes: tuple[str, ...]) -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """Every case once, in the order of the sweeps."""
-    if FULL:
-        return list(product(CENTRE, tuple(field.name for field in fields(Case))))
-    return list(dict.fromkeys(case for sweep in SWEEPS for case in product(*sweep)))
+    everything = [(CENTRE, tuple(field.name for field in fields(Case)))]
+    swept = (case for sweep in (everything if FULL else SWEEPS) for case in product(*sweep))
+    return list(dict.fromkeys(case for case in swept if case.possible))
 
 
 def shard(case: Case, dtype: np.dtype) -> tuple[Contestant, np.ndarray, tuple[int, ...]]:
@@ -117,30 +124,9 @@ def sharded(case: Case, dtype: np.dtype) -> dict[str, Contestant]:
     }
 
 
-def fresh(case: Case, dtype: np.dtype) -> dict[str, Contestant]:
-    """Memory that the process gets anew for every turn, and gives back."""
-
-    def touch(make: Callable[[np.ndarray], Contestant]) -> Contestant:
-        return lambda: make(np.empty(1 << case.log2, dtype))()
-
-    return {
-        "winit_fast": touch(lambda out: benchmark.ours(case.distribution, out, case.threads)),
-        "memory": touch(lambda out: benchmark.memory(out, case.threads)),
-        "NumPy": touch(
-            lambda out: benchmark.peers(case.distribution, out, case.threads, ["NumPy"])["NumPy"]
-        ),
-    }
-
-
 def warm(case: Case, dtype: np.dtype) -> dict[str, Contestant]:
     out = np.ones(1 << case.log2, dtype)
-    if case.log2 > PEER_LIMIT:
-        # The truncated normal's temporary arrays would need as much memory again.
-        names = ["NumPy"] if case.distribution != "truncated_normal" else []
-    elif case.isa != BEST or case.threads != THREADS:
-        names = ["NumPy"]
-    else:
-        names = benchmark.installed()
+    names = benchmark.installed() if case.log2 <= PEER_LIMIT else ["NumPy"]
     return {
         "winit_fast": benchmark.ours(
             case.distribution, out, None if case.threads == THREADS else case.threads
@@ -155,8 +141,6 @@ def test_fill(measure: Measure, case: Case) -> None:
     dtype = dtypes.find(case.dtype).dtype
     nbytes = (1 << case.log2) * dtype.itemsize
     if case.layout != "contiguous":
-        if case.memory != "warm" or case.log2 > PEER_LIMIT or (1 << case.log2) < WIDTH:
-            pytest.skip("shards are measured warm, from one row on, up to 2^28 elements")
         need(2.5 * SHARDS * nbytes)
         contestants = sharded(case, dtype)
     elif case.memory == "warm":
@@ -166,10 +150,10 @@ def test_fill(measure: Measure, case: Case) -> None:
         contestants = warm(case, dtype)
     else:
         need(2 * nbytes)
-        contestants = fresh(case, dtype)
+        contestants = benchmark.fresh(case.distribution, (1 << case.log2,), dtype, case.threads)
     with chosen(case.isa):
         measure(
-            "speed", contestants, seconds=SECONDS, least=3 if case.log2 <= PEER_LIMIT else 1,
+            "speed", contestants, seconds=SECONDS, least=5 if case.log2 <= MANY_TURNS else 3,
             loops=max(1, sized(1 << 16, 1) >> case.log2), nbytes=nbytes, **asdict(case),
         )  # fmt: skip
 
@@ -179,12 +163,15 @@ SHAPES = [(256, 256), (1024, 1024), (2048, 2048), (4096, 4096), (16384, 1024)]
 
 @pytest.mark.parametrize("shape", sized(SHAPES, [(32, 16)]), ids=str)
 def test_orthogonal(measure: Measure, shape: tuple[int, int]) -> None:
-    contestants = benchmark.orthogonal(np.ones(shape, np.float32))
-    measure("orthogonal", contestants, seconds=SECONDS, shape=list(shape))
+    out = np.ones(shape, np.float32)
+    contestants = benchmark.orthogonal(out)
+    measure(
+        "orthogonal", contestants, seconds=SECONDS, least=5, nbytes=out.nbytes, shape=list(shape)
+    )
 
 
 def test_disk(measure: Measure) -> None:
-    """A checkpoint, fsync included, against zeros in the same chunks, as in write_rate.py."""
+    """A checkpoint, fsync included, against zeros in the same chunks, and what NumPy's users do."""
     model = sized("gpt2-xl", "gpt2")
     place = Path("build")
     place.mkdir(exist_ok=True)
@@ -192,6 +179,7 @@ def test_disk(measure: Measure) -> None:
         "winit_fast": (write_rate.write_weights, THREADS),
         "zeros": (write_rate.write_zeros, THREADS),
         "zeros, one thread": (write_rate.write_zeros, 1),
+        "NumPy": (write_rate.write_with_numpy, 1),
     }
     contestants = {
         name: lambda function=function, threads=threads: write_rate.seconds(
@@ -200,4 +188,5 @@ def test_disk(measure: Measure) -> None:
         for name, (function, threads) in write.items()
     }
     nbytes = write_rate.size(model, "bfloat16")
+    need(1.5 * nbytes)  # NumPy's tensors, and the float32 of one
     measure("disk", contestants, seconds=0, model=model, dtype="bfloat16", nbytes=nbytes)

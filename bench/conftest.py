@@ -1,15 +1,14 @@
-"""The fixtures that measure and keep, and the report at the end."""
+"""The fixtures that measure and keep, the report at the end, and what was skipped, in the JSON."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from races import RESULTS, Contestant, Result, interleaved
-from scale import sized
 
-from winit_fast.benchmark import repeated
+from winit_fast.benchmark import repeated, rest
 
-PAUSE = sized(0.1, 0.0)  # seconds before each turn of a race in which JAX and Keras take part
+SKIPPED: list[dict[str, str]] = []
 
 
 @pytest.fixture
@@ -23,15 +22,17 @@ def measure(benchmark: Any) -> Callable[..., dict[str, float]]:
         question: str,
         contestants: dict[str, Contestant],
         *,
+        nbytes: int,
         seconds: float,
         least: int = 3,
         loops: int = 1,
         **labels: Any,
     ) -> dict[str, float]:
         racers = [repeated(contestant, loops) for contestant in contestants.values()]
-        medians = [median / loops for median in interleaved(racers, seconds, least, PAUSE)]
+        pause = rest(contestants, nbytes)
+        medians = [median / loops for median in interleaved(racers, seconds, least, pause)]
         found = dict(zip(contestants, medians, strict=True))
-        benchmark.extra_info.update(question=question, seconds=found, **labels)
+        benchmark.extra_info.update(question=question, seconds=found, nbytes=nbytes, **labels)
         benchmark.pedantic(racers[0], rounds=1)
         return found
 
@@ -67,6 +68,23 @@ def race(benchmark: Any) -> Callable[..., float]:
         return ratio
 
     return run
+
+
+def pytest_runtest_logreport(report: Any) -> None:
+    if report.skipped:
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        SKIPPED.append({"case": report.nodeid.rpartition("::")[2], "reason": reason})
+
+
+def pytest_collectreport(report: Any) -> None:
+    """A whole file may be skipped, for want of a package."""
+    if report.skipped:
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        SKIPPED.append({"case": report.nodeid.rpartition("/")[2], "reason": reason})
+
+
+def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
+    output_json["skipped"] = SKIPPED
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -10,12 +10,13 @@ import numpy as np
 class Line:
     """time = fixed + each * n, in seconds.
 
-    ``off`` is the largest relative distance of a measured time from the line.
+    ``off`` is the largest relative distance of a measured time from the line; None below three
+    points, through which there always is one.
     """
 
     fixed: float
     each: float
-    off: float
+    off: float | None
 
     def __call__(self, n: float) -> float:
         return self.fixed + self.each * n
@@ -29,17 +30,22 @@ def line(n: Sequence[float], seconds: Sequence[float]) -> Line:
     """
     x, t = np.asarray(n, float), np.asarray(seconds, float)
     (fixed, each), *_ = np.linalg.lstsq(np.stack([1 / t, x / t], axis=1), np.ones_like(t))
-    off = np.max(np.abs((fixed + each * x) / t - 1))
+    off = np.max(np.abs((fixed + each * x) / t - 1)) if t.size > 2 else None
     if abs(fixed) < 1e-9 * t.min():  # nothing but rounding
         fixed = 0.0
-    return Line(*(float(f"{value:.6g}") for value in (fixed, each, round(off, 9))))
+    fixed, each = (float(f"{value:.6g}") for value in (fixed, each))
+    return Line(fixed, each, None if off is None else float(f"{round(off, 9):.6g}"))
 
 
-def exponent(n: Sequence[float], seconds: Sequence[float]) -> float:
+def exponent(n: Sequence[float], seconds: Sequence[float]) -> float | None:
     """Slope of log(time) over log(n): 1 where twice the work takes twice the time.
+
+    None below three points: two say nothing of how straight the growth is.
 
     >>> exponent([1, 10, 100], [5.0, 500.0, 50000.0])
     2.0
     """
+    if len(n) < 3:
+        return None
     slope, _ = np.polyfit(np.log(n), np.log(seconds), 1)
     return round(float(slope), 6)

@@ -34,13 +34,15 @@ class Results:
     machine: str
     date: str
     entries: list[Entry]
+    skipped: list[dict[str, str]]
 
     @classmethod
     def load(cls, path: Path) -> "Results":
         data = json.loads(path.read_text())
         cpu = data["machine_info"].get("cpu", {})
         name = f"{cpu.get('brand_raw', 'unknown processor')}, {cpu.get('count', '?')} processors"
-        return cls(name, data["datetime"][:10], [b["extra_info"] for b in data["benchmarks"]])
+        entries = [b["extra_info"] for b in data["benchmarks"]]
+        return cls(name, data["datetime"][:10], entries, data["skipped"])
 
     def of(self, question: str, **labels: Any) -> list[Entry]:
         return [
@@ -91,9 +93,11 @@ def three(x: float | None) -> str:
 def duration(seconds: float) -> str:
     """In the unit that suits.
 
-    >>> duration(3.2e-7), duration(0.0123), duration(5025)
-    ('320 ns', '12.3 ms', '84 min')
+    >>> duration(3.2e-7), duration(0.0123), duration(5025), duration(0)
+    ('320 ns', '12.3 ms', '84 min', '0')
     """
+    if seconds == 0:
+        return "0"
     for limit, unit, factor in ((1e-6, "ns", 1e9), (1e-3, "us", 1e6), (1, "ms", 1e3)):
         if seconds < limit:
             return f"{three(seconds * factor)} {unit}"
@@ -201,16 +205,19 @@ def orthogonal(results: Results) -> str:
 
 
 def disk(results: Results) -> str:
-    rows = [
-        [
-            f"{e['model']}, {e['dtype']}, {e['nbytes'] / 1e9:.2f} GB",
-            duration(e["seconds"][OURS]),
-            three(rate(e)),
-            f"{min(s for who, s in e['seconds'].items() if who != OURS) / e['seconds'][OURS]:.0%}",
-        ]
-        for e in results.of("disk")
-    ]
-    return table(["checkpoint", "time", "GB/s", "of zeros' rate"], rows)
+    rows = []
+    for e in results.of("disk"):
+        zeros = min(s for who, s in e["seconds"].items() if who.startswith("zeros"))
+        rows.append(
+            [
+                f"{e['model']}, {e['dtype']}, {e['nbytes'] / 1e9:.2f} GB",
+                duration(e["seconds"][OURS]),
+                three(rate(e)),
+                f"{zeros / e['seconds'][OURS]:.0%}",
+                three(times_as_fast(e, "NumPy")),
+            ]
+        )
+    return table(["checkpoint", "time", "GB/s", "of zeros' rate", "x NumPy and save_file"], rows)
 
 
 def growth_name(entry: Entry) -> str:
@@ -249,13 +256,14 @@ def growth(results: Results) -> str:
             continue
         line = fits.line(n, t)
         fixed = ("-" if line.fixed < 0 else "") + duration(abs(line.fixed))
-        half = len(n) // 2 if len(n) > 3 else 0
+        half = max(0, min(len(n) // 2, len(n) - 3))
+        exponent = fits.exponent(n[half:], t[half:])
         rows.append(
             [
                 growth_name(entry),
                 f"{fixed} + {duration(line.each)} x {unit}",
-                f"{line.off:.0%}",
-                f"{fits.exponent(n[half:], t[half:]):.2f}",
+                "-" if line.off is None else f"{line.off:.0%}",
+                "-" if exponent is None else f"{exponent:.2f}",
             ]
         )
     return table(["axis", "time", "off by at most", "exponent"], rows)
@@ -301,6 +309,12 @@ def bars(results: Results) -> str:
     return table(["case", "against", "times as fast", "at least", "aim", ""], rows)
 
 
+def skipped(results: Results) -> str:
+    if not results.skipped:
+        return "Nothing was left out."
+    return table(["case", "why"], [[f"`{e['case']}`", e["reason"]] for e in results.skipped])
+
+
 def readme(results: Results) -> str:
     entries = [
         e
@@ -334,6 +348,7 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "growth": growth,
     "plan": plan,
     "bars": bars,
+    "skipped": skipped,
 }
 
 
@@ -435,6 +450,8 @@ def draw_sizes(results: Results, path: Path) -> None:
     del point["log2"]
     entries = results.of("speed", **point)
     names = list(dict.fromkeys(e["distribution"] for e in entries))
+    logs = sorted({e["log2"] for e in entries})
+    step = 2 * (logs[1] - logs[0]) if len(logs) > 1 else 1  # every second point of a regular sweep
     figure, panels = pyplot.subplots(
         1, len(names), figsize=(10, 3.7), layout="constrained", sharey=True, squeeze=False
     )
@@ -454,9 +471,7 @@ def draw_sizes(results: Results, path: Path) -> None:
         axes.set_yscale("log")
         axes.set_xlabel("elements")
         axes.xaxis.set_major_formatter(lambda value, _: f"$2^{{{value:.0f}}}$")
-        axes.set_xticks(
-            [e["log2"] for e in some][::2] if len(some) > 6 else [e["log2"] for e in some]
-        )
+        axes.set_xticks(range(logs[0], logs[-1] + 1, step))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         tidy(axes)
     panels[0][0].set_ylabel("GB/s")
@@ -468,11 +483,11 @@ def draw_sizes(results: Results, path: Path) -> None:
 def draw_growth(results: Results, path: Path) -> None:
     """Measured points and the fitted lines, one panel an axis."""
     pyplot = drawing()
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     titles = {
         "elements": "one call, more elements",
-        "tensors": "the same elements in more tensors",
+        "tensors": "more and smaller tensors",
         "threads": "more threads",
         "shards": "one shard of more",
     }
@@ -496,10 +511,12 @@ def draw_growth(results: Results, path: Path) -> None:
         axes.set_title(title, fontsize=10.5)
         axes.set_xlabel(axis)
         axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
         if axis == "threads":  # a factor of a few: from zero, on a plain scale
-            axes.set_yscale("linear")
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
+        else:
+            axes.set_yscale("log")
+            low, high = axes.get_ylim()
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
         axes.yaxis.set_major_formatter(lambda value, _: duration(value))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(axis="y", labelsize=8.5)
@@ -508,6 +525,7 @@ def draw_growth(results: Results, path: Path) -> None:
                 {point[0] for e in entries if e["axis"] == axis for point in e["points"]}
             )
             few = len(counts) <= 4
+            counts = counts[:: 1 if len(counts) <= 8 else 2]
             labels = [f"{c:g}" if few else f"$2^{{{math.log2(c):g}}}$" for c in counts]
             axes.set_xticks(counts, labels)
             axes.minorticks_off()

@@ -24,7 +24,7 @@ def sized(value: T, smoke: T) -> T:
 
 
 def need(nbytes: float) -> None:
-    """Skip a case that this machine has no memory for, and leave a quarter of what is free."""
+    """Skip a case that this machine has no memory for; a quarter of what is free stays so."""
     free = psutil.virtual_memory().available
     if nbytes > 0.75 * free:
         pytest.skip(f"needs {nbytes / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free")

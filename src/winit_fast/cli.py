@@ -163,7 +163,7 @@ def init(
     type=click.FloatRange(0),
     default=3.0,
     show_default=True,
-    help="For each case; everybody has three turns at least.",
+    help="For each case; everybody has five turns at least.",
 )
 @click.option("--threads", type=click.IntRange(1), help="By default all processors.")
 @click.option(
@@ -181,7 +181,7 @@ def bench(size: int, seconds: float, threads: int | None, against: tuple[str, ..
     turns in one process, and medians count. A dash: that package cannot do the case.
     """
     console = _console()
-    console.print(_machine(), highlight=False, soft_wrap=True)
+    console.print(_machine(threads), highlight=False, soft_wrap=True)
     peers = list(against) or benchmark.installed()
     table = Table("case", box=None)
     for title in ("GB/s", "of memory", *(f"x {peer}" for peer in peers)):
@@ -201,18 +201,22 @@ def bench(size: int, seconds: float, threads: int | None, against: tuple[str, ..
                 "-" if limit is None else f"{limit:.0%}",
                 *("-" if ratio is None else f"{ratio:.3g}" for ratio in ratios),
             )
+    what = "caches, which hold so few, are" if size < benchmark.quick.IN_CACHE else "memory is"
     console.print(
-        f"{size:,} elements; this machine's memory is written at {max(limits) / 1e9:.1f} GB/s\n",
+        f"{size:,} elements; this machine's {what} written at {max(limits) / 1e9:.1f} GB/s\n",
         highlight=False,
+        soft_wrap=True,
     )
     console.print(table)
 
 
-def _machine() -> str:
+def _machine(threads: int | None = None) -> str:
     """One line on what is running, and with what."""
+    threads = threads or get_num_threads()
     return (
         f"winit_fast {__version__}, stream version {STREAM_VERSION}, instruction set "
-        f"{_core.isa()} (of {', '.join(_core.supported_isas())}), {get_num_threads()} threads"
+        f"{_core.isa()} (of {', '.join(_core.supported_isas())}), "
+        f"{threads} thread{'s' * (threads > 1)}"
     )
 
 

@@ -3,7 +3,16 @@
 `run` is what the command ``winit-fast bench`` prints; the suite in bench/ has the same contestants.
 """
 
-from winit_fast.benchmark.contestants import PEERS, installed, memory, orthogonal, ours, peers
+from winit_fast.benchmark.contestants import (
+    PEERS,
+    fresh,
+    installed,
+    memory,
+    orthogonal,
+    ours,
+    peers,
+    rest,
+)
 from winit_fast.benchmark.quick import Row, run
 from winit_fast.benchmark.race import Contestant, interleaved, repeated, turns
 
@@ -11,6 +20,7 @@ __all__ = [
     "PEERS",
     "Contestant",
     "Row",
+    "fresh",
     "installed",
     "interleaved",
     "memory",
@@ -18,6 +28,7 @@ __all__ = [
     "ours",
     "peers",
     "repeated",
+    "rest",
     "run",
     "turns",
 ]

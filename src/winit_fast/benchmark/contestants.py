@@ -9,22 +9,26 @@ import ctypes
 import importlib
 import os
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
+from winit_fast import threads
 from winit_fast.benchmark.race import Contestant
 from winit_fast.fill import Array
 from winit_fast.orthogonal import Orthogonal
 from winit_fast.stream import Stream
-from winit_fast.threads import get_num_threads
 
 DISTRIBUTIONS = "uniform", "normal", "truncated_normal"
 
 _KERAS_BACKENDS = "tensorflow", "jax", "torch"
+
+_SHARED = 1 << 22  # bytes from which memset gains by a second thread, whose waking takes its time
+_PIECE = 1 << 20  # elements that NumPy draws and mends at a time
+_LARGE = 1 << 22  # bytes from which JAX and Keras leave memory to give back
+_REST = 0.1
 
 
 def ours(distribution: str, out: Array, num_threads: int | None = None) -> Contestant:
@@ -36,14 +40,13 @@ def ours(distribution: str, out: Array, num_threads: int | None = None) -> Conte
 
 
 def memory(out: Array, num_threads: int | None = None) -> Contestant:
-    """Write all of a contiguous array with memset, each thread its own part: the limit of any fill.
+    """Write all of a contiguous array with memset: the limit of a fill.
 
-    The byte is not zero, since some processors write zeros at two to three times the speed of
-    anything else (AMD's Zen 4 does), which no numbers can take.
+    Each thread writes its own part, where that is faster than one thread. The byte is not zero,
+    since some processors write zeros at two to three times the speed of anything else (AMD's Zen 4
+    does), which no numbers can take.
     """
-    num_threads = num_threads or get_num_threads()
-    # Below a page a thread there is nothing to share out.
-    num_threads = max(1, min(num_threads, out.nbytes // (1 << 16)))
+    num_threads = 1 if out.nbytes <= _SHARED else num_threads or threads.get_num_threads()
     address, part = out.ctypes.data, -(-out.nbytes // num_threads)
     parts = [(address + at, min(part, out.nbytes - at)) for at in range(0, out.nbytes, part)]
 
@@ -51,10 +54,23 @@ def memory(out: Array, num_threads: int | None = None) -> Contestant:
         # The owner keeps the memory alive. memset lets go of the interpreter's lock.
         ctypes.memset(span[0], 0x5A, span[1])
 
-    if len(parts) == 1:
-        return lambda: write(parts[0])
-    pool = ThreadPoolExecutor(num_threads)
-    return lambda: list(pool.map(write, parts))
+    return lambda: threads.run(write, parts, num_threads)
+
+
+def rest(names: Iterable[str], nbytes: int) -> float:
+    """Tell how long to pause before each turn of a race, in seconds.
+
+    Large arrays of JAX and Keras go back to the system after the call, and for a tenth of a second
+    a fill takes half as long again.
+
+    Examples
+    --------
+    >>> rest(["winit_fast", "NumPy", "JAX"], 1 << 27), rest(["winit_fast", "NumPy"], 1 << 27)
+    (0.1, 0.0)
+    >>> rest(["winit_fast", "JAX"], 4000)
+    0.0
+    """
+    return _REST if nbytes >= _LARGE and not {"JAX", "Keras"}.isdisjoint(names) else 0.0
 
 
 def _load(name: str) -> Any:
@@ -67,7 +83,8 @@ def _load(name: str) -> Any:
 def _numpy(distribution: str, out: Array, num_threads: int) -> Contestant | None:
     """NumPy has one thread, float64 and float32, and no truncated normal: redraw what is outside.
 
-    The narrow types are rounded from float32, as NumPy's users do.
+    That goes in pieces, which stay in the caches and need little memory beside the array. The
+    narrow types are rounded from float32, as NumPy's users do.
     """
     rng = np.random.default_rng(1)
     wide = out if out.dtype in (np.float32, np.float64) else np.ones(out.shape, np.float32)
@@ -80,12 +97,14 @@ def _numpy(distribution: str, out: Array, num_threads: int) -> Contestant | None
         rng.standard_normal(dtype=dtype, out=wide)
 
     def truncated_normal() -> None:
-        normal()
-        (outside,) = np.nonzero(np.abs(wide.reshape(-1)) > 2)
-        while outside.size:
-            again = rng.standard_normal(outside.size, dtype=dtype)
-            wide.reshape(-1)[outside] = again
-            outside = outside[np.abs(again) > 2]
+        for start in range(0, wide.size, _PIECE):
+            piece = wide.reshape(-1)[start : start + _PIECE]
+            rng.standard_normal(dtype=dtype, out=piece)
+            (outside,) = np.nonzero(np.abs(piece) > 2)
+            while outside.size:
+                again = rng.standard_normal(outside.size, dtype=dtype)
+                piece[outside] = again
+                outside = outside[np.abs(again) > 2]
 
     draws = {"uniform": uniform, "normal": normal, "truncated_normal": truncated_normal}
     draw = draws[distribution]
@@ -99,30 +118,48 @@ def _numpy(distribution: str, out: Array, num_threads: int) -> Contestant | None
     return rounded
 
 
-def _torch(distribution: str, out: Array, num_threads: int) -> Contestant | None:
+def _in_torch_threads(call: Contestant, num_threads: int) -> Contestant:
+    """Call with so many of PyTorch's threads; whoever comes after finds as many as before."""
+    torch = _load("torch")
+
+    def run() -> None:
+        before = torch.get_num_threads()
+        if before == num_threads:
+            call()
+            return
+        torch.set_num_threads(num_threads)
+        try:
+            call()
+        finally:
+            torch.set_num_threads(before)
+
+    return run
+
+
+def _torch(
+    distribution: str, out: Array, num_threads: int, fresh: bool = False
+) -> Contestant | None:
     torch = _load("torch")
     dtype = getattr(torch, out.dtype.name, None)
     if dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
         return None
+    draw: Callable[[Any], Any] = {
+        "uniform": torch.Tensor.uniform_,
+        "normal": torch.Tensor.normal_,
+        "truncated_normal": torch.nn.init.trunc_normal_,
+    }[distribution]
+    if fresh:
+        return _in_torch_threads(lambda: draw(torch.empty(out.shape, dtype=dtype)), num_threads)
     tensor = torch.ones(out.shape, dtype=dtype)
-    draws = {
-        "uniform": tensor.uniform_,
-        "normal": tensor.normal_,
-        "truncated_normal": lambda: torch.nn.init.trunc_normal_(tensor),
-    }
-    draw: Contestant = draws[distribution]
-
-    def fill() -> None:
-        if torch.get_num_threads() != num_threads:
-            torch.set_num_threads(num_threads)
-        draw()
-
-    return fill
+    return _in_torch_threads(lambda: draw(tensor), num_threads)
 
 
 def _jax(distribution: str, out: Array, num_threads: int) -> Contestant | None:
     """Compiled. XLA uses all processors, whatever is asked for."""
-    if out.dtype.name not in ("float32", "float16", "bfloat16") or num_threads < get_num_threads():
+    if (
+        out.dtype.name not in ("float32", "float16", "bfloat16")
+        or num_threads < threads.get_num_threads()
+    ):
         return None
     jax = _load("jax")
     random, shape, dtype = jax.random, out.shape, out.dtype
@@ -149,7 +186,10 @@ def _finished(array: Any) -> None:
 
 
 def _keras(distribution: str, out: Array, num_threads: int) -> Contestant | None:
-    if out.dtype.name not in ("float32", "float16", "bfloat16") or num_threads < get_num_threads():
+    if (
+        out.dtype.name not in ("float32", "float16", "bfloat16")
+        or num_threads < threads.get_num_threads()
+    ):
         return None
     keras, shape, dtype = _load_keras(), out.shape, out.dtype.name
     scheme = {
@@ -221,21 +261,51 @@ def peers(
     >>> bool(abs(x).max() <= 2)
     True
     """
-    threads = num_threads or get_num_threads()
+    num_threads = num_threads or threads.get_num_threads()
     made = {
-        name: PEERS[name][1](distribution, out, threads)
+        name: PEERS[name][1](distribution, out, num_threads)
         for name in (installed() if names is None else names)
     }
     return {name: contestant for name, contestant in made.items() if contestant is not None}
 
 
-def orthogonal(out: Array, names: list[str] | None = None) -> dict[str, Contestant]:
+def fresh(
+    distribution: str, shape: tuple[int, ...], dtype: Any, num_threads: int | None = None
+) -> dict[str, Contestant]:
+    """Ourselves, memory, NumPy and PyTorch, into memory that every call gets anew and gives back.
+
+    Examples
+    --------
+    >>> fresh("normal", (10,), np.float32)["NumPy"]()
+    """
+    num_threads = num_threads or threads.get_num_threads()
+
+    def touched(make: Callable[[Array], Contestant]) -> Contestant:
+        return lambda: make(np.empty(shape, dtype))()
+
+    made: dict[str, Contestant | None] = {
+        "winit_fast": touched(lambda out: ours(distribution, out, num_threads)),
+        "memory": touched(lambda out: memory(out, num_threads)),
+        "NumPy": touched(lambda out: peers(distribution, out, num_threads, ["NumPy"])["NumPy"]),
+    }
+    if "PyTorch" in installed():
+        made["PyTorch"] = _torch(distribution, np.empty(shape, dtype), num_threads, fresh=True)
+    return {name: contestant for name, contestant in made.items() if contestant is not None}
+
+
+def orthogonal(
+    out: Array, num_threads: int | None = None, names: list[str] | None = None
+) -> dict[str, Contestant]:
     """Ourselves and all peers that are installed, making one semi-orthogonal float32 matrix.
 
-    NumPy's users take the QR factors of a Gaussian matrix and mend the signs.
+    NumPy's users take the QR factors of a Gaussian matrix and mend the signs; its BLAS has as many
+    threads as it will. JAX and Keras take part where all processors may.
     """
+    num_threads = num_threads or threads.get_num_threads()
     shape, rng = out.shape, np.random.default_rng(1)
     names = installed() if names is None else names
+    if num_threads < threads.get_num_threads():
+        names = [name for name in names if name not in ("JAX", "Keras")]
     tall = max(shape), min(shape)
 
     def numpy() -> None:
@@ -244,13 +314,15 @@ def orthogonal(out: Array, names: list[str] | None = None) -> dict[str, Contesta
         out[...] = q if shape[0] >= shape[1] else q.T
 
     scheme = Orthogonal()
-    made: dict[str, Contestant] = {"winit_fast": lambda: scheme.fill(out, seed=1)}
+    made: dict[str, Contestant] = {
+        "winit_fast": lambda: scheme.fill(out, seed=1, num_threads=num_threads)
+    }
     if "NumPy" in names:
         made["NumPy"] = numpy
     if "PyTorch" in names:
         torch = _load("torch")
         tensor = torch.ones(shape)
-        made["PyTorch"] = lambda: torch.nn.init.orthogonal_(tensor)
+        made["PyTorch"] = _in_torch_threads(lambda: torch.nn.init.orthogonal_(tensor), num_threads)
     if "JAX" in names:
         jax = _load("jax")
         draw = jax.jit(lambda key: jax.nn.initializers.orthogonal()(key, shape))

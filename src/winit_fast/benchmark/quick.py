@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from winit_fast.arguments import positive
-from winit_fast.benchmark.contestants import memory, orthogonal, ours, peers
-from winit_fast.benchmark.race import interleaved, repeated
+from winit_fast.benchmark.contestants import memory, orthogonal, ours, peers, rest
+from winit_fast.benchmark.race import Contestant, interleaved, repeated
 from winit_fast.dtypes import find
 from winit_fast.threads import resolve
 
@@ -19,8 +19,10 @@ CASES = (
     ("truncated_normal", "float32"),
 )
 SIZE = 1 << 25
+IN_CACHE = 1 << 24  # elements below which an array may stay in the processor's caches
 MATRIX = 1024
 LIMIT = "memory"
+TURNS = 5
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,9 @@ def run(
     size : int
         Elements of each array. Below a few times the processor's caches, memory is not the limit.
     seconds : float
-        For each case; three turns at least.
+        For each case; five turns at least.
     num_threads : int, optional
-        Of the fills; `winit_fast.get_num_threads` by default.
+        `winit_fast.get_num_threads` by default.
     matrix : int
         Rows and columns of the orthogonal matrix.
     names : list of str, optional
@@ -100,18 +102,17 @@ def run(
             LIMIT: memory(out, threads),
             **peers(distribution, out, threads, names),
         }
-        racers = [repeated(contestant, loops) for contestant in contestants.values()]
-        medians = [median / loops for median in interleaved(racers, seconds, pause=seconds / 30)]
-        yield Row(
-            f"{distribution.replace('_', ' ')} {name}",
-            out.nbytes,
-            dict(zip(contestants, medians, strict=True)),
-        )
+        case = f"{distribution.replace('_', ' ')} {name}"
+        yield _row(case, out.nbytes, contestants, seconds, loops)
     square = np.ones((matrix, matrix), np.float32)
-    contestants = orthogonal(square, names)
-    medians = interleaved(list(contestants.values()), seconds, pause=seconds / 30)
-    yield Row(
-        f"orthogonal {matrix} x {matrix}",
-        square.nbytes,
-        dict(zip(contestants, medians, strict=True)),
-    )
+    contestants = orthogonal(square, threads, names)
+    yield _row(f"orthogonal {matrix} x {matrix}", square.nbytes, contestants, seconds)
+
+
+def _row(
+    case: str, nbytes: int, contestants: dict[str, Contestant], seconds: float, loops: int = 1
+) -> Row:
+    racers = [repeated(contestant, loops) for contestant in contestants.values()]
+    medians = interleaved(racers, seconds, TURNS, rest(contestants, nbytes))
+    taken = (median / loops for median in medians)
+    return Row(case, nbytes, dict(zip(contestants, taken, strict=True)))

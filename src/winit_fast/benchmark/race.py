@@ -18,13 +18,13 @@ def turns(
     ----------
     contestants : sequence of callable
     seconds : float
-        No further round begins after this time.
+        No further round begins once all contestants together have run for so long.
     least : int
         Rounds at least, however long they take.
     pause : float
-        Seconds of rest before each turn. What some contestants leave behind goes on for a while:
-        memory on its way back to the system, threads that spin before they sleep. After JAX and
-        Keras a fill takes half as long again for a tenth of a second.
+        Seconds of rest before each turn, on top of ``seconds``. What a contestant leaves behind
+        goes on for a while: memory on its way back to the system, threads that spin before they
+        sleep.
 
     Returns
     -------
@@ -39,14 +39,15 @@ def turns(
     times: list[list[float]] = [[] for _ in contestants]
     for contestant in contestants:
         contestant()
-    end = time.perf_counter() + seconds
-    while len(times[0]) < least or (time.perf_counter() < end and len(times[0]) < _MOST_TURNS):
+    spent = 0.0
+    while len(times[0]) < least or (spent < seconds and len(times[0]) < _MOST_TURNS):
         for contestant, taken in zip(contestants, times, strict=True):
             if pause:
                 time.sleep(pause)
             start = time.perf_counter()
             contestant()
             taken.append(time.perf_counter() - start)
+            spent += taken[-1]
     return times
 
 
