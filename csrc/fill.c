@@ -12,7 +12,7 @@ enum {
     MIN_RUN = 48,      /* elements of a row from which a run is cheaper than a list */
     LIST_BLOCKS = 32,  /* blocks made at a time: their lines stay in the ways of one cache set, and
                          their stores in the processor's queue while the next blocks are made */
-    WHOLE_BLOCKS = 256 /* the same where the kernel itself puts them away */
+    WHOLE_BLOCKS = 256 /* blocks in a list that the kernel itself puts away */
 };
 
 /* A list's elements go to lines that are seldom in a cache: they are asked for while the kernel is
@@ -225,7 +225,7 @@ static void fill_whole_blocks(const winit_distribution *d, const winit_stream *s
     int64_t place[WINIT_MAX_AXES] = {0};
     size_t used = 0;
     const axis rows = n ? axes[n - 1] : (axis){1, 0, 0}; /* the innermost loop */
-    const uint64_t step = (uint64_t)rows.index_stride >> log2_per_block;
+    const int64_t step = rows.index_stride / ((int64_t)1 << log2_per_block);
     do {
         uint64_t block = index >> log2_per_block;
         char *at = dst;
@@ -238,7 +238,7 @@ static void fill_whole_blocks(const winit_distribution *d, const winit_stream *s
                 blocks[used] = block + (uint64_t)k;
                 to[used++] = at + 16 * k;
             }
-            block += step;
+            block += (uint64_t)step;
             at += rows.byte_stride;
         }
     } while (advance(axes, n - (n > 0), place, &dst, &index));

@@ -81,7 +81,8 @@ typedef struct {
     unsigned skip, own;
 } place;
 
-/* What is left of the rows: of this one `count` elements, from element `skip` of a block on. */
+/* What is left of the rows: of this one `count` elements, from element `skip` of the group that
+ * begins with `block` on. */
 typedef struct {
     char *dst;
     uint64_t block, count;
@@ -141,6 +142,24 @@ V_INLINE void put_places(const place *places, const char *made, int streaming, c
     }
 }
 
+/* The same for the last groups, one by one: small fills are nothing else and need few of them. */
+V_INLINE void finish_places(const place *places, vu (*w)[4], const winit_distribution *d,
+                            int streaming, transform *f, put *store, const int paired,
+                            const int size, const int per_group) {
+    char part[MAX_GROUP_BYTES];
+    V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
+        const place *p = &places[g];
+        if (p->own) {
+            const int whole = p->own == (unsigned)per_group;
+            vu x[2];
+            f(w[g], d, x);
+            store(whole ? p->dst : part, x, paired, whole ? streaming : 0);
+            if (!whole)
+                winit_copy(p->dst, part + p->skip * (unsigned)size, p->own * (unsigned)size);
+        }
+    }
+}
+
 /* `steps` whole steps from the blocks of `product` on, below the next multiple of 2^32: their words
  * are made while those of the step before are transformed, since multiplications of integers and of
  * floats are different parts of a processor. The first results go to `to`, the others to
@@ -179,9 +198,7 @@ V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *r
     philox_schedule(&k, s);
     cursor c = {.index = index, .row = dst, .rows = *rows};
     start_row(&c, count, streaming, size, per_block);
-    place places[2][V_GROUPS] = {0};
-    place *at = places[0],
-          *next = places[1]; /* of the words that are ready, and of those to come */
+    place at[V_GROUPS] = {0}; /* of the words that are ready: none yet */
     vu ready[V_GROUPS][4] = {0};
     char made[V_GROUPS * MAX_GROUP_BYTES];
     int whole = 0; /* what is ready is all of a step and goes to consecutive places */
@@ -197,13 +214,13 @@ V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *r
             V_UNROLL for (int g = 1; g < V_GROUPS; g++) {
                 product[g] = v_add64(product[g - 1], v_set64((uint64_t)PHILOX_M0 * V_LANES));
             }
-            char *const to = streaming ? run_steps(at[0].dst, c.dst, steps, &k, product, ready, &d,
-                                                   1, f, store, paired, group_bytes)
-                                       : run_steps(at[0].dst, c.dst, steps, &k, product, ready, &d,
-                                                   0, f, store, paired, group_bytes);
-            for (int g = 0; g < V_GROUPS; g++) at[g].dst = to + g * group_bytes;
+            at[0].dst = streaming ? run_steps(at[0].dst, c.dst, steps, &k, product, ready, &d, 1, f,
+                                              store, paired, group_bytes)
+                                  : run_steps(at[0].dst, c.dst, steps, &k, product, ready, &d, 0, f,
+                                              store, paired, group_bytes);
             advance(&c, steps * V_GROUPS, steps * per_step, count, streaming, size, per_block);
-        } else { /* ends of rows, and the first step of a row */
+        } else { /* the first step, those at a row's end and next to a multiple of 2^32 */
+            place next[V_GROUPS];
             V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
                 const unsigned room = (unsigned)per_group - c.skip,
                                own = c.count < room ? (unsigned)c.count : room;
@@ -218,19 +235,19 @@ V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *r
                 if (!whole) put_places(at, made, streaming, size, group_bytes);
             }
             memcpy(ready, w, sizeof ready);
-            place *const done = at;
-            at = next;
-            next = done;
+            memcpy(at, next, sizeof at);
             whole = steps > 0;
         }
     }
-    finish_groups(whole ? at[0].dst : made, ready, &d, whole ? streaming : 0, V_GROUPS, f, store,
-                  paired, group_bytes);
-    if (!whole) put_places(at, made, streaming, size, group_bytes);
+    if (whole) {
+        finish_groups(at[0].dst, ready, &d, streaming, V_GROUPS, f, store, paired, group_bytes);
+    } else {
+        finish_places(at, ready, &d, streaming, f, store, paired, size, per_group);
+    }
 }
 
-/* Loops of V_GROUPS groups. Blocks with places of their own are made first and then taken apart:
- * the lines they go to are seldom in a cache, and are asked for one loop ahead. */
+/* V_GROUPS groups after each other. Blocks with places of their own are made first and then taken
+ * apart. */
 V_INLINE void gather(char *dst, char *const *to, const uint64_t *blocks, size_t count,
                      const winit_distribution *distribution, const winit_stream *s, int streaming,
                      transform *f, put *store, const int paired, const int size,
@@ -255,9 +272,10 @@ V_INLINE void gather(char *dst, char *const *to, const uint64_t *blocks, size_t 
         if (to) {
             for (int i = 0; i < groups * V_LANES; i++) v_put_16(to[i], made + 16 * i, streaming);
             to += groups * V_LANES;
+        } else {
+            dst += groups * group_bytes;
         }
         blocks += groups * V_LANES;
-        dst += groups * group_bytes;
         count -= (unsigned)(groups * V_LANES);
     }
 }

@@ -72,8 +72,9 @@ int winit_set_truncated(winit_distribution *d, int type, double loc, double scal
                         double high, const winit_window *window);
 
 /* Element (i0, i1, ...) of the box is logical element index + sum(ik * index_strides[k]) and goes
- * to dst + sum(ik * byte_strides[k]). No two elements share a byte. At most WINIT_MAX_AXES axes of
- * at least one element each. streaming: do not keep what is written in the caches. */
+ * to dst + sum(ik * byte_strides[k]). No two elements share a byte, or a logical index. At most
+ * WINIT_MAX_AXES axes of at least one element each, of which one may step by 1 through the index.
+ * streaming: do not keep what is written in the caches. */
 enum { WINIT_MAX_AXES = 64 };
 void winit_fill(const winit_distribution *d, const winit_stream *s, void *dst, uint64_t index,
                 int axes, const int64_t *shape, const int64_t *index_strides,
