@@ -2,14 +2,18 @@
  *
  *     isa_hashes tests/hashes.txt
  *
- * Cross-compiled and run in an emulator it tests what the machine at hand lacks. The table and its
- * distributions are those of tests/make_hashes.py. Exit status 1: a hash differs. */
+ * Once in the environment that the program starts with, once in one that rounds upward and flushes
+ * subnormals, which must also be what it was after each call. Cross-compiled and run in an emulator
+ * it tests what the machine at hand lacks. The table and its distributions are those of
+ * tests/make_hashes.py. Exit status 1: a hash differs, or an environment. */
+#include <fenv.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels.h" /* for WINIT_X86_64 and WINIT_AARCH64 alone */
 #include "winit.h"
 #include "windows.h" /* made by tests/make_hashes.py: truncation.py's numbers for the windows below */
 
@@ -19,6 +23,27 @@ static const char *const types[WINIT_TYPES] = {
     [WINIT_F64] = "float64",   [WINIT_F32] = "float32",          [WINIT_F16] = "float16",
     [WINIT_BF16] = "bfloat16", [WINIT_E4M3FN] = "float8_e4m3fn", [WINIT_E5M2] = "float8_e5m2",
 };
+
+/* The register that says how to round and whether to flush subnormals; without the exception flags
+ * that arithmetic raises, where it has them too. */
+#if WINIT_X86_64
+#include <immintrin.h>
+enum { UPWARD_AND_FLUSH = 0xC040 };
+static uint64_t environment(void) { return _mm_getcsr() & ~0x3Fu; }
+static void set_environment(uint64_t e) { _mm_setcsr((unsigned)e); }
+#elif WINIT_AARCH64 && defined(__GNUC__)
+enum { UPWARD_AND_FLUSH = 1 << 24 | 1 << 22 };
+static uint64_t environment(void) {
+    uint64_t e;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(e));
+    return e;
+}
+static void set_environment(uint64_t e) { __asm__ volatile("msr fpcr, %0" : : "r"(e)); }
+#else
+enum { UPWARD_AND_FLUSH = FE_UPWARD ^ FE_TONEAREST }; /* without flushing */
+static uint64_t environment(void) { return (uint64_t)fegetround(); }
+static void set_environment(uint64_t e) { fesetround((int)e); }
+#endif
 
 /* 0-70 and 4099 elements: see make_hashes.py. */
 enum {
@@ -125,43 +150,59 @@ static void line_hash(const winit_distribution *d, uint64_t index, const char *l
     blake2b(data, size, hex);
 }
 
+/* Whether the chosen instruction set gives another hash than a line of the table has, or leaves
+ * another environment behind. */
+static int check_table(FILE *table, uint64_t callers, const char *callers_name) {
+    char line[256], name[32], type[32], lengths[8], expected[40], hash[33];
+    uint64_t index;
+    int lines = 0, differ = 0, changed = 0;
+    rewind(table);
+    while (fgets(line, sizeof line, table)) {
+        winit_distribution d;
+        if (line[0] == '#') continue;
+        if (sscanf(line, "%31s %31s %" SCNu64 " %7s %39s", name, type, &index, lengths, expected) !=
+            5) {
+            fprintf(stderr, "isa_hashes: what is this line? %s", line);
+            exit(2);
+        }
+        set_environment(callers);
+        if (make(name, type, &d) != 0) {
+            fprintf(stderr, "isa_hashes: what distribution is this? %s", line);
+            exit(2);
+        }
+        changed += environment() != callers;
+        lines++;
+        for (int streaming = 0; streaming <= 1; streaming++) {
+            line_hash(&d, index, lengths, streaming, hash);
+            changed += environment() != callers;
+            if (strcmp(hash, expected) != 0 && ++differ <= 20)
+                printf("%s%s: %s %s %" PRIu64 " %s: got %s, expected %s\n", winit_isa(),
+                       streaming ? " streaming" : "", name, type, index, lengths, hash, expected);
+        }
+    }
+    printf("%s, %s: %d hashes, kept in the caches or not: %d differ\n", winit_isa(), callers_name,
+           lines, differ);
+    if (changed) printf("%s, %s: changed by %d calls\n", winit_isa(), callers_name, changed);
+    return differ > 0 || changed > 0 || lines == 0;
+}
+
 int main(int argc, char **argv) {
+    const uint64_t start = environment();
     int wrong = 0;
-    if (argc != 2) {
+    FILE *table = argc == 2 ? fopen(argv[1], "r") : NULL;
+    if (!table) {
         fprintf(stderr, "usage: isa_hashes TABLE\n");
         return 2;
     }
     for (int k = 0; winit_isa_supported(k); k++) {
-        char line[256], name[32], type[32], lengths[8], expected[40], hash[33];
-        uint64_t index;
-        int lines = 0, differ = 0;
-        FILE *table = fopen(argv[1], "r");
-        if (!table || winit_isa_choose(winit_isa_supported(k)) != 0) {
-            fprintf(stderr, "isa_hashes: cannot read %s or choose %s\n", argv[1],
-                    winit_isa_supported(k));
+        if (winit_isa_choose(winit_isa_supported(k)) != 0) {
+            fprintf(stderr, "isa_hashes: cannot choose %s\n", winit_isa_supported(k));
             return 2;
         }
-        while (fgets(line, sizeof line, table)) {
-            winit_distribution d;
-            if (line[0] == '#') continue;
-            if (sscanf(line, "%31s %31s %" SCNu64 " %7s %39s", name, type, &index, lengths,
-                       expected) != 5 ||
-                make(name, type, &d) != 0) {
-                fprintf(stderr, "isa_hashes: what is this line? %s", line);
-                return 2;
-            }
-            lines++;
-            for (int streaming = 0; streaming <= 1; streaming++) {
-                line_hash(&d, index, lengths, streaming, hash);
-                if (strcmp(hash, expected) != 0 && ++differ <= 20)
-                    printf("%s%s: %s %s %" PRIu64 " %s: got %s, expected %s\n", winit_isa(),
-                           streaming ? " streaming" : "", name, type, index, lengths, hash,
-                           expected);
-            }
-        }
-        fclose(table);
-        printf("%s: %d hashes, kept in the caches or not: %d differ\n", winit_isa(), lines, differ);
-        wrong |= differ > 0 || lines == 0;
+        wrong |= check_table(table, start, "environment of the start");
+        wrong |= check_table(table, start ^ UPWARD_AND_FLUSH, "rounding upward, flushing");
+        set_environment(start);
     }
+    fclose(table);
     return wrong;
 }
