@@ -62,6 +62,8 @@ def _python(program, **environment):
 def test_environment_variable():
     tell = "import winit_fast as wf; print(wf.get_num_threads())"
     assert _python(tell, WINIT_FAST_NUM_THREADS="3").stdout == "3\n"
+    back = "import winit_fast as wf; wf.set_num_threads(5); wf.set_num_threads(None)\n" + tell
+    assert _python(back, WINIT_FAST_NUM_THREADS="3").stdout == "3\n"
     for wrong in ("0", "-1", "many"):
         run = _python(tell, WINIT_FAST_NUM_THREADS=wrong)
         assert run.returncode != 0

@@ -93,7 +93,8 @@ def available() -> int:
     return max(1, min(count, math.ceil(min(cgroup_quota(), count))))
 
 
-_num_threads = _from_environment()
+_default = _from_environment()
+_num_threads: int | None = None
 
 
 def set_num_threads(num_threads: int | None) -> None:
@@ -102,7 +103,8 @@ def set_num_threads(num_threads: int | None) -> None:
     Parameters
     ----------
     num_threads : int or None
-        At least 1. None goes back to as many as the process may use.
+        At least 1. None goes back to what the environment variable ``WINIT_FAST_NUM_THREADS`` asked
+        for when winit_fast was imported, or else to as many as the process may use.
 
     Raises
     ------
@@ -129,7 +131,7 @@ def get_num_threads() -> int:
         What `set_num_threads` or else the environment variable ``WINIT_FAST_NUM_THREADS`` asked
         for; without either, as many as the process may use by its affinity and its quota.
     """
-    return available() if _num_threads is None else _num_threads
+    return _num_threads or _default or available()
 
 
 def resolve(num_threads: int | None) -> int:
