@@ -73,6 +73,7 @@ def test_box_equals_cut(data):
     view(expected)[...] = cut
     with pytest.MonkeyPatch.context() as patch:  # pieces so small that there are some
         patch.setattr(fill, "MIN_PIECE", data.draw(st.sampled_from([2, 8, 64])))
+        patch.setattr(fill, "MAX_SPAN", data.draw(st.sampled_from([16, 256, fill.MAX_SPAN])))
         patch.setattr(fill, "STREAMING_BYTES", data.draw(st.sampled_from([0, 1 << 40])))
         threads = data.draw(st.integers(1, 4))
         draw(out=view(memory), shape=shape, index=index, num_threads=threads)
@@ -160,13 +161,53 @@ def test_dlpack_of_numpy():
 
 def test_pieces_are_lazy_and_lie_apart():
     """A box of 3 * 10^9 elements: pieces are made as they are taken, from round positions on."""
-    contiguous = fill.pieces(0, 0, (fill.Axis(3 * 10**9, 1, 2),), fill.MAX_PIECE)
+    sizes = fill.MAX_PIECE, fill.MAX_SPAN
+    contiguous = fill.pieces(0, 0, (fill.Axis(3 * 10**9, 1, 2),), *sizes)
     first, second = next(contiguous), next(contiguous)
     assert first == (0, 0, (fill.Axis(fill.MAX_PIECE, 1, 2),))
     assert second[:2] == (2 * fill.MAX_PIECE, fill.MAX_PIECE)
     # Transposed: the axis outermost in memory is cut, not the first one.
-    pieces = list(fill.pieces(0, 0, (fill.Axis(64, 1, 4096), fill.Axis(1024, 64, 4)), 1 << 12))
+    axes = fill.Axis(64, 1, 4096), fill.Axis(1024, 64, 4)
+    pieces = list(fill.pieces(0, 0, axes, 1 << 12, fill.MAX_SPAN))
     assert [address for address, _, _ in pieces] == [4096 * 4 * at for at in range(16)]
+
+
+def _extents(axes, limit=fill.MAX_PIECE):
+    pieces = fill.pieces(0, 0, axes, limit, fill.MAX_SPAN)
+    return [[axis.extent for axis in axes] for _, _, axes in pieces]
+
+
+def test_pieces_span_little_memory():
+    """Few elements on many pages: Ctrl-C waits for the pages of one piece, which are few too."""
+    assert fill.MAX_SPAN == 1 << 25
+    columns = fill.Axis(1 << 20, 1024, 4096), fill.Axis(8, 1, 4)  # eight of 1024 in float32
+    assert _extents(columns) == [[1 << 13, 8]] * 128
+    assert _extents((fill.Axis(1 << 14, 1, 1 << 14),)) == [[1 << 11]] * 8
+    # Elements further apart than that are a piece each; two rows that are, one after another.
+    assert _extents((fill.Axis(3, 1, 1 << 27),)) == [[1]] * 3
+    assert _extents((fill.Axis(2, 9, -1 << 30), fill.Axis(9, 1, 8))) == [[9]] * 2
+    # What lies close together is cut by its elements alone.
+    for itemsize in (1, 2, 4, 8):
+        run = (fill.Axis(10 << 21, 1, itemsize),)
+        assert _extents(run) == [[1 << 21]] * 10
+    assert (
+        _extents((fill.Axis(1 << 12, 1 << 10, 8 << 10), fill.Axis(1 << 10, 1, 8)))
+        == [[1 << 11, 1 << 10]] * 2
+    )
+
+
+@pytest.mark.parametrize("rows", [1 << 13, 1 << 16])  # few elements, and many
+def test_fills_are_cut_by_the_memory_they_span(rows):
+    out = np.empty((rows, 1 << 14), np.uint8)[:, :8]  # memory that nobody touches
+    spans = []
+
+    def work(piece):
+        _, _, axes = piece
+        spans.append(sum((axis.extent - 1) * abs(axis.byte_stride) for axis in axes))
+
+    fill.share_out(work, out, fill.whole(out.shape), None)
+    assert len(spans) == rows >> 11
+    assert max(spans) <= fill.MAX_SPAN
 
 
 def test_memory_of_a_fill():

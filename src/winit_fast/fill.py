@@ -25,6 +25,10 @@ MAX_PIECE = 1 << 21
 MAX_PIECE_SCALAR = 1 << 18
 """The same for plain C, whose elements take up to 0.3 microseconds."""
 
+MAX_SPAN = 1 << 25
+"""Bytes from a piece's first element to its last at most: where few lie on each page of memory that
+nobody has touched, time goes into the pages, which take the system up to 3 seconds a gigabyte."""
+
 STREAMING_BYTES = 1 << 23
 """From this distance between first and last element on, results leave the caches before anybody
 reads them: stores go round them."""
@@ -441,8 +445,8 @@ def merged(axes: Iterable[Axis]) -> Axes:
     return tuple(result) or (Axis(1, 0, 0),)
 
 
-def pieces(address: int, index: int, axes: Axes, limit: int) -> Iterator[Piece]:
-    """Split a box lazily, along the outermost axes, into pieces of at most ``limit`` elements.
+def pieces(address: int, index: int, axes: Axes, limit: int, span: int) -> Iterator[Piece]:
+    """Split a box lazily, along the outermost axes, into pieces of limited size.
 
     Parameters
     ----------
@@ -451,7 +455,11 @@ def pieces(address: int, index: int, axes: Axes, limit: int) -> Iterator[Piece]:
     axes : tuple of Axis
         Outermost in memory first, so that no two pieces are interleaved.
     limit : int
-        A power of two, so that a contiguous run is cut at multiples of it.
+        Elements in a piece at most; a power of two, so that a contiguous run is cut at multiples
+        of it.
+    span : int
+        Bytes from a piece's first element to its last one at most, about: those of the steps along
+        its outermost axis.
 
     Yields
     ------
@@ -459,23 +467,28 @@ def pieces(address: int, index: int, axes: Axes, limit: int) -> Iterator[Piece]:
 
     Examples
     --------
-    >>> for address, index, axes in pieces(0, 0, (Axis(3, 4, 16), Axis(4, 1, 4)), limit=8):
+    >>> rows = Axis(3, 4, 1000), Axis(4, 1, 4)
+    >>> for address, index, axes in pieces(0, 0, rows, limit=8, span=1 << 20):
     ...     print(address, index, [axis.extent for axis in axes])
     0 0 [2, 4]
-    32 8 [1, 4]
+    2000 8 [1, 4]
+    >>> [index for _, index, _ in pieces(0, 0, rows, limit=1 << 20, span=1000)]
+    [0, 4, 8]
     """
-    if math.prod(axis.extent for axis in axes) <= limit:
+    (extent, index_stride, byte_stride), *inner = axes
+    each = math.prod(axis.extent for axis in inner)
+    if extent * each <= limit and (extent - 1) * abs(byte_stride) <= span:
         yield address, index, axes
         return
-    (extent, index_stride, byte_stride), *inner = axes
-    step = max(1, limit // math.prod(axis.extent for axis in inner))
+    step = max(1, min(limit // each, span // abs(byte_stride)))
     for first in range(0, extent, step):
         outer = Axis(min(step, extent - first), index_stride, byte_stride)
         yield from pieces(
             address + first * byte_stride,
             index + first * index_stride,
-            (outer, *inner) if step > 1 else tuple(inner),
+            (outer, *inner) if step > 1 or not inner else tuple(inner),
             limit,
+            span,
         )
 
 
@@ -492,7 +505,7 @@ def share_out(
     work: Callable[[Piece], object], out: Array, box: Box, num_threads: int | None
 ) -> None:
     """Do ``work`` on pieces that make up a destination, on several threads where that pays."""
-    small = out.size <= MIN_PIECE
+    small = out.size <= MIN_PIECE and _spread(out) <= MAX_SPAN
     if small and num_threads is None:
         num_threads = 1  # what there may be need not be asked
     num_threads = threads.resolve(num_threads)
@@ -508,7 +521,7 @@ def share_out(
     limit = 1 << (out.size // (4 * num_threads)).bit_length()
     largest = MAX_PIECE_SCALAR if _core.isa() == "scalar" else MAX_PIECE
     limit = min(max(limit, MIN_PIECE), largest)
-    work_on = pieces(out.__array_interface__["data"][0], box.first, axes, limit)
+    work_on = pieces(out.__array_interface__["data"][0], box.first, axes, limit, MAX_SPAN)
     threads.run(work, work_on, min(num_threads, -(-out.size // limit)))
 
 
