@@ -310,6 +310,8 @@ WINDOWS = [
     (-0.001, 5.0),
     (-5.0, -1e-9),
 ]
+# Near zero: for float64 alone.
+TINY_WINDOWS = [(-1e-108, 1e-108), (1e-113, 1e-112), (-3e-125, 1e-125), (0.0, 1e-300)]
 CASES = {
     "log32": Case(log32, 1 << 31, 2),
     "sincos32": Case(sincos32, 1 << 32, 2),
@@ -333,7 +335,7 @@ CASES = {
         f"truncated64[{low!r},{high!r}]": Case(
             functools.partial(truncated64, low, high), RANDOM, 4, double=True
         )
-        for low, high in FULL_WINDOWS + WINDOWS
+        for low, high in FULL_WINDOWS + WINDOWS + TINY_WINDOWS
     },
 }
 
@@ -425,7 +427,7 @@ def report_reference() -> None:
         r, a = rng.integers(2**64, size=(2, 2000), dtype=U64)
         error = relative(box_muller_long(r, a)[0], reference.box_muller64(r, a)[0]) * 2.0**53
         print(f"reference normal64: {error:.1e} ulp")
-        for low, high in FULL_WINDOWS + WINDOWS:
+        for low, high in FULL_WINDOWS + WINDOWS + TINY_WINDOWS:
             exact = reference.Window(low, high)
             words = rng.integers(2**32, size=400, dtype=np.uint32)
             z = exact.quantile_exact([2 * int(w) + 1 for w in words], 33)

@@ -274,6 +274,8 @@ class Window:
             grid /= 2**33
             self.middle_head = float(mpmath.floor(self.middle / grid) * grid)
             self.middle_tail = float(self.middle - mpmath.mpf(self.middle_head))
+        # Near 1/2, tails have as many bits in common as the width is small.
+        self.bits = 400 + max(0, -math.frexp(high - low)[1])
 
     def quantile_of(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """z of u and v = 1 - u, both given, so that neither end loses digits, in float64."""
@@ -303,7 +305,7 @@ class Window:
         u = [n / whole for n in numerators]
         v = [(whole - n) / whole for n in numerators]
         result = []
-        with mpmath.workprec(400):
+        with mpmath.workprec(self.bits):
             for n, guess in zip(
                 numerators, self.quantile_of(np.array(u), np.array(v)), strict=True
             ):

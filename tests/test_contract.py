@@ -1,8 +1,10 @@
 """Every type and distribution against the plain reference, on every instruction set."""
 
+import math
 import re
 from functools import cache
 
+import mpmath
 import numpy as np
 import pages
 import pytest
@@ -10,7 +12,7 @@ import reference
 from reference import DTYPES
 
 import winit_fast as wf
-from winit_fast import _core, distributions
+from winit_fast import _core, distributions, truncation
 
 SEED, NAME = 0x9E3779B97F4A7C15, "blocks.11.mlp.up"
 STREAM = reference.stream_id(NAME)
@@ -233,6 +235,19 @@ WINDOWS = [
 ]
 
 
+# Near zero, where the digits that tails of about 1/2 have in common are many.
+TINY_WINDOWS = [
+    (-1e-100, 1e-100),
+    (-1e-108, 1e-108),
+    (1e-113, 1e-112),
+    (-1e-120, 1e-120),
+    (-3e-125, 1e-125),
+    (-1e-200, -1e-201),
+    (0.0, 1e-300),
+    (-1e-320, 5e-320),
+]
+
+
 @cache
 def exact_truncated_z(dtype: str, low: float, high: float) -> np.ndarray:
     return reference.truncated_z(DTYPES[dtype], SEED, STREAM, INDEX, reference.Window(low, high))
@@ -248,6 +263,25 @@ def test_truncated_normal(isa, dtype, low, high):
         draw("truncated_normal", dtype, 0.0, 1.0, low, high),
         np.minimum(np.maximum(exact, smallest), largest),
     )
+
+
+@pytest.mark.parametrize("low, high", TINY_WINDOWS)
+def test_truncated_normal_of_tiny_windows(isa, low, high):
+    exact = exact_truncated_z("float64", low, high)
+    bounds = reference.truncated_bounds(DTYPES["float64"], 0.0, 1.0, low, high)
+    assert bounds == (low, high)
+    got = draw("truncated_normal", "float64", 0.0, 1.0, low, high)
+    assert_within_4_ulp(got, np.minimum(np.maximum(exact, low), high))
+
+
+@pytest.mark.parametrize("low, high", TINY_WINDOWS)
+def test_tiny_windows_have_all_digits(low, high):
+    """Whatever the digits, a window's numbers are the exact ones, rounded."""
+    window = truncation.window(low, high, 64)
+    with mpmath.workprec(2400):
+        mass = reference.upper_tail(mpmath.mpf(low)) - reference.upper_tail(mpmath.mpf(high))
+        exact = float(mass * mpmath.mpf(2) ** (window.t_exponent - 63))
+    assert abs(window.t_step - exact) <= math.ulp(exact) / 2
 
 
 @pytest.mark.parametrize("dtype", WIDE)

@@ -3,7 +3,8 @@
 A kernel needs a few probabilities of the standard normal distribution. They decide bits of the
 stream, so they may not come from a libm, whose last bits differ between systems, and they are
 differences of numbers that can be almost equal or tiny (a window from 29 to 30 sigma holds
-10^-185). Decimal arithmetic of 100 digits settles both; a window is computed once and kept.
+10^-185). Decimal arithmetic of 100 digits settles both, of more where a window is narrower than
+that; a window is computed once and kept.
 """
 
 from decimal import ROUND_CEILING, Context, Decimal, localcontext
@@ -90,6 +91,18 @@ def _exponent(x: Decimal) -> int:
     return fraction.numerator.bit_length() - fraction.denominator.bit_length()
 
 
+def _context(low: float, high: float) -> Context:
+    """Give the arithmetic for a window: all digits that two tails of about 1/2 have in common more.
+
+    Wider windows than 10^-100 have enough of them; what they are is frozen.
+    """
+    context = _CONTEXT.copy()
+    width = _CONTEXT.subtract(Decimal(high), Decimal(low))
+    if width.is_finite() and -width.adjusted() > _DIGITS:
+        context.prec -= width.adjusted()
+    return context
+
+
 @lru_cache(maxsize=256)
 def window(low: float, high: float, bits: int) -> Window:
     """The window from low to high standard deviations for words of `bits` bits.
@@ -117,7 +130,7 @@ def window(low: float, high: float, bits: int) -> Window:
     above zero. A window whose larger part is below zero is turned over, which takes every word to
     its complement: then K is at most half of the words.
     """
-    with localcontext(_CONTEXT):
+    with localcontext(_context(low, high)):
         flip = -low > high
         a, b = (Decimal(-high), Decimal(-low)) if flip else (Decimal(low), Decimal(high))
         straddles = a < 0
