@@ -43,11 +43,6 @@ static double round_up(const format *f, double x) {
 
 static double round_down(const format *f, double x) { return -round_up(f, -x) + 0.0; }
 
-static double nearest(const format *f, double x) {
-    const double unit = unit_near(f, x);
-    return rint(x / unit) * unit;
-}
-
 /* The largest number of the format below x. */
 static double below(const format *f, double x) {
     const double y = round_down(f, x);
@@ -92,12 +87,8 @@ static int set_normal(winit_distribution *d, int type, double loc, double scale)
 
 static int set_truncated(winit_distribution *d, int type, double loc, double scale, double low,
                          double high, const winit_window *w) {
+    if (scale == 0) return set_normal(d, type, loc, scale); /* there is no window */
     const format *f = &formats[type];
-    double low_bound = nearest(f, loc), high_bound = low_bound; /* as they are for scale 0 */
-    if (scale > 0) {
-        low_bound = loc + low * scale;
-        high_bound = loc + high * scale;
-    }
     const double t_step = working(type, w->t_step);
     const int central = low == -high && high <= 2 && w->t_exponent == 0;
     *d = (winit_distribution){
@@ -105,8 +96,8 @@ static int set_truncated(winit_distribution *d, int type, double loc, double sca
         .type = type,
         .scale = working(type, working(type, scale) * ldexp(1.0, -w->t_exponent)),
         .loc = working(type, loc),
-        .low = round_up(f, low_bound),
-        .high = round_down(f, high_bound),
+        .low = round_up(f, loc + low * scale),
+        .high = round_down(f, loc + high * scale),
         .flip = w->flip ? ~(uint64_t)0 : 0,
         .kappa = w->kappa,
         .tail_step = working(type, w->tail_step),

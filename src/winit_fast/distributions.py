@@ -52,6 +52,8 @@ def truncated_normal(code: int, loc: float, scale: float, low: float, high: floa
 
     mean, deviation = finite("loc", loc), not_negative("scale", scale)
     a, b = _bounds(low, high)
+    if deviation == 0:  # there is no window
+        return normal(code, mean, deviation)
     status, distribution = _core.truncated_normal(
         code, mean, deviation, a, b, window(a, b, 64 if code == _core.F64 else 32)
     )
