@@ -52,7 +52,7 @@ MINUTES := 30
 soak: $(VENV)/installed ## do random work against the reference, for 30 minutes or MINUTES=...
 	$(BIN)/python tests/soak.py --minutes $(MINUTES)
 
-accuracy: $(VENV)/installed ## measure the error of every transform, over all inputs (minutes)
+accuracy: $(VENV)/installed ## measure the error of every transform, against its bound (minutes)
 	$(BIN)/python bench/accuracy.py
 
 # Where set, these hold OpenBLAS to slower kernels than it would choose.

@@ -1,7 +1,11 @@
-"""Measures the error of every transform, for the 32-bit family over all inputs that can occur.
+"""Measures the error of every transform.
 
     python bench/accuracy.py                 everything: some minutes on two cores
     python bench/accuracy.py log32 normal64  some of the cases
+
+The 32-bit family's ln, sin and cos meet every input that can occur; its normal every radius word
+and every angle word, each with one partner; its truncated normal every word for two windows, a 64th
+of them for the others. float64 meets random words and the edges.
 
 Errors are in ulp: the spacing of the type in the binade of the exact value. The exact values are
 those of tests/reference.py in float64 for the 32-bit family; float64 is held against the 64 bits of
@@ -39,7 +43,7 @@ PIECE, TASK = (
 RANDOM = 10_000_000  # float64 words of each case
 
 # --------------------------------------------------------------------------------------------------
-# float32: every word
+# float32: every word, but a 64th of them for most windows
 # --------------------------------------------------------------------------------------------------
 
 # What one step yields: the word, the computed value, the exact one.
