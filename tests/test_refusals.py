@@ -45,10 +45,12 @@ def test_read_only():
 def test_overlap():
     row = np.zeros(4, np.float32)
     strided = partial(np.ndarray, dtype=np.float32, buffer=row)
-    message = r"out must not have elements that overlap, got shape .* with strides"
+    message = r"out must not have elements that overlap or interleave, got shape .* with strides"
     for shape, strides in (((3, 4), (0, 4)), ((3, 2), (4, 4)), ((2,), (2,)), ((2, 2), (4, 4))):
         _refused(ValueError, message, strided(shape, strides=strides))
         _refused(ValueError, message, strided(shape, strides=strides)[::-1])
+    interleaved = np.ndarray((2, 3), np.float32, np.zeros(12, np.float32), strides=(20, 12))
+    _refused(ValueError, message, interleaved)
     # No two elements: no overlap.
     STREAM.normal(out=strided((1, 4), strides=(0, 4)))
     STREAM.normal(out=strided((0, 4), strides=(0, 4)))
@@ -111,7 +113,7 @@ def test_shapes():
             STREAM.normal(shape=shape)
     with pytest.raises(TypeError, match=r"num_threads must be an integer, got 1.5"):
         STREAM.normal(shape=3, num_threads=1.5)
-    for draw in (STREAM.normal, STREAM.uniform, STREAM.truncated_normal, STREAM.bits):
+    for draw in (STREAM.normal, STREAM.uniform, STREAM.truncated_normal):
         with pytest.raises(TypeError, match="shape must be given, or out"):
             draw()
     out = np.zeros((3, 4), np.float32)
@@ -244,7 +246,21 @@ def test_scalars_that_are_no_python_floats():
         (lambda: wf.Zeros()(3, dtype="f4,,"), "dtype must be one of .*, got 'f4,,'"),
         (lambda: STREAM.bits(3, dtype="word"), "dtype must be uint32 or uint64, got 'word'"),
         (lambda: wf.get(None), "identifier must be a name, a mapping .*, got None"),
-        (lambda: wf.get("he_normal", skale=1), "unexpected keyword argument 'skale'"),
+        (lambda: STREAM.bits(), "^n must be given, or out"),
+        (lambda: STREAM.bits((2, -1)), r"^n must not have negative extents, got \(2, -1\)"),
+        (lambda: STREAM.bits(out=np.zeros(2, "u4"), n=1.5), "^n must be an integer, got 1.5"),
+        (lambda: STREAM.bits(out=np.zeros(2, "u4"), index=0), "logical tensor: give n="),
+        (
+            lambda: wf.get("he_normal", moed=1),
+            "HeNormal must be .* got 'moed'; did you mean 'mode'",
+        ),
+        (
+            lambda: wf.RandomNormal.from_config({"std": 3}),
+            "parameters of RandomNormal must be one of mean, stddev, got 'std'.* mean 'stddev'",
+        ),
+        (lambda: wf.get("zeros", value=3), "Zeros has no parameters, got 'value'"),
+        (lambda: wf.VarianceScaling(in_axis=1.5), "^in_axis must be an integer, got 1.5"),
+        (lambda: wf.HeNormal(batch_axis=(0, None)), "^batch_axis must be an integer, got None"),
         (lambda: wf.HeNormal(mode=["fan_in"]), r"mode must be one of .* got \['fan_in'\]"),
         (lambda: wf.HeNormal(fan_in=1 << 64), "fan_in must be at most 2\\^63, got 1844"),
     ],
@@ -301,6 +317,69 @@ def test_a_gain_that_does_not_fit_leaves_the_buffer_alone(dtype):
 def test_values(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: STREAM.normal(1e39, 1, 3, dtype="float16"),
+            "loc and scale must be finite in float32, got loc=1e+39 and scale=1",
+        ),
+        (
+            lambda: wf.RandomNormal(stddev=1e300)(3),
+            "mean and stddev must be finite in float32, got mean=0.0 and stddev=1e+300",
+        ),
+        (
+            lambda: wf.TruncatedNormal(1e39)(3),
+            "mean and stddev must be finite in float32, got mean=1e+39 and stddev=0.05",
+        ),
+        (
+            lambda: wf.TruncatedNormal(1 + 2**-30, 1e-12)(3),
+            (
+                "float32 has no value between mean + low*stddev and mean + high*stddev, "
+                "got mean=1.0000000009313226, stddev=1e-12, low=-2.0, high=2.0"
+            ),
+        ),
+        (
+            lambda: wf.RandomUniform(3.5e38, 3.6e38)(3),
+            (
+                "(maxval - minval) / 2 and (maxval + minval) / 2, taken in float64, must be finite "
+                "in float32, got minval=3.5e+38 and maxval=3.6e+38"
+            ),
+        ),
+        (
+            lambda: STREAM.uniform(-1e308, 1.7e308, 3, dtype="float64"),
+            (
+                "(high - low) / 2 and (high + low) / 2, taken in float64, must be finite in "
+                "float64, got low=-1e+308 and high=1.7e+308"
+            ),
+        ),
+        (
+            lambda: wf.RandomUniform(1 + 2**-30, 1 + 2**-29)(3),
+            "float32 has no value in [minval, maxval) = [1.0000000009313226, 1.0000000018626451)",
+        ),
+        *(
+            (
+                lambda kind=kind: wf.VarianceScaling(1e300, distribution=kind, fan_in=4)(3),
+                (
+                    "scale must give a standard deviation that fits float32, got 1e+300, "
+                    "which gives 5e+149"
+                ),
+            )
+            for kind in ("normal", "uniform", "truncated_normal")
+        ),
+    ],
+)
+def test_parameters_that_a_type_refuses(make, message):
+    """The errors have the names and the values that the caller used."""
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        make()
+
+
+def test_what_is_no_scheme():
+    with pytest.raises(NotImplementedError, match="Initializer is no scheme: it has no _fill"):
+        wf.Initializer()(3)
 
 
 def test_a_constant_that_does_not_fit_leaves_the_buffer_alone():

@@ -9,11 +9,23 @@ from winit_fast.dtypes import FLOATS
 
 NAMES = {kind.code: kind.name for kind in FLOATS.values()}
 
+Names = tuple[str, str]
+"""What the caller calls the first two parameters: the errors do too."""
 
-def _bounds(low: float, high: float) -> tuple[float, float]:
-    a, b = real("low", low), real("high", high)
+
+def working(code: int) -> str:
+    """Name the type of the arithmetic."""
+    return NAMES[_core.F64 if code == _core.F64 else _core.F32]
+
+
+def _given(names: Names, first: float, second: float) -> str:
+    return f"got {names[0]}={first!r} and {names[1]}={second!r}"
+
+
+def _bounds(low: float, high: float, names: Names = ("low", "high")) -> tuple[float, float]:
+    a, b = real(names[0], low), real(names[1], high)
     if not a < b:
-        raise ValueError(f"low must be below high, got low={low!r} and high={high!r}")
+        raise ValueError(f"{names[0]} must be below {names[1]}, {_given(names, low, high)}")
     return a, b
 
 
@@ -23,47 +35,61 @@ def bits(width: int) -> Distribution:
     return _core.bits(_core.F64 if width == 64 else _core.F32)
 
 
-def uniform(code: int, low: float, high: float) -> Distribution:
+def uniform(code: int, low: float, high: float, names: Names = ("low", "high")) -> Distribution:
     """Uniform numbers in [low, high)."""
-    a, b = _bounds(finite("low", low), finite("high", high))
+    low_name, high_name = names
+    a, b = _bounds(finite(low_name, low), finite(high_name, high), names)
     status, distribution = _core.uniform(code, a, b)
     if status == _core.NOT_FINITE:
         raise ValueError(
-            f"high - low must be finite in {NAMES[code]}, got low={low!r} and high={high!r}"
+            f"({high_name} - {low_name}) / 2 and ({high_name} + {low_name}) / 2, taken in float64, "
+            f"must be finite in {working(code)}, {_given(names, low, high)}"
         )
     if status == _core.NO_VALUE:
-        raise ValueError(f"{NAMES[code]} has no value in [low, high) = [{low!r}, {high!r})")
-    return distribution
-
-
-def normal(code: int, loc: float, scale: float) -> Distribution:
-    """Normal numbers with mean loc and standard deviation scale."""
-    status, distribution = _core.normal(code, finite("loc", loc), not_negative("scale", scale))
-    if status == _core.NOT_FINITE:
         raise ValueError(
-            f"loc and scale must be finite in {NAMES[code]}, got loc={loc!r} and scale={scale!r}"
+            f"{NAMES[code]} has no value in [{low_name}, {high_name}) = [{low!r}, {high!r})"
         )
     return distribution
 
 
-def truncated_normal(code: int, loc: float, scale: float, low: float, high: float) -> Distribution:
+def normal(code: int, loc: float, scale: float, names: Names = ("loc", "scale")) -> Distribution:
+    """Normal numbers with mean loc and standard deviation scale."""
+    status, distribution = _core.normal(code, finite(names[0], loc), not_negative(names[1], scale))
+    if status == _core.NOT_FINITE:
+        raise ValueError(_not_finite(code, loc, scale, names))
+    return distribution
+
+
+def truncated_normal(
+    code: int,
+    loc: float,
+    scale: float,
+    low: float,
+    high: float,
+    names: Names = ("loc", "scale"),
+) -> Distribution:
     """Normal numbers kept between low and high, which count in standard deviations from loc."""
     from winit_fast.truncation import window  # exact arithmetic, whose modules take a while
 
-    mean, deviation = finite("loc", loc), not_negative("scale", scale)
+    mean, deviation = finite(names[0], loc), not_negative(names[1], scale)
     a, b = _bounds(low, high)
     if deviation == 0:  # there is no window
-        return normal(code, mean, deviation)
+        return normal(code, mean, deviation, names)
     status, distribution = _core.truncated_normal(
         code, mean, deviation, a, b, window(a, b, 64 if code == _core.F64 else 32)
     )
     if status == _core.NOT_FINITE:
-        raise ValueError(
-            f"loc and scale must be finite in {NAMES[code]}, got loc={loc!r} and scale={scale!r}"
-        )
+        raise ValueError(_not_finite(code, loc, scale, names))
     if status == _core.NO_VALUE:
+        loc_name, scale_name = names
         raise ValueError(
-            f"{NAMES[code]} has no value between loc + low*scale and loc + high*scale, "
-            f"got loc={loc!r}, scale={scale!r}, low={low!r}, high={high!r}"
+            f"{NAMES[code]} has no value between {loc_name} + low*{scale_name} and "
+            f"{loc_name} + high*{scale_name}, got {loc_name}={loc!r}, {scale_name}={scale!r}, "
+            f"low={low!r}, high={high!r}"
         )
     return distribution
+
+
+def _not_finite(code: int, loc: float, scale: float, names: Names) -> str:
+    first, second = names
+    return f"{first} and {second} must be finite in {working(code)}, {_given(names, loc, scale)}"

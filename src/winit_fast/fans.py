@@ -8,17 +8,17 @@ from winit_fast.arguments import integer
 Axes = int | Sequence[int]
 
 
-def axes_tuple(axes: Axes) -> tuple[int, ...]:
-    """Write one axis or several as a tuple.
+def axes_tuple(argument: str, axes: Axes) -> tuple[int, ...]:
+    """Write one axis or several as a tuple; errors name the argument that carries them.
 
     Examples
     --------
-    >>> axes_tuple(-2), axes_tuple([0, 1])
+    >>> axes_tuple("in_axis", -2), axes_tuple("in_axis", [0, 1])
     ((-2,), (0, 1))
     """
     if isinstance(axes, Sequence):
-        return tuple(integer("axis", axis) for axis in axes)
-    return (integer("axis", axes),)
+        return tuple(integer(argument, axis) for axis in axes)
+    return (integer(argument, axes),)
 
 
 def positions(argument: str, axes: Axes, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -29,7 +29,7 @@ def positions(argument: str, axes: Axes, shape: tuple[int, ...]) -> tuple[int, .
     >>> positions("in_axis", (-2, 0), (3, 3, 64, 128))
     (0, 2)
     """
-    named = axes_tuple(axes)
+    named = axes_tuple(argument, axes)
     for axis in named:
         if not -len(shape) <= axis < len(shape):
             raise ValueError(f"{argument} is {axes!r}, but shape {shape} has {len(shape)} axes")
@@ -116,14 +116,15 @@ def fans(
     >>> fans((256,))
     (256, 256)
     """
-    if len(shape) == 1 and (axes_tuple(in_axis), axes_tuple(out_axis)) == ((-2,), (-1,)):
+    arguments = {"in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis}
+    tuples = {argument: axes_tuple(argument, axes) for argument, axes in arguments.items()}
+    if len(shape) == 1 and (tuples["in_axis"], tuples["out_axis"]) == ((-2,), (-1,)):
         return shape[0], shape[0]
     named: set[int] = set()
     sizes = []
-    arguments = {"in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis}
     for argument, axes in arguments.items():
         size = 1
-        for axis in axes_tuple(axes):
+        for axis in tuples[argument]:
             if not -len(shape) <= axis < len(shape):
                 raise ValueError(
                     f"{argument} is {axes!r}, but shape {shape} has {len(shape)} axes; "

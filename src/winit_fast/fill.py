@@ -113,12 +113,13 @@ def blocks(shape: tuple[int, ...], limit: int) -> Iterator[tuple[slice, ...]]:
             yield (outer, *rest)
 
 
-def logical_shape(shape: Shape) -> tuple[int, ...]:
-    """Check the shape of a logical tensor.
+def logical_shape(shape: Shape, argument: str = "shape") -> tuple[int, ...]:
+    """Check the shape of a logical tensor; errors name the argument that carries it.
 
     Parameters
     ----------
     shape : int or sequence of int
+    argument : str
 
     Returns
     -------
@@ -138,11 +139,11 @@ def logical_shape(shape: Shape) -> tuple[int, ...]:
     if isinstance(shape, Iterable) and not isinstance(shape, (str, bytes)):
         with suppress(TypeError):  # of an array without axes
             extents = tuple(shape)
-    checked = tuple([integer("shape", extent) for extent in extents])
+    checked = tuple([integer(argument, extent) for extent in extents])
     if min(checked, default=0) < 0:
-        raise ValueError(f"shape must not have negative extents, got {checked}")
+        raise ValueError(f"{argument} must not have negative extents, got {checked}")
     if math.prod(checked) > MAX_SIZE or max(checked, default=0) > MAX_SIZE:
-        raise ValueError(f"shape must have at most 2^63 elements, got {checked}")
+        raise ValueError(f"{argument} must have at most 2^63 elements, got {checked}")
     return checked
 
 
@@ -294,19 +295,21 @@ def from_dlpack(out: Any, argument: str = "out") -> Array:
         )
     if getattr(out, "requires_grad", False):
         out = out.detach()  # as in torch.nn.init: initialising is no step of the graph
+    kind = type(out).__name__
     try:
         device = out.__dlpack_device__()[0]
-        if device != _dlpack.CPU:
-            raise BufferError(f"on DLPack device {device}")
+    except (BufferError, RuntimeError, ValueError) as error:  # torch's "meta", say
+        raise TypeError(f"{argument} must be on the CPU, got {kind}: {error}") from error
+    if device != _dlpack.CPU:
+        raise TypeError(f"{argument} must be on the CPU, got {kind} on DLPack device {device}")
+    try:
         try:
             capsule = out.__dlpack__(max_version=_dlpack.VERSION)
         except TypeError:  # from before there were versions
             capsule = out.__dlpack__()
         address, shape, strides, name, writable = _dlpack.describe(capsule)
-    except (BufferError, RuntimeError, ValueError) as error:
-        raise TypeError(
-            f"{argument} must be on the CPU, got {type(out).__name__}: {error}"
-        ) from error
+    except (BufferError, RuntimeError, ValueError) as error:  # a sparse tensor, say
+        raise TypeError(f"{argument} must be what DLPack can share, got {kind}: {error}") from error
     if writable is None:  # JAX cannot say that its arrays are not, nor PyTorch < 2.9 that its are
         writable = hasattr(out, "requires_grad")
     try:
@@ -338,7 +341,7 @@ def writable(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) ->
     TypeError
         If ``out`` is none of these, or has another type or a foreign byte order.
     ValueError
-        If it is read-only or its elements overlap.
+        If it is read-only or its elements overlap or interleave.
     """
     if isinstance(out, np.ndarray):
         array = out
@@ -360,14 +363,17 @@ def writable(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) ->
         raise ValueError(f"out must be writable, got a read-only {type(out).__name__}")
     if not array.flags.c_contiguous and overlaps(array):
         raise ValueError(
-            "out must not have elements that overlap, "
+            "out must not have elements that overlap or interleave, "
             f"got shape {array.shape} with strides {array.strides}"
         )
     return array
 
 
 def overlaps(array: Array) -> bool:
-    """Tell whether two elements may share a byte: some axis steps less far than those inside it."""
+    """Tell whether some axis steps less far than those inside it: then elements may share bytes.
+
+    They need not, where they interleave: telling these apart is not worth what it takes.
+    """
     span = array.itemsize
     for step, extent in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
         if extent > 1:
@@ -382,6 +388,7 @@ def destination(
     shape: Shape | None,
     index: Index | None,
     kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS,
+    argument: str = "shape",
 ) -> tuple[Array, Box]:
     """Check a buffer together with the box of the logical tensor that it is to hold.
 
@@ -393,6 +400,8 @@ def destination(
         The logical shape; by default that of ``out``.
     index : tuple of slice, int or Ellipsis, optional
         As in `box`; by default all of the tensor.
+    argument : str
+        The one that carries the shape, for the errors.
 
     Returns
     -------
@@ -407,8 +416,8 @@ def destination(
     """
     array = writable(out, kinds)
     if shape is None and index is not None:
-        raise ValueError(f"index={index!r} needs the shape of the logical tensor: give shape=")
-    cut = box(array.shape if shape is None else logical_shape(shape), index)
+        raise ValueError(f"index={index!r} needs the shape of the logical tensor: give {argument}=")
+    cut = box(array.shape if shape is None else logical_shape(shape, argument), index)
     if array.shape != cut.shape:
         raise ValueError(f"out must have shape {cut.shape}, got {array.shape}")
     return array, cut

@@ -124,7 +124,7 @@ class Initializer:
 
     def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         """Fill a checked, writable array of ``box.shape`` with that box of the logical tensor."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} is no scheme: it has no _fill")
 
     def _times(self, factor: float) -> "Initializer | None":
         """Give the scheme of ``factor`` times as large elements, or None if there is none."""
@@ -143,7 +143,19 @@ class Initializer:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Make an initializer from its parameters."""
+        """Make an initializer from its parameters.
+
+        Raises
+        ------
+        TypeError
+            If it has no such parameter.
+        """
+        known = [field.name for field in cls._parameters()]
+        for name in config:
+            if not known:
+                raise TypeError(f"{cls.__name__} has no parameters, got {name!r}")
+            if name not in known:
+                raise TypeError(unknown(f"parameters of {cls.__name__}", name, known))
         return cls(**config)
 
     @classmethod
@@ -201,7 +213,7 @@ def get(identifier: str | Mapping[str, Any] | Initializer, **parameters: Any) ->
             cls = Initializer._by_spelling[spelling(identifier)]
         except KeyError:
             raise ValueError(unknown("identifier", identifier, Initializer._registry)) from None
-        return cls(**parameters)
+        return cls.from_config(parameters)
     if parameters:
         raise TypeError(f"an initializer has its parameters already, got {parameters}")
     if isinstance(identifier, Mapping) and isinstance(identifier.get("class_name"), str):
@@ -221,7 +233,7 @@ class _Elementwise(Initializer):
 
     def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
         """Make the distribution for a type's code and a logical shape."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} is no scheme: it has no _distribution")
 
     def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         distribution = self._distribution(dtypes.FLOATS[out.dtype].code, box.tensor)
@@ -356,7 +368,7 @@ class RandomUniform(_Elementwise, names=("random_uniform", "uniform")):
             raise ValueError(f"minval must be < maxval, got {self.minval!r} and {self.maxval!r}")
 
     def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
-        return distributions.uniform(code, self.minval, self.maxval)
+        return distributions.uniform(code, self.minval, self.maxval, ("minval", "maxval"))
 
     def _times(self, factor: float) -> Initializer:
         return RandomUniform(factor * self.minval, factor * self.maxval)
@@ -365,6 +377,8 @@ class RandomUniform(_Elementwise, names=("random_uniform", "uniform")):
 @dataclass(frozen=True, repr=False)
 class RandomNormal(_Elementwise, names=("random_normal", "normal")):
     """Normal with the given mean and standard deviation.
+
+    Beyond the range of a narrow type, numbers become infinite, or NaN in float8_e4m3fn.
 
     Parameters
     ----------
@@ -386,7 +400,7 @@ class RandomNormal(_Elementwise, names=("random_normal", "normal")):
         not_negative("stddev", self.stddev)
 
     def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
-        return distributions.normal(code, self.mean, self.stddev)
+        return distributions.normal(code, self.mean, self.stddev, ("mean", "stddev"))
 
     def _times(self, factor: float) -> Initializer:
         return RandomNormal(factor * self.mean, factor * self.stddev)
@@ -425,7 +439,8 @@ class TruncatedNormal(_Elementwise, names=("truncated_normal", "trunc_normal")):
             raise ValueError(f"low must be < high, got {self.low!r} and {self.high!r}")
 
     def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
-        return distributions.truncated_normal(code, self.mean, self.stddev, self.low, self.high)
+        parameters = self.mean, self.stddev, self.low, self.high
+        return distributions.truncated_normal(code, *parameters, ("mean", "stddev"))
 
     def _times(self, factor: float) -> Initializer:
         return replace(self, mean=factor * self.mean, stddev=factor * self.stddev)
@@ -499,7 +514,7 @@ class VarianceScaling(_Elementwise, names=("variance_scaling",)):
         for axes in ("in_axis", "out_axis", "batch_axis"):
             value = getattr(self, axes)
             if not isinstance(value, int):  # a list from JSON, say: a value must be hashable
-                object.__setattr__(self, axes, axes_tuple(value))
+                object.__setattr__(self, axes, axes_tuple(axes, value))
         for fan in ("fan_in", "fan_out"):
             value = getattr(self, fan)
             if value is not None and positive(fan, value) > MAX_SIZE:
@@ -523,12 +538,19 @@ class VarianceScaling(_Elementwise, names=("variance_scaling",)):
 
     def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
         stddev = self.stddev(tensor)
-        if self.distribution == "truncated_normal":
-            return distributions.truncated_normal(code, 0.0, stddev / TRUNCATED_STDDEV, -2.0, 2.0)
-        if self.distribution == "uniform" and stddev > 0:  # of no width, it is the normal of none
-            limit = math.sqrt(3.0) * stddev
-            return distributions.uniform(code, -limit, limit)
-        return distributions.normal(code, 0.0, stddev)
+        try:
+            if self.distribution == "truncated_normal":
+                widened = stddev / TRUNCATED_STDDEV
+                return distributions.truncated_normal(code, 0.0, widened, -2.0, 2.0)
+            if self.distribution == "uniform" and stddev > 0:  # of no width: the normal of none
+                limit = math.sqrt(3.0) * stddev
+                return distributions.uniform(code, -limit, limit)
+            return distributions.normal(code, 0.0, stddev)
+        except ValueError as error:  # in terms of numbers that nobody gave
+            raise ValueError(
+                f"scale must give a standard deviation that fits {distributions.working(code)}, "
+                f"got {self.scale!r}, which gives {stddev!r}"
+            ) from error
 
     def _times(self, factor: float) -> Initializer:
         own = {field.name: getattr(self, field.name) for field in fields(VarianceScaling)}

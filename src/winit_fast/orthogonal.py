@@ -108,7 +108,7 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
         for name in ("column_axis", "batch_axis"):
             axes = getattr(self, name)
             try:
-                named = axes_tuple(axes)
+                named = axes_tuple(name, axes)
             except TypeError:
                 raise TypeError(
                     f"{name} must be an int or a sequence of them, got {axes!r}"

@@ -233,10 +233,10 @@ class Stream:
         offset = word("offset", offset)
         kind = None if dtype is None else _word_type(dtype)
         if out is None:
-            cut = box(_given(n), index)
+            cut = box(_given(n, "n"), index)
             out = array = empty(cut.shape, kind or np.dtype(np.uint32))
         else:
-            array, cut = destination(out, n, index, _WORDS)
+            array, cut = destination(out, n, index, _WORDS, "n")
             if kind not in (None, array.dtype):
                 raise TypeError(f"dtype is {dtype!r}, but out has {array.dtype}")
         if offset + math.prod(cut.tensor) > MAX_SIZE:
@@ -293,6 +293,8 @@ class Stream:
         num_threads: int | None = None,
     ) -> Any:
         """Draw from the normal distribution.
+
+        Beyond the range of a narrow type, numbers become infinite, or NaN in float8_e4m3fn.
 
         Parameters
         ----------
@@ -391,7 +393,7 @@ def _word_type(dtype: Any) -> np.dtype[Any]:
     return kind
 
 
-def _given(shape: Shape | None) -> tuple[int, ...]:
+def _given(shape: Shape | None, argument: str = "shape") -> tuple[int, ...]:
     if shape is None:
-        raise TypeError("shape must be given, or out")
-    return logical_shape(shape)
+        raise TypeError(f"{argument} must be given, or out")
+    return logical_shape(shape, argument)
