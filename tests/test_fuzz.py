@@ -6,7 +6,6 @@ tells what went wrong inside, and each names an argument.
 
 import json
 import math
-import re
 from contextlib import suppress
 from dataclasses import fields
 
@@ -15,61 +14,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from strategies import anything, indices, names, others, refused_or, shapes, types
 
 import winit_fast as wf
-from winit_fast import cli, dtypes, fill, threads
+from winit_fast import _core, cli, dtypes, fans, fill, gains, threads
 from winit_fast.expression import evaluate
 from winit_fast.recipes import Rule, Rules
-
-REFUSED = (ValueError, TypeError, IndexError)
-BIG = 10**400
-
-numbers = st.one_of(
-    st.integers(-3, 5),
-    st.sampled_from([2**31, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, BIG, -BIG]),
-    st.floats(),
-    st.sampled_from([np.float32(0.5), np.int64(3), np.uint8(2), np.array(1.5), np.bool_(True)]),
-)
-others = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.text(max_size=8),
-    st.binary(max_size=4),
-    st.complex_numbers(),
-    st.sampled_from([..., slice(None), object(), np.array([1.0, 2.0]), np.array("x"), int, {}]),
-    st.lists(st.integers(-1, 3), max_size=3),
-    st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
-    st.sets(st.integers(0, 3), max_size=2),
-)
-anything = numbers | others
-names = st.none() | st.text(max_size=12) | st.integers(0, 2**64 - 1)
-
-
-def in_bounds(shape):
-    """Whether an array of this shape, if it is one, is small enough to be made."""
-    try:
-        size = math.prod(shape if isinstance(shape, (tuple, list)) else [shape])
-        return abs(size) <= 1 << 16 or size > 1 << 62
-    except (TypeError, ValueError, OverflowError):
-        return True
-
-
-extents = st.integers(-1, 6) | st.sampled_from([2**62, 2**63, 2**64]) | anything
-shapes = (anything | st.lists(extents, max_size=5).map(tuple)).filter(in_bounds)
-positions = st.integers(-8, 8) | st.sampled_from([None, np.int8(2), 2**70, 1.0, "1"])
-parts = positions | st.builds(slice, positions, positions, positions) | st.just(...)
-indices = anything | parts | st.lists(parts, max_size=4).map(tuple)
-types = anything | st.sampled_from([*dtypes.FLOATS, "float32", ">f4", "f4,,", "int8", "uint32"])
-
-
-def refused_or(call, named):
-    """Make a call; an error is a documented one that names one of some arguments."""
-    try:
-        return call()
-    except REFUSED as error:
-        assert type(error) in REFUSED, repr(error)
-        assert re.search(rf"\b({'|'.join(named)})\b", str(error)), str(error)
-        return error
 
 
 def test_what_is_meant_by_refused():
@@ -150,6 +100,133 @@ def test_initializers(cls, data):
         return
     if isinstance(result, Exception):
         assert (out == 7).all()
+
+
+@pytest.mark.parametrize("cls", SCHEMES)
+@settings(max_examples=40)
+@given(data=st.data())
+def test_configurations(cls, data):
+    own = [field.name for field in fields(cls)]
+    keys = st.sampled_from([*own, "seed", ""]) | st.text(max_size=4) | st.integers(0, 2)
+    config = data.draw(others | st.dictionaries(keys, anything, max_size=3))
+    named = [*own, "config", "axis", "argument", "identifier", "activation", "high - low"]
+    scheme = refused_or(lambda: cls.from_config(config), named)
+    if not isinstance(scheme, Exception):
+        assert type(scheme) is cls and repr(cls.from_config(scheme.get_config())) == repr(scheme)
+
+
+@pytest.mark.parametrize("scheme", [wf.RandomNormal(), wf.Orthogonal(), wf.Sparse(0.5), wf.Ones()])
+@settings(max_examples=150)
+@given(data=st.data())
+def test_calls_and_fills(scheme, data):
+    strategies = {"seed": anything, "name": anything | names, "index": indices, "shape": shapes}
+    strategies |= {"num_threads": anything}
+    named = [*strategies, "out", "dtype", type(scheme).__name__, "column_axis", "argument"]
+    memory = np.full(640, 0xA5, np.uint8)
+    if data.draw(st.booleans()):
+        matrix = memory.view(np.float32)[:60].reshape(10, 6)
+        out = data.draw(st.sampled_from([matrix, matrix[::3], matrix.T[1:], memory]) | others)
+        arguments = data.draw(st.fixed_dictionaries({}, optional=strategies))
+        result = refused_or(lambda: scheme.fill(out, **arguments), named)
+    else:
+        arguments = data.draw(st.fixed_dictionaries({}, optional=strategies | {"dtype": types}))
+        result = refused_or(lambda: scheme(**arguments), named)
+        assert isinstance(result, (np.ndarray, Exception))
+    if isinstance(result, Exception):
+        assert (memory == 0xA5).all()
+
+
+def strange(z):
+    raise LookupError("strange")
+
+
+functions = st.sampled_from(
+    [np.tanh, math.tanh, abs, len, str, int, np.exp, np.sign, np.sum, lambda z: z**-1, strange]
+)
+
+
+@settings(max_examples=300)
+@given(
+    anything | functions | st.sampled_from(sorted(gains.NAMES)) | st.text("relu_ELU-", max_size=6),
+    st.none() | anything,
+    st.sampled_from([wf.gain, wf.gradient_gain]),
+)
+def test_gains(activation, param, gain):
+    assume(activation is not strange)
+    made = refused_or(lambda: gain(activation, param), ["activation", "param"])
+    assert isinstance(made, Exception) or 0 < made < math.inf
+
+
+def test_what_an_activation_raises_is_its_own():
+    with pytest.raises(LookupError, match="strange"):
+        wf.gain(strange)
+
+
+axes = anything | st.integers(-4, 4) | st.lists(st.integers(-4, 4), max_size=3)
+
+
+@settings(max_examples=400)
+@given(
+    shapes | st.lists(st.integers(0, 9), max_size=4),
+    st.fixed_dictionaries({}, optional=dict.fromkeys(["in_axis", "out_axis", "batch_axis"], axes)),
+)
+def test_fans(shape, arguments):
+    named = ["shape", "in_axis", "out_axis", "batch_axis"]
+    made = refused_or(lambda: fans.fans(shape, **arguments), named)
+    assert isinstance(made, Exception) or all(type(fan) is int and fan >= 0 for fan in made)
+
+
+places = st.integers(0, 2**64 - 1) | anything
+states = st.fixed_dictionaries(
+    {"bit_generator": st.just("Philox4x32") | anything},
+    optional={
+        "state": others
+        | st.fixed_dictionaries(
+            {"seed": places, "stream": places}, optional={"position": places, "more": anything}
+        )
+    },
+)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(["state", "advance", "jumped", "spawn"]), st.data())
+def test_bit_generators(method, data):
+    generator = wf.Philox4x32(1, 2).advance(3)
+    before = generator.state
+    if method == "state":
+        value = data.draw(states | anything)
+        made = refused_or(
+            lambda: setattr(generator, "state", value), ["state", "seed", "stream", "position"]
+        )
+    else:
+        few = anything.filter(lambda n: not isinstance(n, int) or n < 100 or n >= 1 << 32)
+        argument = data.draw(few if method == "spawn" else anything)
+        named = {"advance": "delta", "jumped": "jumps", "spawn": "n_children"}[method]
+        made = refused_or(lambda: getattr(generator, method)(argument), [named])
+    if isinstance(made, Exception):
+        assert generator.state == before
+        assert generator.seed_seq.n_children_spawned == 0
+    generator.random_raw()
+
+
+@given(anything | st.integers(1, 64))
+def test_numbers_of_threads(number):
+    before = wf.get_num_threads()
+    try:
+        made = refused_or(lambda: wf.set_num_threads(number), ["num_threads"])
+        assert wf.get_num_threads() == before or made is None
+    finally:
+        wf.set_num_threads(None)
+
+
+@given(st.text(max_size=8) | st.text("avx2scalr51neo\0 ", max_size=8) | others)
+def test_instruction_sets(name):
+    before = _core.isa()
+    try:
+        made = refused_or(lambda: _core.set_isa(name), ["instruction set", "name"])
+        assert _core.isa() == (before if isinstance(made, Exception) else name)
+    finally:
+        _core.set_isa(before)
 
 
 @settings(max_examples=300)

@@ -129,7 +129,7 @@ def supported_isas():
 
 def set_isa(str name):
     """Choose another set, for the whole process."""
-    if _winit.winit_isa_choose(name.encode()):
+    if name not in supported_isas() or _winit.winit_isa_choose(name.encode()):
         raise ValueError(
             f"the instruction set must be one of {', '.join(supported_isas())} on this CPU, "
             f"got {name!r}"

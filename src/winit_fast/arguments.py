@@ -2,6 +2,7 @@
 
 import math
 import operator
+import os
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,43 @@ def positive(argument: str, value: Any) -> int:
     if number < 1:
         raise ValueError(f"{argument} must be at least 1, got {number}")
     return number
+
+
+def utf8(argument: str, value: Any) -> bytes:
+    r"""Read text as UTF-8.
+
+    Examples
+    --------
+    >>> utf8("name", "\ud800")
+    Traceback (most recent call last):
+    ValueError: name must be text that has a UTF-8 form, got '\ud800'
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{argument} must be a str, got {value!r}")
+    try:
+        return value.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        raise ValueError(f"{argument} must be text that has a UTF-8 form, got {value!r}") from None
+
+
+def path(argument: str, value: Any) -> str:
+    """Read the name of a file or a directory, which need not exist.
+
+    Examples
+    --------
+    >>> path("source", 3)
+    Traceback (most recent call last):
+    TypeError: source must be a path, got 3
+    """
+    try:
+        name = os.fspath(value)
+        if isinstance(name, str) and b"\0" not in os.fsencode(name):
+            return name
+    except TypeError:
+        raise TypeError(f"{argument} must be a path, got {value!r}") from None
+    except UnicodeEncodeError:  # half of a surrogate pair
+        pass
+    raise ValueError(f"{argument} must be a path that the system can have, got {value!r}")
 
 
 def real(argument: str, value: Any) -> float:

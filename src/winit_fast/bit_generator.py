@@ -94,10 +94,12 @@ class Philox4x32(np.random.BitGenerator):
             raise TypeError(f"state must be a dict, got {value!r}")
         try:
             kind, state = value["bit_generator"], value["state"]
+            if not isinstance(state, Mapping):
+                raise TypeError(f"state must hold a dict as its 'state', got {value!r}")
             place = [word(part, state[part]) for part in ("seed", "stream", "position")]
         except KeyError as error:
             raise ValueError(f"state must have the key {error}, got {value!r}") from None
-        if kind != type(self).__name__:
+        if not (isinstance(kind, str) and kind == type(self).__name__):
             raise ValueError(f"state must be of a {type(self).__name__}, got one of a {kind}")
         with self.lock:
             self._words.seek(*place)
@@ -163,8 +165,11 @@ class Philox4x32(np.random.BitGenerator):
         >>> bool(a.random() == b.random())
         False
         """
+        count = integer("n_children", n_children)
+        if not 0 <= count < 1 << 32:  # the range of SeedSequence, which says OverflowError
+            raise ValueError(f"n_children must be from 0 to 2^32 - 1, got {count}")
         _, stream, _ = self._words.place()
-        children = self._sequence.spawn(integer("n_children", n_children))
+        children = self._sequence.spawn(count)
         return [type(self)(seed, stream) for seed in children]
 
     @property

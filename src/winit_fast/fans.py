@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from winit_fast.arguments import integer
+from winit_fast.fill import Shape, logical_shape
 
 Axes = int | Sequence[int]
 
@@ -70,13 +71,13 @@ def convolution_axes(
 
 
 def fans(
-    shape: tuple[int, ...], in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
+    shape: Shape, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
 ) -> tuple[int, int]:
     r"""Count the connections into and out of one unit of a layer.
 
     Parameters
     ----------
-    shape : tuple of int
+    shape : int or tuple of int
         The logical shape: that of the whole tensor, never of a shard of it.
     in_axis, out_axis : int or sequence of int
         The axes of the layer's inputs and outputs.
@@ -91,6 +92,8 @@ def fans(
     ------
     ValueError
         If an axis is not one of the tensor's or is named twice, or the tensor has no fans.
+    TypeError
+        If the shape or an axis holds something else than integers.
 
     Notes
     -----
@@ -116,6 +119,7 @@ def fans(
     >>> fans((256,))
     (256, 256)
     """
+    shape = logical_shape(shape)
     arguments = {"in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis}
     tuples = {argument: axes_tuple(argument, axes) for argument, axes in arguments.items()}
     if len(shape) == 1 and (tuples["in_axis"], tuples["out_axis"]) == ((-2,), (-1,)):

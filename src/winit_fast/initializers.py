@@ -148,8 +148,10 @@ class Initializer:
         Raises
         ------
         TypeError
-            If it has no such parameter.
+            If it is no mapping, or the scheme has no such parameter.
         """
+        if not isinstance(config, Mapping):
+            raise TypeError(f"config must be a mapping of parameters by name, got {config!r}")
         known = [field.name for field in cls._parameters()]
         for name in config:
             if not known:

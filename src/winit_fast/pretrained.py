@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from winit_fast import dtypes, threads
+from winit_fast.arguments import path
 from winit_fast.fill import Array, Box, blocks, from_dlpack, logical_shape
 from winit_fast.initializers import Initializer, get
 from winit_fast.stream import Stream
@@ -75,7 +76,7 @@ class Pretrained(Initializer, names=("pretrained",)):
         if self.fallback is not None:
             object.__setattr__(self, "fallback", get(self.fallback))
         if isinstance(self.source, (str, os.PathLike)):
-            source: Any = os.fspath(self.source)
+            source: Any = path("source", self.source)
             named = source.endswith((".safetensors", ".safetensors.index.json"))
             if not named and not source.endswith(".npy"):
                 raise ValueError(
@@ -131,7 +132,7 @@ class Pretrained(Initializer, names=("pretrained",)):
         if isinstance(self.source, np.ndarray):
             return self.source
         if self.tensor is None:
-            return _checked(np.load(self.source, mmap_mode="r"), self.source)
+            return _checked(_mapped_npy(self.source), f"source {self.source!r}")
         return _mapped(self.source, self.tensor)
 
     def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
@@ -206,6 +207,20 @@ def _checked(array: Array, shown: str) -> Array:
         names = ", ".join(kind.name for kind in dtypes.FLOATS.values())
         raise TypeError(f"{shown} must have one of the types {names}, got {array.dtype}")
     return array
+
+
+def _mapped_npy(path: str) -> Array:
+    """Map a .npy file.
+
+    NumPy reads its header, which is a Python literal, by Python's own tokenizer and parser: a
+    damaged one ends in nearly any exception.
+    """
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(f"source {path!r} is not a .npy file: {error!r}") from None
 
 
 def _mapped(path: str, tensor: str) -> Array:

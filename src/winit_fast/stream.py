@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from winit_fast import _core, distributions
-from winit_fast.arguments import word
+from winit_fast.arguments import utf8, word
 from winit_fast.dtypes import FLOATS, find
 from winit_fast.fill import (
     MAX_SIZE,
@@ -117,11 +117,7 @@ def stream_id(name: str | int | None) -> int:
     if name is None:
         return 0
     if isinstance(name, str):
-        try:
-            text = name.encode()
-        except UnicodeEncodeError:  # half of a surrogate pair
-            raise ValueError(f"name must be text that has a UTF-8 form, got {name!r}") from None
-        return int.from_bytes(_blake2b()(text, digest_size=8).digest(), "little")
+        return int.from_bytes(_blake2b()(utf8("name", name), digest_size=8).digest(), "little")
     return word("name", name, "a str, an integer or None")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from winit_fast.arguments import positive
+from winit_fast.arguments import positive, utf8
 from winit_fast.dtypes import Float
 from winit_fast.tensor import Tensor
 
@@ -73,9 +73,12 @@ def plan(
         If something has another type than it should.
     """
     positive("max_shard_size", max_shard_size)
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata must map str to str, got {metadata!r}")
     for key, value in metadata.items():
         if not (isinstance(key, str) and isinstance(value, str)):
             raise TypeError(f"metadata must map str to str, got {value!r} for {key!r}")
+        utf8("metadata", key), utf8("metadata", value)
     if not tensors:
         raise ValueError("tensors is empty: there is nothing to write")
     seen = {"__metadata__"}

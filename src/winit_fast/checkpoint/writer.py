@@ -6,7 +6,7 @@ import mmap
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from winit_fast import dtypes, threads
-from winit_fast.arguments import integer
+from winit_fast.arguments import integer, path, utf8
 from winit_fast.checkpoint.directory import Directory, TooLate, missing, no_room_means, reserve
 from winit_fast.checkpoint.layout import INDEX, Shard, index, plan
 from winit_fast.tensor import Tensor
@@ -149,39 +149,44 @@ def write_checkpoint(
     ----------
     The safetensors format: 8 bytes of header length, header in JSON, tensors.
     """
-    if os.fspath(directory) == "":  # which Path would take for the current one
+    folder = Path(path("directory", directory))
+    if os.fspath(directory) == "":  # which Path takes for the current one
         raise ValueError("directory must have a name, got ''")
     kind = dtypes.find(dtype)
     count = min(threads.resolve(num_threads), MAX_THREADS)
     if not 0 <= integer("seed", seed) < 2**64:
         raise ValueError(f"seed must be in [0, 2^64), got {seed}")
-    shards = plan(tensors, kind, max_shard_size, metadata or {})
-    texts = dict(texts or {})
-    for name in texts:
-        if Path(name).name != name or name in ("", ".."):
-            raise ValueError(f"texts must have plain file names, got {name!r}")
-    if len(shards) > 1:
-        texts[INDEX] = index(shards)
-
+    try:
+        tensors = tuple(tensors)
+    except TypeError:
+        raise TypeError(f"tensors must be a sequence of Tensor objects, got {tensors!r}") from None
+    shards = plan(tensors, kind, max_shard_size, {} if metadata is None else metadata)
     sizes = {shard.filename: shard.size for shard in shards}
-    sizes |= {name: len(text.encode()) for name, text in texts.items()}
-    path = Path(directory)
-    target = Directory(path, sizes, force=force)
+    contents = _contents({} if texts is None else texts, {*sizes, INDEX})
+    if len(shards) > 1:
+        contents[INDEX] = index(shards).encode()
+    if not (progress is None or callable(progress)):
+        raise TypeError(f"progress must be a function, got {progress!r}")
+
+    sizes |= {name: len(content) for name, content in contents.items()}
+    target = Directory(folder, sizes, force=force)
     try:
         with target:
             begin = time.perf_counter()
             writer = _Writer(target, shards, kind, seed)
             count = writer.run(count, progress or (lambda done, total: None))
-            for name, text in texts.items():
-                _write_text(target, name, text)
+            for name, content in contents.items():
+                _write(target, name, content)
             target.publish()
             seconds = time.perf_counter() - begin
     except KeyboardInterrupt as interrupt:
         if target.published:
-            raise TooLate(f"interrupted when the checkpoint in {path} was in place") from interrupt
+            raise TooLate(
+                f"interrupted when the checkpoint in {folder} was in place"
+            ) from interrupt
         raise
     return Summary(
-        files=tuple(path / shard.filename for shard in shards),
+        files=tuple(folder / shard.filename for shard in shards),
         parameters=sum(tensor.size for tensor in tensors),
         nbytes=sum(shard.size for shard in shards),
         seconds=seconds,
@@ -365,8 +370,21 @@ class _Writer:
         return no_room_means(missing(self._target.path / shard.filename, done, shard.size))
 
 
-def _write_text(target: Directory, name: str, text: str) -> None:
-    data = text.encode()
+def _contents(texts: Mapping[str, str], taken: Set[str]) -> dict[str, bytes]:
+    """Check the further files, and encode them."""
+    if not isinstance(texts, Mapping):
+        raise TypeError(f"texts must map names of files to str, got {texts!r}")
+    contents = {}
+    for name, text in texts.items():
+        if Path(path("texts", name)).name != name or name in ("", ".."):
+            raise ValueError(f"texts must have plain file names, got {name!r}")
+        if name in taken:
+            raise ValueError(f"texts must have other names than the files of tensors, got {name!r}")
+        contents[name] = utf8(f"texts[{name!r}]", text)
+    return contents
+
+
+def _write(target: Directory, name: str, data: bytes) -> None:
     with (
         no_room_means(missing(target.path / name, 0, len(data))),
         (target.stage / name).open("xb") as file,

@@ -9,7 +9,7 @@ from typing import Any
 
 from winit_fast.expression import Number, evaluate
 from winit_fast.names import unknown
-from winit_fast.recipes.data import load_all
+from winit_fast.recipes.data import load_all, naming_the_file
 
 
 def model_names() -> list[str]:
@@ -59,6 +59,8 @@ class Architecture:
         ------
         ValueError
             If the name is not known; the message has the nearest one that is.
+        TypeError
+            If it is no name.
 
         Examples
         --------
@@ -66,12 +68,17 @@ class Architecture:
         >>> xl.shapes["h.47.attn.c_attn.weight"]
         (1600, 4800)
         """
-        for family in load_all("architectures").values():
-            name = family.get("aliases", {}).get(model, model)
-            if name in family["models"]:
-                break
-        else:
-            raise ValueError(unknown("model", model, model_names()))
+        if not isinstance(model, str):
+            raise TypeError(f"model must be a name, got {model!r}")
+        for file, family in load_all("architectures").items():
+            with naming_the_file(f"architectures/{file}.toml"):
+                name = family.get("aliases", {}).get(model, model)
+                if name in dict(family["models"]):
+                    return cls._read(name, family)
+        raise ValueError(unknown("model", model, model_names()))
+
+    @classmethod
+    def _read(cls, name: str, family: dict[str, Any]) -> Architecture:
         numbers: dict[str, Number] = dict(family["models"][name])
         for key, formula in family["numbers"].items():
             numbers[key] = evaluate(formula, numbers)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -23,7 +25,31 @@ def load_all(folder: str) -> dict[str, dict[str, Any]]:
     """
     entries = (files(__package__) / folder).iterdir()
     return {
-        entry.name.removesuffix(".toml"): tomllib.loads(entry.read_text(encoding="utf-8"))
+        entry.name.removesuffix(".toml"): parse(f"{folder}/{entry.name}", entry.read_bytes())
         for entry in sorted(entries, key=lambda entry: entry.name)
         if entry.name.endswith(".toml")
     }
+
+
+def parse(name: str, content: bytes) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Examples
+    --------
+    >>> parse("rules/gpt2.toml", b"title = ")
+    Traceback (most recent call last):
+    ValueError: rules/gpt2.toml is no TOML file: Invalid value (at end of document)
+    """
+    try:
+        return tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} is no TOML file: {error}") from None
+
+
+@contextmanager
+def naming_the_file(shown: str) -> Iterator[None]:
+    """Turn whatever a file of another form ends in into an error that names it."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{shown} cannot be read: {error!r}") from error

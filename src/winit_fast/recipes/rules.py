@@ -10,9 +10,9 @@ from typing import Any
 import winit_fast
 from winit_fast.expression import Number, evaluate
 from winit_fast.initializers import Initializer
-from winit_fast.names import unknown
+from winit_fast.names import check
 from winit_fast.recipes.architecture import Architecture
-from winit_fast.recipes.data import load_all
+from winit_fast.recipes.data import load_all, naming_the_file
 from winit_fast.tensor import Tensor
 
 
@@ -39,6 +39,8 @@ class Rule:
     ------
     ValueError
         If a name in braces is used twice or begins with a digit.
+    TypeError
+        If something has another type than it should.
     """
 
     pattern: str
@@ -46,6 +48,10 @@ class Rule:
     parameters: Mapping[str, Number | str]
 
     def __post_init__(self) -> None:
+        for argument, kind in (("pattern", str), ("initializer", str), ("parameters", Mapping)):
+            value = getattr(self, argument)
+            if not isinstance(value, kind):
+                raise TypeError(f"{argument} must be a {kind.__name__}, got {value!r}")
         names = re.findall(r"\{(\w+)\}", self.pattern)
         if len(set(names)) < len(names) or not all(map(str.isidentifier, names)):
             raise ValueError(
@@ -117,18 +123,18 @@ class Rules:
             If the name is not known; the message has the nearest one that is.
         """
         known = load_all("rules")
-        if name not in known:
-            raise ValueError(unknown("recipe", name, known))
+        check("recipe", name, known)
         data: dict[str, Any] = known[name]
-        return cls(
-            name=name,
-            title=data["title"],
-            references=tuple(data["references"]),
-            rules=tuple(
-                Rule(rule["tensors"], rule["initializer"], rule.get("parameters", {}))
-                for rule in data["rules"]
-            ),
-        )
+        with naming_the_file(f"rules/{name}.toml"):
+            return cls(
+                name=name,
+                title=data["title"],
+                references=tuple(data["references"]),
+                rules=tuple(
+                    Rule(rule["tensors"], rule["initializer"], rule.get("parameters", {}))
+                    for rule in data["rules"]
+                ),
+            )
 
     def initializer(self, tensor: str, numbers: Mapping[str, Number]) -> Initializer:
         """The initializer of one tensor.
