@@ -51,6 +51,17 @@ def _size(text: str) -> int:
     return size
 
 
+def _seconds(text: str) -> float:
+    """A time that ends: NaN is in every range of click's."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise click.BadParameter(f"{text!r} is not a finite number of at least 0")
+    return seconds
+
+
 def _console(*, stderr: bool = False) -> Console:
     """A console that takes no ``[...]`` or ``:...:`` in a user's names for its own signs."""
     return Console(stderr=stderr, markup=False, emoji=False)
@@ -160,7 +171,8 @@ def init(
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0),
+    type=_seconds,
+    metavar="SECONDS",
     default=3.0,
     show_default=True,
     help="For each case; everybody has five turns at least.",
