@@ -110,6 +110,7 @@ def test_configurations(cls, data):
     keys = st.sampled_from([*own, "seed", ""]) | st.text(max_size=4) | st.integers(0, 2)
     config = data.draw(others | st.dictionaries(keys, anything, max_size=3))
     named = [*own, "config", "axis", "argument", "identifier", "activation", "high - low"]
+    named.append("parameters")
     scheme = refused_or(lambda: cls.from_config(config), named)
     if not isinstance(scheme, Exception):
         assert type(scheme) is cls and repr(cls.from_config(scheme.get_config())) == repr(scheme)
