@@ -14,7 +14,14 @@ from winit_fast.recipes.data import load_all, naming_the_file
 
 def model_names() -> list[str]:
     """Names of all models that have an architecture here, smallest to largest in each family."""
-    return [name for family in load_all("architectures").values() for name in family["models"]]
+    return [name for family in load_all("architectures").values() for name in _models(family)]
+
+
+def _models(family: dict[str, Any]) -> dict[str, Any]:
+    models = family["models"]
+    if not isinstance(models, dict):
+        raise ValueError(f"models must be a table, got {models!r}")
+    return models
 
 
 @dataclass(frozen=True)
@@ -73,13 +80,13 @@ class Architecture:
         for file, family in load_all("architectures").items():
             with naming_the_file(f"architectures/{file}.toml"):
                 name = family.get("aliases", {}).get(model, model)
-                if name in dict(family["models"]):
+                if name in _models(family):
                     return cls._read(name, family)
         raise ValueError(unknown("model", model, model_names()))
 
     @classmethod
     def _read(cls, name: str, family: dict[str, Any]) -> Architecture:
-        numbers: dict[str, Number] = dict(family["models"][name])
+        numbers: dict[str, Number] = dict(_models(family)[name])
         for key, formula in family["numbers"].items():
             numbers[key] = evaluate(formula, numbers)
         return cls(
