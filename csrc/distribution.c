@@ -112,23 +112,25 @@ static int set_truncated(winit_distribution *d, int type, double loc, double sca
     return d->low <= d->high ? 0 : -1;
 }
 
-/* The caller's rounding mode must not show in the parameters either. */
-int winit_set_uniform(winit_distribution *d, int type, double low, double high) {
+/* The caller's rounding mode must not show in the parameters either. Compilers do not know that
+ * arithmetic depends on it (clang moves a conversion to before the change): volatile parameters are
+ * read where that is written. */
+int winit_set_uniform(winit_distribution *d, int type, volatile double low, volatile double high) {
     const environment callers = environment_enter();
     const int status = set_uniform(d, type, low, high);
     environment_leave(callers);
     return status;
 }
 
-int winit_set_normal(winit_distribution *d, int type, double loc, double scale) {
+int winit_set_normal(winit_distribution *d, int type, volatile double loc, volatile double scale) {
     const environment callers = environment_enter();
     const int status = set_normal(d, type, loc, scale);
     environment_leave(callers);
     return status;
 }
 
-int winit_set_truncated(winit_distribution *d, int type, double loc, double scale, double low,
-                        double high, const winit_window *window) {
+int winit_set_truncated(winit_distribution *d, int type, volatile double loc, volatile double scale,
+                        volatile double low, volatile double high, const winit_window *window) {
     const environment callers = environment_enter();
     const int status = set_truncated(d, type, loc, scale, low, high, window);
     environment_leave(callers);

@@ -24,11 +24,11 @@ typedef uint64_t environment;
 static inline environment environment_enter(void) {
     environment callers;
     __asm__ volatile("mrs %0, fpcr" : "=r"(callers));
-    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)0));
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)0) : "memory");
     return callers;
 }
 static inline void environment_leave(environment callers) {
-    __asm__ volatile("msr fpcr, %0" : : "r"(callers));
+    __asm__ volatile("msr fpcr, %0" : : "r"(callers) : "memory");
 }
 
 #else
