@@ -33,7 +33,7 @@ and a negative scale or deviation is refused.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from typing import Any
 
@@ -57,7 +57,7 @@ except ImportError:  # JAX < 0.10
 
 from winit_fast import initializers as native
 from winit_fast import orthogonal as native_orthogonal
-from winit_fast.arguments import not_negative
+from winit_fast.arguments import finite, not_negative, real
 from winit_fast.dtypes import FLOATS, find
 from winit_fast.fans import Axes
 from winit_fast.fill import Array, Index, Shape, box, logical_shape
@@ -177,6 +177,8 @@ def truncated_normal(
     >>> bool((x >= -1).all() and (x <= 3).all())
     True
     """
+    if not real("lower", lower) < real("upper", upper):
+        raise ValueError(f"lower must be < upper, got {lower!r} and {upper!r}")
     made = native.TruncatedNormal(0.0, stddev, lower, upper)
     peer = jax.nn.initializers.truncated_normal(stddev, dtype, lower, upper)
     return _initializer(lambda shape: made, peer, dtype)
@@ -269,7 +271,11 @@ def _fans(shape: Extents, in_axis: Axes, out_axis: Axes, batch_axis: Axes) -> tu
     sizes = []
     for argument, axes in ("in_axis", in_axis), ("out_axis", out_axis), ("batch_axis", batch_axis):
         try:
-            extents = [shape[axis] for axis in (axes if isinstance(axes, Sequence) else (axes,))]
+            extents = [shape[axis] for axis in (axes if isinstance(axes, Iterable) else (axes,))]
+        except TypeError:
+            raise TypeError(
+                f"{argument} must be an integer or a sequence of them, got {axes!r}"
+            ) from None
         except IndexError:
             raise IndexError(
                 f"{argument} is {axes!r}, but shape {shape} has {len(shape)} axes"
@@ -353,6 +359,7 @@ def orthogonal(scale: float = 1.0, column_axis: int = -1, dtype: Any = None) -> 
     >>> abs(q.T @ q - jax.numpy.eye(16)).max() < 1e-5
     Array(True, dtype=bool)
     """
+    finite("scale", scale)
     made = native_orthogonal.Orthogonal(scale, column_axis)
 
     def scheme(shape: Extents) -> Initializer | None:
@@ -386,6 +393,7 @@ def delta_orthogonal(scale: float = 1.0, column_axis: int = -1, dtype: Any = Non
     >>> abs(w[1, 1] @ w[1, 1].T - jax.numpy.eye(8)).max() < 1e-5
     Array(True, dtype=bool)
     """
+    finite("scale", scale)
     made = native_orthogonal.DeltaOrthogonal(scale)
 
     def scheme(shape: Extents) -> Initializer | None:
@@ -503,7 +511,7 @@ def _kind(dtype: Any) -> np.dtype[Any] | None:
         return None
     try:
         kind: np.dtype[Any] = np.dtype(dtype)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, SyntaxError):  # the last one from "f4,,"
         return None
     return kind if kind in FLOATS else None
 

@@ -39,7 +39,7 @@ Keras' order of axes.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
@@ -89,7 +89,11 @@ class _Draw(NamedTuple):
 
 def _next(seed: Any) -> Any:
     """Take an int as it is; move a SeedGenerator on, whose words may be a tracer's."""
-    return seed if isinstance(seed, int) else seed.next()
+    if isinstance(seed, int):
+        return seed
+    if not isinstance(seed, keras.random.SeedGenerator):
+        raise ValueError(f"seed must be an integer or a SeedGenerator, got {seed!r}")
+    return seed.next()
 
 
 def _key(state: Any) -> int:
@@ -211,6 +215,8 @@ class _Drawn:
         tensor
         """
         try:
+            if not isinstance(shape, Iterable):
+                raise TypeError(f"shape must be a sequence of integers, got {shape!r}")
             extents = logical_shape(tuple(shape))
             draw = _Draw(
                 self._scheme(extents),
@@ -218,7 +224,7 @@ class _Drawn:
                 dtypes.find(keras.backend.standardize_dtype(dtype)),
                 self.name,
             )
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):  # the last of an int past float64
             if not self._keras_has_it:
                 raise
             # Not for this package: Keras makes it, or says why not.
@@ -430,14 +436,16 @@ class _Wrapper(_Drawn, keras.initializers.Initializer):
 
     def _wrap(self, argument: str, identifier: Any) -> Any:
         """Find a Keras initializer, as one that this package has numbers for."""
-        inner = keras.initializers.get(identifier)
+        wanted = f"{argument} must be an initializer of Keras or of this package"
+        try:
+            inner = keras.initializers.get(identifier)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{wanted}, got {identifier!r}: {error}") from error
         theirs = getattr(keras.initializers, type(inner).__name__, None)
         if type(inner) is theirs and theirs not in _FIXED:
             inner = globals()[theirs.__name__].from_config(inner.get_config())
         if not isinstance(inner, _Drawn) and type(inner) not in _FIXED:
-            raise TypeError(
-                f"{argument} must be an initializer of Keras or of this package, got {identifier!r}"
-            )
+            raise TypeError(f"{wanted}, got {identifier!r}")
         if isinstance(inner, _Drawn):
             self.name, self.seed = inner.name, inner.seed
         return inner
@@ -472,8 +480,8 @@ class Scaled(_Wrapper):
     ) -> None:
         super().__init__()
         self.initializer = self._wrap("initializer", initializer)
+        scaled.Scaled(initializers.Ones(), factor, numbers or {})  # checks
         self.factor, self.numbers = factor, dict(numbers or {})
-        scaled.Scaled(initializers.Ones(), factor, self.numbers)  # checks
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
         inner = self._inner_scheme(self.initializer, shape)

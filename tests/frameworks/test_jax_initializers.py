@@ -376,7 +376,10 @@ def test_parameters_refused(make, error, message):
         (lambda: ours.normal(-1.0), "stddev must be >= 0, got -1.0"),
         (lambda: ours.uniform(-1.0), "scale must be >= 0, got -1.0"),
         (lambda: ours.he_normal()(jax.random.key(0), (3,)), "shape .3,.|1-dimensional"),
-        (lambda: ours.truncated_normal(1.0, lower=2.0, upper=1.0), "low must be < high, got 2.0"),
+        (
+            lambda: ours.truncated_normal(1.0, lower=2.0, upper=1.0),
+            "lower must be < upper, got 2.0",
+        ),
         (lambda: ours.variance_scaling(-1.0, "fan_in", "normal"), "scale must be >= 0, got -1.0"),
         (lambda: ours.variance_scaling(1.0, "fan_inn", "normal"), "did you mean 'fan_in'"),
     ],

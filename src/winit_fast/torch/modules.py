@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from winit_fast.initializers import Initializer, get
 from winit_fast.names import unknown
 from winit_fast.stream import Seed, seed_number, stream_id
-from winit_fast.torch.memory import fill_by, fillable, is_plain
+from winit_fast.torch.memory import FLOATS, fill_by, fillable, is_plain
 from winit_fast.torch.mode import fast_init
 
 Function = Callable[[Tensor], object]
@@ -57,7 +57,9 @@ def init_(module: M, rules: Rules | None = None, seed: Seed = 0) -> M:
     ------
     ValueError
         If a pattern matches no parameter, or a parameter has no rule and no module that fills it;
-        or if a lazy module has not been run.
+        or if a lazy module has not been run, or a rule is not for the parameter's shape.
+    TypeError
+        If a rule is none, or is not for the parameter's type.
 
     Notes
     -----
@@ -81,6 +83,9 @@ def init_(module: M, rules: Rules | None = None, seed: Seed = 0) -> M:
         if is_lazy(parameter):
             raise ValueError(f"parameter {name!r} has no shape yet: run the lazy module once")
     chosen = _chosen(parameters, rules)
+    for name, rule in chosen.items():
+        if isinstance(rule, Initializer):
+            _check(name, parameters[name], rule)
     rest = {name: parameters[name] for name in parameters if name not in chosen}
     resets = _resets(module, rest)
 
@@ -100,9 +105,20 @@ def init_(module: M, rules: Rules | None = None, seed: Seed = 0) -> M:
                 rule(parameter)
         elif fillable(parameter):
             fill_by(parameter, rule, key, name)
-        elif not parameter.is_meta:
-            raise TypeError(f"parameter {name!r} cannot be filled by {rule}: {parameter.dtype}")
     return module
+
+
+def _check(name: str, parameter: Tensor, rule: Initializer) -> None:
+    """Have a rule refuse a parameter now, before another one has been filled."""
+    if parameter.is_meta:
+        return
+    if not fillable(parameter):
+        raise TypeError(f"parameter {name!r} cannot be filled by {rule}: {parameter.dtype}")
+    nothing = (slice(0, 0),) * parameter.ndim
+    try:
+        rule(tuple(parameter.shape), seed=0, dtype=FLOATS[parameter.dtype].dtype, index=nothing)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"parameter {name!r} cannot be filled by {rule}: {error}") from None
 
 
 def _chosen(
@@ -113,7 +129,11 @@ def _chosen(
     if callable(rules):
         found = {name: rules(name, parameter) for name, parameter in parameters.items()}
     elif rules is not None:
+        if not isinstance(rules, Mapping):
+            raise TypeError(f"rules must be a mapping or a function, got {rules!r}")
         for pattern, rule in rules.items():
+            if not isinstance(pattern, str):
+                raise TypeError(f"patterns in rules must be str, got {pattern!r}")
             names = [name for name in parameters if fnmatchcase(name, pattern)]
             if not names:
                 raise ValueError(unknown("pattern in rules", pattern, parameters))
