@@ -30,7 +30,7 @@ THREADS, BEST = wf.get_num_threads(), _core.supported_isas()[0]
 SECONDS = sized(2.0, 0.0)
 WIDTH, SHARDS = sized(1024, 8), 8
 PEER_LIMIT = 28
-MANY_TURNS = 26  # log2 of the elements up to which five turns take no minutes
+TURNS = {24: 5, 28: 3, 31: 1}  # at least, up to so many elements (log2): peers take minutes
 
 
 @dataclass(frozen=True)
@@ -151,9 +151,10 @@ def test_fill(measure: Measure, case: Case) -> None:
     else:
         need(2 * nbytes)
         contestants = benchmark.fresh(case.distribution, (1 << case.log2,), dtype, case.threads)
+    least = next(turns for log2, turns in TURNS.items() if case.log2 <= log2)
     with chosen(case.isa):
         measure(
-            "speed", contestants, seconds=SECONDS, least=5 if case.log2 <= MANY_TURNS else 3,
+            "speed", contestants, seconds=SECONDS, least=least,
             loops=max(1, sized(1 << 16, 1) >> case.log2), nbytes=nbytes, **asdict(case),
         )  # fmt: skip
 
