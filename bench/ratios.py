@@ -52,7 +52,7 @@ def in_cache(distribution: str, dtype: str, size: int = IN_CACHE, loops: int = 1
 
 
 def with_isa(name: str, distribution: str) -> Pair:
-    """Several fills a turn: to choose a set asks the processor, which takes a virtual one as long."""
+    """Several fills a turn, since choosing a set takes a virtual processor as long as one."""
     pair = in_cache(distribution, "float32", loops=20)
 
     def fill() -> None:
