@@ -44,20 +44,16 @@ V_INLINE void finish_groups(char *dst, vu (*w)[4], const winit_distribution *d, 
     }
 }
 
-/* The groups of V_LANES blocks whose first rounds are in w. */
-V_INLINE void make_groups(char *dst, const philox_keys *k, vu (*w)[4], const winit_distribution *d,
-                          int streaming, const int groups, transform *f, put *store,
+/* Groups of the listed blocks, to consecutive places. */
+V_INLINE void make_groups(char *dst, const philox_keys *k, const uint64_t *blocks,
+                          const winit_distribution *d, const int groups, transform *f, put *store,
                           const int paired, const int group_bytes) {
+    vu w[V_GROUPS][4];
+    V_UNROLL for (int g = 0; g < groups; g++) {
+        philox_begin(k, v_load_blocks(blocks + g * V_LANES), w[g]);
+    }
     philox_end(k, w, groups);
-    finish_groups(dst, w, d, streaming, groups, f, store, paired, group_bytes);
-}
-
-V_INLINE void make_group(char *dst, const philox_keys *k, vu block, const winit_distribution *d,
-                         int streaming, transform *f, put *store, const int paired,
-                         const int group_bytes) {
-    vu w[1][4];
-    philox_begin(k, block, w[0]);
-    make_groups(dst, k, w, d, streaming, 1, f, store, paired, group_bytes);
+    finish_groups(dst, w, d, 0, groups, f, store, paired, group_bytes);
 }
 
 /* Blocks from `block` on. */
@@ -261,13 +257,9 @@ V_INLINE void gather(char *dst, char *const *to, const uint64_t *blocks, size_t 
         const int groups = count >= V_GROUPS * V_LANES ? V_GROUPS : 1;
         char *const at = to ? made : dst;
         if (groups == V_GROUPS) {
-            vu w[V_GROUPS][4];
-            V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
-                philox_begin(&k, v_load_blocks(blocks + g * V_LANES), w[g]);
-            }
-            make_groups(at, &k, w, &d, 0, V_GROUPS, f, store, paired, group_bytes);
+            make_groups(at, &k, blocks, &d, V_GROUPS, f, store, paired, group_bytes);
         } else {
-            make_group(at, &k, v_load_blocks(blocks), &d, 0, f, store, paired, group_bytes);
+            make_groups(at, &k, blocks, &d, 1, f, store, paired, group_bytes);
         }
         if (to) {
             for (int i = 0; i < groups * V_LANES; i++) v_put_16(to[i], made + 16 * i, streaming);

@@ -154,12 +154,15 @@ def _torch(
     return _in_torch_threads(lambda: draw(tensor), num_threads)
 
 
+def _jax_and_keras_can(out: Array, num_threads: int) -> bool:
+    """JAX and Keras have no float64 by default, and use all processors, whatever is asked for."""
+    known = out.dtype.name in ("float32", "float16", "bfloat16")
+    return known and num_threads >= threads.get_num_threads()
+
+
 def _jax(distribution: str, out: Array, num_threads: int) -> Contestant | None:
-    """Compiled. XLA uses all processors, whatever is asked for."""
-    if (
-        out.dtype.name not in ("float32", "float16", "bfloat16")
-        or num_threads < threads.get_num_threads()
-    ):
+    """Compiled."""
+    if not _jax_and_keras_can(out, num_threads):
         return None
     jax = _load("jax")
     random, shape, dtype = jax.random, out.shape, out.dtype
@@ -186,10 +189,7 @@ def _finished(array: Any) -> None:
 
 
 def _keras(distribution: str, out: Array, num_threads: int) -> Contestant | None:
-    if (
-        out.dtype.name not in ("float32", "float16", "bfloat16")
-        or num_threads < threads.get_num_threads()
-    ):
+    if not _jax_and_keras_can(out, num_threads):
         return None
     keras, shape, dtype = _load_keras(), out.shape, out.dtype.name
     scheme = {
