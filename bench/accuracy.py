@@ -32,7 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import reference
 
-from winit_fast import _core, distributions
+import winit_fast._core as _core
+from winit_fast.streams import distributions
 
 F64, U64, LONG = np.float64, np.uint64, np.longdouble
 INF = math.inf

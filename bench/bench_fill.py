@@ -17,7 +17,7 @@ from memory_limit import fastest
 from races import RESULTS, Result
 
 import winit_fast as wf
-from winit_fast import _core
+import winit_fast._core as _core
 
 SIZE = 1 << 28
 THREADS = wf.get_num_threads()

@@ -14,8 +14,8 @@ from scale import need, sized
 import winit_fast as wf
 from winit_fast import benchmark
 from winit_fast.benchmark import Contestant, repeated
-from winit_fast.recipes import Architecture, Rules
-from winit_fast.tensor import Tensor
+from winit_fast.models import Architecture, Rules
+from winit_fast.models.tensor_spec import Tensor
 
 THREADS = wf.get_num_threads()
 SECONDS = sized(8.0, 0.0)

@@ -21,7 +21,9 @@ from instruction_set import chosen
 from scale import FULL, need, sized
 
 import winit_fast as wf
-from winit_fast import _core, benchmark, dtypes
+import winit_fast._core as _core
+from winit_fast import benchmark
+from winit_fast.base import dtypes
 from winit_fast.benchmark import Contestant
 from winit_fast.benchmark.contestants import DISTRIBUTIONS
 

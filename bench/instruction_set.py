@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from winit_fast import _core
+import winit_fast._core as _core
 
 
 @contextmanager

@@ -13,7 +13,8 @@ import numpy as np
 from instruction_set import chosen
 
 import winit_fast as wf
-from winit_fast import _core, dtypes
+import winit_fast._core as _core
+from winit_fast.base import dtypes
 from winit_fast.benchmark import Contestant, memory, ours, peers, repeated, turns
 
 IN_CACHE, BEYOND = 1 << 15, 1 << 26

@@ -28,11 +28,12 @@ import numpy as np
 from safetensors.numpy import save_file
 
 import winit_fast as wf
-from winit_fast import dtypes, get_num_threads
+from winit_fast import get_num_threads
+from winit_fast.base import dtypes
 from winit_fast.checkpoint import write_checkpoint
 from winit_fast.checkpoint.layout import plan
 from winit_fast.checkpoint.writer import SEGMENT_BYTES, segments
-from winit_fast.recipes import Architecture, Rules
+from winit_fast.models import Architecture, Rules
 
 BAR = 0.8
 SHARD_SIZE = 5 * 10**9

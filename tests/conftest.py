@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import pytest
 from hypothesis import settings
 
-from winit_fast import _core
+import winit_fast._core as _core
 
 # Frameworks have a command of their own, `make test-frameworks`.
 FRAMEWORKS = "torch", "jax", "keras", "dask"

@@ -17,7 +17,7 @@ import ml_dtypes  # noqa: F401  (bfloat16 and float8 by name)
 import numpy as np
 
 import winit_fast as wf
-from winit_fast import truncation
+from winit_fast.streams import truncation
 
 TABLE = Path(__file__).parent / "hashes.txt"
 WINDOWS = Path(__file__).parent / "c" / "windows.h"

@@ -29,9 +29,11 @@ import psutil
 import reference
 
 import winit_fast as wf
-from winit_fast import _core, dtypes, fill
+import winit_fast._core as _core
+from winit_fast.base import dtypes
 from winit_fast.checkpoint import write_checkpoint
-from winit_fast.tensor import Tensor
+from winit_fast.models.tensor_spec import Tensor
+from winit_fast.streams import fill
 
 REFUSED = (ValueError, TypeError, IndexError)
 ISAS = _core.supported_isas()

@@ -6,7 +6,7 @@ import re
 import numpy as np
 from hypothesis import strategies as st
 
-from winit_fast import dtypes
+from winit_fast.base import dtypes
 
 REFUSED = (ValueError, TypeError, IndexError)
 BIG = 10**400

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from winit_fast import benchmark, dtypes
+from winit_fast import benchmark
+from winit_fast.base import dtypes
 from winit_fast.benchmark import contestants
 from winit_fast.cli import main
 

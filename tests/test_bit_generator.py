@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 import winit_fast as wf
-from winit_fast import _core
+import winit_fast._core as _core
 
 # The words of the stream are made 1024 at a time: sizes around that, and around a block of four.
 SIZES = 1, 3, 4, 5, 1023, 1024, 1025, 5000

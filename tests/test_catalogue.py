@@ -13,9 +13,10 @@ from safetensors.numpy import save_file
 from scipy import signal
 
 import winit_fast as wf
-from winit_fast import dtypes, patterns, pretrained, scaled, stft
+from winit_fast.base import dtypes
 from winit_fast.checkpoint import write_checkpoint
-from winit_fast.tensor import Tensor
+from winit_fast.initializers import pretrained, scaled, sparse, stft
+from winit_fast.models.tensor_spec import Tensor
 
 DTYPES = [kind.name for kind in dtypes.FLOATS.values()]
 EXAMPLES = [
@@ -74,7 +75,7 @@ def test_value(initializer, shape):
 def test_boxes_are_cut_from_the_whole(initializer, shape, dtype, monkeypatch, files):
     whole = initializer(shape, seed=3, name="w", dtype=dtype)
     assert whole.shape == shape and whole.dtype == np.dtype(dtype)
-    for module in (patterns, pretrained, scaled, stft):
+    for module in (sparse, pretrained, scaled, stft):
         monkeypatch.setattr(module, "_BLOCK", 20)  # several blocks, some of one column
     parts = [slice(None), slice(1, None), slice(0, 1), 0, -1, slice(1, 1)]
     for axis in range(len(shape)):

@@ -18,9 +18,9 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 import winit_fast as wf
+from winit_fast.base.dtypes import find
 from winit_fast.checkpoint import DiskFull, TooLate, directory, write_checkpoint, writer
-from winit_fast.dtypes import find
-from winit_fast.tensor import Tensor
+from winit_fast.models.tensor_spec import Tensor
 
 DTYPES = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
 

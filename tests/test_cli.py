@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 import winit_fast as wf
 from winit_fast.cli import main
-from winit_fast.recipes import Architecture, Rules
+from winit_fast.models import Architecture, Rules
 
 COMMAND = [sys.executable, "-c", "from winit_fast_command import main; main()"]
 

@@ -12,7 +12,8 @@ import reference
 from reference import DTYPES
 
 import winit_fast as wf
-from winit_fast import _core, distributions, truncation
+import winit_fast._core as _core
+from winit_fast.streams import distributions, truncation
 
 SEED, NAME = 0x9E3779B97F4A7C15, "blocks.11.mlp.up"
 STREAM = reference.stream_id(NAME)

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import winit_fast as wf
-from winit_fast import dtypes, fill
+from winit_fast.base import dtypes
+from winit_fast.base.boxes import whole
+from winit_fast.streams import fill
 
 STREAM = wf.Stream(7, "box")
 DRAWS = {
@@ -205,7 +207,7 @@ def test_fills_are_cut_by_the_memory_they_span(rows):
         _, _, axes = piece
         spans.append(sum((axis.extent - 1) * abs(axis.byte_stride) for axis in axes))
 
-    fill.share_out(work, out, fill.whole(out.shape), None)
+    fill.share_out(work, out, whole(out.shape), None)
     assert len(spans) == rows >> 11
     assert max(spans) <= fill.MAX_SPAN
 

@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 from strategies import anything, indices, names, others, refused_or, shapes, types
 
 import winit_fast as wf
-from winit_fast import _core, cli, dtypes, fans, fill, gains, threads
-from winit_fast.expression import evaluate
-from winit_fast.recipes import Rule, Rules
+import winit_fast._core as _core
+from winit_fast import cli
+from winit_fast.base import boxes, dtypes, threads
+from winit_fast.base.formulas import evaluate
+from winit_fast.initializers import fans, gains
+from winit_fast.models import Rule, Rules
 
 
 def test_what_is_meant_by_refused():
@@ -245,10 +248,10 @@ def test_types(dtype):
 @given(shapes, indices)
 def test_boxes_are_those_of_numpy(shape, index):
     def cut():
-        return fill.box(fill.logical_shape(shape), index)
+        return boxes.box(boxes.logical_shape(shape), index)
 
     box = refused_or(cut, ["shape", "index"])
-    if isinstance(box, fill.Box) and math.prod(box.tensor) <= 1 << 16 and index is not None:
+    if isinstance(box, boxes.Box) and math.prod(box.tensor) <= 1 << 16 and index is not None:
         array = np.arange(math.prod(box.tensor)).reshape(box.tensor)
         part = array[index]
         assert part.shape == box.shape

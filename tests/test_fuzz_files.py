@@ -23,8 +23,8 @@ from strategies import anything, others, refused_or
 import winit_fast as wf
 from winit_fast import benchmark, cli
 from winit_fast.checkpoint import Summary, write_checkpoint
-from winit_fast.recipes import Architecture, Rules, architecture, data, rules
-from winit_fast.tensor import Tensor
+from winit_fast.models import Architecture, Rules, architectures, data_files, rules
+from winit_fast.models.tensor_spec import Tensor
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def damaged(draw, content):
 
 
 @settings(max_examples=250)
-@given(damaged(data.load_all("rules")["gpt2"]))
+@given(damaged(data_files.load_all("rules")["gpt2"]))
 def test_damaged_rules(content):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rules, "load_all", lambda folder: {"fuzz": content})
@@ -192,7 +192,7 @@ def test_damaged_rules(content):
         refused_or(lambda: made.initializer("h.0.attn.c_proj.weight", {"n_layer": 12}), named)
 
 
-SMALL = copy.deepcopy(data.load_all("architectures")["gpt2"])
+SMALL = copy.deepcopy(data_files.load_all("architectures")["gpt2"])
 SMALL["models"] = {"gpt2": {"n_layer": 1, "n_head": 1, "n_embd": 2}}
 
 
@@ -200,7 +200,7 @@ SMALL["models"] = {"gpt2": {"n_layer": 1, "n_head": 1, "n_embd": 2}}
 @given(damaged(SMALL))
 def test_damaged_architectures(content):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(architecture, "load_all", lambda folder: {"fuzz": content})
+        patch.setattr(architectures, "load_all", lambda folder: {"fuzz": content})
         made = refused_or(lambda: Architecture.load("gpt2"), ["model", "architectures/fuzz.toml"])
     assert isinstance(made, (Architecture, Exception))
 
@@ -213,7 +213,7 @@ def test_names_of_models_and_recipes(name):
 
 @given(st.binary(max_size=20) | st.text('[a]="1\n{}.#', max_size=20).map(str.encode))
 def test_toml_files(content):
-    made = refused_or(lambda: data.parse("rules/fuzz.toml", content), ["rules/fuzz.toml"])
+    made = refused_or(lambda: data_files.parse("rules/fuzz.toml", content), ["rules/fuzz.toml"])
     assert isinstance(made, (dict, Exception))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import winit_fast as wf
-from winit_fast import gains
+from winit_fast.initializers import gains
 
 EXACT = [name for name in gains.NAMES if name not in ("tanh", "selu", "sigmoid")]
 JUMPS = ["hard_shrink"]  # it has no derivative

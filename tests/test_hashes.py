@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import winit_fast as wf
-from winit_fast import _core, distributions, truncation
+import winit_fast._core as _core
+from winit_fast.streams import distributions, truncation
 
 FROZEN = make_hashes.frozen()
 

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,34 +13,40 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "winit_fast"
 CSRC = ROOT / "csrc"
 
-# From the bottom up: a module imports only from lines above its own, or from its own package.
-LAYERS = [
-    {"_core", "_dlpack", "arguments", "names"},
-    {"dtypes", "expression", "gains", "threads", "truncation"},
-    {"distributions", "fill"},
-    {"fans", "stream"},
-    {"bit_generator", "initializers"},
-    {"patterns", "pretrained", "scaled", "stft"},
-    {"_householder"},
-    {"householder"},
-    {"orthogonal"},
+# The floors of src/winit_fast/ in the order of the data: a file imports only from the floors before
+# its own, and from its own. Those that stand together in a line do not know each other.
+FLOORS = [
+    {"_core", "_dlpack", "_householder"},
+    {"base"},
+    {"streams"},
+    {"initializers"},
     {"__init__"},
-    {"dask", "jax", "keras", "torch"},
-    {"tensor"},
-    {"recipes"},
-    {"checkpoint", "benchmark"},
+    {"models"},
+    {"checkpoint"},
+    {"torch", "jax", "keras", "dask"},
+    {"benchmark"},
     {"cli"},
 ]
-LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
+LEVEL = {floor: level for level, floors in enumerate(FLOORS) for floor in floors}
 
 
-def _room(path):
-    """Name the module of a file, or the package that it is in."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def _module(path):
+    """Name the module of a file."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {_module(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def _floor(module):
+    """Name the floor of a module: the folder or file that it is in; "__init__" is the face."""
+    _, *rooms = module.split(".")
+    return rooms[0] if rooms else "__init__"
 
 
 def _imported(path):
-    """Find which rooms of this package a file imports, those for type checkers left out."""
+    """Find which modules of this package a file imports, those for type checkers left out."""
     tree = ast.parse(path.read_text())
     hidden = {
         id(child)
@@ -58,17 +65,61 @@ def _imported(path):
         else:
             continue
         for name in names:
-            package, *rooms = name.split(".")
-            if package == "winit_fast":
-                yield rooms[0] if rooms and rooms[0] in LEVEL else "__init__"
+            if name.split(".")[0] == "winit_fast":
+                parent, _, _ = name.rpartition(".")
+                yield name if name in MODULES or parent == "winit_fast" else parent
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
-def test_imports_point_down(path):
-    room = _room(path)
-    assert room in LEVEL, f"{room}: give it a place in LAYERS"
-    for used in _imported(path):
-        assert used == room or LEVEL[used] < LEVEL[room], f"{path.name} imports {used}"
+def climbing(module, path):
+    """List the imports of a file that go up, or to a neighbour on the same floor."""
+    own = _floor(module)
+    assert own in LEVEL, f"{module}: give its floor a place in FLOORS"
+    return [
+        used
+        for used in _imported(path)
+        if _floor(used) != own and not LEVEL[_floor(used)] < LEVEL[own]
+    ]
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_point_down(module):
+    assert not climbing(module, MODULES[module])
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_nothing_inside_imports_through_the_face(module):
+    """The version is the face's own; what stands on the face from outside is the command."""
+    text = MODULES[module].read_text()
+    code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(">>>"))
+    through = re.findall(
+        r"^\s*(?:from winit_fast import .*|import winit_fast$)", code, re.MULTILINE
+    )
+    assert not through
+
+
+@pytest.mark.parametrize("floor", sorted({_floor(module) for module in MODULES} - {"__init__"}))
+def test_no_circle_inside_a_floor(floor):
+    graph = {
+        module: {used for used in _imported(path) if _floor(used) == floor and used != module}
+        for module, path in MODULES.items()
+        if _floor(module) == floor
+    }
+    # A folder's face may import all of it, and is not imported from inside.
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from winit_fast.streams import fill",
+        "import winit_fast.torch",
+        "from winit_fast.initializers.protocol import get",
+    ],
+)
+def test_an_import_that_climbs_is_seen(line, tmp_path):
+    planted = tmp_path / "arguments.py"
+    planted.write_text((PACKAGE / "base" / "arguments.py").read_text() + f"\n\n{line}\n")
+    assert climbing("winit_fast.base.arguments", planted)
 
 
 def test_importing_the_package_imports_no_framework():

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import winit_fast as wf
-from winit_fast.fans import fans
-from winit_fast.initializers import TRUNCATED_STDDEV
+from winit_fast.initializers.fans import fans
+from winit_fast.initializers.variance_scaling import TRUNCATED_STDDEV
 
 STREAM = wf.Stream(11, "fc")
 EXAMPLES = [

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import winit_fast as wf
-from winit_fast import householder
+from winit_fast.initializers import reflectors as householder
 
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23}
 BOUND = 32  # documented: boxes that are computed the other way round differ by that many eps

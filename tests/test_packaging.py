@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from setuptools.command.egg_info import FileList
 
-from winit_fast import _core, _dlpack, _householder
+import winit_fast._core as _core
+import winit_fast._dlpack as _dlpack
+import winit_fast._householder as _householder
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "winit_fast"

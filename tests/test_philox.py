@@ -7,7 +7,7 @@ import pytest
 import reference
 
 import winit_fast as wf
-from winit_fast import _core
+import winit_fast._core as _core
 
 LINES = [
     [int(word, 16) for word in line.split()]

@@ -5,7 +5,7 @@ import math
 import pytest
 
 import winit_fast as wf
-from winit_fast.recipes import Architecture, Rule, Rules, evaluate, model_names, rule_names
+from winit_fast.models import Architecture, Rule, Rules, evaluate, model_names, rule_names
 
 
 def test_formulas_are_arithmetic():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import soak
 
-from winit_fast import threads
+from winit_fast.base import threads
 
 PROGRAM = Path(__file__).with_name("soak.py")
 

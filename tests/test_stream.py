@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import winit_fast as wf
-from winit_fast import dtypes, fill
-from winit_fast.stream import stream_id
+from winit_fast.base import dtypes
+from winit_fast.streams import fill
+from winit_fast.streams.stream import stream_id
 
 
 def test_seeds():

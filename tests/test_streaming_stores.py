@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from reference import DTYPES
 
-from winit_fast import _core, distributions
+import winit_fast._core as _core
+from winit_fast.streams import distributions
 
 CODES = {
     "float64": _core.F64,

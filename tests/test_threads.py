@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import winit_fast as wf
-from winit_fast import threads
+from winit_fast.base import threads
 
 STREAM = wf.Stream(3, "threads")
 SIZE = 3 * (1 << 21) + 5  # several pieces, the last one short

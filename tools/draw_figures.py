@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import reference
 
-from winit_fast import _core, distributions
+import winit_fast._core as _core
+from winit_fast.streams import distributions
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

@@ -12,9 +12,13 @@ True
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from winit_fast.gains import gain, gradient_gain
+from winit_fast.base.threads import get_num_threads, set_num_threads
+from winit_fast.base.version import __version__ as __version__
 from winit_fast.initializers import (
+    STFT,
     Constant,
+    DeltaOrthogonal,
+    Dirac,
     GlorotNormal,
     GlorotUniform,
     HeNormal,
@@ -24,26 +28,24 @@ from winit_fast.initializers import (
     LecunNormal,
     LecunUniform,
     Ones,
+    Orthogonal,
+    Pretrained,
     RandomNormal,
     RandomUniform,
+    Scaled,
+    Sparse,
     TruncatedNormal,
     VarianceScaling,
     XavierSimple,
     Zeros,
+    gain,
     get,
+    gradient_gain,
 )
-from winit_fast.orthogonal import DeltaOrthogonal, Orthogonal
-from winit_fast.patterns import Dirac, Sparse
-from winit_fast.pretrained import Pretrained
-from winit_fast.scaled import Scaled
-from winit_fast.stft import STFT
-from winit_fast.stream import Stream
-from winit_fast.threads import get_num_threads, set_num_threads
+from winit_fast.streams.stream import Stream
 
 if TYPE_CHECKING:
-    from winit_fast.bit_generator import Philox4x32
-
-__version__ = "0.1.0"
+    from winit_fast.streams.bit_generator import Philox4x32
 
 __all__ = [
     "STFT",
@@ -84,7 +86,7 @@ def __getattr__(name: str) -> object:
     if name in ("dask", "jax", "keras", "torch"):
         return import_module(f"winit_fast.{name}")
     if name == "Philox4x32":
-        from winit_fast.bit_generator import Philox4x32
+        from winit_fast.streams.bit_generator import Philox4x32
 
         return Philox4x32
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,7 +3,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from winit_fast.truncation import Window
+from winit_fast.streams.truncation import Window
 
 F64: Final[int]
 F32: Final[int]

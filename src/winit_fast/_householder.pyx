@@ -8,7 +8,7 @@ checked: `householder` does not make mistakes.
 from libc.stddef cimport size_t
 from libc.string cimport memset
 
-from winit_fast import _core
+import winit_fast._core as _core
 
 ctypedef fused real:
     float

@@ -32,9 +32,13 @@ except ImportError as error:
         f"winit-fast needs {error.name}, which its extra brings: pip install 'winit_fast[cli]'"
     ) from None
 
-from winit_fast import __version__, _core, benchmark, dtypes, get_num_threads
+import winit_fast._core as _core
+import winit_fast.benchmark as benchmark
+from winit_fast.base import dtypes
+from winit_fast.base.threads import get_num_threads
+from winit_fast.base.version import __version__
 from winit_fast.checkpoint import Summary, TooLate, write_checkpoint
-from winit_fast.recipes import Architecture, Rules, model_names
+from winit_fast.models import Architecture, Rules, model_names
 
 STREAM_VERSION = 1
 

@@ -13,10 +13,11 @@ except ImportError as error:
 
 import numpy as np
 
-from winit_fast.dtypes import find
-from winit_fast.fill import Array, Shape, logical_shape
-from winit_fast.initializers import Initializer, get
-from winit_fast.stream import Seed, seed_number
+from winit_fast.base.arrays import Array
+from winit_fast.base.boxes import Shape, logical_shape
+from winit_fast.base.dtypes import find
+from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.streams.stream import Seed, seed_number
 
 
 def make(

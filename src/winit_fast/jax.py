@@ -55,15 +55,16 @@ try:
 except ImportError:  # JAX < 0.10
     from jax.core import get_opaque_trace_state
 
-from winit_fast import initializers as native
-from winit_fast import orthogonal as native_orthogonal
-from winit_fast.arguments import finite, not_negative, real
-from winit_fast.dtypes import FLOATS, find
-from winit_fast.fans import Axes
-from winit_fast.fill import Array, Index, Shape, box, logical_shape
-from winit_fast.initializers import TRUNCATED_STDDEV, Initializer
-from winit_fast.names import unknown
-from winit_fast.stream import Seed, seed_number
+import winit_fast.initializers as native
+from winit_fast.base.arguments import finite, not_negative, real
+from winit_fast.base.arrays import Array
+from winit_fast.base.boxes import Index, Shape, box, logical_shape
+from winit_fast.base.dtypes import FLOATS, find
+from winit_fast.base.names import unknown
+from winit_fast.initializers.fans import Axes
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.variance_scaling import TRUNCATED_STDDEV
+from winit_fast.streams.stream import Seed, seed_number
 
 __all__ = [
     "constant",
@@ -360,7 +361,7 @@ def orthogonal(scale: float = 1.0, column_axis: int = -1, dtype: Any = None) -> 
     Array(True, dtype=bool)
     """
     finite("scale", scale)
-    made = native_orthogonal.Orthogonal(scale, column_axis)
+    made = native.Orthogonal(scale, column_axis)
 
     def scheme(shape: Extents) -> Initializer | None:
         return _with_axis(made, column_axis, shape) if len(shape) > 1 else None
@@ -394,7 +395,7 @@ def delta_orthogonal(scale: float = 1.0, column_axis: int = -1, dtype: Any = Non
     Array(True, dtype=bool)
     """
     finite("scale", scale)
-    made = native_orthogonal.DeltaOrthogonal(scale)
+    made = native.DeltaOrthogonal(scale)
 
     def scheme(shape: Extents) -> Initializer | None:
         return _with_axis(made, column_axis, shape[-2:]) if 3 <= len(shape) <= 5 else None

@@ -54,11 +54,13 @@ except ModuleNotFoundError as error:
         "winit_fast.keras needs Keras 3, which is not installed: pip install 'winit_fast[keras]'"
     ) from error
 
-from winit_fast import dtypes, initializers, orthogonal, patterns, pretrained, scaled, stft
-from winit_fast.fans import fans
-from winit_fast.fill import Array, Index, logical_shape
-from winit_fast.initializers import Initializer
-from winit_fast.stream import stream_id
+import winit_fast.initializers as native
+from winit_fast.base import dtypes
+from winit_fast.base.arrays import Array
+from winit_fast.base.boxes import Index, logical_shape
+from winit_fast.initializers.fans import fans
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.streams.stream import stream_id
 
 Constant = keras.initializers.Constant
 Identity = keras.initializers.Identity
@@ -181,8 +183,8 @@ _TENSORS: dict[str, Callable[[_Draw, Any, Any], Any]] = {
 
 # A model has many layers of few shapes.
 _fans = lru_cache(fans)
-_variance_scaling = lru_cache(initializers.VarianceScaling)
-_orthogonal = lru_cache(orthogonal.Orthogonal)
+_variance_scaling = lru_cache(native.VarianceScaling)
+_orthogonal = lru_cache(native.Orthogonal)
 
 
 class _Drawn:
@@ -245,7 +247,7 @@ class RandomNormal(_Drawn, keras.initializers.RandomNormal):
     """N(mean, stddev^2)."""
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
-        return initializers.RandomNormal(float(self.mean), float(self.stddev))
+        return native.RandomNormal(float(self.mean), float(self.stddev))
 
 
 @_registered
@@ -253,7 +255,7 @@ class TruncatedNormal(_Drawn, keras.initializers.TruncatedNormal):
     """N(mean, stddev^2) cut at mean +- 2 stddev, not widened: its deviation is 0.8796 stddev."""
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
-        return initializers.TruncatedNormal(float(self.mean), float(self.stddev))
+        return native.TruncatedNormal(float(self.mean), float(self.stddev))
 
 
 @_registered
@@ -261,7 +263,7 @@ class RandomUniform(_Drawn, keras.initializers.RandomUniform):
     """U[minval, maxval), in every type."""
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
-        return initializers.RandomUniform(float(self.minval), float(self.maxval))
+        return native.RandomUniform(float(self.minval), float(self.maxval))
 
 
 # Keras' names of the distributions, and this package's.
@@ -367,7 +369,7 @@ class DeltaOrthogonal(Orthogonal):
     _keras_has_it = False
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
-        return orthogonal.DeltaOrthogonal(self.gain)
+        return native.DeltaOrthogonal(self.gain)
 
 
 @_registered
@@ -389,7 +391,7 @@ class Sparse(RandomNormal):
         self._scheme(())  # checks
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
-        return patterns.Sparse(self.sparsity, self.stddev)
+        return native.Sparse(self.sparsity, self.stddev)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments, as `from_config` takes them."""
@@ -412,7 +414,7 @@ class Dirac(_Drawn, keras.initializers.Initializer):
         self._scheme(())  # checks
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
-        return patterns.Dirac(self.groups, self.gain)
+        return native.Dirac(self.groups, self.gain)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments, as `from_config` takes them."""
@@ -421,11 +423,11 @@ class Dirac(_Drawn, keras.initializers.Initializer):
 
 # This package's schemes for Keras' classes that draw nothing.
 _FIXED: dict[Any, type[Initializer]] = {
-    Constant: initializers.Constant,
-    Identity: initializers.Identity,
-    Ones: initializers.Ones,
-    STFT: stft.STFT,
-    Zeros: initializers.Zeros,
+    Constant: native.Constant,
+    Identity: native.Identity,
+    Ones: native.Ones,
+    STFT: native.STFT,
+    Zeros: native.Zeros,
 }
 
 
@@ -480,12 +482,12 @@ class Scaled(_Wrapper):
     ) -> None:
         super().__init__()
         self.initializer = self._wrap("initializer", initializer)
-        scaled.Scaled(initializers.Ones(), factor, numbers or {})  # checks
+        native.Scaled(native.Ones(), factor, numbers or {})  # checks
         self.factor, self.numbers = factor, dict(numbers or {})
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
         inner = self._inner_scheme(self.initializer, shape)
-        return scaled.Scaled(inner, self.factor, self.numbers)
+        return native.Scaled(inner, self.factor, self.numbers)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments, as `from_config` takes them."""
@@ -505,13 +507,13 @@ class Pretrained(_Wrapper):
 
     def __init__(self, source: Any, tensor: str | None = None, fallback: Any = None) -> None:
         super().__init__()
-        checked = pretrained.Pretrained(source, tensor)
+        checked = native.Pretrained(source, tensor)
         self.source, self.tensor = checked.source, tensor
         self.fallback = None if fallback is None else self._wrap("fallback", fallback)
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
         inner = None if self.fallback is None else self._inner_scheme(self.fallback, shape)
-        return pretrained.Pretrained(self.source, self.tensor, inner)
+        return native.Pretrained(self.source, self.tensor, inner)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments, as `from_config` takes them."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import winit_fast as wf
-from winit_fast import gains
+from winit_fast.initializers import gains
 
 # What a peer exports besides schemes.
 NO_SCHEMES = {

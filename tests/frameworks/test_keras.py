@@ -488,7 +488,7 @@ if BACKEND == "jax":
 
     LAYOUT = """
 import jax, keras, numpy as np
-import winit_fast as wf, winit_fast.fill, winit_fast.keras as wk
+import winit_fast as wf, winit_fast.keras as wk
 
 boxes = []
 make = wf.Initializer.__call__

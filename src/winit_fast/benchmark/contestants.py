@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from winit_fast import threads
+from winit_fast.base import threads
+from winit_fast.base.arrays import Array
 from winit_fast.benchmark.race import Contestant
-from winit_fast.fill import Array
-from winit_fast.orthogonal import Orthogonal
-from winit_fast.stream import Stream
+from winit_fast.initializers.orthogonal import Orthogonal
+from winit_fast.streams.stream import Stream
 
 DISTRIBUTIONS = "uniform", "normal", "truncated_normal"
 

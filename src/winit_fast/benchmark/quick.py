@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from winit_fast.arguments import positive
+from winit_fast.base.arguments import positive
+from winit_fast.base.dtypes import find
+from winit_fast.base.threads import resolve
 from winit_fast.benchmark.contestants import memory, orthogonal, ours, peers, rest
 from winit_fast.benchmark.race import Contestant, interleaved, repeated
-from winit_fast.dtypes import find
-from winit_fast.threads import resolve
 
 CASES = (
     ("uniform", "float32"),

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from winit_fast.arguments import positive, utf8
-from winit_fast.dtypes import Float
-from winit_fast.tensor import Tensor
+from winit_fast.base.arguments import positive, utf8
+from winit_fast.base.dtypes import Float
+from winit_fast.models.tensor_spec import Tensor
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

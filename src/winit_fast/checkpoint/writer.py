@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from winit_fast import dtypes, threads
-from winit_fast.arguments import integer, path, utf8
+from winit_fast.base import dtypes, threads
+from winit_fast.base.arguments import integer, path, utf8
 from winit_fast.checkpoint.directory import Directory, TooLate, missing, no_room_means, reserve
 from winit_fast.checkpoint.layout import INDEX, Shard, index, plan
-from winit_fast.tensor import Tensor
+from winit_fast.models.tensor_spec import Tensor
 
 SEGMENT_BYTES = 1 << 20
 """Bytes that are generated and then written in one go.

@@ -17,12 +17,12 @@ from torch import Generator, Tensor
 from torch.nn.init import calculate_gain, constant, constant_, eye, eye_, ones_, zeros_
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from winit_fast import distributions
 from winit_fast._core import Distribution
-from winit_fast.initializers import Initializer
-from winit_fast.orthogonal import Orthogonal
-from winit_fast.patterns import Sparse
-from winit_fast.stream import Seed
+from winit_fast.initializers.orthogonal import Orthogonal
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.sparse import Sparse
+from winit_fast.streams import distributions
+from winit_fast.streams.stream import Seed
 from winit_fast.torch.memory import FLOATS, fill_by, fill_elementwise, fillable
 from winit_fast.torch.source import Name, key_and_name
 

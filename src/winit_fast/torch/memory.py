@@ -10,10 +10,14 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 from torch.nn import Parameter
 
-from winit_fast import _core, dtypes
-from winit_fast.fill import MIN_PIECE, Array, Box, box, fill, overlaps, view, whole
-from winit_fast.initializers import Initializer
-from winit_fast.stream import Stream, stream_id
+import winit_fast._core as _core
+from winit_fast.base import dtypes
+from winit_fast.base.arrays import Array
+from winit_fast.base.boxes import Box, box, whole
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.streams.buffers import overlaps, view
+from winit_fast.streams.fill import MIN_PIECE, fill
+from winit_fast.streams.stream import Stream, stream_id
 from winit_fast.torch.source import Name
 
 FLOATS = {getattr(torch, kind.name): kind for kind in dtypes.FLOATS.values()}

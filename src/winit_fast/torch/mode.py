@@ -10,8 +10,8 @@ import torch
 from torch import Generator, Tensor
 from torch.overrides import TorchFunctionMode
 
-from winit_fast.orthogonal import Orthogonal
-from winit_fast.stream import Seed, seed_number
+from winit_fast.initializers.orthogonal import Orthogonal
+from winit_fast.streams.stream import Seed, seed_number
 from winit_fast.torch import init
 from winit_fast.torch.memory import fill_by, fillable, is_plain, on_host
 from winit_fast.torch.source import Source, key_and_name, local

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.parameter import is_lazy
 
-from winit_fast.initializers import Initializer, get
-from winit_fast.names import unknown
-from winit_fast.stream import Seed, seed_number, stream_id
+from winit_fast.base.names import unknown
+from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.streams.stream import Seed, seed_number, stream_id
 from winit_fast.torch.memory import FLOATS, fill_by, fillable, is_plain
 from winit_fast.torch.mode import fast_init
 

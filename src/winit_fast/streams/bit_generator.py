@@ -6,8 +6,8 @@ from typing import Any, Self, cast
 import numpy as np
 
 from winit_fast._core import Words
-from winit_fast.arguments import integer, word
-from winit_fast.stream import Seed, seed_number, stream_id
+from winit_fast.base.arguments import integer, word
+from winit_fast.streams.stream import Seed, seed_number, stream_id
 
 JUMP = 1 << 48
 """Words that `Philox4x32.jumped` leaves out: 65536 jumps before the stream is back at its start."""

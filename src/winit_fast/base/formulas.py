@@ -7,7 +7,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 
-from winit_fast.names import unknown
+from winit_fast.base.names import unknown
 
 Number = int | float
 

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from winit_fast import _core
-from winit_fast.names import unknown
+import winit_fast._core as _core
+from winit_fast.base.names import unknown
 
 
 class Float(NamedTuple):

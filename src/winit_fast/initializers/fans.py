@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from winit_fast.arguments import integer
-from winit_fast.fill import Shape, logical_shape
+from winit_fast.base.arguments import integer
+from winit_fast.base.boxes import Shape, logical_shape
 
 Axes = int | Sequence[int]
 

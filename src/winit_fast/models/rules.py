@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import winit_fast
-from winit_fast.expression import Number, evaluate
-from winit_fast.initializers import Initializer
-from winit_fast.names import check
-from winit_fast.recipes.architecture import Architecture
-from winit_fast.recipes.data import load_all, naming_the_file
-from winit_fast.tensor import Tensor
+import winit_fast.initializers as initializers
+from winit_fast.base.formulas import Number, evaluate
+from winit_fast.base.names import check
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.models.architectures import Architecture
+from winit_fast.models.data_files import load_all, naming_the_file
+from winit_fast.models.tensor_spec import Tensor
 
 
 def rule_names() -> list[str]:
@@ -164,7 +164,7 @@ class Rules:
             found = rule.match(tensor)
             if found is not None:
                 known = {**numbers, **found}
-                return winit_fast.get(
+                return initializers.get(
                     rule.initializer,
                     **{key: evaluate(formula, known) for key, formula in rule.parameters.items()},
                 )

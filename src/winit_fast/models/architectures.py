@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from winit_fast.expression import Number, evaluate
-from winit_fast.names import unknown
-from winit_fast.recipes.data import load_all, naming_the_file
+from winit_fast.base.formulas import Number, evaluate
+from winit_fast.base.names import unknown
+from winit_fast.models.data_files import load_all, naming_the_file
 
 
 def model_names() -> list[str]:

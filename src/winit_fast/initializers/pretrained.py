@@ -10,11 +10,13 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from winit_fast import dtypes, threads
-from winit_fast.arguments import path
-from winit_fast.fill import Array, Box, blocks, from_dlpack, logical_shape
-from winit_fast.initializers import Initializer, get
-from winit_fast.stream import Stream
+from winit_fast.base import dtypes, threads
+from winit_fast.base.arguments import path
+from winit_fast.base.arrays import Array
+from winit_fast.base.boxes import Box, blocks, logical_shape
+from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.streams.buffers import from_dlpack
+from winit_fast.streams.stream import Stream
 
 _BLOCK = 1 << 17
 """Elements copied at a time."""

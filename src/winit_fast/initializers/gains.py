@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from winit_fast.arguments import finite
-from winit_fast.names import spelling, unknown
+from winit_fast.base.arguments import finite
+from winit_fast.base.names import spelling, unknown
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Activation = str | Callable[[Any], Any]

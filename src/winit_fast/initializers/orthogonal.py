@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from winit_fast import threads
-from winit_fast.arguments import finite, integer
-from winit_fast.fans import Axes, axes_tuple, convolution_axes, positions
-from winit_fast.fill import Array, Box, constant, rounded
-from winit_fast.householder import Destination, Source, fill_batch, fill_matrix
-from winit_fast.initializers import Initializer
-from winit_fast.stream import Stream
+from winit_fast.base import threads
+from winit_fast.base.arguments import finite, integer
+from winit_fast.base.arrays import Array
+from winit_fast.base.boxes import Box
+from winit_fast.initializers.fans import Axes, axes_tuple, convolution_axes, positions
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.reflectors import Destination, Source, fill_batch, fill_matrix
+from winit_fast.streams.fill import constant, rounded
+from winit_fast.streams.stream import Stream
 
 
 def _numbers(box: Box, axes: tuple[int, ...]) -> Array:

@@ -23,7 +23,7 @@ def load_all(folder: str) -> dict[str, dict[str, Any]]:
     dict of str to dict
         File name without ``.toml`` to the file's content, in alphabetical order.
     """
-    entries = (files(__package__) / folder).iterdir()
+    entries = (files(__package__) / "data" / folder).iterdir()
     return {
         entry.name.removesuffix(".toml"): parse(f"{folder}/{entry.name}", entry.read_bytes())
         for entry in sorted(entries, key=lambda entry: entry.name)

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from winit_fast import threads
-from winit_fast.arguments import finite, plain
-from winit_fast.expression import Number, evaluate
-from winit_fast.fill import Array, Box, blocks
-from winit_fast.initializers import Initializer, get
-from winit_fast.stream import Stream
+from winit_fast.base import threads
+from winit_fast.base.arguments import finite, plain
+from winit_fast.base.arrays import Array
+from winit_fast.base.boxes import Box, blocks
+from winit_fast.base.formulas import Number, evaluate
+from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.streams.stream import Stream
 
 _BLOCK = 1 << 17
 """Elements scaled at a time: they stay in the cache."""

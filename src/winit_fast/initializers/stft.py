@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from winit_fast.arguments import finite
-from winit_fast.fill import Array, Box, rounded
-from winit_fast.initializers import Initializer
-from winit_fast.names import check
-from winit_fast.stream import Stream
+from winit_fast.base.arguments import finite
+from winit_fast.base.arrays import Array
+from winit_fast.base.boxes import Box
+from winit_fast.base.names import check
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.streams.fill import rounded
+from winit_fast.streams.stream import Stream
 
 
 def _cosines(*terms: float) -> Callable[[int], Array]:

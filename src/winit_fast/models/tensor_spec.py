@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from winit_fast.fill import logical_shape
-from winit_fast.initializers import Initializer
-from winit_fast.stream import stream_id
+from winit_fast.base.boxes import logical_shape
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.streams.stream import stream_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 from functools import lru_cache
 
-from winit_fast import _core
+import winit_fast._core as _core
 from winit_fast._core import Distribution
-from winit_fast.arguments import finite, not_negative, real
-from winit_fast.dtypes import FLOATS
+from winit_fast.base.arguments import finite, not_negative, real
+from winit_fast.base.dtypes import FLOATS
 
 NAMES = {kind.code: kind.name for kind in FLOATS.values()}
 
@@ -69,7 +69,7 @@ def truncated_normal(
     names: Names = ("loc", "scale"),
 ) -> Distribution:
     """Normal numbers kept between low and high, which count in standard deviations from loc."""
-    from winit_fast.truncation import window  # exact arithmetic, whose modules take a while
+    from winit_fast.streams.truncation import window  # exact arithmetic, whose modules take a while
 
     mean, deviation = finite(names[0], loc), not_negative(names[1], scale)
     a, b = _bounds(low, high)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from winit_fast.arguments import positive
+from winit_fast.base.arguments import positive
 
 if TYPE_CHECKING:  # its import takes a while: see cgroup_quota
     from pathlib import Path

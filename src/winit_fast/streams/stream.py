@@ -11,20 +11,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from winit_fast import _core, distributions
-from winit_fast.arguments import utf8, word
-from winit_fast.dtypes import FLOATS, find
-from winit_fast.fill import (
-    MAX_SIZE,
-    MIN_PIECE,
-    Index,
-    Shape,
-    box,
-    destination,
-    empty,
-    fill,
-    logical_shape,
-)
+import winit_fast._core as _core
+from winit_fast.base.arguments import utf8, word
+from winit_fast.base.arrays import empty
+from winit_fast.base.boxes import MAX_SIZE, Index, Shape, box, logical_shape
+from winit_fast.base.dtypes import FLOATS, find
+from winit_fast.streams import distributions
+from winit_fast.streams.buffers import destination
+from winit_fast.streams.fill import MIN_PIECE, fill
 
 # As text: NumPy imports its random module where it is first used, and so do we.
 Seed: TypeAlias = "int | np.random.SeedSequence | np.random.Generator | None"
@@ -130,7 +124,7 @@ class Stream:
     Parameters
     ----------
     seed : int, numpy.random.SeedSequence, numpy.random.Generator or None
-        See `winit_fast.stream.seed_number`.
+        See `winit_fast.streams.stream.seed_number`.
     name : str, int or None
         The tensor's name, or the number of its stream.
 
@@ -140,7 +134,7 @@ class Stream:
         The 64-bit key, also where it was drawn.
     name : str, int or None
     id : int
-        The number of the stream: see `winit_fast.stream.stream_id`.
+        The number of the stream: see `winit_fast.streams.stream.stream_id`.
 
     Notes
     -----

@@ -12,8 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from winit_fast import _core, _householder, distributions, dtypes, threads
-from winit_fast.fill import Array
+import winit_fast._core as _core
+import winit_fast._householder as _householder
+from winit_fast.base import dtypes, threads
+from winit_fast.base.arrays import Array
+from winit_fast.streams import distributions
 
 COLUMNS: int = _householder.COLUMNS
 """Columns of a block that is worked on in one piece of memory."""

@@ -6,8 +6,8 @@ initializers whose parameters may be formulas over the same numbers. Nothing her
 other than these, of arrays or of checkpoints.
 """
 
-from winit_fast.expression import evaluate
-from winit_fast.recipes.architecture import Architecture, model_names
-from winit_fast.recipes.rules import Rule, Rules, rule_names
+from winit_fast.base.formulas import evaluate
+from winit_fast.models.architectures import Architecture, model_names
+from winit_fast.models.rules import Rule, Rules, rule_names
 
 __all__ = ["Architecture", "Rule", "Rules", "evaluate", "model_names", "rule_names"]

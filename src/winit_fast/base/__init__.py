@@ -1,0 +1,1 @@
+"""What everything else stands on, without a random number: arguments, types, boxes, threads."""

@@ -1,0 +1,51 @@
+"""The schemes. Importing this folder makes every one of them known to `get` by its names."""
+
+from winit_fast.initializers.constants import Constant, Identity, Ones, Zeros
+from winit_fast.initializers.dirac import Dirac
+from winit_fast.initializers.elementwise import RandomNormal, RandomUniform, TruncatedNormal
+from winit_fast.initializers.gains import gain, gradient_gain
+from winit_fast.initializers.orthogonal import DeltaOrthogonal, Orthogonal
+from winit_fast.initializers.pretrained import Pretrained
+from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.initializers.scaled import Scaled
+from winit_fast.initializers.sparse import Sparse
+from winit_fast.initializers.stft import STFT
+from winit_fast.initializers.variance_scaling import (
+    GlorotNormal,
+    GlorotUniform,
+    HeNormal,
+    HeUniform,
+    LecunNormal,
+    LecunUniform,
+    VarianceScaling,
+    XavierSimple,
+)
+
+__all__ = [
+    "STFT",
+    "Constant",
+    "DeltaOrthogonal",
+    "Dirac",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Identity",
+    "Initializer",
+    "LecunNormal",
+    "LecunUniform",
+    "Ones",
+    "Orthogonal",
+    "Pretrained",
+    "RandomNormal",
+    "RandomUniform",
+    "Scaled",
+    "Sparse",
+    "TruncatedNormal",
+    "VarianceScaling",
+    "XavierSimple",
+    "Zeros",
+    "gain",
+    "get",
+    "gradient_gain",
+]

@@ -1,0 +1,116 @@
+"""Schemes without random numbers: constants and the identity."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from winit_fast.base.arguments import finite, real
+from winit_fast.base.arrays import Array
+from winit_fast.base.boxes import Box
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.streams.fill import constant, rounded
+from winit_fast.streams.stream import Stream
+
+
+@dataclass(frozen=True, repr=False)
+class Constant(Initializer, names=("constant",)):
+    """Every element is one number.
+
+    A constant weight matrix keeps the units of a layer alike for ever, since they have the same
+    gradient: constants are for biases, gains and what is multiplied by something random.
+
+    Parameters
+    ----------
+    value : float
+        It must fit the destination's type; infinities and NaN are allowed.
+
+    Examples
+    --------
+    >>> Constant(0.5)((2, 2))
+    array([[0.5, 0.5],
+           [0.5, 0.5]], dtype=float32)
+    """
+
+    value: float = 0.0
+
+    def __post_init__(self) -> None:
+        real("value", self.value)
+
+    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        constant(float(self.value), out, box, num_threads)
+
+    def _times(self, factor: float) -> Initializer:
+        return Constant(factor * self.value)
+
+
+@dataclass(frozen=True, repr=False)
+class Zeros(Initializer, names=("zeros", "zero")):
+    """Every element is 0: for biases, and for the last layer of a residual branch.
+
+    Examples
+    --------
+    >>> Zeros()(3)
+    array([0., 0., 0.], dtype=float32)
+    """
+
+    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        constant(0.0, out, box, num_threads)
+
+    def _times(self, factor: float) -> Initializer:
+        return self
+
+
+@dataclass(frozen=True, repr=False)
+class Ones(Initializer, names=("ones", "one")):
+    """Every element is 1: for the gains of normalisation layers.
+
+    Examples
+    --------
+    >>> Ones()(3)
+    array([1., 1., 1.], dtype=float32)
+    """
+
+    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        constant(1.0, out, box, num_threads)
+
+    def _times(self, factor: float) -> Initializer:
+        return Constant(factor)
+
+
+@dataclass(frozen=True, repr=False)
+class Identity(Initializer, names=("identity", "eye", "identity_initializer")):
+    """A matrix with ``gain`` on its diagonal and 0 elsewhere; it need not be square.
+
+    Parameters
+    ----------
+    gain : float
+
+    References
+    ----------
+    Le, Jaitly and Hinton, "A simple way to initialize recurrent networks of rectified linear
+    units", 2015.
+
+    Examples
+    --------
+    >>> Identity(2.0)((2, 3))
+    array([[2., 0., 0.],
+           [0., 2., 0.]], dtype=float32)
+    """
+
+    gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        finite("gain", self.gain)
+
+    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        if len(box.tensor) != 2:
+            raise ValueError(f"Identity is for matrices, got shape {box.tensor}")
+        gain = rounded(self.gain, out.dtype, "gain")
+        constant(0.0, out, box, num_threads)
+        # Positions of the tensor's diagonal that the box has: both coordinates are its.
+        (row, column), (rows, columns) = box.starts, box.sizes
+        diagonal = np.arange(max(row, column), min(row + rows, column + columns))
+        box.expand(out)[diagonal - row, diagonal - column] = gain
+
+    def _times(self, factor: float) -> Initializer:
+        return replace(self, gain=factor * self.gain)

@@ -1,0 +1,91 @@
+"""Convolutions that pass their inputs on."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from winit_fast.base.arguments import finite, integer, positive
+from winit_fast.base.arrays import Array
+from winit_fast.base.boxes import Box
+from winit_fast.initializers.fans import convolution_axes
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.streams.fill import constant, rounded
+from winit_fast.streams.stream import Stream
+
+
+@dataclass(frozen=True, repr=False)
+class Dirac(Initializer, names=("dirac",)):
+    """A convolution that passes its inputs on: as many of them as there are outputs for.
+
+    For kernels of one to three spatial axes.
+
+    Parameters
+    ----------
+    groups : int
+        Groups of the convolution, at least 1; their number divides that of the outputs. Every group
+        passes its own inputs on.
+    gain : float
+        The value that is not 0.
+    in_axis, out_axis : int
+        The axes of the inputs of one group and of all outputs; the others are spatial. The defaults
+        are those of JAX and Keras; torch has 1 and 0.
+
+    Notes
+    -----
+    Output o of the n of one group has the gain at input o mod n (if there is one) and at the centre
+    tap, k // 2 of an axis of k, as in ``torch.nn.init.dirac_``. For an even k this is the tap after
+    the one of `DeltaOrthogonal`, which is JAX's.
+
+    References
+    ----------
+    ``torch.nn.init.dirac_``.
+
+    Examples
+    --------
+    >>> Dirac()((3, 2, 2))[1]
+    array([[1., 0.],
+           [0., 1.]], dtype=float32)
+    >>> Dirac(groups=2)((1, 1, 4))
+    array([[[1., 0., 1., 0.]]], dtype=float32)
+    """
+
+    groups: int = 1
+    gain: float = 1.0
+    in_axis: int = -2
+    out_axis: int = -1
+
+    def __post_init__(self) -> None:
+        positive("groups", self.groups)
+        finite("gain", self.gain)
+        integer("in_axis", self.in_axis)
+        integer("out_axis", self.out_axis)
+
+    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        shape = box.tensor
+        fan_in, fan_out = convolution_axes("Dirac", shape, self.in_axis, self.out_axis)
+        if shape[fan_out] % self.groups:
+            raise ValueError(
+                f"groups must divide the number of outputs, got groups={self.groups} and "
+                f"{shape[fan_out]} outputs in shape {shape}"
+            )
+        gain = rounded(self.gain, out.dtype, "gain")
+        constant(0.0, out, box, num_threads)
+
+        outputs = np.arange(box.starts[fan_out], box.starts[fan_out] + box.sizes[fan_out])
+        inputs = outputs % max(1, shape[fan_out] // self.groups)
+        first, end = box.starts[fan_in], box.starts[fan_in] + box.sizes[fan_in]
+        inside = (first <= inputs) & (inputs < end)
+        at: list[Array | int] = []
+        for axis, (start, size) in enumerate(zip(box.starts, box.sizes, strict=True)):
+            if axis == fan_in:
+                at.append(inputs[inside] - start)
+            elif axis == fan_out:
+                at.append(outputs[inside] - start)
+            elif start <= shape[axis] // 2 < start + size:
+                at.append(shape[axis] // 2 - start)
+            else:
+                return
+        box.expand(out)[tuple(at)] = gain
+
+    def _times(self, factor: float) -> Initializer:
+        return replace(self, gain=factor * self.gain)

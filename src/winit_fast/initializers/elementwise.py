@@ -1,0 +1,110 @@
+"""Independent draws from one distribution: uniform, normal, truncated normal."""
+
+from dataclasses import dataclass, replace
+
+import winit_fast._core as _core
+from winit_fast.base.arguments import finite, not_negative, real
+from winit_fast.initializers.protocol import Initializer, _Elementwise
+from winit_fast.streams import distributions
+
+
+@dataclass(frozen=True, repr=False)
+class RandomUniform(_Elementwise, names=("random_uniform", "uniform")):
+    """Uniform on [minval, maxval), in every type.
+
+    Parameters
+    ----------
+    minval, maxval : float
+        Finite, minval < maxval. The defaults are those of Keras.
+
+    Examples
+    --------
+    >>> w = RandomUniform(-1.0, 1.0)((4, 4), seed=0)
+    >>> bool((-1 <= w).all() and (w < 1).all())
+    True
+    """
+
+    minval: float = -0.05
+    maxval: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not finite("minval", self.minval) < finite("maxval", self.maxval):
+            raise ValueError(f"minval must be < maxval, got {self.minval!r} and {self.maxval!r}")
+
+    def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
+        return distributions.uniform(code, self.minval, self.maxval, ("minval", "maxval"))
+
+    def _times(self, factor: float) -> Initializer:
+        return RandomUniform(factor * self.minval, factor * self.maxval)
+
+
+@dataclass(frozen=True, repr=False)
+class RandomNormal(_Elementwise, names=("random_normal", "normal")):
+    """Normal with the given mean and standard deviation.
+
+    Beyond the range of a narrow type, numbers become infinite, or NaN in float8_e4m3fn.
+
+    Parameters
+    ----------
+    mean : float
+    stddev : float
+        Finite, at least 0. The defaults are those of Keras.
+
+    Examples
+    --------
+    >>> RandomNormal(stddev=0.02)((4, 4), seed=0, name="wte").dtype
+    dtype('float32')
+    """
+
+    mean: float = 0.0
+    stddev: float = 0.05
+
+    def __post_init__(self) -> None:
+        finite("mean", self.mean)
+        not_negative("stddev", self.stddev)
+
+    def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
+        return distributions.normal(code, self.mean, self.stddev, ("mean", "stddev"))
+
+    def _times(self, factor: float) -> Initializer:
+        return RandomNormal(factor * self.mean, factor * self.stddev)
+
+
+@dataclass(frozen=True, repr=False)
+class TruncatedNormal(_Elementwise, names=("truncated_normal", "trunc_normal")):
+    """Normal, truncated to [mean + low * stddev, mean + high * stddev].
+
+    Parameters
+    ----------
+    mean : float
+    stddev : float
+        Finite, at least 0: of the normal before truncation, as in Keras, JAX and torch. The
+        defaults are those of Keras.
+    low, high : float
+        The bounds, in standard deviations (torch's ``a`` and ``b`` are absolute: they are
+        ``mean + low * stddev`` and ``mean + high * stddev``).
+
+    Examples
+    --------
+    >>> w = TruncatedNormal(stddev=0.02)((64, 64), seed=0, dtype="bfloat16")
+    >>> float(abs(w).max()) <= 0.04
+    True
+    """
+
+    mean: float = 0.0
+    stddev: float = 0.05
+    low: float = -2.0
+    high: float = 2.0
+
+    def __post_init__(self) -> None:
+        finite("mean", self.mean)
+        not_negative("stddev", self.stddev)
+        if not real("low", self.low) < real("high", self.high):
+            raise ValueError(f"low must be < high, got {self.low!r} and {self.high!r}")
+
+    def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
+        parameters = self.mean, self.stddev, self.low, self.high
+        return distributions.truncated_normal(code, *parameters, ("mean", "stddev"))
+
+    def _times(self, factor: float) -> Initializer:
+        return replace(self, mean=factor * self.mean, stddev=factor * self.stddev)

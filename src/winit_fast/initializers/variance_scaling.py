@@ -1,0 +1,238 @@
+"""Variance by fan: Glorot, He, LeCun and all that are like them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+
+import winit_fast._core as _core
+from winit_fast.base.arguments import not_negative, positive
+from winit_fast.base.boxes import MAX_SIZE
+from winit_fast.base.names import check
+from winit_fast.initializers.fans import Axes, axes_tuple, fans
+from winit_fast.initializers.gains import squared_gain
+from winit_fast.initializers.protocol import Initializer, _Elementwise
+from winit_fast.streams import distributions
+
+TRUNCATED_STDDEV = 0.87962566103423978
+"""Standard deviation of the standard normal truncated to +-2."""
+
+
+_MODES: dict[str, Callable[[int, int], float]] = {
+    "fan_in": lambda fan_in, fan_out: fan_in,
+    "fan_out": lambda fan_in, fan_out: fan_out,
+    "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2,
+    "fan_geo_avg": lambda fan_in, fan_out: math.sqrt(fan_in * fan_out),
+}
+
+
+_DISTRIBUTIONS = ("uniform", "normal", "truncated_normal")
+
+
+@dataclass(frozen=True, repr=False)
+class VarianceScaling(_Elementwise, names=("variance_scaling",)):
+    r"""Draws of variance scale / fan, for the fan of the logical shape.
+
+    Parameters
+    ----------
+    scale : float
+        Finite, at least 0: the square of the gain.
+    mode : str
+        Which fan: "fan_in", "fan_out", "fan_avg" (their mean) or "fan_geo_avg" (their geometric
+        mean).
+    distribution : str
+        "normal"; "uniform"; or "truncated_normal", a normal cut at 2 standard deviations, which is
+        widened so that what is left has the variance asked for.
+    in_axis, out_axis, batch_axis : int or tuple of int
+        See `winit_fast.initializers.fans.fans`. The defaults are those of Keras and JAX;
+        torch's are 1 and 0.
+    fan_in, fan_out : int, optional
+        In place of the shape's.
+
+    Notes
+    -----
+    .. math::
+
+        \sigma^2 = \text{scale} / \text{fan}, \qquad
+        N(0, \sigma^2), \quad
+        U(-\sqrt{3} \sigma, \sqrt{3} \sigma), \quad
+        N(0, (\sigma / 0.8796\ldots)^2) \text{ cut at } \pm 2.
+
+    References
+    ----------
+    ``jax.nn.initializers.variance_scaling``, ``keras.initializers.VarianceScaling``. In these,
+    "truncated_normal" is the same, Keras' "normal" is the truncated one, and Keras'
+    "untruncated_normal" is "normal" here.
+
+    Examples
+    --------
+    >>> VarianceScaling(2.0, "fan_out", "uniform")((3, 3, 64, 128), seed=0).shape
+    (3, 3, 64, 128)
+    """
+
+    scale: float = 1.0
+    mode: str = "fan_in"
+    distribution: str = "truncated_normal"
+    in_axis: Axes = -2
+    out_axis: Axes = -1
+    batch_axis: Axes = ()
+    fan_in: int | None = None
+    fan_out: int | None = None
+
+    def __post_init__(self) -> None:
+        not_negative("scale", self.scale)
+        check("mode", self.mode, _MODES)
+        check("distribution", self.distribution, _DISTRIBUTIONS)
+        for axes in ("in_axis", "out_axis", "batch_axis"):
+            value = getattr(self, axes)
+            if not isinstance(value, int):  # a list from JSON, say: a value must be hashable
+                object.__setattr__(self, axes, axes_tuple(axes, value))
+        for fan in ("fan_in", "fan_out"):
+            value = getattr(self, fan)
+            if value is not None and positive(fan, value) > MAX_SIZE:
+                raise ValueError(f"{fan} must be at most 2^63, got {value}")
+
+    def stddev(self, tensor: tuple[int, ...]) -> float:
+        """Standard deviation for a logical shape.
+
+        Examples
+        --------
+        >>> VarianceScaling(2.0, "fan_in").stddev((50, 10))
+        0.2
+        """
+        fan_in, fan_out = self.fan_in, self.fan_out
+        needed = {"fan_in": [fan_in], "fan_out": [fan_out]}.get(self.mode, [fan_in, fan_out])
+        if None in needed:
+            by_shape = fans(tensor, self.in_axis, self.out_axis, self.batch_axis)
+            fan_in, fan_out = fan_in or by_shape[0], fan_out or by_shape[1]
+        fan = _MODES[self.mode](fan_in or 1, fan_out or 1)
+        return math.sqrt(self.scale / fan)
+
+    def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
+        stddev = self.stddev(tensor)
+        try:
+            if self.distribution == "truncated_normal":
+                widened = stddev / TRUNCATED_STDDEV
+                return distributions.truncated_normal(code, 0.0, widened, -2.0, 2.0)
+            if self.distribution == "uniform" and stddev > 0:  # of no width: the normal of none
+                limit = math.sqrt(3.0) * stddev
+                return distributions.uniform(code, -limit, limit)
+            return distributions.normal(code, 0.0, stddev)
+        except ValueError as error:  # in terms of numbers that nobody gave
+            raise ValueError(
+                f"scale must give a standard deviation that fits {distributions.working(code)}, "
+                f"got {self.scale!r}, which gives {stddev!r}"
+            ) from error
+
+    def _times(self, factor: float) -> Initializer:
+        own = {field.name: getattr(self, field.name) for field in fields(VarianceScaling)}
+        return VarianceScaling(**own | {"scale": factor**2 * self.scale})
+
+
+@dataclass(frozen=True, repr=False)
+class GlorotUniform(VarianceScaling, names=("glorot_uniform", "xavier_uniform")):
+    """U(-a, a), a = sqrt(6 / (fan_in + fan_out)): Glorot and Bengio, AISTATS 2010, eq. 16."""
+
+    scale: float = 1.0
+    mode: str = "fan_avg"
+    distribution: str = "uniform"
+
+
+@dataclass(frozen=True, repr=False)
+class GlorotNormal(VarianceScaling, names=("glorot_normal", "xavier_normal")):
+    """N(0, 2 / (fan_in + fan_out)): Glorot and Bengio, AISTATS 2010, eq. 12."""
+
+    scale: float = 1.0
+    mode: str = "fan_avg"
+    distribution: str = "normal"
+
+
+@dataclass(frozen=True, repr=False)
+class _He(VarianceScaling):
+    """Variance gain^2 / fan, for the gain of an activation."""
+
+    scale: float = field(init=False, default=2.0)
+    mode: str = "fan_in"
+    nonlinearity: str = "relu"
+    param: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.nonlinearity, str):
+            raise TypeError(
+                "nonlinearity must be the name of an activation (for a function, give "
+                f"VarianceScaling its winit_fast.gain), got {self.nonlinearity!r}"
+            )
+        object.__setattr__(self, "scale", squared_gain(self.nonlinearity, self.param))
+        super().__post_init__()
+
+
+@dataclass(frozen=True, repr=False)
+class HeUniform(_He, names=("he_uniform", "kaiming_uniform")):
+    """U(-a, a), a = gain sqrt(3 / fan_in): He et al., ICCV 2015, eq. 10; sqrt(6 / fan_in) for ReLU.
+
+    Parameters
+    ----------
+    mode, distribution, in_axis, out_axis, batch_axis, fan_in, fan_out
+        As in `VarianceScaling`.
+    nonlinearity : str
+        The activation that follows: any name that `winit_fast.gain` knows. Like that function it
+        keeps PyTorch's conventional gains of "tanh", "selu" and "sigmoid".
+    param : float, optional
+        The activation's parameter, such as the negative slope of "leaky_relu".
+
+    Examples
+    --------
+    >>> HeUniform(nonlinearity="leaky_relu", param=0.2)
+    HeUniform(nonlinearity='leaky_relu', param=0.2)
+    """
+
+    distribution: str = "uniform"
+
+
+@dataclass(frozen=True, repr=False)
+class HeNormal(_He, names=("he_normal", "kaiming_normal")):
+    """N(0, gain^2 / fan_in): He et al., ICCV 2015, eq. 10; N(0, 2 / fan_in) for ReLU.
+
+    Parameters
+    ----------
+    mode, distribution, in_axis, out_axis, batch_axis, fan_in, fan_out, nonlinearity, param
+        As in `HeUniform`.
+
+    Examples
+    --------
+    >>> import winit_fast as wf
+    >>> scheme = wf.HeNormal(nonlinearity="gelu")
+    >>> round(scheme.stddev((100, 10)), 6), round(wf.gain("gelu") / 10, 6)
+    (0.153353, 0.153353)
+    """
+
+    distribution: str = "normal"
+
+
+@dataclass(frozen=True, repr=False)
+class LecunUniform(VarianceScaling, names=("lecun_uniform",)):
+    """U(-a, a), a = sqrt(3 / fan_in): LeCun et al., "Efficient BackProp", 1998, section 4.6."""
+
+    scale: float = 1.0
+    mode: str = "fan_in"
+    distribution: str = "uniform"
+
+
+@dataclass(frozen=True, repr=False)
+class LecunNormal(VarianceScaling, names=("lecun_normal",)):
+    """N(0, 1 / fan_in): LeCun et al., "Efficient BackProp", 1998, section 4.6; for SELU too."""
+
+    scale: float = 1.0
+    mode: str = "fan_in"
+    distribution: str = "normal"
+
+
+@dataclass(frozen=True, repr=False)
+class XavierSimple(VarianceScaling, names=("xavier_simple",)):
+    """U(-a, a), a = 1 / sqrt(fan_in): the heuristic of Glorot and Bengio, AISTATS 2010, eq. 1.
+
+    It is also what torch.nn.Linear and its convolutions start from, weights and biases.
+    """
+
+    scale: float = 1 / 3
+    mode: str = "fan_in"
+    distribution: str = "uniform"

@@ -1,0 +1,1 @@
+"""How an element follows from its index: distributions, buffers, filling, streams."""

@@ -1,0 +1,227 @@
+"""Filling a destination: cut into pieces, which threads share."""
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import winit_fast._core as _core
+from winit_fast.base import threads
+from winit_fast.base.arrays import Array
+from winit_fast.base.boxes import Box
+from winit_fast.streams.buffers import _Memory
+
+MIN_PIECE = 1 << 17
+"""Elements in a piece at least: a tenth of a millisecond's work, worth waking a thread for."""
+
+
+MAX_PIECE = 1 << 21
+"""Elements in a piece at most: Ctrl-C is seen between pieces, the dearest of which take 0.1 s."""
+
+
+MAX_PIECE_SCALAR = 1 << 18
+"""The same for plain C, whose elements take up to 0.3 microseconds."""
+
+
+MAX_SPAN = 1 << 25
+"""Bytes from a piece's first element to its last at most: where few lie on each page of memory that
+nobody has touched, time goes into the pages, which take the system up to 3 seconds a gigabyte."""
+
+
+STREAMING_BYTES = 1 << 23
+"""From this distance between first and last element on, results leave the caches before anybody
+reads them: stores go round them."""
+
+
+class Axis(NamedTuple):
+    """One axis of a destination: its extent, and what a step adds to the index and the address."""
+
+    extent: int
+    index_stride: int
+    byte_stride: int
+
+
+Axes = tuple[Axis, ...]
+
+
+Piece = tuple[int, int, Axes]
+"""Address and logical index of the first element, and the axes."""
+
+
+def merged(axes: Iterable[Axis]) -> Axes:
+    """Join axes that continue one another in index and in memory, and drop those of extent 1.
+
+    Examples
+    --------
+    >>> [tuple(a) for a in merged([Axis(2, 12, 96), Axis(1, 12, 0), Axis(3, 4, 16), Axis(4, 1, 4)])]
+    [(2, 12, 96), (12, 1, 4)]
+    """
+    result: list[Axis] = []
+    for extent, index_stride, byte_stride in axes:
+        if extent == 1:
+            continue
+        if result and result[-1][1:] == (extent * index_stride, extent * byte_stride):
+            extent *= result.pop().extent
+        result.append(Axis(extent, index_stride, byte_stride))
+    return tuple(result) or (Axis(1, 0, 0),)
+
+
+def pieces(address: int, index: int, axes: Axes, limit: int, span: int) -> Iterator[Piece]:
+    """Split a box lazily, along the outermost axes, into pieces of limited size.
+
+    Parameters
+    ----------
+    address, index : int
+        Of the first element.
+    axes : tuple of Axis
+        Outermost in memory first, so that no two pieces are interleaved.
+    limit : int
+        Elements in a piece at most; a power of two, so that a contiguous run is cut at multiples
+        of it.
+    span : int
+        Bytes from a piece's first element to its last one at most, about: those of the steps along
+        its outermost axis.
+
+    Yields
+    ------
+    Piece
+
+    Examples
+    --------
+    >>> rows = Axis(3, 4, 1000), Axis(4, 1, 4)
+    >>> for address, index, axes in pieces(0, 0, rows, limit=8, span=1 << 20):
+    ...     print(address, index, [axis.extent for axis in axes])
+    0 0 [2, 4]
+    2000 8 [1, 4]
+    >>> [index for _, index, _ in pieces(0, 0, rows, limit=1 << 20, span=1000)]
+    [0, 4, 8]
+    """
+    (extent, index_stride, byte_stride), *inner = axes
+    each = math.prod(axis.extent for axis in inner)
+    if extent * each <= limit and (extent - 1) * abs(byte_stride) <= span:
+        yield address, index, axes
+        return
+    step = max(1, min(limit // each, span // abs(byte_stride)))
+    for first in range(0, extent, step):
+        outer = Axis(min(step, extent - first), index_stride, byte_stride)
+        yield from pieces(
+            address + first * byte_stride,
+            index + first * index_stride,
+            (outer, *inner) if step > 1 or not inner else tuple(inner),
+            limit,
+            span,
+        )
+
+
+def _spread(array: Array) -> int:
+    """Count the bytes of memory from the first element to the last one."""
+    if array.flags.c_contiguous:
+        return array.nbytes
+    last = map(operator.mul, map(abs, array.strides), (extent - 1 for extent in array.shape))
+    spread: int = sum(last, array.itemsize)
+    return spread
+
+
+def share_out(
+    work: Callable[[Piece], object], out: Array, box: Box, num_threads: int | None
+) -> None:
+    """Do ``work`` on pieces that make up a destination, on several threads where that pays."""
+    small = out.size <= MIN_PIECE and _spread(out) <= MAX_SPAN
+    if small and num_threads is None:
+        num_threads = 1  # what there may be need not be asked
+    num_threads = threads.resolve(num_threads)
+    if out.size == 0:
+        return
+    axes = tuple(map(Axis, box.shape, box.index_strides, out.strides))
+    if small:
+        work((out.__array_interface__["data"][0], box.first, axes or (Axis(1, 0, 0),)))
+        return
+    axes = merged(axes)
+    axes = tuple(sorted(axes, key=lambda axis: -abs(axis.byte_stride)))
+    # Four pieces a thread even out their speeds; a power of two keeps cuts on round positions.
+    limit = 1 << (out.size // (4 * num_threads)).bit_length()
+    largest = MAX_PIECE_SCALAR if _core.isa() == "scalar" else MAX_PIECE
+    limit = min(max(limit, MIN_PIECE), largest)
+    work_on = pieces(out.__array_interface__["data"][0], box.first, axes, limit, MAX_SPAN)
+    threads.run(work, work_on, min(num_threads, -(-out.size // limit)))
+
+
+def fill(
+    distribution: _core.Distribution,
+    seed: int,
+    stream: int,
+    out: Array,
+    box: Box,
+    num_threads: int | None = None,
+    offset: int = 0,
+) -> None:
+    """Draw a box of a logical tensor into a destination.
+
+    Parameters
+    ----------
+    distribution : Distribution
+        Of the destination's type.
+    seed, stream : int
+        Key and stream of the numbers, 64 bits each.
+    out : numpy.ndarray
+        Checked by `destination`.
+    box : Box
+        Which elements of the logical tensor ``out`` holds.
+    num_threads : int, optional
+        `threads.get_num_threads` by default. It changes no bit.
+    offset : int
+        Added to every logical index.
+    """
+
+    def work(piece: Piece) -> None:
+        address, index, axes = piece
+        streaming = _spread(out) >= STREAMING_BYTES  # asked here, so that work keeps the memory
+        extents, index_strides, byte_strides = zip(*axes, strict=True)
+        _core.fill(
+            distribution, seed, stream, address, offset + index,
+            extents, index_strides, byte_strides, streaming,
+        )  # fmt: skip
+
+    share_out(work, out, box, num_threads)
+
+
+def rounded(value: float, dtype: np.dtype[Any], argument: str = "value") -> Array:
+    """Round a number to a floating-point type: to the narrow ones from float32, like all draws.
+
+    Raises
+    ------
+    ValueError
+        If the number is finite and its rounding is not; the message names the argument.
+
+    Examples
+    --------
+    >>> rounded(0.1, np.dtype("bfloat16"))
+    array(0.100098, dtype=bfloat16)
+    """
+    with np.errstate(over="ignore"):
+        single = np.asarray(value, np.float64 if dtype == np.float64 else np.float32)
+        element = single.astype(dtype)
+    if math.isfinite(value) and not np.isfinite(element):
+        raise ValueError(f"{argument} must fit {dtype}, got {value!r}")
+    return element
+
+
+def constant(value: float, out: Array, box: Box, num_threads: int | None = None) -> None:
+    """Set every element of a destination to one number, as `rounded` does.
+
+    Parameters
+    ----------
+    value : float
+    out, box, num_threads
+        As in `fill`.
+    """
+    bits = rounded(value, out.dtype).view(f"u{out.itemsize}")
+
+    def work(piece: Piece) -> None:
+        address, _, axes = piece
+        extents, _, byte_strides = zip(*axes, strict=True)
+        np.asarray(_Memory(address, extents, byte_strides, out.itemsize, out)).fill(bits)
+
+    share_out(work, out, box, num_threads)
