@@ -1,5 +1,6 @@
 """What is refused, with the value in the message, before a byte is written."""
 
+import contextlib
 import ctypes
 import math
 import os
@@ -408,3 +409,67 @@ def test_an_instruction_set_that_this_processor_lacks():
         text=True,
     )
     assert run.returncode != 0 and "avx1024" in run.stderr
+
+
+class _Reshapes:
+    """A number that, when it is read, gives a destination another shape, or tries to."""
+
+    def __init__(self, out, number):
+        self.out, self.number = out, number
+
+    def __float__(self):
+        return float(self.__index__())
+
+    def __index__(self):
+        with contextlib.suppress(ValueError):  # it is referred to
+            self.out.resize((1,), refcheck=True)
+        self.out.shape = self.out.shape[::-1]
+        return self.number
+
+
+@pytest.mark.parametrize("where", ["loc", "scale", "shape", "index", "num_threads", "seed", "name"])
+def test_an_argument_that_reshapes_out(where):
+    """Numbers are read before the buffer is taken, which is taken once: nothing goes out of it."""
+    room = np.full(3 * 4000, 7, np.float32)
+    out = room[4000:8000].reshape(40, 100)
+    numbers = {key: _Reshapes(out, value) for key, value in (("loc", 0), ("scale", 1))}
+    arguments = {
+        "loc": {"loc": numbers["loc"]},
+        "scale": {"scale": numbers["scale"]},
+        "shape": {"shape": (_Reshapes(out, 40), 100)},
+        "index": {"shape": (80, 100), "index": (slice(_Reshapes(out, 40), 80), slice(None))},
+        "num_threads": {"num_threads": _Reshapes(out, 2)},
+    }
+    with contextlib.suppress(ValueError, TypeError):
+        if where in ("seed", "name"):
+            wf.RandomNormal().fill(out, **{where: _Reshapes(out, 3)})
+        else:
+            STREAM.normal(out=out, **arguments[where])
+    assert (room[:4000] == 7).all() and (room[8000:] == 7).all()
+    if where in ("shape", "index", "num_threads"):
+        out = room[4000:8000].reshape(40, 100)
+        with contextlib.suppress(ValueError, TypeError):
+            wf.RandomNormal().fill(out, **arguments[where])
+    assert (room[:4000] == 7).all() and (room[8000:] == 7).all()
+
+
+class _Liar(np.ndarray):
+    shape = property(lambda self: (4000, 4000))
+    strides = property(lambda self: (16000, 4))
+    size = property(lambda self: 16_000_000)
+    nbytes = property(lambda self: 64_000_000)
+    flags = property(lambda self: np.zeros(1).flags)
+
+
+def test_an_array_that_lies_about_itself():
+    room = np.full(300, 7, np.float32)
+    out = room[100:200].view(_Liar)
+    for fill in (STREAM.normal, wf.RandomNormal().fill, wf.Orthogonal().fill, wf.Zeros().fill):
+        with contextlib.suppress(ValueError):
+            fill(out=out)
+        assert (room[:100] == 7).all() and (room[200:] == 7).all()
+    read_only = np.full(4, 7, np.float32)
+    read_only.flags.writeable = False
+    with pytest.raises(ValueError, match="out must be writable, got a read-only _Liar"):
+        wf.Zeros().fill(read_only.view(_Liar))
+    assert (read_only == 7).all()
