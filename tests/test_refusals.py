@@ -5,6 +5,7 @@ import ctypes
 import math
 import os
 import re
+import struct
 import subprocess
 import sys
 from functools import partial
@@ -473,3 +474,57 @@ def test_an_array_that_lies_about_itself():
     with pytest.raises(ValueError, match="out must be writable, got a read-only _Liar"):
         wf.Zeros().fill(read_only.view(_Liar))
     assert (read_only == 7).all()
+
+
+class _Forged:
+    """A DLPack tensor of float32 whose shape and strides are what they are said to be."""
+
+    def __init__(self, shape, strides):
+        words = ctypes.c_int64 * max(1, len(shape))
+        self.memory = (ctypes.c_float * 4)()
+        self.shape, self.strides = words(*shape), words(*strides)
+        # struct DLManagedTensor of dlpack.h: data, device, ndim, dtype, shape, strides, offset.
+        fields = struct.pack(
+            "=QiiiBBHQQQQQ",
+            *(ctypes.addressof(self.memory), 1, 0, len(shape), 2, 32, 1),
+            *(ctypes.addressof(self.shape), ctypes.addressof(self.strides), 0, 0, 0),
+        )
+        self.tensor = ctypes.create_string_buffer(fields, len(fields))
+
+    def __dlpack_device__(self):
+        return 1, 0
+
+    def __dlpack__(self):
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype, new.argtypes = (
+            ctypes.py_object,
+            [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p],
+        )
+        return new(ctypes.addressof(self.tensor), b"dltensor", None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides"),
+    [
+        ((2, 2), (1 << 62, 1)),
+        ((1 << 40, 1 << 40), (1, 1 << 40)),
+        ((2,), (-(1 << 63),)),
+        ((-1, 2), (2, 1)),
+        ((3, 3), (1 << 60, 1 << 60)),
+    ],
+)
+def test_dlpack_that_is_no_memory(shape, strides):
+    forged = _Forged(shape, strides)
+    for fill in (
+        wf.Pretrained,
+        lambda out: wf.Zeros().fill(out),
+        lambda out: STREAM.normal(out=out),
+    ):
+        with pytest.raises(ValueError, match="must lie in memory"):
+            fill(forged)
+    assert not any(forged.memory)
+
+
+def test_dlpack_of_a_forged_tensor_that_is_memory():
+    read = wf.Pretrained(_Forged((2, 2), (2, 1)))
+    assert (read((2, 2)) == 0).all()
