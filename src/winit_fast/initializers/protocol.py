@@ -1,8 +1,10 @@
 """What an initializer is: a scheme with its parameters, as a value; and finding one by its name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
 from typing import Any, ClassVar, Self, TypeVar
+
+import numpy as np
 
 import winit_fast._core as _core
 from winit_fast.base import dtypes
@@ -15,6 +17,9 @@ from winit_fast.streams.fill import fill
 from winit_fast.streams.stream import Seed, Stream
 
 Out = TypeVar("Out")
+
+Filler = Callable[[Array, Box, int | None], None]
+"""Fills a writable array with a box of one tensor, by at most that many threads."""
 
 
 class Initializer:
@@ -111,6 +116,28 @@ class Initializer:
     def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         """Fill a checked, writable array of ``box.shape`` with that box of the logical tensor."""
         raise NotImplementedError(f"{type(self).__name__} is no scheme: it has no _fill")
+
+    def prepared(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: Stream) -> Filler:
+        """Give what fills any boxes of one tensor, from several threads too.
+
+        Who makes a tensor box by box asks once a tensor. A subclass overrides this where boxes have
+        work in common: what is found for one is then kept for the others, in bounded memory.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            The logical shape.
+        dtype : numpy.dtype
+            Type of all boxes.
+        stream : Stream
+            The tensor's seed and name.
+
+        Returns
+        -------
+        callable
+            Takes an array, the box of the tensor that it is to hold, and ``num_threads``.
+        """
+        return lambda out, box, num_threads: self._fill(out, box, stream, num_threads)
 
     def _times(self, factor: float) -> "Initializer | None":
         """Give the scheme of ``factor`` times as large elements, or None if there is none."""
