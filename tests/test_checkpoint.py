@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 import winit_fast as wf
-from winit_fast.base.boxes import blocks
+from winit_fast.base.boxes import cuts
 from winit_fast.base.dtypes import find
 from winit_fast.checkpoint import DiskFull, TooLate, directory, provenance, write_checkpoint, writer
 from winit_fast.checkpoint.provenance import PLAN
@@ -113,13 +113,13 @@ def test_neither_threads_nor_segments_change_a_byte(tmp_path, monkeypatch, segme
     assert files_below(tmp_path / "a") == files_below(tmp_path / "b")
 
 
-def test_blocks_cover_a_shape_once_and_in_order():
+def test_cuts_cover_a_shape_once_and_in_order():
     for shape in [(), (1,), (0,), (7, 3), (7, 0), (2, 3, 5), (4, 1, 9)]:
         for limit in (1, 2, 4, 15, 100):
             indices = np.arange(math.prod(shape)).reshape(shape)
-            cuts = [indices[cut] for cut in blocks(shape, limit)]
-            assert all(cut.size <= limit for cut in cuts)
-            found = [number for cut in cuts for number in np.ravel(cut)]
+            parts = [indices[cut] for cut in cuts(shape, limit)]
+            assert all(part.size <= limit for part in parts)
+            found = [number for part in parts for number in np.ravel(part)]
             assert found == list(range(indices.size))
 
 
@@ -767,7 +767,7 @@ def test_where_the_numbers_come_from_stands_in_the_files(tmp_path):
     class Own(wf.Initializer):
         value: float = 2.0
 
-        def _fill(self, out, box, stream, num_threads):
+        def fill_box(self, out, box, stream, num_threads):
             out[...] = self.value
 
     array = np.arange(6.0).reshape(2, 3)

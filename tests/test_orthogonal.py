@@ -274,7 +274,7 @@ def test_configuration():
         (wf.Orthogonal(), (), r"at least two axes, got shape \(\)"),
         (wf.Orthogonal(column_axis=2), (5, 5), r"column_axis is 2, but shape \(5, 5\) has 2 axes"),
         (wf.Orthogonal(column_axis=(0, -2)), (5, 5), r"different axes, got \(0, -2\)"),
-        (wf.Orthogonal(batch_axis=-1), (5, 5), "column_axis=-1 and batch_axis=-1"),
+        (wf.Orthogonal(1.0, -1, -1), (5, 5), "column_axis=-1 and batch_axis=-1"),
         (wf.Orthogonal(column_axis=(0, 1)), (5, 5), "leave one for the rows"),
         (wf.Orthogonal(batch_axis=0), (5, 5), "leave one for the rows"),
         (wf.Orthogonal(1e39), (5, 5), r"gain must fit float32, got 1e\+39"),

@@ -18,7 +18,7 @@ import numpy as np
 
 from winit_fast.base import dtypes, threads
 from winit_fast.base.arguments import path, utf8, word
-from winit_fast.base.boxes import Box, blocks, whole
+from winit_fast.base.boxes import Box, cuts, whole
 from winit_fast.checkpoint import layout, provenance
 from winit_fast.checkpoint.directory import Directory, TooLate, missing, no_room_means, reserve
 from winit_fast.checkpoint.interrupts import Interrupts
@@ -166,6 +166,8 @@ def write_checkpoint(
         raise TypeError(f"tensors must be a sequence of Tensor objects, got {tensors!r}") from None
     metadata = {} if metadata is None else metadata
     layout.check(tensors, max_shard_size, metadata)
+    for tensor in tensors:
+        tensor.initializer.check(tensor.shape, kind.dtype)
     plan = provenance.plan_text(tensors, kind)
     for key, value in provenance.metadata(seed, plan).items():
         if metadata.get(key, value) != value:
@@ -229,7 +231,7 @@ def segments(
         offset, pieces, filled = len(shard.header), list[Piece](), 0
         for tensor in shard.tensors:
             fill = tensor.initializer.prepared(tensor.shape, kind.dtype, Stream(seed, tensor.name))
-            for slices in blocks(tensor.shape, limit // itemsize):
+            for slices in cuts(tensor.shape, limit // itemsize):
                 box = whole(tensor.shape).cut(slices)
                 nbytes = math.prod(box.sizes) * itemsize
                 if pieces and filled + nbytes > limit:

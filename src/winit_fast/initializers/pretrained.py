@@ -5,18 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from winit_fast.base import dtypes, threads
 from winit_fast.base.arguments import path
 from winit_fast.base.arrays import Array
-from winit_fast.base.boxes import Box, blocks
+from winit_fast.base.boxes import Box, cuts
+from winit_fast.base.dtypes import largest
 from winit_fast.initializers.protocol import Initializer, get
 from winit_fast.streams.buffers import from_dlpack
 from winit_fast.streams.stream import Stream
 
-_BLOCK = 1 << 17
+_CUT = 1 << 17
 """Elements copied at a time."""
 
 
@@ -135,8 +135,9 @@ class Pretrained(Initializer, names=("pretrained",)):
 
         return safetensors.mapped(self.source, self.tensor)
 
-    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        source, shape = self._open(), box.tensor
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Refuse a shape that is not the source's, unless there is a fallback for it."""
+        source = self._open()
         if source.ndim != len(shape):
             raise ValueError(
                 f"source must have as many axes as the tensor, got shape {source.shape} for {shape}"
@@ -146,6 +147,30 @@ class Pretrained(Initializer, names=("pretrained",)):
                 "source must have the tensor's shape where there is no fallback, "
                 f"got {source.shape} for {shape}"
             )
+        if isinstance(self.fallback, Initializer):
+            self.fallback.check(shape, dtype)
+
+    def check_box(self, box: Box, dtype: np.dtype[Any]) -> None:
+        """Refuse numbers that are finite and would not be so in the type."""
+        values, _ = self._shared(box)
+
+        def check(cut: tuple[slice, ...]) -> None:
+            part = values[cut]
+            suspects = part[abs(part) > largest(dtype)]  # only the next values round to it
+            with np.errstate(over="ignore"):
+                lost = np.isfinite(suspects) & ~np.isfinite(_rounded(suspects, dtype))
+            if lost.any():
+                first = float(suspects[lost][0])
+                raise ValueError(f"source must fit {dtype}, got {first!r} in {self!r}")
+
+        if values.size and largest(values.dtype) > largest(dtype):
+            threads.run(check, cuts(values.shape, _CUT), threads.resolve(None))
+        if isinstance(self.fallback, Initializer):
+            self.fallback.check_box(box, dtype)
+
+    def _shared(self, box: Box) -> tuple[Array, tuple[slice, ...]]:
+        """Give what the source has of a box, and where in the box it is."""
+        source = self._open()
         # What the source has of the box: the positions in the box, from 0 on every axis.
         shared = tuple(
             slice(0, max(0, min(start + size, extent) - start))
@@ -155,27 +180,21 @@ class Pretrained(Initializer, names=("pretrained",)):
         at = tuple(
             slice(start, start + size) for start, size in zip(box.starts, sizes, strict=True)
         )
-        values, place = _part(source, at), _part(box.expand(out), shared)
+        return _part(source, at), shared
+
+    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        """Copy what the source has, and fill the rest by the other scheme."""
+        values, shared = self._shared(box)
+        place = _part(box.expand(out), shared)
         num_threads = threads.resolve(num_threads)
 
-        def check(block: tuple[slice, ...]) -> None:
-            part = values[block]
-            suspects = part[abs(part) > _largest(out.dtype)]  # only the next values round to it
-            with np.errstate(over="ignore"):
-                lost = np.isfinite(suspects) & ~np.isfinite(_rounded(suspects, out.dtype))
-            if lost.any():
-                first = float(suspects[lost][0])
-                raise ValueError(f"source must fit {out.dtype}, got {first!r} in {self!r}")
+        def copy(cut: tuple[slice, ...]) -> None:
+            place[cut] = _rounded(values[cut], out.dtype)
 
-        def copy(block: tuple[slice, ...]) -> None:
-            place[block] = _rounded(values[block], out.dtype)
-
-        if values.size and _largest(source.dtype) > _largest(out.dtype):
-            threads.run(check, blocks(sizes, _BLOCK), num_threads)
-        if sizes != box.sizes and self.fallback is not None:
-            get(self.fallback)._fill(out, box, stream, num_threads)
+        if values.shape != box.sizes and isinstance(self.fallback, Initializer):
+            self.fallback.fill_box(out, box, stream, num_threads)
         if values.size:
-            threads.run(copy, blocks(sizes, _BLOCK), num_threads)
+            threads.run(copy, cuts(values.shape, _CUT), num_threads)
 
 
 def _shown(source: Any) -> str:
@@ -189,10 +208,6 @@ def _part(array: Array, at: tuple[slice, ...]) -> Array:
     index: tuple[Any, ...] = (Ellipsis, *at)
     part: Array = array[index]
     return part
-
-
-def _largest(dtype: np.dtype[Any]) -> float:
-    return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
 
 
 def _rounded(values: Array, dtype: np.dtype[Any]) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 import winit_fast._dlpack as _dlpack
 from winit_fast.base import dtypes
 from winit_fast.base.arrays import Array
-from winit_fast.base.boxes import Box, Index, Shape, box, logical_shape
+from winit_fast.base.boxes import Box, Index, Shape, box, logical_shape, whole
 
 
 class _Memory:
@@ -109,7 +109,8 @@ def writable(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) ->
         If it is read-only or its elements overlap or interleave.
     """
     if isinstance(out, np.ndarray):
-        array = out
+        # Its memory as it is now: a subclass may lie about it, and change it later.
+        array: Array = np.ndarray.view(out, np.ndarray)
     elif hasattr(out, "__dlpack__"):
         array = from_dlpack(out)
     else:
@@ -179,10 +180,13 @@ def destination(
     TypeError, ValueError, IndexError
         As in `writable`, `logical_shape` and `box`, or if ``out`` has another shape than the box.
     """
-    array = writable(out, kinds)
+    # The numbers first: reading them may run a user's code, after which the buffer is another one.
     if shape is None and index is not None:
+        writable(out, kinds)
         raise ValueError(f"index={index!r} needs the shape of the logical tensor: give {argument}=")
-    cut = box(array.shape if shape is None else logical_shape(shape, argument), index)
+    cut = None if shape is None else box(logical_shape(shape, argument), index)
+    array = writable(out, kinds)
+    cut = cut or whole(array.shape)
     if array.shape != cut.shape:
         raise ValueError(f"out must have shape {cut.shape}, got {array.shape}")
     return array, cut
