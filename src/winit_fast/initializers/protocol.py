@@ -25,6 +25,9 @@ from winit_fast.streams.stream import Seed, Stream
 
 Out = TypeVar("Out")
 
+Filler = Callable[[Array, Box, int | None], None]
+"""Fills an array with a box of one tensor, by at most so many threads."""
+
 
 class Initializer:
     """A scheme and its parameters, as a value: frozen, comparable, hashable, printable.
@@ -181,6 +184,34 @@ class Initializer:
             How many threads it may use; None is `get_num_threads`.
         """
         raise NotImplementedError(f"{type(self).__name__} is no scheme: it has no fill_box")
+
+    def prepared(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: Stream) -> Filler:
+        """Give what fills any boxes of one tensor, from several threads too.
+
+        A sink that makes a tensor box by box asks once a tensor. A subclass overrides this where
+        boxes have work in common, which is then done once, and kept in bounded memory.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            The logical shape.
+        dtype : numpy.dtype
+            Type of all boxes. `check` has passed both.
+        stream : Stream
+            The tensor's seed and name.
+
+        Returns
+        -------
+        callable
+            Takes an array, the box of the tensor that it is to hold, and ``num_threads``. It does
+            what `check_box` and `fill_box` do.
+        """
+
+        def fill_any(out: Array, box: Box, num_threads: int | None) -> None:
+            self.check_box(box, dtype)
+            self.fill_box(out, box, stream, num_threads)
+
+        return fill_any
 
     def scaled(self, factor: float) -> "Initializer | None":
         """Give the scheme of ``factor`` times as large elements, or None if there is none."""

@@ -82,7 +82,7 @@ def from_dlpack(out: Any, argument: str = "out") -> Array:
         dtype = np.dtype(name)
     except TypeError:
         raise TypeError(f"{argument} must have a type known to NumPy, got {name}") from None
-    strides = [step * dtype.itemsize for step in strides]
+    strides = tuple([step * dtype.itemsize for step in strides])
     reach = sum(abs(step) * (extent - 1) for step, extent in zip(strides, shape, strict=True))
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize + reach >= MAX_SIZE:
         raise ValueError(

@@ -20,6 +20,9 @@ from winit_fast.streams import distributions
 from winit_fast.streams.buffers import destination
 from winit_fast.streams.fill import MIN_PIECE, fill
 
+STREAM_VERSION = 1
+"""Version of the numbers: another one where any of them would change (docs/contract.md)."""
+
 # As text: NumPy imports its random module where it is first used, and so do we.
 Seed: TypeAlias = "int | np.random.SeedSequence | np.random.Generator | None"
 
