@@ -3,6 +3,7 @@
 import ctypes
 import math
 import mmap
+import sys
 from collections.abc import Callable, Iterator
 
 import torch
@@ -52,6 +53,31 @@ def fillable(tensor: Tensor) -> bool:
         return bool(tensor.data_ptr() != 0 or tensor.numel() == 0)
     except RuntimeError:  # there is no one piece of memory
         return False
+
+
+def refuse_sharded(tensor: object, what: str = "tensor") -> None:
+    """Raise if an object is a DTensor: a rank's part of it would get the numbers of any other part.
+
+    Parameters
+    ----------
+    tensor : object
+    what : str
+        What carries it, for the error: ``"parameter 'fc.weight'"``, say.
+
+    Raises
+    ------
+    TypeError
+
+    Examples
+    --------
+    >>> refuse_sharded(torch.empty(3))
+    """
+    module = sys.modules.get("torch.distributed.tensor")  # before it is imported there are none
+    if module is not None and isinstance(tensor, module.DTensor):
+        raise TypeError(
+            f"{what} must be a whole tensor, got a DTensor of shape {tuple(tensor.shape)}: "
+            "fill its local part, with shape= and index= of the whole"
+        )
 
 
 def is_plain(tensor: object) -> bool:
