@@ -10,7 +10,7 @@ from winit_fast.base.arguments import plain
 from winit_fast.base.arrays import Array, empty
 from winit_fast.base.boxes import Box, Index, Shape, box, logical_shape
 from winit_fast.base.names import spelling, unknown
-from winit_fast.streams.buffers import destination
+from winit_fast.streams.buffers import destination, written
 from winit_fast.streams.fill import fill
 from winit_fast.streams.stream import Seed, Stream
 
@@ -106,7 +106,7 @@ class Initializer:
         """
         array, cut = destination(out, shape, index)
         self._fill(array, cut, Stream(seed, name), num_threads)
-        return out
+        return written(out)
 
     def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         """Fill a checked, writable array of ``box.shape`` with that box of the logical tensor."""
