@@ -167,8 +167,11 @@ def find_with_complex(dtype: Any) -> np.dtype[Any]:
     >>> find_with_complex("complex64"), find_with_complex("half")
     (dtype('complex64'), dtype('float16'))
     """
-    name = str(dtype).removeprefix("torch.")
-    for kind in _PARTS:
-        if name == kind.name or dtype in (kind, kind.type):
-            return kind
-    return find(dtype).dtype
+    try:
+        return find(dtype).dtype
+    except TypeError:
+        name = str(dtype).removeprefix("torch.")
+        for kind in _PARTS:
+            if name == kind.name or dtype in (kind, kind.type):
+                return kind
+        raise

@@ -252,7 +252,7 @@ class Initializer:
         own = {field.name: getattr(self, field.name) for field in self._parameters()}
         axes = convention._asdict()
         changes: dict[str, Any] = {
-            name: without_batch(axes[name], own.get("batch_axis") or (), ndim)
+            name: without_batch(axes[name], own.get("batch_axis", ()), ndim)
             for name, value in own.items()
             if value is None and name in axes
         }

@@ -1,5 +1,6 @@
 """Destinations: any writable memory, seen as an array and checked."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import winit_fast._dlpack as _dlpack
 from winit_fast.base import dtypes
 from winit_fast.base.arrays import Array
-from winit_fast.base.boxes import Box, Index, Shape, box, logical_shape, whole
+from winit_fast.base.boxes import MAX_SIZE, Box, Index, Shape, box, logical_shape, whole
 
 
 class _Memory:
@@ -81,7 +82,13 @@ def from_dlpack(out: Any, argument: str = "out") -> Array:
         dtype = np.dtype(name)
     except TypeError:
         raise TypeError(f"{argument} must have a type known to NumPy, got {name}") from None
-    array = view(address, shape, [step * dtype.itemsize for step in strides], dtype, capsule)
+    strides = tuple([step * dtype.itemsize for step in strides])
+    reach = sum(abs(step) * (extent - 1) for step, extent in zip(strides, shape, strict=True))
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize + reach >= MAX_SIZE:
+        raise ValueError(
+            f"{argument} must lie in memory, got a {kind} of shape {shape} with strides {strides}"
+        )
+    array = view(address, shape, strides, dtype, capsule)
     array.flags.writeable = writable
     return array
 
