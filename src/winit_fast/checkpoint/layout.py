@@ -12,7 +12,7 @@ from typing import Any
 
 from winit_fast.base.arguments import positive, utf8
 from winit_fast.base.dtypes import Float
-from winit_fast.models.tensor_spec import Tensor
+from winit_fast.models.tensor_spec import TensorSpec
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -25,7 +25,7 @@ class Shard:
     Attributes
     ----------
     filename : str
-    tensors : tuple of Tensor
+    tensors : tuple of TensorSpec
     header : bytes
         Everything before the first tensor; its length is a multiple of 8.
     offsets : tuple of int
@@ -35,14 +35,14 @@ class Shard:
     """
 
     filename: str
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[TensorSpec, ...]
     header: bytes
     offsets: tuple[int, ...]
     size: int
 
 
 def plan(
-    tensors: Sequence[Tensor], kind: Float, max_shard_size: int, metadata: Mapping[str, str]
+    tensors: Sequence[TensorSpec], kind: Float, max_shard_size: int, metadata: Mapping[str, str]
 ) -> tuple[Shard, ...]:
     """Share tensors out among files, in their order.
 
@@ -52,7 +52,7 @@ def plan(
 
     Parameters
     ----------
-    tensors : sequence of Tensor
+    tensors : sequence of TensorSpec
     kind : Float
         Type of all tensors.
     max_shard_size : int
@@ -83,13 +83,13 @@ def plan(
         raise ValueError("tensors is empty: there is nothing to write")
     seen = {"__metadata__"}
     for tensor in tensors:
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"tensors must hold Tensor objects, got {tensor!r}")
+        if not isinstance(tensor, TensorSpec):
+            raise TypeError(f"tensors must hold TensorSpec objects, got {tensor!r}")
         if tensor.name in seen:
             raise ValueError(f"tensor name {tensor.name!r} is used twice or is reserved")
         seen.add(tensor.name)
 
-    groups: list[list[Tensor]] = [[]]
+    groups: list[list[TensorSpec]] = [[]]
     filled = 0
     for tensor in tensors:
         size = tensor.size * kind.dtype.itemsize
@@ -142,7 +142,7 @@ def _filename(number: int, count: int) -> str:
 
 
 def _shard(
-    filename: str, tensors: Sequence[Tensor], kind: Float, metadata: Mapping[str, str]
+    filename: str, tensors: Sequence[TensorSpec], kind: Float, metadata: Mapping[str, str]
 ) -> Shard:
     ends = list(accumulate(tensor.size * kind.dtype.itemsize for tensor in tensors))
     begins = [0, *ends[:-1]]

@@ -20,7 +20,7 @@ from winit_fast.base import dtypes, threads
 from winit_fast.base.arguments import integer, path, utf8
 from winit_fast.checkpoint.directory import Directory, TooLate, missing, no_room_means, reserve
 from winit_fast.checkpoint.layout import INDEX, Shard, index, plan
-from winit_fast.models.tensor_spec import Tensor
+from winit_fast.models.tensor_spec import TensorSpec
 
 SEGMENT_BYTES = 1 << 20
 """Bytes that are generated and then written in one go.
@@ -45,7 +45,7 @@ Box = tuple[int | slice, ...]
 class Piece(NamedTuple):
     """A box of a tensor that is contiguous in C order, and the bytes it takes in its file."""
 
-    tensor: Tensor
+    tensor: TensorSpec
     box: Box
     shape: tuple[int, ...]
     nbytes: int
@@ -85,7 +85,7 @@ class Summary:
 
 def write_checkpoint(
     directory: str | os.PathLike[str],
-    tensors: Sequence[Tensor],
+    tensors: Sequence[TensorSpec],
     *,
     seed: int,
     dtype: object = "bfloat16",
@@ -110,7 +110,7 @@ def write_checkpoint(
     ----------
     directory : path
         Made if it does not exist.
-    tensors : sequence of Tensor
+    tensors : sequence of TensorSpec
         In the order in which they are to stand in the files.
     seed : int
         In [0, 2^64).
@@ -159,7 +159,7 @@ def write_checkpoint(
     try:
         tensors = tuple(tensors)
     except TypeError:
-        raise TypeError(f"tensors must be a sequence of Tensor objects, got {tensors!r}") from None
+        raise TypeError(f"tensors must be TensorSpec objects in a row, got {tensors!r}") from None
     shards = plan(tensors, kind, max_shard_size, {} if metadata is None else metadata)
     sizes = {shard.filename: shard.size for shard in shards}
     contents = _contents({} if texts is None else texts, {*sizes, INDEX})
