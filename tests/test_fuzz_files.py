@@ -24,7 +24,7 @@ import winit_fast as wf
 from winit_fast import benchmark, cli
 from winit_fast.checkpoint import Summary, write_checkpoint
 from winit_fast.models import Architecture, Rules, architectures, data_files, rules
-from winit_fast.models.tensor_spec import Tensor
+from winit_fast.models.tensor_spec import TensorSpec
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_names_of_files(source):
         assert str(source) in str(error) or repr(source) in str(error)
 
 
-TENSORS = (Tensor("w", (3, 4), wf.HeNormal()), Tensor("b", (4,), wf.Zeros()))
+TENSORS = (TensorSpec("w", (3, 4), wf.HeNormal()), TensorSpec("b", (4,), wf.Zeros()))
 tensors = st.sampled_from([TENSORS, iter(TENSORS), TENSORS[:1] * 2, [TENSORS[1]], ["w"]]) | anything
 texts = st.dictionaries(
     st.text("a.j/\0\ud800", max_size=4) | st.just("model.safetensors") | st.integers(0, 1),
@@ -156,7 +156,7 @@ def test_arguments_of_checkpoints(folder, data):
         shutil.rmtree(inside, ignore_errors=True)
 
 
-# Recipes: the files of the package, each with one of its values another one.
+# Rules and architectures: the files of the package, each with one of its values another one.
 
 TOML = st.recursive(
     st.booleans() | st.integers(-3, 3) | st.text(max_size=4) | st.floats() | st.just("4 * n_embd"),
@@ -188,7 +188,7 @@ def test_damaged_rules(content):
         patch.setattr(rules, "load_all", lambda folder: {"fuzz": content})
         made = refused_or(lambda: Rules.load("fuzz"), ["rules/fuzz.toml"])
     if isinstance(made, Rules):
-        named = ["identifier", "argument", "formula", "parameters", "stddev", "mean", "recipe"]
+        named = ["identifier", "argument", "formula", "parameters", "stddev", "mean", "rules"]
         refused_or(lambda: made.initializer("h.0.attn.c_proj.weight", {"n_layer": 12}), named)
 
 
@@ -206,9 +206,9 @@ def test_damaged_architectures(content):
 
 
 @given(anything)
-def test_names_of_models_and_recipes(name):
+def test_names_of_models_and_rules(name):
     refused_or(lambda: Architecture.load(name), ["model"])
-    refused_or(lambda: Rules.load(name), ["recipe"])
+    refused_or(lambda: Rules.load(name), ["rules"])
 
 
 @given(st.binary(max_size=20) | st.text('[a]="1\n{}.#', max_size=20).map(str.encode))

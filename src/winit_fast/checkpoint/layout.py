@@ -10,7 +10,7 @@ from winit_fast.base import safetensors
 from winit_fast.base.arguments import positive, utf8
 from winit_fast.base.dtypes import Float
 from winit_fast.checkpoint.provenance import PLAN
-from winit_fast.models.tensor_spec import Tensor
+from winit_fast.models.tensor_spec import TensorSpec
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -23,7 +23,7 @@ class Shard:
     Attributes
     ----------
     filename : str
-    tensors : tuple of Tensor
+    tensors : tuple of TensorSpec
     header : bytes
         Everything before the first tensor; its length is a multiple of 8.
     size : int
@@ -31,12 +31,12 @@ class Shard:
     """
 
     filename: str
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[TensorSpec, ...]
     header: bytes
     size: int
 
 
-def check(tensors: Sequence[Tensor], max_shard_size: int, metadata: Mapping[str, str]) -> None:
+def check(tensors: Sequence[TensorSpec], max_shard_size: int, metadata: Mapping[str, str]) -> None:
     """Check what `shards` takes.
 
     Parameters
@@ -63,15 +63,15 @@ def check(tensors: Sequence[Tensor], max_shard_size: int, metadata: Mapping[str,
         raise ValueError("tensors is empty: there is nothing to write")
     seen = {safetensors.RESERVED}
     for tensor in tensors:
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"tensors must hold Tensor objects, got {tensor!r}")
+        if not isinstance(tensor, TensorSpec):
+            raise TypeError(f"tensors must hold TensorSpec objects, got {tensor!r}")
         if tensor.name in seen:
             raise ValueError(f"tensor name {tensor.name!r} is used twice or is reserved")
         seen.add(tensor.name)
 
 
 def shards(
-    tensors: Sequence[Tensor], kind: Float, max_shard_size: int, metadata: Mapping[str, str]
+    tensors: Sequence[TensorSpec], kind: Float, max_shard_size: int, metadata: Mapping[str, str]
 ) -> tuple[Shard, ...]:
     """Share tensors out among files, in their order.
 
@@ -81,7 +81,7 @@ def shards(
 
     Parameters
     ----------
-    tensors : sequence of Tensor
+    tensors : sequence of TensorSpec
     kind : Float
         Type of all tensors.
     max_shard_size : int
@@ -93,7 +93,7 @@ def shards(
     -------
     tuple of Shard
     """
-    groups: list[list[Tensor]] = [[]]
+    groups: list[list[TensorSpec]] = [[]]
     filled = 0
     for tensor in tensors:
         size = tensor.size * kind.dtype.itemsize
@@ -143,7 +143,7 @@ def _filename(number: int, count: int) -> str:
 
 
 def _shard(
-    filename: str, tensors: Sequence[Tensor], kind: Float, metadata: Mapping[str, str]
+    filename: str, tensors: Sequence[TensorSpec], kind: Float, metadata: Mapping[str, str]
 ) -> Shard:
     header, offsets = safetensors.header_bytes(
         [(tensor.name, kind.dtype, tensor.shape) for tensor in tensors], metadata

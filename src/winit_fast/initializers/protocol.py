@@ -420,6 +420,14 @@ def _draw(
     initializer.fill_box(out, box, stream, num_threads)
 
 
+def find(identifier: str) -> type[Initializer]:
+    """Find the class of an initializer by any of its names, as `get` does."""
+    try:
+        return Initializer._by_spelling[spelling(identifier)]
+    except KeyError:
+        raise ValueError(unknown("identifier", identifier, Initializer._registry)) from None
+
+
 def get(identifier: str | Mapping[str, Any] | Initializer, **parameters: Any) -> Initializer:
     """Find an initializer by any name that PyTorch, Keras, JAX or this package gives it.
 
@@ -458,11 +466,7 @@ def get(identifier: str | Mapping[str, Any] | Initializer, **parameters: Any) ->
     ValueError: identifier must be one of ...; did you mean 'he_normal'?
     """
     if isinstance(identifier, str):
-        try:
-            cls = Initializer._by_spelling[spelling(identifier)]
-        except KeyError:
-            raise ValueError(unknown("identifier", identifier, Initializer._registry)) from None
-        return cls.from_config(parameters)
+        return find(identifier).from_config(parameters)
     if parameters:
         raise TypeError(f"an initializer has its parameters already, got {parameters}")
     if isinstance(identifier, Mapping) and isinstance(identifier.get("class_name"), str):
