@@ -8,8 +8,9 @@ from functools import partial
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 import winit_fast as wf
 from winit_fast.base import dtypes
@@ -62,7 +63,7 @@ def memories(draw, shape, dtype):
     return memory, view
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(st.data())
 def test_box_equals_cut(data):
     shape, index = data.draw(boxes())
