@@ -18,7 +18,7 @@ from winit_fast.checkpoint import write_checkpoint
 from winit_fast.initializers import pretrained, scaled, sparse, stft
 from winit_fast.models.tensor_spec import TensorSpec
 
-DTYPES = [kind.name for kind in dtypes.FLOATS.values()]
+DTYPES = dtypes.NAMES
 EXAMPLES = [
     (wf.Dirac(), (3, 5, 4, 6)),
     (wf.Dirac(2, 0.5, in_axis=1, out_axis=0), (6, 4, 2)),

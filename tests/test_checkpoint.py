@@ -22,12 +22,10 @@ from safetensors.numpy import load_file
 
 import winit_fast as wf
 from winit_fast.base.boxes import cuts
-from winit_fast.base.dtypes import find
+from winit_fast.base.dtypes import NAMES, find
 from winit_fast.checkpoint import DiskFull, TooLate, directory, provenance, write_checkpoint, writer
 from winit_fast.checkpoint.provenance import PLAN
 from winit_fast.models.tensor_spec import TensorSpec
-
-DTYPES = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
 
 # Shapes around the segments of 1 KiB that the tests set: rows that fit many, one or no time, sizes
 # that are no multiple of anything, tensors of no axis, of no element and of one.
@@ -77,7 +75,7 @@ def short_segments(monkeypatch):
     monkeypatch.setattr(writer, "SEGMENT_BYTES", 1024)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", NAMES)
 @pytest.mark.usefixtures("short_segments")
 def test_every_tensor_is_what_its_initializer_makes(tmp_path, dtype):
     summary = write_checkpoint(tmp_path, TENSORS, seed=7, dtype=dtype, num_threads=2)

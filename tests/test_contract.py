@@ -9,7 +9,7 @@ import numpy as np
 import pages
 import pytest
 import reference
-from reference import DTYPES
+from reference import DTYPES, NARROW
 from strategies import depth
 
 import winit_fast as wf
@@ -19,7 +19,6 @@ from winit_fast.streams import distributions, truncation
 SEED, NAME = 0x9E3779B97F4A7C15, "blocks.11.mlp.up"
 STREAM = reference.stream_id(NAME)
 WIDE = ["float32", "float64"]
-NARROW = ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
 
 # A run that fills whole vectors, the first and the last block of the index space, the carries of
 # the 32-bit family's and of float64's block number, and a start inside a block.

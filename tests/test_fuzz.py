@@ -12,6 +12,7 @@ from dataclasses import fields
 import click
 import numpy as np
 import pytest
+from draws import DRAWS
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import anything, examples, indices, names, others, refused_or, shapes, types
@@ -41,9 +42,7 @@ def test_streams(data):
     method, own = data.draw(
         st.sampled_from(
             [
-                ("normal", ["loc", "scale"]),
-                ("uniform", ["low", "high"]),
-                ("truncated_normal", ["loc", "scale", "low", "high"]),
+                *((method, draw.names) for method, draw in DRAWS.items()),
                 ("bits", ["offset"]),
             ]
         )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import make_hashes
 import numpy as np
 import pytest
+from draws import DRAWS
 
 import winit_fast as wf
 import winit_fast._core as _core
@@ -135,14 +136,9 @@ def test_subnormals_in_another_environment(isa, rounding, flush, expected_subnor
 
 
 PARAMETERS = [
-    (distributions.uniform, (-0.3, 0.7)),
-    (distributions.uniform, (1e-45, 1e-38)),
-    (distributions.normal, (0.1, 0.02)),
-    (distributions.normal, (1e-40, 3e-42)),
-    (distributions.truncated_normal, (0.1, 0.02, -2.0, 2.0)),
-    (distributions.truncated_normal, (0.1, 0.3, -0.7, 1.9)),
-    (distributions.truncated_normal, (0.0, 1e-39, 4.0, 6.1)),
-    (distributions.truncated_normal, (30.1, 1.1, -30.0, -29.0)),
+    (getattr(distributions, method), parameters)
+    for method, draw in DRAWS.items()
+    for parameters in draw.environments
 ]
 
 

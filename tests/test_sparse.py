@@ -97,7 +97,11 @@ def test_more_columns_than_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(sparse, "_KEPT", 7)
     monkeypatch.setattr(writer, "SEGMENT_BYTES", 64)
     write_checkpoint(
-        tmp_path, [TensorSpec("w", (20, 30), wf.Sparse(0.3))], seed=5, dtype="float32", num_threads=2
+        tmp_path,
+        [TensorSpec("w", (20, 30), wf.Sparse(0.3))],
+        seed=5,
+        dtype="float32",
+        num_threads=2,
     )
     expected = wf.Sparse(0.3)((20, 30), seed=5, name="w")
     assert (tmp_path / "model.safetensors").read_bytes().endswith(expected.tobytes())

@@ -8,6 +8,7 @@ these run on one.
 import numpy as np
 import pytest
 import reference
+from draws import DRAWS
 from scipy import special, stats
 from strategies import depth
 
@@ -43,25 +44,7 @@ def anderson_darling_tail(square: float) -> float:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "kind, parameters, cdf",
-    [
-        ("uniform", (-1.0, 1.0), lambda x: (x + 1) / 2),
-        ("normal", (0.0, 1.0), special.ndtr),
-        (
-            "truncated_normal",
-            (0.0, 1.0, -2.0, 2.0),
-            lambda x: (special.ndtr(x) - special.ndtr(-2)) / (special.ndtr(2) - special.ndtr(-2)),
-        ),
-        (
-            "truncated_normal",
-            (0.0, 1.0, -1.0, np.inf),
-            lambda x: (special.ndtr(x) - special.ndtr(-1)) / special.ndtr(1),
-        ),
-        (
-            "truncated_normal",
-            (0.0, 1.0, 4.0, 6.0),
-            lambda x: (special.ndtr(-4) - special.ndtr(-x)) / (special.ndtr(-4) - special.ndtr(-6)),
-        ),
-    ],
+    [(kind, *one) for kind, draw in DRAWS.items() for one in draw.distributions],
 )
 def test_distribution(kind, parameters, cdf, dtype):
     """Rate: 2 in 10^6. float32's own spacing moves p by at most 1e-7; these see 1e-3."""
@@ -73,7 +56,7 @@ def test_distribution(kind, parameters, cdf, dtype):
     assert anderson > ALPHA
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
+@pytest.mark.parametrize("dtype", reference.NARROW)
 def test_narrow_normal(dtype):
     """Each value as often as its rounding interval says. Rate: 1 in 10^6."""
     x = wf.Stream(2, dtype).normal(0.0, 1.0, (MANY,), dtype=dtype)
