@@ -10,6 +10,8 @@ import resource
 import shutil
 import signal
 import struct
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
 from hashlib import sha256
@@ -756,6 +758,19 @@ def test_more_files_than_can_be_open(tmp_path):
     for tensor, path in zip(tensors, summary.files, strict=True):
         expected = tensor.initializer(tensor.shape, seed=0, name=tensor.name, dtype="bfloat16")
         assert read(path)[1][tensor.name] == expected.tobytes()
+
+
+def test_a_system_that_is_not_posix(tmp_path, monkeypatch):
+    """The command's modules can be imported, and writing says what is missing."""
+    program = (
+        "import sys; sys.modules['fcntl'] = None; import winit_fast.checkpoint, winit_fast.cli"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    monkeypatch.delattr(os, "pwrite")
+    with pytest.raises(OSError, match="write_checkpoint needs a POSIX system"):
+        write_checkpoint(tmp_path / "out", TENSORS, seed=0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_where_the_numbers_come_from_stands_in_the_files(tmp_path):

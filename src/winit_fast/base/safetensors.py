@@ -10,24 +10,26 @@ from __future__ import annotations
 import json
 import math
 import os
-import stat
 import struct
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from winit_fast.base import dtypes
 from winit_fast.base.arrays import Array, empty
 from winit_fast.base.boxes import logical_shape
+from winit_fast.base.files import regular_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from functools import _lru_cache_wrapper
+
+T = TypeVar("T")
 
 MAX_HEADER = 100_000_000
 """Bytes of a header, or of an index, at most: the format's own limit."""
@@ -168,25 +170,6 @@ def index_text(files: Mapping[str, str], total_size: int) -> str:
 # --------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def regular_file(path: str) -> Iterator[BinaryIO]:
-    """Open a file for reading that is one: to open a pipe would wait for whoever writes to it.
-
-    Raises
-    ------
-    ValueError
-        If it is a pipe, a device or a socket.
-    """
-    with open(path, "rb", opener=_open_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError(f"{path} is no regular file")
-        yield file
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
 def read_header(path: str) -> Header:
     """Read the header of a file, and check that the tensors make up the rest of it.
 
@@ -204,15 +187,23 @@ def read_header(path: str) -> Header:
         If it is not a whole file of the format: it is refused where the format's own library
         refuses it, and where a name is there twice.
     """
+    return _once(_read_header, path)
+
+
+def _once(read: _lru_cache_wrapper[T], path: str) -> T:
+    """Read a file, unless it is as it was when it was read before.
+
+    A file's times have steps of some milliseconds: what has just been written is not kept.
+    """
     status = Path(path).stat()
-    return _read_header(
-        path,
-        (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
-    )
+    times = status.st_mtime_ns, status.st_ctime_ns
+    if time.time_ns() - max(times) < 2 * 10**9:
+        return read.__wrapped__(path, ())
+    return read(path, (status.st_dev, status.st_ino, status.st_size, *times))
 
 
 @lru_cache(maxsize=4)  # a checkpoint's tensors are asked for one by one
-def _read_header(path: str, _identity: tuple[int, ...]) -> Header:
+def _read_header(path: str, identity: tuple[int, ...]) -> Header:
     with regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
@@ -224,7 +215,8 @@ def _read_header(path: str, _identity: tuple[int, ...]) -> Header:
         if size < 8 + length:
             raise ValueError(f"{path} is no whole safetensors file: its header is cut off")
         content = _json(file.read(length), path, "safetensors file")
-    metadata = content.pop(RESERVED, None) or {}
+    metadata = content.pop(RESERVED, None)
+    metadata = {} if metadata is None else metadata
     if not _maps_text_to_text(metadata):
         raise ValueError(
             f"{path} is no safetensors file: {RESERVED} must map text to text, "
@@ -292,6 +284,11 @@ def read_index(path: str) -> dict[str, str]:
     ValueError
         If it is no index, a name is there twice, or a file is outside of the folder.
     """
+    return _once(_read_index, path)
+
+
+@lru_cache(maxsize=4)
+def _read_index(path: str, identity: tuple[int, ...]) -> dict[str, str]:
     with regular_file(path) as file:
         text = file.read(MAX_HEADER + 1)
     if len(text) > MAX_HEADER:

@@ -12,7 +12,8 @@ from winit_fast.base.arguments import path
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, cuts
 from winit_fast.base.dtypes import largest
-from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.base.files import regular_file
+from winit_fast.initializers.protocol import Filler, Initializer, get
 from winit_fast.streams.buffers import from_dlpack
 from winit_fast.streams.stream import Stream
 
@@ -38,6 +39,9 @@ class Pretrained(Initializer, names=("pretrained",)):
         Makes the elements that the source does not have, where the logical shape has another extent
         along some axis: a vocabulary that grew, say. What both have is where their indices are the
         same. Without one, the shapes must be equal.
+    dtype : str, type or numpy.dtype, optional
+        What a .npy file or an array holds that has the bytes of another type, as void or unsigned
+        integers: NumPy saves bfloat16, and opens it again as two bytes each, ``|V2``.
 
     Notes
     -----
@@ -69,10 +73,13 @@ class Pretrained(Initializer, names=("pretrained",)):
     source: Any
     tensor: str | None = None
     fallback: Initializer | str | Mapping[str, Any] | None = None
+    dtype: Any = None
 
     def __post_init__(self) -> None:
         if self.fallback is not None:
             object.__setattr__(self, "fallback", get(self.fallback))
+        if self.dtype is not None:
+            object.__setattr__(self, "dtype", dtypes.find(self.dtype).name)
         if isinstance(self.source, (str, os.PathLike)):
             source: Any = path("source", self.source)
             named = source.endswith((".safetensors", ".safetensors.index.json"))
@@ -86,12 +93,16 @@ class Pretrained(Initializer, names=("pretrained",)):
             if not isinstance(source, np.ndarray) and hasattr(source, "__dlpack__"):
                 source = from_dlpack(source, "source")
             try:
-                source = _checked(np.asarray(source), "source").view()
+                source = _typed(np.asarray(source), self.dtype, "source").view()
             except ValueError as error:  # lists of unequal lengths
                 raise ValueError(f"source must be a file or an array: {error}") from None
             source.flags.writeable = False
         if named and not isinstance(self.tensor, str):
             raise TypeError(f"tensor must be a name in {source!r}, got {self.tensor!r}")
+        if named and self.dtype is not None:
+            raise ValueError(
+                f"dtype is for .npy files and arrays, got {self.dtype!r} for {source!r}"
+            )
         if not named and self.tensor is not None:
             raise ValueError(
                 f"tensor is for safetensors files, got {self.tensor!r} for {_shown(source)}"
@@ -102,7 +113,7 @@ class Pretrained(Initializer, names=("pretrained",)):
         source = self.source
         if isinstance(source, np.ndarray):
             source = (source.dtype, source.shape)
-        return source, self.tensor, self.fallback
+        return source, self.tensor, self.fallback, self.dtype
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Pretrained):
@@ -123,6 +134,8 @@ class Pretrained(Initializer, names=("pretrained",)):
             shown.append(f"tensor={self.tensor!r}")
         if self.fallback is not None:
             shown.append(f"fallback={self.fallback!r}")
+        if self.dtype is not None:
+            shown.append(f"dtype={self.dtype!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def _open(self) -> Array:
@@ -130,7 +143,7 @@ class Pretrained(Initializer, names=("pretrained",)):
         if isinstance(self.source, np.ndarray):
             return self.source
         if self.tensor is None:
-            return _checked(_mapped_npy(self.source), f"source {self.source!r}")
+            return _typed(_mapped_npy(self.source), self.dtype, f"source {self.source!r}")
         from winit_fast.base import safetensors  # only files have a use for it
 
         return safetensors.mapped(self.source, self.tensor)
@@ -152,7 +165,35 @@ class Pretrained(Initializer, names=("pretrained",)):
 
     def check_box(self, box: Box, dtype: np.dtype[Any]) -> None:
         """Refuse numbers that are finite and would not be so in the type."""
-        values, _ = self._shared(box)
+        self._check_values(self._open(), box, dtype)
+        if isinstance(self.fallback, Initializer):
+            self.fallback.check_box(box, dtype)
+
+    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        """Copy what the source has, and fill the rest by the other scheme."""
+        source = self._open()
+        if box.sizes != _shared(source, box)[0].shape and isinstance(self.fallback, Initializer):
+            self.fallback.fill_box(out, box, stream, num_threads)
+        _copy(source, out, box, num_threads)
+
+    def prepared(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: Stream) -> Filler:
+        """Open the file once for all boxes."""
+        source = self._open()
+        fallback = self.fallback
+        fill_rest = (
+            fallback.prepared(shape, dtype, stream) if isinstance(fallback, Initializer) else None
+        )
+
+        def fill_any(out: Array, box: Box, num_threads: int | None) -> None:
+            self._check_values(source, box, dtype)
+            if fill_rest is not None and box.sizes != _shared(source, box)[0].shape:
+                fill_rest(out, box, num_threads)
+            _copy(source, out, box, num_threads)
+
+        return fill_any
+
+    def _check_values(self, source: Array, box: Box, dtype: np.dtype[Any]) -> None:
+        values, _ = _shared(source, box)
 
         def check(cut: tuple[slice, ...]) -> None:
             part = values[cut]
@@ -165,36 +206,31 @@ class Pretrained(Initializer, names=("pretrained",)):
 
         if values.size and largest(values.dtype) > largest(dtype):
             threads.run(check, cuts(values.shape, _CUT), threads.resolve(None))
-        if isinstance(self.fallback, Initializer):
-            self.fallback.check_box(box, dtype)
 
-    def _shared(self, box: Box) -> tuple[Array, tuple[slice, ...]]:
-        """Give what the source has of a box, and where in the box it is."""
-        source = self._open()
-        # What the source has of the box: the positions in the box, from 0 on every axis.
-        shared = tuple(
-            slice(0, max(0, min(start + size, extent) - start))
-            for start, size, extent in zip(box.starts, box.sizes, source.shape, strict=True)
-        )
-        sizes = tuple(part.stop for part in shared)
-        at = tuple(
-            slice(start, start + size) for start, size in zip(box.starts, sizes, strict=True)
-        )
-        return _part(source, at), shared
 
-    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        """Copy what the source has, and fill the rest by the other scheme."""
-        values, shared = self._shared(box)
-        place = _part(box.expand(out), shared)
-        num_threads = threads.resolve(num_threads)
+def _shared(source: Array, box: Box) -> tuple[Array, tuple[slice, ...]]:
+    """Give what a source has of a box, and where in the box it is."""
+    # The positions in the box, from 0 on every axis.
+    shared = tuple(
+        slice(0, max(0, min(start + size, extent) - start))
+        for start, size, extent in zip(box.starts, box.sizes, source.shape, strict=True)
+    )
+    at = tuple(
+        slice(start, start + part.stop) for start, part in zip(box.starts, shared, strict=True)
+    )
+    return _part(source, at), shared
 
-        def copy(cut: tuple[slice, ...]) -> None:
-            place[cut] = _rounded(values[cut], out.dtype)
 
-        if values.shape != box.sizes and isinstance(self.fallback, Initializer):
-            self.fallback.fill_box(out, box, stream, num_threads)
-        if values.size:
-            threads.run(copy, cuts(values.shape, _CUT), num_threads)
+def _copy(source: Array, out: Array, box: Box, num_threads: int | None) -> None:
+    """Copy what a source has of a box."""
+    values, shared = _shared(source, box)
+    place = _part(box.expand(out), shared)
+
+    def copy(cut: tuple[slice, ...]) -> None:
+        place[cut] = _rounded(values[cut], out.dtype)
+
+    if values.size:
+        threads.run(copy, cuts(values.shape, _CUT), threads.resolve(num_threads))
 
 
 def _shown(source: Any) -> str:
@@ -217,10 +253,21 @@ def _rounded(values: Array, dtype: np.dtype[Any]) -> Array:
     return values.astype(dtype, copy=False)
 
 
-def _checked(array: Array, shown: str) -> Array:
-    if array.dtype.newbyteorder("=") not in dtypes.FLOATS:
-        names = ", ".join(kind.name for kind in dtypes.FLOATS.values())
-        raise TypeError(f"{shown} must have one of the types {names}, got {array.dtype}")
+def _typed(array: Array, dtype: str | None, shown: str) -> Array:
+    """Check an array's type, or view an array of bytes as what they are said to be."""
+    kind = array.dtype.newbyteorder("=")
+    if dtype is not None and kind != dtypes.find(dtype).dtype:
+        said = dtypes.find(dtype).dtype
+        bare = kind.kind in "Vu" and array.dtype.fields is None and array.dtype.subdtype is None
+        if not (bare and kind.itemsize == said.itemsize and array.dtype.isnative):
+            raise TypeError(f"{shown} is said to hold {dtype}, got {array.dtype}")
+        return array.view(said)
+    if kind not in dtypes.FLOATS:
+        hint = {"|V2": "'bfloat16'", "|V1": "'float8_e4m3fn' or 'float8_e5m2'"}.get(kind.str, "")
+        raise TypeError(
+            f"{shown} must have one of the types {', '.join(dtypes.NAMES)}, got {array.dtype}"
+            + (f", as which NumPy opens {hint} again: give dtype=" if hint else "")
+        )
     return array
 
 
@@ -231,8 +278,11 @@ def _mapped_npy(path: str) -> Array:
     damaged one ends in nearly any exception.
     """
     try:
-        return np.lib.format.open_memmap(path, mode="r")
+        with regular_file(path):  # NumPy would wait for what a pipe brings
+            return np.lib.format.open_memmap(path, mode="r")
     except OSError:
         raise
     except Exception as error:
-        raise ValueError(f"source {path!r} is not a .npy file: {error!r}") from None
+        # NumPy saves float8_e5m2 under a name that it does not know when it opens the file.
+        hint = ": save float8_e5m2 as its bytes, w.view('uint8')" if "'<f1'" in str(error) else ""
+        raise ValueError(f"source {path!r} is not a .npy file: {error!r}{hint}") from None

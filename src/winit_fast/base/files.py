@@ -1,0 +1,34 @@
+"""Opening files that others made."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+
+@contextmanager
+def regular_file(path: str) -> Iterator[BinaryIO]:
+    """Open for reading what is a file: to open a pipe would wait for whoever writes to it.
+
+    Parameters
+    ----------
+    path : str
+
+    Yields
+    ------
+    binary file
+
+    Raises
+    ------
+    ValueError
+        If it is a pipe, a device or a socket.
+    """
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError(f"{path} is no regular file")
+        yield file
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
