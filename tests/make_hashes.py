@@ -10,7 +10,7 @@ That program gets its windows from tests/c/windows.h, which this one writes, too
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import ml_dtypes  # noqa: F401  (bfloat16 and float8 by name)
@@ -86,10 +86,10 @@ def fills() -> Iterator[tuple[str, Callable[[int, int], np.ndarray]]]:
             )
 
 
-def table() -> Iterator[tuple[str, bytes]]:
-    """The key of each line, and the bytes that it hashes."""
+def table(offsets: Sequence[int] = OFFSETS) -> Iterator[tuple[str, bytes]]:
+    """The key of each line, and the bytes that it hashes; all of them, or those of some offsets."""
     for name, fill in fills():
-        for offset in OFFSETS:
+        for offset in offsets:
             for label, lengths in LENGTHS.items():
                 data = b"".join(fill(offset, length).tobytes() for length in lengths)
                 yield f"{name} {offset} {label}", data

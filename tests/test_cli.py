@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -66,10 +67,12 @@ def test_any_tensor_can_be_made_again_bit_for_bit(small):
 def test_where_it_comes_from_stands_in_the_file(small):
     with (small[0] / "model.safetensors").open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    plan = (small[0] / "winit_fast.plan.json").read_bytes()
     assert header["__metadata__"] == {
         "format": "pt",
         "winit_fast.stream": "1",
         "winit_fast.seed": "11",
+        "winit_fast.plan": f"sha256:{sha256(plan).hexdigest()}",
         "winit_fast.model": "gpt2",
         "winit_fast.rules": "gpt2",
     }
@@ -193,7 +196,8 @@ def test_an_interruption_that_comes_too_late_says_so(tmp_path, monkeypatch):
     result = run("init", "gpt2", "--out", tmp_path, "--force")
     assert result.exit_code == 130
     assert f"interrupted, but the new checkpoint is in place in {tmp_path}" in result.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    files = {"config.json", "model.safetensors", "winit_fast.plan.json"}
+    assert {path.name for path in tmp_path.iterdir()} == files
     assert (tmp_path / "model.safetensors").stat().st_size > 2 * 124_439_808
 
 
@@ -228,7 +232,13 @@ def test_a_bad_environment_variable_is_told_in_a_line(variable, value):
     assert re.fullmatch(rf"Error: {variable}.*'?{value}'?.*\n", result.stderr)
 
 
-@pytest.mark.parametrize("name", ["run[seed]", "a[/foo]", "a:smile:b"])
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("run[seed]", marks=slow), "a[/foo]", pytest.param("a:smile:b", marks=slow)],
+)
 def test_names_are_printed_as_they_are(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     result = run("init", "gpt2", "--out", name)
@@ -294,7 +304,7 @@ def test_more_threads_than_memory_has_room_for(tmp_path):
     assert int(re.search(r"threads +(\d+)", result.stdout)[1]) < 128
 
 
-@pytest.mark.parametrize("threads", [2, 1000])
+@pytest.mark.parametrize("threads", [pytest.param(2, marks=slow), 1000])
 def test_peak_memory_depends_neither_on_the_model_nor_on_threads(tmp_path, threads):
     # 498 MB of weights; the promise is 256 MiB above the interpreter's own, for any model.
     program = (

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import safetensors
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from strategies import anything, others, refused_or
+from strategies import anything, examples, others, refused_or
 
 import winit_fast as wf
 from winit_fast import benchmark, checkpoint, cli
@@ -82,7 +82,7 @@ def npy_files(draw):
     return b"\x93NUMPY\1\0" + length + header.encode() + ARRAY.tobytes()
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(npy_files())
 def test_npy_files(folder, content):
     path = folder / "w.npy"
@@ -102,7 +102,7 @@ def test_what_is_no_npy_file(folder, content):
         wf.Pretrained(path)((3, 4))
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(others | st.text("a.npy/\0\ud800", max_size=9) | st.text(max_size=4).map("{}.npy".format))
 def test_names_of_files(source):
     try:
@@ -122,7 +122,7 @@ texts = st.dictionaries(
 )
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(data=st.data())
 def test_arguments_of_checkpoints(folder, data):
     inside = folder / "checkpoint"
@@ -181,7 +181,7 @@ def damaged(draw, content):
     return content
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(damaged(data_files.load_all("rules")["gpt2"]))
 def test_damaged_rules(content):
     with pytest.MonkeyPatch.context() as patch:
@@ -196,7 +196,7 @@ SMALL = copy.deepcopy(data_files.load_all("architectures")["gpt2"])
 SMALL["models"] = {"gpt2": {"n_layer": 1, "n_head": 1, "n_embd": 2}}
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(damaged(SMALL))
 def test_damaged_architectures(content):
     with pytest.MonkeyPatch.context() as patch:
@@ -228,7 +228,7 @@ OPTIONS = {
 }
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(command=st.sampled_from([*OPTIONS]), more=st.data())
 def test_command_lines(folder, command, more):
     line = [command]

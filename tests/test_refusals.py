@@ -1,9 +1,11 @@
 """What is refused, with the value in the message, before a byte is written."""
 
+import contextlib
 import ctypes
 import math
 import os
 import re
+import struct
 import subprocess
 import sys
 from functools import partial
@@ -408,3 +410,121 @@ def test_an_instruction_set_that_this_processor_lacks():
         text=True,
     )
     assert run.returncode != 0 and "avx1024" in run.stderr
+
+
+class _Reshapes:
+    """A number that, when it is read, gives a destination another shape, or tries to."""
+
+    def __init__(self, out, number):
+        self.out, self.number = out, number
+
+    def __float__(self):
+        return float(self.__index__())
+
+    def __index__(self):
+        with contextlib.suppress(ValueError):  # it is referred to
+            self.out.resize((1,), refcheck=True)
+        self.out.shape = self.out.shape[::-1]
+        return self.number
+
+
+@pytest.mark.parametrize("where", ["loc", "scale", "shape", "index", "num_threads", "seed", "name"])
+def test_an_argument_that_reshapes_out(where):
+    """Numbers are read before the buffer is taken, which is taken once: nothing goes out of it."""
+    room = np.full(3 * 4000, 7, np.float32)
+    out = room[4000:8000].reshape(40, 100)
+    numbers = {key: _Reshapes(out, value) for key, value in (("loc", 0), ("scale", 1))}
+    arguments = {
+        "loc": {"loc": numbers["loc"]},
+        "scale": {"scale": numbers["scale"]},
+        "shape": {"shape": (_Reshapes(out, 40), 100)},
+        "index": {"shape": (80, 100), "index": (slice(_Reshapes(out, 40), 80), slice(None))},
+        "num_threads": {"num_threads": _Reshapes(out, 2)},
+    }
+    with contextlib.suppress(ValueError, TypeError):
+        if where in ("seed", "name"):
+            wf.RandomNormal().fill(out, **{where: _Reshapes(out, 3)})
+        else:
+            STREAM.normal(out=out, **arguments[where])
+    assert (room[:4000] == 7).all() and (room[8000:] == 7).all()
+    if where in ("shape", "index", "num_threads"):
+        out = room[4000:8000].reshape(40, 100)
+        with contextlib.suppress(ValueError, TypeError):
+            wf.RandomNormal().fill(out, **arguments[where])
+    assert (room[:4000] == 7).all() and (room[8000:] == 7).all()
+
+
+class _Liar(np.ndarray):
+    shape = property(lambda self: (4000, 4000))
+    strides = property(lambda self: (16000, 4))
+    size = property(lambda self: 16_000_000)
+    nbytes = property(lambda self: 64_000_000)
+    flags = property(lambda self: np.zeros(1).flags)
+
+
+def test_an_array_that_lies_about_itself():
+    room = np.full(300, 7, np.float32)
+    out = room[100:200].view(_Liar)
+    for fill in (STREAM.normal, wf.RandomNormal().fill, wf.Orthogonal().fill, wf.Zeros().fill):
+        with contextlib.suppress(ValueError):
+            fill(out=out)
+        assert (room[:100] == 7).all() and (room[200:] == 7).all()
+    read_only = np.full(4, 7, np.float32)
+    read_only.flags.writeable = False
+    with pytest.raises(ValueError, match="out must be writable, got a read-only _Liar"):
+        wf.Zeros().fill(read_only.view(_Liar))
+    assert (read_only == 7).all()
+
+
+class _Forged:
+    """A DLPack tensor of float32 whose shape and strides are what they are said to be."""
+
+    def __init__(self, shape, strides):
+        words = ctypes.c_int64 * max(1, len(shape))
+        self.memory = (ctypes.c_float * 4)()
+        self.shape, self.strides = words(*shape), words(*strides)
+        # struct DLManagedTensor of dlpack.h: data, device, ndim, dtype, shape, strides, offset.
+        fields = struct.pack(
+            "=QiiiBBHQQQQQ",
+            *(ctypes.addressof(self.memory), 1, 0, len(shape), 2, 32, 1),
+            *(ctypes.addressof(self.shape), ctypes.addressof(self.strides), 0, 0, 0),
+        )
+        self.tensor = ctypes.create_string_buffer(fields, len(fields))
+
+    def __dlpack_device__(self):
+        return 1, 0
+
+    def __dlpack__(self):
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype, new.argtypes = (
+            ctypes.py_object,
+            [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p],
+        )
+        return new(ctypes.addressof(self.tensor), b"dltensor", None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides"),
+    [
+        ((2, 2), (1 << 62, 1)),
+        ((1 << 40, 1 << 40), (1, 1 << 40)),
+        ((2,), (-(1 << 63),)),
+        ((-1, 2), (2, 1)),
+        ((3, 3), (1 << 60, 1 << 60)),
+    ],
+)
+def test_dlpack_that_is_no_memory(shape, strides):
+    forged = _Forged(shape, strides)
+    for fill in (
+        wf.Pretrained,
+        lambda out: wf.Zeros().fill(out),
+        lambda out: STREAM.normal(out=out),
+    ):
+        with pytest.raises(ValueError, match="must lie in memory"):
+            fill(forged)
+    assert not any(forged.memory)
+
+
+def test_dlpack_of_a_forged_tensor_that_is_memory():
+    read = wf.Pretrained(_Forged((2, 2), (2, 1)))
+    assert (read((2, 2)) == 0).all()

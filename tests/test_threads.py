@@ -15,6 +15,7 @@ import pytest
 
 import winit_fast as wf
 from winit_fast.base import threads
+from winit_fast.streams import fill
 
 STREAM = wf.Stream(3, "threads")
 SIZE = 3 * (1 << 21) + 5  # several pieces, the last one short
@@ -28,9 +29,10 @@ def _default_number():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 def test_number_of_threads_changes_no_bit(isa, dtype):
-    expected = STREAM.normal(shape=SIZE, dtype=dtype, num_threads=1)
+    size = 3 * fill.MAX_PIECE_SCALAR + 5 if isa == "scalar" else SIZE
+    expected = STREAM.normal(shape=size, dtype=dtype, num_threads=1)
     for num_threads in (2, 3, 8):
-        out = STREAM.normal(shape=SIZE, dtype=dtype, num_threads=num_threads)
+        out = STREAM.normal(shape=size, dtype=dtype, num_threads=num_threads)
         assert out.tobytes() == expected.tobytes()
 
 
@@ -300,3 +302,29 @@ def test_interrupt():
         WINIT_FAST_ISA="scalar",
     )
     assert run.stdout == "interrupted\n", run.stderr
+
+
+@pytest.mark.parametrize(
+    "scheme", [wf.RandomNormal(), wf.Sparse(0.5), wf.Scaled(wf.STFT(), 0.5), wf.Orthogonal()]
+)
+def test_no_more_threads_than_pieces(scheme):
+    shape = (3, 1, 4) if isinstance(scheme, wf.Scaled) else (3, 4)
+    before = threading.active_count()
+    scheme(shape, num_threads=3000)
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("number", [4097, 10**8])
+def test_numbers_of_threads_are_bounded(number):
+    for refused in (
+        lambda: wf.set_num_threads(number),
+        lambda: wf.RandomNormal()(3, num_threads=number),
+        lambda: wf.Stream(0).normal(shape=3, num_threads=number),
+    ):
+        with pytest.raises(ValueError, match=f"num_threads must be at most 4096, got {number}"):
+            refused()
+    environment = os.environ | {"WINIT_FAST_NUM_THREADS": str(number)}
+    run = subprocess.run(
+        [sys.executable, "-c", "import winit_fast"], env=environment, capture_output=True, text=True
+    )
+    assert f"WINIT_FAST_NUM_THREADS must be at most 4096, got {number}" in run.stderr

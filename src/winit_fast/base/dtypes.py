@@ -24,30 +24,27 @@ class Float(NamedTuple):
     carrier : numpy.dtype
         A type of the same width whose arrays have the buffer protocol. Arrays of the types of
         ml_dtypes lack it and travel as unsigned integers.
-    tag : str
-        What safetensors files call it.
     """
 
     name: str
     code: int
     dtype: np.dtype[Any]
     carrier: np.dtype[Any]
-    tag: str
 
 
 _KINDS = (
-    # name, code, type, carrier, tag
-    ("float64", _core.F64, np.float64, np.float64, "F64"),
-    ("float32", _core.F32, np.float32, np.float32, "F32"),
-    ("float16", _core.F16, np.float16, np.float16, "F16"),
-    ("bfloat16", _core.BF16, ml_dtypes.bfloat16, np.uint16, "BF16"),
-    ("float8_e4m3fn", _core.E4M3FN, ml_dtypes.float8_e4m3fn, np.uint8, "F8_E4M3"),
-    ("float8_e5m2", _core.E5M2, ml_dtypes.float8_e5m2, np.uint8, "F8_E5M2"),
+    # name, code, type, carrier
+    ("float64", _core.F64, np.float64, np.float64),
+    ("float32", _core.F32, np.float32, np.float32),
+    ("float16", _core.F16, np.float16, np.float16),
+    ("bfloat16", _core.BF16, ml_dtypes.bfloat16, np.uint16),
+    ("float8_e4m3fn", _core.E4M3FN, ml_dtypes.float8_e4m3fn, np.uint8),
+    ("float8_e5m2", _core.E5M2, ml_dtypes.float8_e5m2, np.uint8),
 )
 
 FLOATS = {
-    np.dtype(kind): Float(name, code, np.dtype(kind), np.dtype(carrier), tag)
-    for name, code, kind, carrier, tag in _KINDS
+    np.dtype(kind): Float(name, code, np.dtype(kind), np.dtype(carrier))
+    for name, code, kind, carrier in _KINDS
 }
 """The supported types by their NumPy type. Byte-swapped types compare unequal and are not in it."""
 
@@ -170,8 +167,11 @@ def find_with_complex(dtype: Any) -> np.dtype[Any]:
     >>> find_with_complex("complex64"), find_with_complex("half")
     (dtype('complex64'), dtype('float16'))
     """
-    name = str(dtype).removeprefix("torch.")
-    for kind in _PARTS:
-        if name == kind.name or dtype in (kind, kind.type):
-            return kind
-    return find(dtype).dtype
+    try:
+        return find(dtype).dtype
+    except TypeError:
+        name = str(dtype).removeprefix("torch.")
+        for kind in _PARTS:
+            if name == kind.name or dtype in (kind, kind.type):
+                return kind
+        raise

@@ -94,7 +94,6 @@ def _write(
         from winit_fast.base import dtypes
         from winit_fast.checkpoint import write_checkpoint
         from winit_fast.cli.progress import progress
-        from winit_fast.streams.stream import STREAM_VERSION
 
         architecture, chosen = model_and_rules(model, rules)
         kind = dtypes.find(dtype)
@@ -108,8 +107,6 @@ def _write(
                 max_shard_size=max_shard_size,
                 metadata={
                     "format": "pt",
-                    "winit_fast.stream": str(STREAM_VERSION),
-                    "winit_fast.seed": str(seed),
                     "winit_fast.model": architecture.name,
                     "winit_fast.rules": chosen.name,
                 },

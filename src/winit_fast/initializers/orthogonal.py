@@ -77,8 +77,9 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
     matrix. A box has the same bits on every machine and with any number of threads, and a box of
     whole columns (of a wide matrix: rows) has those of this part of Q. A box with fewer rows than
     columns (of a wide matrix: fewer columns) is computed the other way round and agrees with Q to
-    rounding: each element to :math:`32 \epsilon` gain, in the type of the arithmetic. float16,
-    bfloat16 and float8 are float32, rounded. docs/orthogonal.md tells all.
+    rounding: each element to :math:`(8 + \sqrt{m}) \epsilon` gain, m the longest side, in the type
+    of the arithmetic. float16, bfloat16 and float8 are float32, rounded. docs/orthogonal.md tells
+    all.
 
     References
     ----------

@@ -1,7 +1,5 @@
 """Weights that exist already: in an array, a .npy file or a safetensors file."""
 
-import math
-import operator
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ import numpy as np
 from winit_fast.base import dtypes, threads
 from winit_fast.base.arguments import path
 from winit_fast.base.arrays import Array
-from winit_fast.base.boxes import Box, cuts, logical_shape
+from winit_fast.base.boxes import Box, cuts
 from winit_fast.base.dtypes import largest
 from winit_fast.initializers.protocol import Initializer, get
 from winit_fast.streams.buffers import from_dlpack
@@ -20,8 +18,6 @@ from winit_fast.streams.stream import Stream
 
 _CUT = 1 << 17
 """Elements copied at a time."""
-
-_BY_TAG = {kind.tag: kind.dtype for kind in dtypes.FLOATS.values()}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -135,7 +131,9 @@ class Pretrained(Initializer, names=("pretrained",)):
             return self.source
         if self.tensor is None:
             return _checked(_mapped_npy(self.source), f"source {self.source!r}")
-        return _mapped(self.source, self.tensor)
+        from winit_fast.base import safetensors  # only files have a use for it
+
+        return safetensors.mapped(self.source, self.tensor)
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Refuse a shape that is not the source's, unless there is a fallback for it."""
@@ -238,65 +236,3 @@ def _mapped_npy(path: str) -> Array:
         raise
     except Exception as error:
         raise ValueError(f"source {path!r} is not a .npy file: {error!r}") from None
-
-
-def _mapped(path: str, tensor: str) -> Array:
-    """Map a tensor of a safetensors file.
-
-    The safetensors package gives NumPy neither float8 nor, before its version 0.5, bfloat16.
-    """
-    import json  # only files have a use for these two
-    from pathlib import Path
-
-    if path.endswith(".index.json"):
-        try:
-            files = dict(json.loads(Path(path).read_text(encoding="utf-8"))["weight_map"])
-        except (KeyError, TypeError, RecursionError, ValueError) as error:
-            raise ValueError(f"{path} is no index of safetensors files: {error!r}") from None
-        name = _entry(files, path, tensor)
-        if not (isinstance(name, str) and name.endswith(".safetensors") and "\0" not in name):
-            raise ValueError(f"{path} is no index of safetensors files: {tensor!r} is in {name!r}")
-        return _mapped(str(Path(path).parent / name), tensor)
-    size = Path(path).stat().st_size
-    with Path(path).open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 + length:
-            raise ValueError(f"{path} is no whole safetensors file: its header is cut off")
-        try:
-            header = dict(json.loads(file.read(length)))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is no safetensors file: {error}") from None
-    entry = _entry(header, path, tensor)
-    try:
-        tag, shape = str(entry["dtype"]), logical_shape(list(entry["shape"]))
-        begin, end = map(operator.index, entry["data_offsets"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is no safetensors file: tensor {tensor!r} is {entry!r}: {error!r}"
-        ) from None
-    if tag not in _BY_TAG:
-        raise TypeError(
-            f"tensor {tensor!r} in {path} must have one of the types {', '.join(_BY_TAG)}, "
-            f"got {tag}"
-        )
-    dtype = _BY_TAG[tag]
-    offset = 8 + length + begin
-    if (
-        end - begin != math.prod(shape) * dtype.itemsize
-        or not begin >= 0
-        or 8 + length + end > size
-    ):
-        raise ValueError(f"{path} is no whole safetensors file: tensor {tensor!r} is cut off")
-    if begin == end:
-        return np.empty(shape, dtype)
-    return np.memmap(path, dtype, "r", offset, shape)
-
-
-def _entry(entries: Mapping[str, Any], path: str, tensor: str) -> Any:
-    if tensor in entries and tensor != "__metadata__":
-        return entries[tensor]
-    from difflib import get_close_matches  # only an error has a use for it
-
-    nearest = get_close_matches(tensor, entries.keys() - {"__metadata__"}, n=1, cutoff=0.0)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise ValueError(f"tensor must be one of those in {path}, got {tensor!r}{hint}")

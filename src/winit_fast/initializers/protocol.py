@@ -19,11 +19,14 @@ from winit_fast.base.arrays import Array, empty
 from winit_fast.base.boxes import Box, Index, Shape, box, logical_shape
 from winit_fast.base.names import spelling, unknown
 from winit_fast.initializers.fans import Convention, without_batch
-from winit_fast.streams.buffers import destination
+from winit_fast.streams.buffers import destination, written
 from winit_fast.streams.fill import fill
 from winit_fast.streams.stream import Seed, Stream
 
 Out = TypeVar("Out")
+
+Filler = Callable[[Array, Box, int | None], None]
+"""Fills an array with a box of one tensor, by at most so many threads."""
 
 
 class Initializer:
@@ -141,7 +144,7 @@ class Initializer:
         array, cut = destination(out, shape, index, dtypes.WITH_COMPLEX)
         check(self, cut.tensor, array.dtype)
         _draw(self, array, cut, stream, num_threads)
-        return out
+        return written(out)
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Refuse a shape or a type that this scheme is not for: before anything is allocated.
@@ -182,6 +185,34 @@ class Initializer:
         """
         raise NotImplementedError(f"{type(self).__name__} is no scheme: it has no fill_box")
 
+    def prepared(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: Stream) -> Filler:
+        """Give what fills any boxes of one tensor, from several threads too.
+
+        A sink that makes a tensor box by box asks once a tensor. A subclass overrides this where
+        boxes have work in common, which is then done once, and kept in bounded memory.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            The logical shape.
+        dtype : numpy.dtype
+            Type of all boxes. `check` has passed both.
+        stream : Stream
+            The tensor's seed and name.
+
+        Returns
+        -------
+        callable
+            Takes an array, the box of the tensor that it is to hold, and ``num_threads``. It does
+            what `check_box` and `fill_box` do.
+        """
+
+        def fill_any(out: Array, box: Box, num_threads: int | None) -> None:
+            self.check_box(box, dtype)
+            self.fill_box(out, box, stream, num_threads)
+
+        return fill_any
+
     def scaled(self, factor: float) -> "Initializer | None":
         """Give the scheme of ``factor`` times as large elements, or None if there is none."""
         return None
@@ -221,7 +252,7 @@ class Initializer:
         own = {field.name: getattr(self, field.name) for field in self._parameters()}
         axes = convention._asdict()
         changes: dict[str, Any] = {
-            name: without_batch(axes[name], own.get("batch_axis") or (), ndim)
+            name: without_batch(axes[name], own.get("batch_axis", ()), ndim)
             for name, value in own.items()
             if value is None and name in axes
         }

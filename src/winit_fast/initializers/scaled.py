@@ -12,7 +12,7 @@ from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, cuts
 from winit_fast.base.dtypes import working
 from winit_fast.base.formulas import Number, evaluate
-from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.initializers.protocol import Filler, Initializer, get
 from winit_fast.streams.stream import Stream
 
 _CUT = 1 << 17
@@ -131,6 +131,12 @@ class Scaled(Initializer, names=("scaled",)):
     def scaled(self, factor: float) -> Initializer:
         """Give the same scheme, by the product of the factors."""
         return Scaled(self.initializer, factor * self.value)
+
+    def prepared(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: Stream) -> Filler:
+        """Prepare the scheme that has a parameter of scale."""
+        if self._direct is None:
+            return super().prepared(shape, dtype, stream)
+        return self._direct.prepared(shape, dtype, stream)
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         """Fill by the scheme that has a parameter of scale, or multiply its elements."""

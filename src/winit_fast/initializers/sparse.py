@@ -1,6 +1,8 @@
 """Matrices that are mostly 0."""
 
 import math
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +11,23 @@ import numpy as np
 from winit_fast.base import threads
 from winit_fast.base.arguments import finite, not_negative
 from winit_fast.base.arrays import Array
-from winit_fast.base.boxes import Box
-from winit_fast.initializers.protocol import Initializer
+from winit_fast.base.boxes import Box, cuts
+from winit_fast.initializers.protocol import Filler, Initializer
 from winit_fast.streams import distributions
 from winit_fast.streams.fill import fill
 from winit_fast.streams.stream import Stream
 
-_CUT = 1 << 18
-"""Words of a mask that are looked at together, at least a column's: so many stay in the cache."""
+_CUT = 1 << 16
+"""Keys that are looked at together: so many stay in the cache."""
+
+_TALL = 1 << 12
+"""Rows from which on a column's keys are not all kept at a time."""
+
+_WIDTH = 1 << 8
+"""Columns of such a matrix that are looked at together at most."""
+
+_KEPT = 1 << 22
+"""Columns at most whose thresholds are kept while a tensor is made box by box: 32 MiB."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,7 +53,8 @@ class Sparse(Initializer, names=("sparse",)):
     .. math:: 2^b \lfloor W / 2^b \rfloor + r, \qquad b = \lceil \log_2 \text{rows} \rceil,
 
     for the 64-bit word W of its index, and the smallest keys are zeros. A box needs the keys of its
-    own columns only, some of them at a time.
+    own columns only, some of them at a time; where a tensor is made box by box, as in a checkpoint,
+    once for all boxes (of a matrix of up to 4 million columns).
 
     References
     ----------
@@ -72,29 +84,185 @@ class Sparse(Initializer, names=("sparse",)):
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         """Draw every element, and then blank the zeros of each column."""
+        mask = _Mask.of(self.sparsity, box.tensor, stream)
+        self._fill(out, box, stream, num_threads, mask, mask.thresholds)
+
+    def prepared(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: Stream) -> Filler:
+        """Find what tells a column's zeros once for all boxes."""
+        mask = _Mask.of(self.sparsity, shape, stream)
+        if not mask.zeros or shape[1] > _KEPT:
+            return super().prepared(shape, dtype, stream)
+        thresholds = _Once(mask)
+
+        def fill_any(out: Array, box: Box, num_threads: int | None) -> None:
+            self._fill(out, box, stream, num_threads, mask, thresholds)
+
+        return fill_any
+
+    def _fill(
+        self,
+        out: Array,
+        box: Box,
+        stream: Stream,
+        num_threads: int | None,
+        mask: "_Mask",
+        thresholds: "_Thresholds",
+    ) -> None:
         distribution = distributions.normal(out.dtype, 0.0, self.stddev)
+        num_threads = threads.resolve(num_threads)
         fill(distribution, stream.seed, stream.id, out, box, num_threads)
-
-        rows = box.tensor[0]
-        zeros = math.ceil(self.sparsity * rows)
-        if not zeros or not out.size:
+        if not mask.zeros or not out.size:
             return
-        mask = stream.part("mask")
-        tie = np.uint64((rows - 1).bit_length())
-        (row, column), (height, width) = box.starts, box.sizes
-        matrix = box.expand(out)
-        step = max(1, _CUT // rows)
+        words = box.expand(out).view(f"u{out.itemsize}")
+        for _, columns in cuts(box.sizes, box.sizes[0] * _KEPT, axis=1):
+            part = box.cut((slice(0, box.sizes[0]), columns))
+            last = thresholds(part.starts[1], part.sizes[1], num_threads)
+            to = words[:, columns]
 
-        def blank(first: int) -> None:
-            block = Box(box.tensor, (0, column + first), (rows, min(step, width - first)), (0, 1))
-            keys = np.empty(block.shape[::-1], np.uint64)
-            fill(distributions.bits(64), mask.seed, mask.id, keys.T, block, num_threads=1)
-            keys = keys >> tie << tie | np.arange(rows, dtype=np.uint64)
-            last = np.partition(keys, zeros - 1)[:, zeros - 1 : zeros]
-            blanks = (keys <= last).T[row : row + height]
-            matrix[:, first : first + step][blanks] = 0
+            def blank(
+                cut: tuple[slice, ...], part: Box = part, last: Array = last, to: Array = to
+            ) -> None:
+                to[cut] *= mask.keys(part.cut(cut)) > last[cut[1]]  # of words: NaN becomes 0 too
 
-        threads.run(blank, range(0, width, step), threads.resolve(num_threads))
+            threads.run(blank, cuts(part.sizes, _CUT), num_threads)
 
     def scaled(self, factor: float) -> Initializer:
         return Sparse(self.sparsity, factor * self.stddev)
+
+
+_Thresholds = Callable[[int, int, int], Array]
+"""Gives the largest key of a zero in columns: of the first, how many, by how many threads."""
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """Which elements of a matrix are zeros.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    zeros : int
+        How many a column has.
+    stream : Stream
+        That of the keys.
+    """
+
+    shape: tuple[int, ...]
+    zeros: int
+    stream: Stream
+
+    @classmethod
+    def of(cls, sparsity: float, shape: tuple[int, ...], stream: Stream) -> "_Mask":
+        return cls(shape, math.ceil(sparsity * shape[0]), stream.part("mask"))
+
+    @property
+    def step(self) -> int:
+        """How many columns are worked on together."""
+        rows = self.shape[0]
+        return max(1, _CUT // rows if rows < _TALL else min(_WIDTH, _CUT // self._spread))
+
+    @property
+    def _spread(self) -> int:
+        """How far a column's threshold is from where it is expected: in keys, all but never more.
+
+        Six standard deviations of a count, and some for the counts of few keys.
+        """
+        rows = self.shape[0]
+        return int(6 * math.sqrt(self.zeros * (rows - self.zeros) / rows)) + 32
+
+    def keys(self, box: Box) -> Array:
+        """Make the keys of a box."""
+        keys = np.empty(box.sizes, np.uint64)
+        fill(distributions.bits(64), self.stream.seed, self.stream.id, keys, box, num_threads=1)
+        tie = (self.shape[0] - 1).bit_length()
+        keys &= np.uint64((1 << 64) - (1 << tie))
+        keys |= np.arange(box.starts[0], box.starts[0] + box.sizes[0], dtype=np.uint64)[:, None]
+        return keys
+
+    def thresholds(self, first: int, count: int, num_threads: int) -> Array:
+        """Find the largest key of a zero in each of some columns."""
+        last = np.empty(count, np.uint64)
+
+        def find(at: int) -> None:
+            part = last[at : at + self.step]
+            part[:] = self.found(first + at, part.size)
+
+        threads.run(find, range(0, count, self.step), num_threads)
+        return last
+
+    def found(self, first: int, count: int) -> Array:
+        """Find the largest key of a zero in each of a few columns."""
+        box = Box(self.shape, (0, first), (self.shape[0], count), (0, 1))
+        if self.shape[0] < _TALL:
+            keys = np.ascontiguousarray(self.keys(box).T)
+            keys.partition(self.zeros - 1)
+            return keys[:, self.zeros - 1]
+        spread = self._spread
+        while (last := self._found_near(box, spread)) is None:
+            spread *= 4
+        return last
+
+    def _found_near(self, box: Box, spread: int) -> Array | None:
+        """Look among the keys near the place where the threshold is expected.
+
+        Keys are even over all words, so it is near ``zeros / rows`` of the largest. Of those below
+        that neighbourhood only the number counts; None, if it is not enough.
+        """
+        rows, columns = box.sizes
+        low = max(0, ((self.zeros - spread) << 64) // rows)
+        high = min((1 << 64) - 1, ((self.zeros + spread) << 64) // rows)
+        below = np.zeros(columns, np.intp)
+        values, owners = [], []
+        for cut in cuts(box.sizes, _CUT):
+            keys = self.keys(box.cut(cut))
+            below += (keys < np.uint64(low)).sum(axis=0)
+            at = np.flatnonzero(keys - np.uint64(low) <= np.uint64(high - low))
+            values.append(keys.ravel()[at])
+            owners.append((at % columns).astype(np.uint16))
+        value, owner = np.concatenate(values), np.concatenate(owners)
+        ends = np.cumsum(np.bincount(owner, minlength=columns))
+        own = np.split(value[np.argsort(owner, kind="stable")], ends[:-1])
+        ranks = self.zeros - 1 - below
+        if any(not 0 <= rank < part.size for rank, part in zip(ranks, own, strict=True)):
+            return None
+        return np.array(
+            [np.partition(part, rank)[rank] for rank, part in zip(ranks, own, strict=True)]
+        )
+
+
+class _Once:
+    """The thresholds of all columns of a matrix, each found when it is first needed."""
+
+    def __init__(self, mask: _Mask) -> None:
+        self._mask = mask
+        self._last = np.empty(mask.shape[1], np.uint64)
+        self._states = bytearray(-(-mask.shape[1] // mask.step))
+        self._changed = threading.Condition()
+
+    def __call__(self, first: int, count: int, num_threads: int) -> Array:
+        """Give those of some columns; several threads that ask at a time share the work."""
+        steps = range(first // self._mask.step, -(-(first + count) // self._mask.step))
+        threads.run(self._find, steps, num_threads)
+        with self._changed:
+            while _BEGUN in self._states[steps.start : steps.stop]:
+                self._changed.wait()
+        threads.run(self._find, steps, num_threads)  # what another thread failed to find
+        return self._last[first : first + count]
+
+    def _find(self, number: int) -> None:
+        with self._changed:
+            if self._states[number] != _NEW:
+                return
+            self._states[number] = _BEGUN
+        part = self._last[number * self._mask.step :][: self._mask.step]
+        state = _NEW
+        try:
+            part[:] = self._mask.found(number * self._mask.step, part.size)
+            state = _FOUND
+        finally:
+            with self._changed:
+                self._states[number] = state
+                self._changed.notify_all()
+
+
+_NEW, _BEGUN, _FOUND = range(3)

@@ -1,14 +1,46 @@
 """Destinations: any writable memory, seen as an array and checked."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from importlib import import_module
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 
 import winit_fast._dlpack as _dlpack
 from winit_fast.base import dtypes
 from winit_fast.base.arrays import Array
-from winit_fast.base.boxes import Box, Index, Shape, box, logical_shape, whole
+from winit_fast.base.boxes import MAX_SIZE, Box, Index, Shape, box, logical_shape, whole
+
+Out = TypeVar("Out")
+
+LIBRARIES = {"torch": "winit_fast.torch.memory"}
+"""Libraries whose tensors are more than their memory, with the module that sees to the rest."""
+
+
+class _Destinations(Protocol):
+    def check(self, out: Any) -> None:
+        """Refuse what must not be written behind the library's back."""
+
+    def written(self, out: Any) -> None:
+        """Tell the library that the memory has other contents now."""
+
+
+def _library(out: object) -> _Destinations | None:
+    """Find who sees to an object of a library, or of a class that derives from one of these."""
+    for base in type(out).__mro__:
+        module = LIBRARIES.get(base.__module__.partition(".")[0])
+        if module is not None:
+            return cast(_Destinations, import_module(module))
+    return None
+
+
+def written(out: Out) -> Out:
+    """Return what has been filled, once its library knows: autograd counts writes, say."""
+    library = None if isinstance(out, np.ndarray) else _library(out)
+    if library is not None:
+        library.written(out)
+    return out
 
 
 class _Memory:
@@ -81,7 +113,13 @@ def from_dlpack(out: Any, argument: str = "out") -> Array:
         dtype = np.dtype(name)
     except TypeError:
         raise TypeError(f"{argument} must have a type known to NumPy, got {name}") from None
-    array = view(address, shape, [step * dtype.itemsize for step in strides], dtype, capsule)
+    strides = tuple([step * dtype.itemsize for step in strides])
+    reach = sum(abs(step) * (extent - 1) for step, extent in zip(strides, shape, strict=True))
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize + reach >= MAX_SIZE:
+        raise ValueError(
+            f"{argument} must lie in memory, got a {kind} of shape {shape} with strides {strides}"
+        )
+    array = view(address, shape, strides, dtype, capsule)
     array.flags.writeable = writable
     return array
 
@@ -112,6 +150,9 @@ def writable(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) ->
         # Its memory as it is now: a subclass may lie about it, and change it later.
         array: Array = np.ndarray.view(out, np.ndarray)
     elif hasattr(out, "__dlpack__"):
+        library = _library(out)
+        if library is not None:
+            library.check(out)
         array = from_dlpack(out)
     else:
         try:
