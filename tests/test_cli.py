@@ -74,7 +74,7 @@ def test_where_it_comes_from_stands_in_the_file(small):
         "winit_fast.seed": "11",
         "winit_fast.plan": f"sha256:{sha256(plan).hexdigest()}",
         "winit_fast.model": "gpt2",
-        "winit_fast.recipe": "gpt2",
+        "winit_fast.rules": "gpt2",
     }
     config = json.loads((small[0] / "config.json").read_text())
     assert config["architectures"] == ["GPT2LMHeadModel"]

@@ -19,9 +19,9 @@ from strategies import anything, examples, indices, names, others, refused_or, s
 
 import winit_fast as wf
 import winit_fast._core as _core
-from winit_fast import cli
 from winit_fast.base import boxes, dtypes, threads
 from winit_fast.base.formulas import evaluate
+from winit_fast.cli import parameters
 from winit_fast.initializers import fans, gains
 from winit_fast.models import Rule, Rules
 
@@ -296,7 +296,7 @@ def test_rules(initializer, value):
 )
 def test_sizes(text):
     try:
-        size = cli._size(text)
+        size = parameters.size(text)
     except click.BadParameter as error:
         assert "is not a size" in error.message
     else:

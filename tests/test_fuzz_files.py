@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from strategies import anything, examples, others, refused_or
 
 import winit_fast as wf
-from winit_fast import benchmark, cli
+from winit_fast import benchmark, checkpoint, cli
 from winit_fast.checkpoint import Summary, write_checkpoint
 from winit_fast.models import Architecture, Rules, architectures, data_files, rules
 from winit_fast.models.tensor_spec import TensorSpec
@@ -222,9 +222,9 @@ def test_toml_files(content):
 words = st.text(st.characters(exclude_characters="\0"), max_size=6)
 values = words | st.integers(-2, 2**65).map(str) | st.sampled_from(["1e3", "nan", "5GB", "float32"])
 OPTIONS = {
-    "init": ["--dtype", "--seed", "--max-shard-size", "--threads", "--force", "--sed"],
-    "bench": ["--size", "--seconds", "--threads", "--against", "--siz"],
-    "info": ["--dtype"],
+    "init": ["--dtype", "--seed", "--max-shard-size", "--threads", "--force", "--sed", "--rules"],
+    "bench": ["--size", "--seconds", "--threads", "--against", "--siz", "--json"],
+    "info": ["--dtype", "--rules", "--json"],
 }
 
 
@@ -235,7 +235,7 @@ def test_command_lines(folder, command, more):
     if command != "bench":
         line += more.draw(st.lists(values | st.just("gpt2"), max_size=1))
     for option in more.draw(st.lists(st.sampled_from(OPTIONS[command]), max_size=3, unique=True)):
-        line += [option] if option == "--force" else [option, more.draw(values)]
+        line += [option] if option in ("--force", "--json") else [option, more.draw(values)]
     out = folder / "out"
     if command == "init":
         line += ["--out", str(out)]
@@ -254,7 +254,7 @@ def test_command_lines(folder, command, more):
 
     before = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "write_checkpoint", write)
+        patch.setattr(checkpoint, "write_checkpoint", write)
         patch.setattr(benchmark, "run", race)
         result = CliRunner().invoke(cli.main, line)
     signal.signal(signal.SIGTERM, before)
@@ -262,7 +262,7 @@ def test_command_lines(folder, command, more):
     assert not out.exists()
     if result.exit_code:
         assert result.exit_code in (1, 2) and not handed
-        assert re.search("Error: .*(--[a-z]|argument|option|model|dtype)", result.output), (
+        assert re.search("Error: .*(--[a-z]|argument|option|model|dtype|rule)", result.output), (
             result.output
         )
     else:
