@@ -74,7 +74,9 @@ _QUESTIONS: Mapping[Any, str] = {
     torch._C._VariableFunctions.eye: "eye",
 }
 
-_BUILT_IN = BuiltinFunctionType, MethodDescriptorType, MethodWrapperType
+_BUILT_IN = {BuiltinFunctionType, MethodDescriptorType, MethodWrapperType}
+
+_GLOBALS = vars(home)
 
 _REACH = 12
 """How many frames between an entry and its question are looked at: those of other modes."""
@@ -140,11 +142,12 @@ def question(func: Any) -> str | None:
     >>> question(torch.Tensor.normal_), question(torch.Tensor.add_)
     ('normal_', None)
     """
-    if isinstance(func, _BUILT_IN):
+    if type(func) in _BUILT_IN:
         return _QUESTIONS.get(func)
-    for name in METHODS:
-        if func is getattr(Tensor, name):
-            return name
+    if getattr(func, "__globals__", None) is not _GLOBALS:
+        for name in METHODS:
+            if func is getattr(Tensor, name):
+                return name
     return WHOLE
 
 
@@ -169,8 +172,10 @@ def arrival(
     """
     if asked == WHOLE:
         tensor = kwargs.get("tensor")
+    elif asked == "eye":
+        tensor = kwargs.get("out")
     else:
-        tensor = kwargs.get("out") if asked == "eye" else args[0] if args else None
+        tensor = args[0] if args else None
     if tensor is None:
         return None
     for _ in range(_REACH):
@@ -178,17 +183,17 @@ def arrival(
             return None
         if caller.f_globals is _GLOBALS:
             code = caller.f_code
-            landings = LANDINGS.get(code.co_name)
+            name = code.co_name
+            landings = LANDINGS.get(name)
             if landings is not None:
                 if asked not in landings:
                     return None
+                if asked == WHOLE:  # with all arguments, by name
+                    return Arrival(name, dict(kwargs), tensor)
                 local = caller.f_locals
                 arguments = {name: local[name] for name in code.co_varnames[: code.co_argcount]}
                 if arguments["tensor"] is not tensor:
                     return None
-                return Arrival(code.co_name, arguments, True if asked == "is_meta" else tensor)
+                return Arrival(name, arguments, True if asked == "is_meta" else tensor)
         caller = caller.f_back
     return None
-
-
-_GLOBALS = vars(home)

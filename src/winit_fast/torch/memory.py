@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+from torch._C import _get_tracing_state, _len_torch_dispatch_stack
+from torch._C._functorch import maybe_current_level
 from torch.autograd import forward_ad
 from torch.autograd.graph import increment_version
+from torch.compiler import is_compiling
 from torch.nn import Parameter
 
 import winit_fast._core as _core
@@ -47,13 +50,13 @@ def watched() -> str | None:
     >>> watched() is None
     True
     """
-    if torch._C._get_tracing_state() is not None:
+    if is_compiling():  # first, for torch.compile reads no further
+        return "torch.compile"
+    if _get_tracing_state() is not None:
         return "torch.jit.trace"
-    if torch._C._functorch.maybe_current_level() is not None:
+    if maybe_current_level() is not None:
         return "a transform of torch.func"
-    if torch._C._len_torch_dispatch_stack():
-        return "a TorchDispatchMode"
-    return "torch.compile" if torch.compiler.is_compiling() else None
+    return "a TorchDispatchMode" if _len_torch_dispatch_stack() else None
 
 
 def fillable(tensor: Tensor) -> bool:
@@ -65,11 +68,11 @@ def fillable(tensor: Tensor) -> bool:
     its mode, which torch refuses to change.
     """
     if (
-        tensor.dtype not in FLOATS
+        watched()
+        or tensor.dtype not in FLOATS
         or tensor.is_meta
         or type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
         or (tensor.is_inference() and not torch.is_inference_mode_enabled())
-        or watched()
     ):
         return False
     try:

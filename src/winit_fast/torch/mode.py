@@ -9,12 +9,13 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 import torch
 from torch import Generator, Tensor
+from torch.compiler import is_dynamo_compiling
 from torch.overrides import TorchFunctionMode
 
 from winit_fast.streams.stream import Seed, seed_number
 from winit_fast.torch import init
-from winit_fast.torch.entries import METHODS, WHOLE, arrival, originals, question
-from winit_fast.torch.memory import is_plain, on_host, refuse_sharded, watched
+from winit_fast.torch.entries import LANDINGS, METHODS, WHOLE, arrival, originals, question
+from winit_fast.torch.memory import is_plain, on_host, refuse_sharded
 from winit_fast.torch.seeding import Seeding, local
 
 Function = Callable[..., Any]
@@ -38,6 +39,17 @@ _ENTRIES: dict[str, Function] = {
 
 The others that draw end in `Tensor.uniform_` or `Tensor.normal_`, with the distribution's numbers.
 """
+
+
+_KNOWN = {
+    _TORCH[name]: _ENTRIES[name]
+    for name, landings in LANDINGS.items()
+    if WHOLE in landings and name in _ENTRIES
+}
+"""Those of them that ask the modes before they begin, where no name has been replaced: at once."""
+
+_GENERATED = "<eval_with_key>"
+"""The file of code that torch.fx has made: what was traced, by torch.compile's "eager" say."""
 
 
 class fast_init(TorchFunctionMode):  # named like torch.no_grad
@@ -120,31 +132,41 @@ class fast_init(TorchFunctionMode):  # named like torch.no_grad
     def __torch_function__(
         self, func: Function, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        if torch.compiler.is_compiling():
-            return func(*args, **kwargs)
+        if is_dynamo_compiling():
+            return func(*args, **(kwargs or {}))
         asked = question(func)
+        if asked is None:
+            return func(*args, **kwargs) if kwargs else func(*args)
+        kwargs = kwargs or {}
+        known = _KNOWN.get(func)
+        if known is not None and "tensor" in kwargs:
+            return (known if _takes(kwargs["tensor"]) else func)(**kwargs)
         if asked in _METHODS:
-            own = METHODS[asked]
-            if self._takes(args[0]) and not (args[0].requires_grad and torch.is_grad_enabled()):
+            own, tensor = METHODS[asked], args[0]
+            if (
+                _takes(tensor)
+                and not (tensor.requires_grad and torch.is_grad_enabled())
+                and not sys._getframe(1).f_code.co_filename.startswith(_GENERATED)
+            ):
                 return _METHODS[asked](own, args, kwargs)
             return own(*args, **kwargs)
-        if asked in (WHOLE, "is_meta"):
+        if asked is WHOLE or asked == "is_meta":
             found = arrival(asked, args, kwargs, sys._getframe(1))
             if found is not None:
-                if found.name in _ENTRIES and self._takes(found.arguments["tensor"]):
+                if found.name in _ENTRIES and _takes(found.arguments["tensor"]):
                     _ENTRIES[found.name](**found.arguments)
                     return found.answer
-                if asked == WHOLE:  # the name may stand for anything
+                if asked is WHOLE:  # the name may stand for anything
                     func = _TORCH[found.name]
         return func(*args, **kwargs)
 
-    def _takes(self, tensor: Any) -> bool:
-        """Tell whether a tensor is for our functions, which hand on what they cannot fill."""
-        if is_plain(tensor):
-            return on_host(tensor) and watched() is None
-        refuse_sharded(tensor)
-        return False
+
+def _takes(tensor: Any) -> bool:
+    """Tell whether a tensor is for our functions, which hand on what they cannot fill."""
+    if is_plain(tensor):
+        return on_host(tensor)
+    refuse_sharded(tensor)
+    return False
 
 
 def _check_function(function: object) -> None:
