@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 TORCH := 'torch == 2.13.0'
-SOURCES := pyproject.toml setup.py $(wildcard csrc/* src/winit_fast/*.pyx src/winit_fast/*.pxd)
+SOURCES := pyproject.toml setup.py $(wildcard csrc/* src/winit_fast/*.pyx src/winit_fast/*.px[di])
 
 .PHONY: help demo test test-frameworks test-isa asan tsan soak accuracy bench bench-report bench-check bench-baseline docs lint format cross wheel wheel-aarch64 wheels clean
 help: ## list the commands
