@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
-SOURCES := pyproject.toml setup.py $(wildcard csrc/* src/winit_fast/*.pyx src/winit_fast/*.pxd)
+SOURCES := pyproject.toml setup.py $(wildcard csrc/* src/winit_fast/*.pyx src/winit_fast/*.px[di])
 
 .PHONY: help demo test test-all coverage mutants test-frameworks test-isa asan tsan soak accuracy bench bench-report bench-check bench-baseline docs lint format cross wheel wheel-aarch64 wheels clean
 help: ## list the commands

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,18 +17,22 @@ if "CFLAGS" not in os.environ:
     C_FLAGS += ["-O3", "-g0"]  # many Pythons ask for debug information: ten times the size
 if os.name == "nt":  # clang-cl drops, with no more than a warning, what it is not given this way
     C_FLAGS = [f"/clang:{flag}" for flag in C_FLAGS]
-AVX2 = ["-mavx2", "-mfma", "-mf16c"]
-AVX512 = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mf16c"]
-FLAGS = {"avx2": AVX2, "avx512": AVX512, "neon": []}  # for the files csrc/*_avx2.c and so on
-ARCHITECTURES = {"x86_64": {"avx2", "avx512"}, "amd64": {"avx2", "avx512"}}
-ARCHITECTURES |= {"aarch64": {"neon"}, "arm64": {"neon"}}
+# The list of instruction sets; the file csrc/kernels_NAME.c is compiled with the set's flags.
+SETS = re.findall(r'ON_(\w+)\(X\((\w+), "(.*)"\)\)', Path("csrc/sets.h").read_text())
+FLAGS = {name: flags.split() for _, name, flags in SETS}
+
+
+def foreign(processor):
+    """Name the sets that a processor does not have, whatever it is called."""
+    processor = {"amd64": "x86_64", "arm64": "aarch64"}.get(processor.lower(), processor.lower())
+    return {name for owner, name, _ in SETS if owner.lower() not in {processor, "any"}}
+
 
 # The processor to build for, which a cross-build's Python names: linux-aarch64, win-amd64, ...
 MACHINE = sysconfig.get_platform().rpartition("-")[2]
 if MACHINE == "universal2":  # two processors' flags do not go into one compilation
     MACHINE = platform.machine()
     os.environ.setdefault("ARCHFLAGS", f"-arch {MACHINE}")
-FOREIGN = FLAGS.keys() - ARCHITECTURES.get(MACHINE, set())
 
 
 def instruction_set(source):
@@ -36,7 +41,9 @@ def instruction_set(source):
 
 
 SOURCES = sorted(
-    path.as_posix() for path in Path("csrc").glob("*.c") if instruction_set(path) not in FOREIGN
+    path.as_posix()
+    for path in Path("csrc").glob("*.c")
+    if instruction_set(path) not in foreign(MACHINE)
 )
 
 # One wheel for every Python from 3.11 on; a free-threaded Python has no limited API.
@@ -67,12 +74,10 @@ class BuildExt(build_ext):
 
 
 def extension(pyx):
-    """Describe one module: householder's files are its own, all others are the core's."""
-    householder = [source for source in SOURCES if "/householder" in source]
-    core = [source for source in SOURCES if source not in householder]
+    """Describe one module; the kernels are the core's."""
     return Extension(
         f"winit_fast.{pyx.stem}",
-        [pyx.as_posix(), *{"_core": core, "_householder": householder}.get(pyx.stem, [])],
+        [pyx.as_posix(), *(SOURCES if pyx.stem == "_core" else [])],
         depends=sorted(path.as_posix() for path in Path("csrc").glob("*.h")),
         include_dirs=["csrc"],
         define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else [],

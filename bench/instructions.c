@@ -2,6 +2,7 @@
  *
  * One dump for each instruction set and case, named by its description. What is counted is the call
  * alone, and the call before it has warmed up what is found at first use. */
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 
 #include "householder.h"
 #include "winit.h"
-#include "windows.h"
+#include "cases.h"
 
 /* Whole groups and a rest of three; rows of 8 elements from rows of 64. */
 enum { LONG = (1 << 14) + 3, SHORT = 16, ROW = 8, ROWS = 512, WIDTH = 64 };
@@ -41,27 +42,16 @@ static const fill_case fills[] = {
 /* What goes past the caches has loops of its own; one case stands for all of them. */
 static const fill_case streamed = {"normal", WINIT_F32, 1, LONG};
 
-static const char *const types[WINIT_TYPES] = {
-    [WINIT_F64] = "float64",   [WINIT_F32] = "float32",          [WINIT_F16] = "float16",
-    [WINIT_BF16] = "bfloat16", [WINIT_E4M3FN] = "float8_e4m3fn", [WINIT_E5M2] = "float8_e5m2",
-};
-
 static winit_distribution make(const fill_case *c) {
     winit_distribution d;
-    const int double_window = c->type == WINIT_F64;
-    if (strcmp(c->distribution, "bits") == 0)
-        winit_set_bits(&d, c->type);
-    else if (strcmp(c->distribution, "uniform") == 0)
-        winit_set_uniform(&d, c->type, -0.3, 0.7);
-    else if (strcmp(c->distribution, "normal") == 0)
-        winit_set_normal(&d, c->type, 0.01, 0.02);
-    else if (strcmp(c->distribution, "truncated") == 0)
-        winit_set_truncated(&d, c->type, 0.01, 0.02, -2.0, 2.0, &window_truncated[double_window]);
-    else if (strcmp(c->distribution, "wide") == 0)
-        winit_set_truncated(&d, c->type, 0.0, 1.0, -100.0, 3.5, &window_wide[double_window]);
-    else
-        abort();
-    return d;
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        const winit_parameters *p = &cases[k].p[c->type == WINIT_F64];
+        if (strcmp(c->distribution, cases[k].name) == 0 &&
+            winit_set(&d, cases[k].distribution, c->type, p) == 0) {
+            return d;
+        }
+    }
+    abort();
 }
 
 static void run_fill(const fill_case *c, int streaming) {
@@ -79,7 +69,8 @@ static void run_fill(const fill_case *c, int streaming) {
         if (count) CALLGRIND_TOGGLE_COLLECT;
     }
     snprintf(name, sizeof name, "%s: %s %s, %d x %d%s", winit_isa(), c->distribution,
-             types[c->type], (int)c->rows, (int)c->columns, streaming ? ", streaming" : "");
+             winit_type_name(c->type), (int)c->rows, (int)c->columns,
+             streaming ? ", streaming" : "");
     CALLGRIND_DUMP_STATS_AT(name);
 }
 
@@ -88,12 +79,12 @@ static void run_householder(void) {
     static _Alignas(64) float v[REFLECTORS * LENGTH], q[BLOCKS * LENGTH * WINIT_COLUMNS];
     static float tau[REFLECTORS], sign[REFLECTORS], factors[REFLECTORS * WINIT_GROUP];
     static const size_t stops[BLOCKS] = {REFLECTORS, REFLECTORS, REFLECTORS, REFLECTORS};
-    const struct winit_householder *table = winit_householder(winit_isa());
+    const winit_householder *table = winit_reflections();
     const int64_t one = 1, four = sizeof *v, many = REFLECTORS * LENGTH;
     const int64_t all = BLOCKS * LENGTH * WINIT_COLUMNS;
     winit_distribution d;
     char name[80];
-    winit_set_normal(&d, WINIT_F32, 0.0, 1.0);
+    winit_set(&d, "normal", WINIT_F32, &(winit_parameters){.scale = 1});
     for (int count = 0; count <= 1; count++) {
         winit_fill(&d, &stream, v, 0, 1, &many, &one, &four, 0);
         winit_fill(&d, &stream, q, 0, 1, &all, &one, &four, 0);

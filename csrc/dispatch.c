@@ -25,46 +25,59 @@ static unsigned long long xgetbv(void) {
 enum { EAX, EBX, ECX, EDX };
 #define BIT(n) (1u << (n))
 
-/* A set counts only if the operating system also saves its registers (XCR0). */
-static void x86_sets(int *avx2, int *avx512) {
-    const unsigned fma = BIT(12), osxsave = BIT(27), avx = BIT(28), f16c = BIT(29);
-    const unsigned avx2_bit = BIT(5), f = BIT(16), dq = BIT(17), bw = BIT(30), vl = BIT(31);
-    const unsigned first = fma | osxsave | avx | f16c, sets = f | dq | bw | vl;
-    const unsigned long long ymm = 0x6, zmm = 0xE6;
+/* Whether the processor has it, and the operating system saves its registers (XCR0). */
+static int has_avx2(void) {
+    const unsigned fma = BIT(12), osxsave = BIT(27), avx = BIT(28), f16c = BIT(29), avx2 = BIT(5);
+    const unsigned first = fma | osxsave | avx | f16c;
+    const unsigned long long ymm = 0x6;
     unsigned r1[4], r7[4];
-    *avx2 = *avx512 = 0;
     cpuid(1, r1);
     cpuid(7, r7);
-    if ((r1[ECX] & first) != first || !(r7[EBX] & avx2_bit)) return;
-    const unsigned long long saved = xgetbv();
-    *avx2 = (saved & ymm) == ymm;
-    *avx512 = (saved & zmm) == zmm && (r7[EBX] & sets) == sets;
+    return (r1[ECX] & first) == first && (r7[EBX] & avx2) && (xgetbv() & ymm) == ymm;
+}
+
+static int has_avx512(void) {
+    const unsigned f = BIT(16), dq = BIT(17), bw = BIT(30), vl = BIT(31), all = f | dq | bw | vl;
+    const unsigned long long zmm = 0xE6;
+    unsigned r7[4];
+    if (!has_avx2()) return 0;
+    cpuid(7, r7);
+    return (r7[EBX] & all) == all && (xgetbv() & zmm) == zmm;
 }
 #endif
 
-/* The tables this CPU can run, best first. The answer is always the same, so that threads which
- * find it at the same time write the same thing. */
-enum { MAX_TABLES = 4 };
-static const winit_kernels *supported(int k) {
-    const winit_kernels *tables[MAX_TABLES] = {0};
-    int n = 0;
-#if WINIT_X86_64
-    int avx2, avx512;
-    x86_sets(&avx2, &avx512);
-    if (avx512) tables[n++] = &winit_kernels_avx512;
-    if (avx2) tables[n++] = &winit_kernels_avx2;
-#endif
 #if WINIT_AARCH64
-    tables[n++] = &winit_kernels_neon;
+static int has_neon(void) { return 1; }
 #endif
-    tables[n++] = &winit_kernels_scalar;
-    return k >= 0 && k < n ? tables[k] : NULL;
+
+static int has_scalar(void) { return 1; }
+
+typedef struct {
+    const winit_kernels *table;
+    int (*has)(void);
+} set;
+
+static const set sets[] = {
+#define X(name, flags) {&winit_kernels_##name, has_##name},
+    WINIT_EACH_SET(X)
+#undef X
+};
+
+/* The k-th of the sets that this CPU can run, best first, or NULL. The answer is always the same,
+ * so that threads which find it at the same time write the same thing. */
+static const winit_kernels *supported(int k) {
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        if (sets[i].has() && k-- == 0) return sets[i].table;
+    }
+    return NULL;
 }
 
 /* Set once when the module is imported, and by the test hook. */
 static const winit_kernels *chosen = &winit_kernels_scalar;
 
 const winit_kernels *winit_table(void) { return chosen; }
+
+const winit_householder *winit_reflections(void) { return &chosen->householder; }
 
 const char *winit_isa(void) { return chosen->name; }
 

@@ -1,23 +1,31 @@
 /* From a user's parameters to what a kernel multiplies with, and the bounds in a type's numbers. */
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 #include "environment.h"
 #include "winit.h"
 
 typedef struct {
+    const char *name;
     size_t size;
     int precision, min_exponent; /* bits of the significand; 2^min_exponent is the first normal */
     double max;
 } format;
 
 static const format formats[WINIT_TYPES] = {
-    [WINIT_F64] = {8, 53, -1022, DBL_MAX}, [WINIT_F32] = {4, 24, -126, FLT_MAX},
-    [WINIT_F16] = {2, 11, -14, 65504.0},   [WINIT_BF16] = {2, 8, -126, 0x1.FEp127},
-    [WINIT_E4M3FN] = {1, 4, -6, 448.0},    [WINIT_E5M2] = {1, 3, -14, 57344.0},
+#define X(with, NAME, short_name, arithmetic, name, ...) [WINIT_##NAME] = {#name, __VA_ARGS__},
+    WINIT_EACH_TYPE(X, )
+#undef X
 };
 
+const char *winit_type_name(int type) {
+    return type >= 0 && type < WINIT_TYPES ? formats[type].name : NULL;
+}
+
 size_t winit_type_size(int type) { return formats[type].size; }
+
+int winit_per_block(int type) { return type == WINIT_F64 ? 2 : 4; }
 
 static int is_f64(int type) { return type == WINIT_F64; }
 
@@ -49,50 +57,54 @@ static double below(const format *f, double x) {
     return y < x ? y : y - unit_near(f, y > 0 ? nextafter(y, 0) : y);
 }
 
-void winit_set_bits(winit_distribution *d, int type) {
-    *d = (winit_distribution){.kind = WINIT_BITS, .type = type};
+static int set_bits(winit_distribution *d, int type, const winit_parameters *p) {
+    (void)p;
+    *d = (winit_distribution){.kernel = WINIT_BITS, .type = type};
+    return 0;
 }
 
-static int set_uniform(winit_distribution *d, int type, double low, double high) {
+static int set_uniform(winit_distribution *d, int type, const winit_parameters *p) {
     const format *f = &formats[type];
+    const double low = p->low, high = p->high;
     *d = (winit_distribution){
-        .kind = WINIT_UNIFORM,
+        .kernel = WINIT_UNIFORM,
         .type = type,
         .scale = working(type, (high - low) / 2),
         .loc = working(type, (high + low) / 2),
         .low = round_up(f, low),
         .high = below(f, high),
     };
-    if (!isfinite(d->scale) || !isfinite(d->loc)) return -2;
-    if (d->low > d->high) return -1;
+    if (!isfinite(d->scale) || !isfinite(d->loc)) return WINIT_NOT_FINITE;
+    if (d->low > d->high) return WINIT_NO_VALUE;
     /* The smallest result, as the kernel would make it. A half width of 2^-94 or more keeps all its
      * bits when it is scaled. */
     const float smallest = fmaf(-1 + 0x1p-24f, (float)d->scale, (float)d->loc);
     if (!is_f64(type) && d->scale >= 0x1p-94 && smallest >= d->low) {
-        d->kind = WINIT_INSIDE;
+        d->kernel = WINIT_INSIDE;
         d->scale *= 0x1p-31;
     }
     return 0;
 }
 
-static int set_normal(winit_distribution *d, int type, double loc, double scale) {
+static int set_normal(winit_distribution *d, int type, const winit_parameters *p) {
     *d = (winit_distribution){
-        .kind = WINIT_NORMAL,
+        .kernel = WINIT_NORMAL,
         .type = type,
-        .scale = working(type, scale),
-        .loc = working(type, loc),
+        .scale = working(type, p->scale),
+        .loc = working(type, p->loc),
     };
-    return isfinite(d->scale) && isfinite(d->loc) ? 0 : -2;
+    return isfinite(d->scale) && isfinite(d->loc) ? 0 : WINIT_NOT_FINITE;
 }
 
-static int set_truncated(winit_distribution *d, int type, double loc, double scale, double low,
-                         double high, const winit_window *w) {
-    if (scale == 0) return set_normal(d, type, loc, scale); /* there is no window */
+static int set_truncated_normal(winit_distribution *d, int type, const winit_parameters *p) {
+    if (p->scale == 0) return set_normal(d, type, p); /* there is no window */
     const format *f = &formats[type];
+    const winit_window *w = &p->window;
+    const double loc = p->loc, scale = p->scale, low = p->low, high = p->high;
     const double t_step = working(type, w->t_step);
     const int central = low == -high && high <= 2 && w->t_exponent == 0;
     *d = (winit_distribution){
-        .kind = central ? WINIT_CENTRAL : WINIT_TRUNCATED,
+        .kernel = central ? WINIT_CENTRAL : WINIT_TRUNCATED,
         .type = type,
         .scale = working(type, working(type, scale) * ldexp(1.0, -w->t_exponent)),
         .loc = working(type, loc),
@@ -108,31 +120,29 @@ static int set_truncated(winit_distribution *d, int type, double loc, double sca
         .t_unit = working(type, ldexp(1.0, -w->t_exponent)),
         .log_shift = -(double)w->tail_exponent * (is_f64(type) ? 0x1p52 : 0x1p23),
     };
-    if (!isfinite(d->scale) || !isfinite(d->loc)) return -2;
-    return d->low <= d->high ? 0 : -1;
+    if (!isfinite(d->scale) || !isfinite(d->loc)) return WINIT_NOT_FINITE;
+    return d->low <= d->high ? 0 : WINIT_NO_VALUE;
 }
 
 /* The caller's rounding mode must not show in the parameters either. Compilers do not know that
- * arithmetic depends on it (clang moves a conversion to before the change): volatile parameters are
- * read where that is written. */
-int winit_set_uniform(winit_distribution *d, int type, volatile double low, volatile double high) {
-    const environment callers = environment_enter();
-    const int status = set_uniform(d, type, low, high);
-    environment_leave(callers);
-    return status;
-}
+ * arithmetic depends on it, but a function called by its address stays where it is called. */
+static int (*volatile const setters[])(winit_distribution *, int, const winit_parameters *) = {
+#define X(name) set_##name,
+    WINIT_EACH_DISTRIBUTION(X)
+#undef X
+};
+static const char *const names[] = {
+#define X(name) #name,
+    WINIT_EACH_DISTRIBUTION(X)
+#undef X
+};
 
-int winit_set_normal(winit_distribution *d, int type, volatile double loc, volatile double scale) {
+int winit_set(winit_distribution *d, const char *name, int type, const winit_parameters *p) {
+    size_t k = 0;
+    while (k < sizeof names / sizeof *names && strcmp(name, names[k]) != 0) k++;
+    if (k == sizeof names / sizeof *names) return WINIT_UNKNOWN;
     const environment callers = environment_enter();
-    const int status = set_normal(d, type, loc, scale);
-    environment_leave(callers);
-    return status;
-}
-
-int winit_set_truncated(winit_distribution *d, int type, volatile double loc, volatile double scale,
-                        volatile double low, volatile double high, const winit_window *window) {
-    const environment callers = environment_enter();
-    const int status = set_truncated(d, type, loc, scale, low, high, window);
+    const int status = setters[k](d, type, p);
     environment_leave(callers);
     return status;
 }

@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#include "kernels.h"
+#include "sets.h"
 
 #if WINIT_X86_64
 #include <immintrin.h>

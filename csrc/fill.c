@@ -27,8 +27,6 @@ typedef struct {
     int64_t extent, index_stride, byte_stride;
 } axis;
 
-void winit_copy(char *dst, const char *src, size_t bytes) { memcpy(dst, src, bytes); }
-
 static int64_t magnitude(int64_t x) { return x < 0 ? -x : x; }
 
 /* Slowest in memory first, so that the innermost loop writes neighbours. */
@@ -88,7 +86,7 @@ static int advance(const axis *axes, int n, int64_t *place, char **dst, uint64_t
 
 static void fill_runs(const winit_distribution *d, const winit_stream *s, char *dst, uint64_t index,
                       const axis *axes, int n, int64_t row, int streaming) {
-    winit_run *run = winit_table()->run[d->kind][d->type];
+    winit_run *run = winit_table()->run[d->kernel][d->type];
     winit_rows rows = {1, 0, 0};
     int64_t place[WINIT_MAX_AXES] = {0};
     if (n) { /* the innermost axis is the kernel's own loop */
@@ -151,8 +149,8 @@ static size_t fill_up(uint64_t *blocks, size_t used) {
 static void flush(block_list *list) {
     char made[LIST_BLOCKS * 16]; /* no block is longer */
     const size_t count = fill_up(list->blocks, (size_t)list->used);
-    winit_table()->gather[list->d->kind][list->d->type](made, NULL, list->blocks, count, list->d,
-                                                        list->s, 0);
+    winit_table()->gather[list->d->kernel][list->d->type](made, NULL, list->blocks, count, list->d,
+                                                          list->s, 0);
     scatter(list, made);
     list->used = 0;
 }
@@ -218,7 +216,7 @@ static void fill_whole_blocks(const winit_distribution *d, const winit_stream *s
                               uint64_t index, const axis *axes, int n, int64_t row_blocks,
                               int log2_per_block, int streaming) {
     const winit_kernels *table = winit_table();
-    winit_gather *gather = table->gather[d->kind][d->type];
+    winit_gather *gather = table->gather[d->kernel][d->type];
     _Alignas(16) char nowhere[16];
     uint64_t blocks[WHOLE_BLOCKS];
     char *to[WHOLE_BLOCKS];
@@ -277,7 +275,7 @@ void winit_fill(const winit_distribution *d, const winit_stream *s, void *dst, u
     n = merge_axes(axes, n);
     n = take_row(axes, n, &row);
     const environment callers = environment_enter();
-    const int log2_per_block = d->type == WINIT_F64 ? 1 : 2, per_block = 1 << log2_per_block;
+    const int per_block = winit_per_block(d->type), log2_per_block = per_block / 2;
     if (row.byte_stride == size && row.extent >= MIN_RUN) {
         fill_runs(d, s, dst, index, axes, n, row.extent, streaming);
     } else if (whole_blocks(dst, index, axes, n, row, size, per_block, streaming)) {
@@ -296,38 +294,7 @@ void winit_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t wor
     uint64_t blocks[WINIT_MAX_LANES] = {counter[0] | (uint64_t)counter[1] << 32};
     uint32_t made[WINIT_MAX_LANES][4];
     winit_distribution d;
-    winit_set_bits(&d, WINIT_F32);
-    table->gather[d.kind][d.type](made, NULL, blocks, table->lanes, &d, &s, 0);
+    winit_set(&d, "bits", WINIT_F32, &(winit_parameters){0});
+    table->gather[d.kernel][d.type](made, NULL, blocks, table->lanes, &d, &s, 0);
     memcpy(words, made[0], sizeof made[0]);
-}
-
-void winit_transform_words(const winit_distribution *d, const uint32_t *words, void *dst,
-                           size_t count) {
-    const environment callers = environment_enter();
-    winit_table()->transform[d->kind][d->type](dst, words, count, d);
-    environment_leave(callers);
-}
-
-void winit_log_f32(const float *x, float *y, size_t n) {
-    const environment callers = environment_enter();
-    winit_table()->log_f32(x, y, n);
-    environment_leave(callers);
-}
-
-void winit_log_f64(const double *x, double *y, size_t n) {
-    const environment callers = environment_enter();
-    winit_table()->log_f64(x, y, n);
-    environment_leave(callers);
-}
-
-void winit_sincos_f32(const uint32_t *a, float *sin, float *cos, size_t n) {
-    const environment callers = environment_enter();
-    winit_table()->sincos_f32(a, sin, cos, n);
-    environment_leave(callers);
-}
-
-void winit_sincos_f64(const uint64_t *a, double *sin, double *cos, size_t n) {
-    const environment callers = environment_enter();
-    winit_table()->sincos_f64(a, sin, cos, n);
-    environment_leave(callers);
 }

@@ -1,4 +1,7 @@
-/* The table of one instruction set, TABLE, for both types. Included after its vec_*.h. */
+/* Householder's kernels of one instruction set, for both types. Included after its vec_*.h. */
+#ifndef WINIT_HOUSEHOLDER_INL_H
+#define WINIT_HOUSEHOLDER_INL_H
+
 #include <assert.h>
 #include <math.h>
 #include <string.h>
@@ -38,13 +41,15 @@
 #undef V
 #undef AS_WORDS
 
-extern const struct winit_householder TABLE;
+#undef LANES
+#undef GROUP
+#undef COLUMNS
 
-const struct winit_householder TABLE = {
-    .reflectors_f32 = reflectors_f32,
-    .reflectors_f64 = reflectors_f64,
-    .factors_f32 = factors_f32,
-    .factors_f64 = factors_f64,
-    .apply_f32 = apply_f32,
-    .apply_f64 = apply_f64,
-};
+#define HOUSEHOLDER                                                                     \
+    {                                                                                   \
+        .reflectors_f32 = reflectors_f32, .reflectors_f64 = reflectors_f64,             \
+        .factors_f32 = factors_f32, .factors_f64 = factors_f64, .apply_f32 = apply_f32, \
+        .apply_f64 = apply_f64,                                                         \
+    }
+
+#endif

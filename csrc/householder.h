@@ -1,11 +1,9 @@
-/*
- * Householder reflectors of an orthogonal matrix: making them, and applying them.
+/* Householder reflectors of an orthogonal matrix: making them, and applying them.
  *
  * A panel is a row-major array with one reflector v_r a row, H_r = I - tau_r v_r v_r'. Row r starts
  * at column r: v_rr = 1, and before it is 0. Strides are in elements. Every function uses correctly
  * rounded operations in one fixed order only, so that all instruction sets give the same bits. None
- * allocates.
- */
+ * allocates. */
 #ifndef WINIT_HOUSEHOLDER_H
 #define WINIT_HOUSEHOLDER_H
 
@@ -13,10 +11,9 @@
 
 /* Columns of a block of a matrix, and reflectors that are applied to it together: as many as keep
  * their sums in the registers of AVX2. */
-#define WINIT_COLUMNS 16
-#define WINIT_GROUP 4
+enum { WINIT_COLUMNS = 16, WINIT_GROUP = 4 };
 
-struct winit_householder {
+typedef struct {
     /* In place, vectors x_r into reflectors v_r with H_r x_r = -sign_r |x_r| e_r. Row r has
      * length - r elements from column r on; the r elements before are set to 0. */
     void (*reflectors_f32)(float *v, size_t rows, size_t length, size_t stride, float *tau,
@@ -41,9 +38,9 @@ struct winit_householder {
     void (*apply_f64)(const double *v, size_t count, size_t length, size_t stride,
                       const double *factors, int transposed, double *q, size_t blocks,
                       const size_t *stops);
-};
+} winit_householder;
 
-/* NULL for an instruction set that this build lacks. The caller asks the CPU. */
-const struct winit_householder *winit_householder(const char *isa);
+/* Those of the chosen instruction set. */
+const winit_householder *winit_reflections(void);
 
 #endif

@@ -21,10 +21,13 @@
 #define V_INLINE static inline __attribute__((always_inline))
 #endif
 #if defined(_MSC_VER) && !defined(__clang__)
+#define V_NOINLINE static __declspec(noinline)
 #define V_UNROLL
 #elif defined(__clang__)
+#define V_NOINLINE static __attribute__((noinline))
 #define V_UNROLL _Pragma("clang loop unroll(full)")
 #else
+#define V_NOINLINE static __attribute__((noinline))
 #define V_UNROLL _Pragma("GCC unroll 32")
 #endif
 

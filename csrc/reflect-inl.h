@@ -1,37 +1,36 @@
-/*
- * The arithmetic of householder.h for one type: REAL, its FMA, its VECTOR with the operations V(f)
+/* The arithmetic of householder.h for one type: REAL, its FMA, its VECTOR with the operations V(f)
  * and AS_WORDS, and NAME(f) to name a function for it.
  *
  * Sums have LANES interleaved partial sums, joined by halving: an order that every vector width can
  * follow. Where nearly all operations are, FMA is written out: most processors do a fused
- * multiply-add in the time of either half. On one without it, it is a slow call.
- */
+ * multiply-add in the time of either half. On one without it, it is a slow call. */
 
 /* x'y, in double: exact products for float, and no overflow for what a normal can be. */
 static double NAME(dot)(const REAL *x, const REAL *y, size_t n) {
     double sums[LANES] = {0};
     size_t i = 0;
-
-    for (; i + LANES <= n; i += LANES)
-        for (size_t lane = 0; lane < LANES; lane++)
+    for (; i + LANES <= n; i += LANES) {
+        for (size_t lane = 0; lane < LANES; lane++) {
             sums[lane] += (double)x[i + lane] * (double)y[i + lane];
-    for (size_t lane = 0; i + lane < n; lane++)
+        }
+    }
+    for (size_t lane = 0; i + lane < n; lane++) {
         sums[lane] += (double)x[i + lane] * (double)y[i + lane];
-    for (size_t half = LANES / 2; half > 0; half /= 2)
+    }
+    for (size_t half = LANES / 2; half > 0; half /= 2) {
         for (size_t lane = 0; lane < half; lane++) sums[lane] += sums[lane + half];
+    }
     return sums[0];
 }
 
-/*
- * v = x / pivot with pivot = x_0 + s |x|, s the sign of x_0, so that nothing cancels; then v_0 = 1
+/* v = x / pivot with pivot = x_0 + s |x|, s the sign of x_0, so that nothing cancels; then v_0 = 1
  * and tau = 2 / v'v (Golub & Van Loan, section 5.1). tau is that of the *rounded* 1 / pivot: so
  * what the rounding leaves of H'H - I is only that of the single elements, which are independent.
  *
  * H x = -s |x| e_0 = R_jj e_0, so sign = -s is the sign of R_jj in the QR factors of the Gaussian
  * matrix that these reflectors triangularise; see orthogonal.md. A vector of one element is
  * no exception: v = 1, tau = 2, H = -1, and H sign = s. A zero vector, which has probability 2^-25
- * where there is but one element left, counts as positive.
- */
+ * where there is but one element left, counts as positive. */
 static void NAME(reflector)(REAL *x, size_t n, REAL *tau, REAL *sign) {
     const double tail = NAME(dot)(x + 1, x + 1, n - 1);
     const double head = (double)x[0];
@@ -48,7 +47,6 @@ static void NAME(reflector)(REAL *x, size_t n, REAL *tau, REAL *sign) {
 static void NAME(reflectors)(REAL *v, size_t rows, size_t length, size_t stride, REAL *tau,
                              REAL *sign) {
     const environment callers = environment_enter();
-
     assert(rows <= length && length <= stride);
     for (size_t r = 0; r < rows; r++) {
         memset(v + r * stride, 0, r * sizeof *v);
@@ -65,14 +63,14 @@ static void NAME(dot_four)(const REAL *restrict v, size_t stride, const REAL *re
                          *restrict vd = vc + stride;
     REAL sums[GROUP][LANES], a[LANES] = {0}, b[LANES] = {0}, c[LANES] = {0}, d[LANES] = {0};
     size_t i = 0;
-
-    for (; i + LANES <= n; i += LANES)
+    for (; i + LANES <= n; i += LANES) {
         for (size_t lane = 0; lane < LANES; lane++) {
             a[lane] = FMA(va[i + lane], y[i + lane], a[lane]);
             b[lane] = FMA(vb[i + lane], y[i + lane], b[lane]);
             c[lane] = FMA(vc[i + lane], y[i + lane], c[lane]);
             d[lane] = FMA(vd[i + lane], y[i + lane], d[lane]);
         }
+    }
     for (size_t lane = 0; i + lane < n; lane++) {
         a[lane] = FMA(va[i + lane], y[i + lane], a[lane]);
         b[lane] = FMA(vb[i + lane], y[i + lane], b[lane]);
@@ -84,35 +82,34 @@ static void NAME(dot_four)(const REAL *restrict v, size_t stride, const REAL *re
     memcpy(sums[2], c, sizeof c);
     memcpy(sums[3], d, sizeof d);
     for (size_t r = 0; r < GROUP; r++) {
-        for (size_t half = LANES / 2; half > 0; half /= 2)
+        for (size_t half = LANES / 2; half > 0; half /= 2) {
             for (size_t lane = 0; lane < half; lane++) sums[r][lane] += sums[r][lane + half];
+        }
         products[r * GROUP] = sums[r][0];
     }
 }
 
-/*
- * H_0 ... H_{n-1} = I - V T V'. Since T^-1 + T^-T = V'V (Puglisi 1992), T^-1 has the strict upper
+/* H_0 ... H_{n-1} = I - V T V'. Since T^-1 + T^-T = V'V (Puglisi 1992), T^-1 has the strict upper
  * triangle of V'V, and 1 / tau on its diagonal. Its inverse by rows from the last, so that the
- * inner loops run along rows: with N = -T, N_i = -tau_i (e_i + sum over l > i of (V'V)_il N_l).
- */
+ * inner loops run along rows: with N = -T, N_i = -tau_i (e_i + sum over l > i of (V'V)_il N_l). */
 static void NAME(factors)(const REAL *v, size_t count, size_t length, size_t stride,
                           const REAL *tau, REAL *factors) {
     const environment callers = environment_enter();
-
     assert(count % GROUP == 0);
     for (size_t start = 0; start < count; start += GROUP) {
         const REAL *first = v + start * stride + start;
         REAL *factor = factors + start * GROUP;
         REAL products[GROUP][GROUP] = {{0}};
-
-        for (size_t l = 1; l < GROUP && start + l < length; l++) NAME(dot_four)
-        (first + l, stride, first + l * stride + l, length - start - l, &products[0][l]);
+        for (size_t l = 1; l < GROUP && start + l < length; l++) {
+            NAME(dot_four)
+            (first + l, stride, first + l * stride + l, length - start - l, &products[0][l]);
+        }
         memset(factor, 0, GROUP * GROUP * sizeof *factor);
         for (size_t i = GROUP; i-- > 0;) {
             REAL *row = factor + i * GROUP;
-
-            for (size_t l = i + 1; l < GROUP; l++)
+            for (size_t l = i + 1; l < GROUP; l++) {
                 for (size_t c = l; c < GROUP; c++) row[c] += products[i][l] * factor[l * GROUP + c];
+            }
             row[i] = 1;
             for (size_t c = i; c < GROUP; c++) row[c] *= -tau[start + i];
         }
@@ -120,33 +117,31 @@ static void NAME(factors)(const REAL *v, size_t count, size_t length, size_t str
     environment_leave(callers);
 }
 
-/*
- * One group on one block of columns: q <- (I - V T V')q, or its transpose. The four reflectors are
- * spelt out, and rows are vectors: compilers left to themselves may keep the sums in memory.
- */
+/* One group on one block of columns: q <- (I - V T V')q, or its transpose. The four reflectors are
+ * spelt out, and rows are vectors: compilers left to themselves may keep the sums in memory. */
 static void NAME(apply_group)(const REAL *restrict v, size_t stride, const REAL *factor,
                               size_t rows, int transposed, REAL *restrict q) {
     enum { WIDTH = sizeof(VECTOR) / sizeof(REAL), REGISTERS = COLUMNS / WIDTH };
     const REAL *restrict v0 = v, *restrict v1 = v0 + stride, *restrict v2 = v1 + stride,
                          *restrict v3 = v2 + stride;
     VECTOR a[REGISTERS], b[REGISTERS], c[REGISTERS], d[REGISTERS], t[GROUP][GROUP];
-
     for (size_t k = 0; k < REGISTERS; k++) a[k] = b[k] = c[k] = d[k] = V(set)(0);
-    for (size_t i = 0; i < rows; i++)
+    for (size_t i = 0; i < rows; i++) {
         for (size_t k = 0; k < REGISTERS; k++) {
             const VECTOR x = V(as_)(v_load(q + i * COLUMNS + k * WIDTH));
-
             a[k] = V(fma)(V(set)(v0[i]), x, a[k]);
             b[k] = V(fma)(V(set)(v1[i]), x, b[k]);
             c[k] = V(fma)(V(set)(v2[i]), x, c[k]);
             d[k] = V(fma)(V(set)(v3[i]), x, d[k]);
         }
-    for (size_t r = 0; r < GROUP; r++)
-        for (size_t l = 0; l < GROUP; l++)
+    }
+    for (size_t r = 0; r < GROUP; r++) {
+        for (size_t l = 0; l < GROUP; l++) {
             t[r][l] = V(set)(transposed ? factor[l * GROUP + r] : factor[r * GROUP + l]);
+        }
+    }
     for (size_t k = 0; k < REGISTERS; k++) {
         VECTOR sums[GROUP];
-
         for (size_t r = 0; r < GROUP; r++) {
             sums[r] = V(fma)(t[r][1], b[k], V(mul)(t[r][0], a[k]));
             sums[r] = V(fma)(t[r][3], d[k], V(fma)(t[r][2], c[k], sums[r]));
@@ -156,32 +151,33 @@ static void NAME(apply_group)(const REAL *restrict v, size_t stride, const REAL 
         c[k] = sums[2];
         d[k] = sums[3];
     }
-    for (size_t i = 0; i < rows; i++)
+    for (size_t i = 0; i < rows; i++) {
         for (size_t k = 0; k < REGISTERS; k++) {
             REAL *const at = q + i * COLUMNS + k * WIDTH;
             VECTOR x = V(mul)(V(set)(v0[i]), a[k]);
-
             x = V(fma)(V(set)(v1[i]), b[k], x);
             x = V(fma)(V(set)(v2[i]), c[k], x);
             x = V(fma)(V(set)(v3[i]), d[k], x);
             x = V(add)(V(as_)(v_load(at)), x); /* last: one rounding of q a group, not four */
             v_store(at, AS_WORDS(x));
         }
+    }
 }
 
 static void NAME(apply)(const REAL *v, size_t count, size_t length, size_t stride,
                         const REAL *factors, int transposed, REAL *q, size_t blocks,
                         const size_t *stops) {
     const environment callers = environment_enter();
-
     assert(count % GROUP == 0);
     for (size_t turn = 0; turn < count; turn += GROUP) {
         const size_t start = transposed ? turn : count - GROUP - turn;
-
-        for (size_t block = 0; block < blocks; block++)
-            if (start < stops[block]) NAME(apply_group)
-        (v + start * stride + start, stride, factors + start * GROUP, length - start, transposed,
-         q + (block * length + start) * COLUMNS);
+        for (size_t block = 0; block < blocks; block++) {
+            if (start < stops[block]) {
+                NAME(apply_group)
+                (v + start * stride + start, stride, factors + start * GROUP, length - start,
+                 transposed, q + (block * length + start) * COLUMNS);
+            }
+        }
     }
     environment_leave(callers);
 }

@@ -10,9 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define V_NAME "avx2"
+#define V_SET avx2
 #define V_REGISTERS 1
-#define V_TABLE winit_kernels_avx2
 enum { V_LANES = 4, V_GROUPS = 3, V_STREAM_ALIGN = 32 };
 
 typedef __m256i vu;

@@ -11,9 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define V_NAME "avx512"
+#define V_SET avx512
 #define V_REGISTERS 1
-#define V_TABLE winit_kernels_avx512
 enum { V_LANES = 8, V_GROUPS = 4, V_STREAM_ALIGN = 64 };
 
 typedef __m512i vu;

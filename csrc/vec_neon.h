@@ -10,9 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define V_NAME "neon"
+#define V_SET neon
 #define V_REGISTERS 1
-#define V_TABLE winit_kernels_neon
 enum { V_LANES = 2, V_GROUPS = 4, V_STREAM_ALIGN = 16 };
 
 typedef uint32x4_t vu;

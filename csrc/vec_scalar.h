@@ -15,9 +15,8 @@
 #error "float arithmetic must be float arithmetic: compile with -msse2 -mfpmath=sse or the like"
 #endif
 
-#define V_NAME "scalar"
+#define V_SET scalar
 #define V_REGISTERS 0
-#define V_TABLE winit_kernels_scalar
 enum { V_LANES = 2, V_GROUPS = 1, V_STREAM_ALIGN = 16 };
 
 /* Without it compilers leave some of these as calls, and their operands in memory. */

@@ -12,25 +12,51 @@
 extern "C" {
 #endif
 
-typedef enum {
-    WINIT_F64,
-    WINIT_F32,
-    WINIT_F16,
-    WINIT_BF16,
-    WINIT_E4M3FN,
-    WINIT_E5M2,
-    WINIT_TYPES
-} winit_type;
+/* The types: X(with, NAME, short name, that of the arithmetic, name, bytes, bits of the
+ * significand, exponent of the first normal number, largest number). `with` is what the caller
+ * wants to have. */
+/* clang-format off */
+#define WINIT_EACH_TYPE(X, with) \
+    X(with, F64, f64, f64, float64, 8, 53, -1022, DBL_MAX) \
+    X(with, F32, f32, f32, float32, 4, 24, -126, FLT_MAX) \
+    X(with, F16, f16, f32, float16, 2, 11, -14, 65504.0) \
+    X(with, BF16, bf16, f32, bfloat16, 2, 8, -126, 0x1.FEp127) \
+    X(with, E4M3FN, e4m3fn, f32, float8_e4m3fn, 1, 4, -6, 448.0) \
+    X(with, E5M2, e5m2, f32, float8_e5m2, 1, 3, -14, 57344.0)
+/* clang-format on */
 
 typedef enum {
-    WINIT_BITS, /* raw words: uint64 as WINIT_F64, uint32 as WINIT_F32 */
-    WINIT_UNIFORM,
-    WINIT_INSIDE, /* a uniform whose lower bound holds by itself */
-    WINIT_NORMAL,
-    WINIT_TRUNCATED,
-    WINIT_CENTRAL, /* a truncated normal whose window is symmetric and within 2 sigma */
-    WINIT_KINDS
-} winit_kind;
+#define X(with, NAME, ...) WINIT_##NAME,
+    WINIT_EACH_TYPE(X, )
+#undef X
+        WINIT_TYPES
+} winit_type;
+
+const char *winit_type_name(int type); /* NULL past the last */
+size_t winit_type_size(int type);
+int winit_per_block(int type); /* elements that a block of four words makes */
+
+/* What a user asks for: X(name). Raw words are uint64 as WINIT_F64, uint32 as WINIT_F32. */
+#define WINIT_EACH_DISTRIBUTION(X) X(bits) X(uniform) X(normal) X(truncated_normal)
+
+/* How it is made: X(NAME, name, whether a kernel leaves the even elements in one register and the
+ * odd ones in the other). Raw words have theirs besides. */
+/* clang-format off */
+#define WINIT_EACH_KERNEL(X) \
+    X(UNIFORM, uniform, 0) \
+    X(INSIDE, inside, 0) /* a uniform whose lower bound holds by itself */ \
+    X(NORMAL, normal, 1) \
+    X(TRUNCATED, truncated, 0) \
+    X(CENTRAL, central, 0) /* a truncated normal, symmetric and within 2 sigma */
+/* clang-format on */
+
+typedef enum {
+    WINIT_BITS,
+#define X(NAME, ...) WINIT_##NAME,
+    WINIT_EACH_KERNEL(X)
+#undef X
+        WINIT_KERNELS
+} winit_kernel;
 
 /* Which numbers: the Philox key and the upper half of its counter. */
 typedef struct {
@@ -38,38 +64,43 @@ typedef struct {
     uint64_t stream;
 } winit_stream;
 
-/* A distribution with its parameters as a kernel wants them. Where the type computes in float32,
- * every double here is a float32 number. Made by the winit_set_* functions below. */
-typedef struct {
-    int kind, type;
-    double loc, scale; /* uniform: middle and half width, the latter times 2^-31 for INSIDE */
-    double low, high;  /* bounds held in the destination type; both are numbers of that type */
-    /* Truncated normal; truncated-inl.h tells the parts. [0] above zero, [1] below. */
-    uint64_t flip, kappa;
-    double tail_step, tail_start[2];
-    double t_step, t_step_rest, t_start[2]; /* the step as a sum of two */
-    double t_unit, log_shift;               /* the shift in units of the last exponent bit */
-} winit_distribution;
-
-size_t winit_type_size(int type);
-
 /* The window of a truncated normal, from mathematics of more precision than double: truncation.py.
- */
+ * truncated-inl.h tells the parts. [0] above zero, [1] below. */
 typedef struct {
     int flip;
     uint64_t kappa;
     double tail_step, tail_start[2];
-    double t_step, t_step_rest, t_start[2];
-    int t_exponent, tail_exponent; /* the numbers above are scaled by 2 to these */
+    double t_step, t_step_rest, t_start[2]; /* the step as a sum of two */
+    int t_exponent, tail_exponent;          /* the numbers above are scaled by 2 to these */
 } winit_window;
 
-/* Each returns 0, or -1 where the type has no number between the bounds, or -2 where a parameter
- * is not finite once rounded to the type of the arithmetic. */
-void winit_set_bits(winit_distribution *d, int type);
-int winit_set_uniform(winit_distribution *d, int type, double low, double high);
-int winit_set_normal(winit_distribution *d, int type, double loc, double scale);
-int winit_set_truncated(winit_distribution *d, int type, double loc, double scale, double low,
-                        double high, const winit_window *window);
+/* What a user gives; a distribution takes what it has a use for. */
+typedef struct {
+    double loc, scale;
+    double low, high;
+    winit_window window;
+} winit_parameters;
+
+/* A distribution with its parameters as a kernel wants them. Where the type computes in float32,
+ * every double here is a float32 number. Made by winit_set. */
+typedef struct {
+    int kernel, type;
+    double loc, scale; /* uniform: middle and half width, the latter times 2^-31 for INSIDE */
+    double low, high;  /* bounds held in the destination type; both are numbers of that type */
+    /* of a window */
+    uint64_t flip, kappa;
+    double tail_step, tail_start[2];
+    double t_step, t_step_rest, t_start[2];
+    double t_unit, log_shift; /* the shift in units of the last exponent bit */
+} winit_distribution;
+
+/* By the distribution's name. 0, or one of these. */
+enum {
+    WINIT_NO_VALUE = -1,   /* the type has no number between the bounds */
+    WINIT_NOT_FINITE = -2, /* a parameter, once rounded to the type of the arithmetic */
+    WINIT_UNKNOWN = -3     /* no distribution has the name */
+};
+int winit_set(winit_distribution *d, const char *name, int type, const winit_parameters *p);
 
 /* Element (i0, i1, ...) of the box is logical element index + sum(ik * index_strides[k]) and goes
  * to dst + sum(ik * byte_strides[k]). No two elements share a byte, or a logical index. At most
@@ -100,21 +131,8 @@ uint32_t winit_words_next_u32(void *words);
 uint64_t winit_words_next_u64(void *words);
 double winit_words_next_double(void *words);
 
-/* What the words of `count` blocks become, in the order of their elements; count is a multiple of
- * WINIT_MAX_LANES. For the accuracy tests. */
-enum { WINIT_MAX_LANES = 8 };
-void winit_transform_words(const winit_distribution *d, const uint32_t *words, void *dst,
-                           size_t count);
-
-/* The elementary functions by themselves, for the accuracy tests: n elements each. The angle is
- * 2 pi a / 2^32 (2^64); log takes (0, 1]. */
-void winit_log_f32(const float *x, float *y, size_t n);
-void winit_log_f64(const double *x, double *y, size_t n);
-void winit_sincos_f32(const uint32_t *a, float *sin, float *cos, size_t n);
-void winit_sincos_f64(const uint64_t *a, double *sin, double *cos, size_t n);
-
-/* Instruction sets: "scalar", "avx2", "avx512", "neon". winit_isa_choose takes NULL for the best
- * one and returns 0, or -1 for a name that is unknown or that this CPU lacks, changing nothing. */
+/* Instruction sets, by their names in sets.h. winit_isa_choose takes NULL for the best one and
+ * returns 0, or -1 for a name that is unknown or that this CPU lacks, changing nothing. */
 const char *winit_isa(void);
 const char *winit_isa_supported(int k); /* the k-th, best first; NULL past the last */
 int winit_isa_choose(const char *name);

@@ -4,7 +4,7 @@
 static void refill(winit_words *w) {
     const int64_t n = WINIT_BUFFERED, one = 1, size = sizeof(uint32_t);
     winit_distribution bits;
-    winit_set_bits(&bits, WINIT_F32);
+    winit_set(&bits, "bits", WINIT_F32, &(winit_parameters){0});
     winit_fill(&bits, &w->stream, w->words, w->first, 1, &n, &one, &size, 0);
 }
 

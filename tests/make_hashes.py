@@ -4,12 +4,14 @@ python tests/make_hashes.py > tests/hashes.txt
 
 A changed line is a new stream version: see docs/contract.md. tests/test_hashes.py holds the library
 to the table, tests/c/isa_hashes.c the C sources alone, for instruction sets that need an emulator.
-That program gets its windows from tests/c/windows.h, which this one writes, too.
+That program gets its distributions from tests/c/cases.h, which this one writes, too.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from winit_fast.base import dtypes
 from winit_fast.streams import truncation
 
 TABLE = Path(__file__).parent / "hashes.txt"
-WINDOWS = Path(__file__).parent / "c" / "windows.h"
+CASES = Path(__file__).parent / "c" / "cases.h"
 SEED, STREAM = 0x0123456789ABCDEF, 0xFEDCBA9876543210
 
 HEADER = """\
@@ -94,30 +96,38 @@ def frozen() -> dict[str, str]:
     return dict(line.rsplit(" ", 1) for line in lines)
 
 
-def windows() -> str:
-    """The windows of the truncated normals as C: for the 32-bit family, then for float64."""
-    lines = ["/* Made by tests/make_hashes.py. */"]
-    for name, (method, parameters) in FROZEN.items():
-        if method == "truncated_normal":
-            lines.append(f"static const winit_window window_{name}[2] = {{")
-            for bits in 32, 64:
-                window = truncation.window(*parameters[2:], bits)
-                fields = ", ".join(f".{k} = {c_literal(v)}" for k, v in window._asdict().items())
-                lines.append(f"    {{{fields}}},")
-            lines.append("};")
-    return "\n".join(lines) + "\n"
+def cases() -> str:
+    """The distributions as C: for the 32-bit family, then for float64."""
+    lines = ["/* The distributions of hashes.txt. Made by tests/make_hashes.py. */"]
+    lines += ["static const struct {", "    const char *name, *distribution;"]
+    lines += ["    winit_parameters p[2]; /* [1]: of float64 */", "} cases[] = {"]
+    for name, (method, parameters) in {"bits": ("bits", ()), **FROZEN}.items():
+        _, *names = inspect.signature(getattr(wf.Stream, method)).parameters
+        given = dict(zip(names, parameters, strict=False))
+        lines.append(f'    {{"{name}", "{method}", {{')
+        for bits in 32, 64:
+            if method == "truncated_normal":
+                given["window"] = truncation.window(*parameters[2:], bits)._asdict()
+            lines.append(f"        {c_literal(given)},")
+        lines.append("    }},")
+    return "\n".join([*lines, "};", ""])
 
 
-def c_literal(value: bool | int | float | tuple[float, ...]) -> str:
+def c_literal(value: bool | int | float | tuple[float, ...] | dict) -> str:
+    if isinstance(value, dict):
+        fields = (f".{name} = {c_literal(each)}" for name, each in value.items())
+        return "{" + (", ".join(fields) or "0") + "}"
     if isinstance(value, tuple):
         return "{" + ", ".join(map(c_literal, value)) + "}"
+    if value == math.inf:
+        return "INFINITY"
     if isinstance(value, float):
         return value.hex()
     return f"UINT64_C({int(value)})" if value > 2**31 else str(int(value))
 
 
 if __name__ == "__main__":
-    WINDOWS.write_text(windows())
+    CASES.write_text(cases())
     print(HEADER, end="")
     for key, data in table():
         print(key, blake2b(data))

@@ -27,9 +27,9 @@ def test_hashes(isa):
     assert hashes() == FROZEN
 
 
-def test_windows_of_the_c_program():
+def test_cases_of_the_c_program():
     """What tests/c/isa_hashes.c was given is what the library computes."""
-    assert make_hashes.WINDOWS.read_text() == make_hashes.windows()
+    assert make_hashes.CASES.read_text() == make_hashes.cases()
 
 
 # --------------------------------------------------------------------------------------------------

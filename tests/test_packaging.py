@@ -12,11 +12,10 @@ from setuptools.command.egg_info import FileList
 import winit_fast as wf
 import winit_fast._core as _core
 import winit_fast._dlpack as _dlpack
-import winit_fast._householder as _householder
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "winit_fast"
-SOURCES = {".pyx", ".pxd"}
+SOURCES = {".pyx", ".pxd", ".pxi"}
 BUILT = {".so", ".pyd", ".pyc"}
 
 
@@ -29,7 +28,7 @@ def data_files(folder):
     }
 
 
-@pytest.mark.parametrize("module", [_core, _dlpack, _householder], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [_core, _dlpack], ids=lambda m: m.__name__)
 def test_one_module_serves_every_python(module):
     suffixes = importlib.machinery.EXTENSION_SUFFIXES
     limited = next((suffix for suffix in suffixes if ".abi3" in suffix or suffix == ".pyd"), None)

@@ -48,7 +48,7 @@ def compile_program(target: str, settings: dict) -> Path:
     folder = ROOT / "build" / "cross" / target
     folder.mkdir(parents=True, exist_ok=True)
     processor = target.partition("-")[0]
-    foreign = settings["FLAGS"].keys() - settings["ARCHITECTURES"].get(processor, set())
+    foreign = settings["foreign"](processor)
     command = [*TARGETS[target], *settings["C_FLAGS"], "-Werror", "-Icsrc", "-Itests/c"]
 
     def compile_one(source: Path) -> Path:

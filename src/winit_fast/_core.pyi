@@ -1,27 +1,32 @@
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from winit_fast.streams.truncation import Window
 
+TYPES: Final[dict[str, int]]
 F64: Final[int]
 F32: Final[int]
-F16: Final[int]
-BF16: Final[int]
-E4M3FN: Final[int]
-E5M2: Final[int]
 
 NO_VALUE: Final[int]
 NOT_FINITE: Final[int]
 
+Array: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.floating]]
+Indices: TypeAlias = np.ndarray[Any, np.dtype[np.intp]]
+Stops: TypeAlias = np.ndarray[Any, np.dtype[np.uintp]]
+
 class Distribution: ...
 
-def bits(code: int) -> Distribution: ...
-def uniform(code: int, low: float, high: float) -> tuple[int, Distribution]: ...
-def normal(code: int, loc: float, scale: float) -> tuple[int, Distribution]: ...
-def truncated_normal(
-    code: int, loc: float, scale: float, low: float, high: float, window: Window
+def distribution(
+    name: str,
+    code: int,
+    *,
+    loc: float = 0,
+    scale: float = 1,
+    low: float = 0,
+    high: float = 0,
+    window: Window | None = None,
 ) -> tuple[int, Distribution]: ...
 def fill(
     distribution: Distribution,
@@ -47,6 +52,40 @@ def set_isa(name: str) -> None: ...
 def philox(
     counter: tuple[int, int, int, int], key: tuple[int, int]
 ) -> tuple[int, int, int, int]: ...
+
+# _householder.pxi
+COLUMNS: Final[int]
+GROUP: Final[int]
+
+def reflectors(v: Array, count: int, tau: Array, sign: Array, factors: Array) -> None: ...
+def backward(
+    blocks: Array,
+    rows: Indices,
+    values: Array,
+    kept: Array | None,
+    skip: int,
+    v: Array,
+    factors: Array,
+    stops: Stops,
+    scale: float,
+    out: Array,
+) -> None: ...
+def forward(
+    blocks: Array,
+    rows: Indices,
+    values: Array,
+    kept: Array | None,
+    v: Array,
+    factors: Array,
+    stops: Stops,
+    scales: Array,
+    out: Array,
+) -> None: ...
+def matrices(
+    v: Array, tau: Array, sign: Array, factors: Array, gain: float, q: Array, out: Array
+) -> None: ...
+
+# _probes.pxi
 def transform(distribution: Distribution, words: NDArray[np.uint32]) -> NDArray[np.uint8]: ...
 def log_f32(x: NDArray[np.float32]) -> NDArray[np.float32]: ...
 def log_f64(x: NDArray[np.float64]) -> NDArray[np.float64]: ...

@@ -1,9 +1,7 @@
-# cython: language_level=3, freethreading_compatible=True
+# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
 """Pointers in, kernels run: nothing is checked here that the callers have checked."""
 
 import os
-
-import numpy as np
 
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS,
@@ -13,18 +11,26 @@ from cpython.buffer cimport (
 )
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memset
 
 from winit_fast cimport _winit
 
+cdef dict _types():
+    """Read C's list of types, by the names of NumPy and ml_dtypes."""
+    codes = {}
+    cdef const char *name = _winit.winit_type_name(0)
+    while name != NULL:
+        codes[name.decode()] = len(codes)
+        name = _winit.winit_type_name(len(codes))
+    return codes
+
+
+TYPES = _types()
 F64 = _winit.WINIT_F64
 F32 = _winit.WINIT_F32
-F16 = _winit.WINIT_F16
-BF16 = _winit.WINIT_BF16
-E4M3FN = _winit.WINIT_E4M3FN
-E5M2 = _winit.WINIT_E5M2
 
-NO_VALUE = -1
-NOT_FINITE = -2
+NO_VALUE = _winit.WINIT_NO_VALUE
+NOT_FINITE = _winit.WINIT_NOT_FINITE
 
 # Elements below which letting go of the interpreter's lock costs more than the fill.
 cdef enum:
@@ -37,47 +43,39 @@ cdef class Distribution:
     cdef _winit.winit_distribution d
 
 
-def bits(int code):
-    """Raw words: uint64 for F64, uint32 for F32."""
+def distribution(str name, int code, *, double loc=0, double scale=1, double low=0,
+                 double high=0, window=None):
+    """Make a distribution, of winit.h's list: (0 or NO_VALUE or NOT_FINITE, Distribution).
+
+    Its parameters are finite, but for the bounds of a truncated normal, whose truncation.Window
+    ``window`` is.
+    """
     cdef Distribution made = Distribution.__new__(Distribution)
-    _winit.winit_set_bits(&made.d, code)
-    return made
-
-
-def uniform(int code, double low, double high):
-    """Make a distribution: (0 or NO_VALUE or NOT_FINITE, Distribution)."""
-    cdef Distribution made = Distribution.__new__(Distribution)
-    return _winit.winit_set_uniform(&made.d, code, low, high), made
-
-
-def normal(int code, double loc, double scale):
-    """Make a distribution: (0 or NOT_FINITE, Distribution)."""
-    cdef Distribution made = Distribution.__new__(Distribution)
-    return _winit.winit_set_normal(&made.d, code, loc, scale), made
-
-
-def truncated_normal(int code, double loc, double scale, double low, double high, window):
-    """Make a distribution from a truncation.Window too: (status as above, Distribution)."""
-    cdef Distribution made = Distribution.__new__(Distribution)
-    cdef _winit.winit_window w
-    w.flip = window.flip
-    w.kappa = window.kappa
-    w.tail_step = window.tail_step
-    w.tail_start[0], w.tail_start[1] = window.tail_start
-    w.t_step = window.t_step
-    w.t_step_rest = window.t_step_rest
-    w.t_start[0], w.t_start[1] = window.t_start
-    w.t_exponent = window.t_exponent
-    w.tail_exponent = window.tail_exponent
-    return _winit.winit_set_truncated(&made.d, code, loc, scale, low, high, &w), made
+    cdef _winit.winit_parameters p
+    memset(&p, 0, sizeof(p))
+    p.loc, p.scale, p.low, p.high = loc, scale, low, high
+    if window is not None:
+        p.window.flip = window.flip
+        p.window.kappa = window.kappa
+        p.window.tail_step = window.tail_step
+        p.window.tail_start[0], p.window.tail_start[1] = window.tail_start
+        p.window.t_step = window.t_step
+        p.window.t_step_rest = window.t_step_rest
+        p.window.t_start[0], p.window.t_start[1] = window.t_start
+        p.window.t_exponent = window.t_exponent
+        p.window.tail_exponent = window.tail_exponent
+    status = _winit.winit_set(&made.d, name.encode(), code, &p)
+    if status == _winit.WINIT_UNKNOWN:
+        raise ValueError(f"winit.h has no distribution {name!r}")
+    return status, made
 
 
 def fill(Distribution distribution, uint64_t seed, uint64_t stream, uintptr_t address,
          uint64_t index, tuple shape, tuple index_strides, tuple byte_strides, bint streaming):
     """Fill a box: element (i0, ...) is logical element index + sum(ik * index_strides[k])."""
-    cdef int64_t[64] extents
-    cdef int64_t[64] steps
-    cdef int64_t[64] jumps
+    cdef int64_t[_winit.WINIT_MAX_AXES] extents
+    cdef int64_t[_winit.WINIT_MAX_AXES] steps
+    cdef int64_t[_winit.WINIT_MAX_AXES] jumps
     cdef int axes = len(shape)
     cdef int k
     cdef _winit.winit_stream s
@@ -191,59 +189,8 @@ cdef class Words:
         bitgen.next_double = _winit.winit_words_next_double
 
 
-# The transforms and the elementary functions by themselves, for the accuracy tests.
-
-cdef uintptr_t _address(array):
-    cdef Py_buffer view
-    PyObject_GetBuffer(array, &view, PyBUF_C_CONTIGUOUS)
-    cdef uintptr_t address = <uintptr_t>view.buf
-    PyBuffer_Release(&view)
-    return address
-
-
-def transform(Distribution distribution, words):
-    """Elements that blocks of four words become: uint32 in, a multiple of four, the bytes out."""
-    blocks = len(words) // 4
-    whole = -(-blocks // _winit.WINIT_MAX_LANES) * _winit.WINIT_MAX_LANES
-    padded = np.zeros(4 * whole, np.uint32)
-    padded[:4 * blocks] = words
-    size = _winit.winit_type_size(distribution.d.type)
-    per_block = 2 if size == 8 else 4
-    out = np.empty(whole * per_block * size, np.uint8)
-    _winit.winit_transform_words(&distribution.d, <const uint32_t *>_address(padded),
-                                 <void *>_address(out), whole)
-    return out[:blocks * per_block * size]
-
-
-def log_f32(x):
-    """Logarithm of each element of a contiguous float32 array, in (0, 1]."""
-    y = np.empty_like(x)
-    _winit.winit_log_f32(<const float *>_address(x), <float *>_address(y), x.size)
-    return y
-
-
-def log_f64(x):
-    """Logarithm of each element of a contiguous float64 array, in (0, 1]."""
-    y = np.empty_like(x)
-    _winit.winit_log_f64(<const double *>_address(x), <double *>_address(y), x.size)
-    return y
-
-
-def sincos_f32(a):
-    """Sine and cosine of 2 pi a / 2^32 for a contiguous uint32 array."""
-    sin, cos = np.empty(a.shape, np.float32), np.empty(a.shape, np.float32)
-    _winit.winit_sincos_f32(<const uint32_t *>_address(a), <float *>_address(sin),
-                            <float *>_address(cos), a.size)
-    return sin, cos
-
-
-def sincos_f64(a):
-    """Sine and cosine of 2 pi a / 2^64 for a contiguous uint64 array."""
-    sin, cos = np.empty(a.shape, np.float64), np.empty(a.shape, np.float64)
-    _winit.winit_sincos_f64(<const uint64_t *>_address(a), <double *>_address(sin),
-                            <double *>_address(cos), a.size)
-    return sin, cos
-
+include "_householder.pxi"
+include "_probes.pxi"
 
 _winit.winit_isa_choose(NULL)
 if os.environ.get("WINIT_FAST_ISA"):

@@ -6,19 +6,16 @@ cdef extern from "winit.h" nogil:
     enum:
         WINIT_F64
         WINIT_F32
-        WINIT_F16
-        WINIT_BF16
-        WINIT_E4M3FN
-        WINIT_E5M2
         WINIT_MAX_AXES
-        WINIT_MAX_LANES
+        WINIT_NO_VALUE
+        WINIT_NOT_FINITE
+        WINIT_UNKNOWN
 
     ctypedef struct winit_stream:
         uint64_t seed
         uint64_t stream
 
     ctypedef struct winit_distribution:
-        int kind
         int type
 
     ctypedef struct winit_words:
@@ -35,12 +32,17 @@ cdef extern from "winit.h" nogil:
         int t_exponent
         int tail_exponent
 
+    ctypedef struct winit_parameters:
+        double loc
+        double scale
+        double low
+        double high
+        winit_window window
+
+    const char *winit_type_name(int type)
     size_t winit_type_size(int type)
-    void winit_set_bits(winit_distribution *d, int type)
-    int winit_set_uniform(winit_distribution *d, int type, double low, double high)
-    int winit_set_normal(winit_distribution *d, int type, double loc, double scale)
-    int winit_set_truncated(winit_distribution *d, int type, double loc, double scale,
-                            double low, double high, const winit_window *window)
+    int winit_per_block(int type)
+    int winit_set(winit_distribution *d, const char *name, int type, const winit_parameters *p)
     void winit_fill(const winit_distribution *d, const winit_stream *s, void *dst,
                     uint64_t index, int axes, const int64_t *shape,
                     const int64_t *index_strides, const int64_t *byte_strides, int streaming)
@@ -50,12 +52,6 @@ cdef extern from "winit.h" nogil:
     uint32_t winit_words_next_u32(void *words)
     uint64_t winit_words_next_u64(void *words)
     double winit_words_next_double(void *words)
-    void winit_transform_words(const winit_distribution *d, const uint32_t *words, void *dst,
-                               size_t count)
-    void winit_log_f32(const float *x, float *y, size_t n)
-    void winit_log_f64(const double *x, double *y, size_t n)
-    void winit_sincos_f32(const uint32_t *a, float *sin, float *cos, size_t n)
-    void winit_sincos_f64(const uint64_t *a, double *sin, double *cos, size_t n)
     const char *winit_isa()
     const char *winit_isa_supported(int k)
     int winit_isa_choose(const char *name)

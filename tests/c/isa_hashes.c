@@ -13,16 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels.h" /* for WINIT_X86_64 and WINIT_AARCH64 alone */
+#include "sets.h" /* for WINIT_X86_64 and WINIT_AARCH64 alone */
 #include "winit.h"
-#include "windows.h" /* made by tests/make_hashes.py: truncation.py's numbers for the windows below */
+#include "cases.h" /* made by tests/make_hashes.py */
 
 static const winit_stream stream = {UINT64_C(0x0123456789ABCDEF), UINT64_C(0xFEDCBA9876543210)};
-
-static const char *const types[WINIT_TYPES] = {
-    [WINIT_F64] = "float64",   [WINIT_F32] = "float32",          [WINIT_F16] = "float16",
-    [WINIT_BF16] = "bfloat16", [WINIT_E4M3FN] = "float8_e4m3fn", [WINIT_E5M2] = "float8_e5m2",
-};
 
 /* The register that says how to round and whether to flush subnormals; without the exception flags
  * that arithmetic raises, where it has them too. */
@@ -111,22 +106,15 @@ static void blake2b(const uint8_t *data, size_t size, char hex[33]) {
 /* The distribution of a line, by its name and type; 0 if it was made. */
 static int make(const char *name, const char *type, winit_distribution *d) {
     int t = 0;
-    if (strcmp(name, "bits") == 0) {
-        winit_set_bits(d, strcmp(type, "uint64") == 0 ? WINIT_F64 : WINIT_F32);
-        return 0;
+    if (strcmp(type, "uint64") == 0) type = "float64";
+    if (strcmp(type, "uint32") == 0) type = "float32";
+    while (winit_type_name(t) && strcmp(type, winit_type_name(t)) != 0) t++;
+    if (!winit_type_name(t)) return -1;
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        if (strcmp(name, cases[k].name) == 0) {
+            return winit_set(d, cases[k].distribution, t, &cases[k].p[t == WINIT_F64]);
+        }
     }
-    while (t < WINIT_TYPES && strcmp(type, types[t]) != 0) t++;
-    if (t == WINIT_TYPES) return -1;
-    if (strcmp(name, "uniform") == 0) return winit_set_uniform(d, t, -0.3, 0.7);
-    if (strcmp(name, "normal") == 0) return winit_set_normal(d, t, 0.01, 0.02);
-    if (strcmp(name, "truncated") == 0)
-        return winit_set_truncated(d, t, 0.01, 0.02, -2.0, 2.0, &window_truncated[t == WINIT_F64]);
-    if (strcmp(name, "wide") == 0)
-        return winit_set_truncated(d, t, 0.0, 1.0, -100.0, 3.5, &window_wide[t == WINIT_F64]);
-    if (strcmp(name, "tail") == 0)
-        return winit_set_truncated(d, t, 30.1, 1.1, -30.0, -29.0, &window_tail[t == WINIT_F64]);
-    if (strcmp(name, "half") == 0)
-        return winit_set_truncated(d, t, 0.0, 0.7, 0.0, INFINITY, &window_half[t == WINIT_F64]);
     return -1;
 }
 

@@ -24,9 +24,11 @@ def unused_tables(csrc):
     What is shared between threads is the same for every set: plain C will do, and compiles in
     seconds.
     """
-    names = re.findall(r"extern const winit_kernels (\w+);", (csrc / "kernels.h").read_text())
-    names.remove("winit_kernels_scalar")
-    lines = [f'const winit_kernels {name} = {{.name = "no {name}"}};' for name in names]
+    names = re.findall(r"\(X\((\w+),", (csrc / "sets.h").read_text())
+    names.remove("scalar")
+    lines = [
+        f'const winit_kernels winit_kernels_{name} = {{.name = "no {name}"}};' for name in names
+    ]
     return "\n".join(['#include "kernels.h"', *lines, ""])
 
 

@@ -74,8 +74,8 @@ int main(void) {
     if (winit_isa_choose("scalar")) abort();
     for (int type = 0; type < WINIT_TYPES; type++) {
         winit_distribution uniform, normal;
-        winit_set_uniform(&uniform, type, -1, 1);
-        winit_set_normal(&normal, type, 0, 1);
+        winit_set(&uniform, "uniform", type, &(winit_parameters){.low = -1, .high = 1});
+        winit_set(&normal, "normal", type, &(winit_parameters){.scale = 1});
         for (int transposed = 0; transposed < 2; transposed++) {
             differ |= check(&uniform, type, transposed);
             differ |= check(&normal, type, transposed);

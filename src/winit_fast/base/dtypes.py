@@ -33,18 +33,18 @@ class Float(NamedTuple):
 
 
 _KINDS = (
-    # name, code, type, carrier
-    ("float64", _core.F64, np.float64, np.float64),
-    ("float32", _core.F32, np.float32, np.float32),
-    ("float16", _core.F16, np.float16, np.float16),
-    ("bfloat16", _core.BF16, ml_dtypes.bfloat16, np.uint16),
-    ("float8_e4m3fn", _core.E4M3FN, ml_dtypes.float8_e4m3fn, np.uint8),
-    ("float8_e5m2", _core.E5M2, ml_dtypes.float8_e5m2, np.uint8),
+    # name, type, carrier
+    ("float64", np.float64, np.float64),
+    ("float32", np.float32, np.float32),
+    ("float16", np.float16, np.float16),
+    ("bfloat16", ml_dtypes.bfloat16, np.uint16),
+    ("float8_e4m3fn", ml_dtypes.float8_e4m3fn, np.uint8),
+    ("float8_e5m2", ml_dtypes.float8_e5m2, np.uint8),
 )
 
 FLOATS = {
-    np.dtype(kind): Float(name, code, np.dtype(kind), np.dtype(carrier))
-    for name, code, kind, carrier in _KINDS
+    np.dtype(kind): Float(name, _core.TYPES[name], np.dtype(kind), np.dtype(carrier))
+    for name, kind, carrier in _KINDS
 }
 """The supported types by their NumPy type. Byte-swapped types compare unequal and are not in it."""
 

@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import winit_fast._core as _core
-import winit_fast._householder as _householder
 from winit_fast.base import threads
 from winit_fast.base.arrays import Array, aligned
 from winit_fast.streams import distributions
 
-COLUMNS: int = _householder.COLUMNS
+COLUMNS: int = _core.COLUMNS
 """Columns of a block that is worked on in one piece of memory."""
 
 BYTES = 64 << 20
@@ -95,19 +94,19 @@ class Reflectors(NamedTuple):
 def make_reflectors(source: Source, start: int, stop: int, num_threads: int) -> Reflectors:
     """Draw vectors and turn them into reflectors: the same bits everywhere."""
     length = source.length - start
-    rows = _up(stop - start, _householder.GROUP)
+    rows = _up(stop - start, _core.GROUP)
     v = np.empty((rows, length), source.dtype)
     tau, signs = np.empty((2, rows), source.dtype)
-    factors = np.empty((rows, _householder.GROUP), source.dtype)
+    factors = np.empty((rows, _core.GROUP), source.dtype)
 
     def make(piece: slice) -> None:
         own = v[piece, piece.start :]
         count = min(own.shape[0], stop - start - piece.start)
         source.draw(own[:count], start + piece.start)
-        _householder.reflectors(own, count, tau[piece], signs[piece], factors[piece])
+        _core.reflectors(own, count, tau[piece], signs[piece], factors[piece])
 
     some = min(-(-PIECE // length), -(-rows // num_threads))
-    threads.run(make, _slices(rows, _up(some, _householder.GROUP)), num_threads)
+    threads.run(make, _slices(rows, _up(some, _core.GROUP)), num_threads)
     return Reflectors(start, stop, v, factors, signs)
 
 
@@ -172,7 +171,7 @@ def fill_matrix(source: Source, to: Destination, gain: float, num_threads: int) 
     if place is None and last > step:
         room = max(step // 3, COLUMNS)
         step -= step // 3
-    starts = range(0, last, _up(step, _householder.GROUP))
+    starts = range(0, last, _up(step, _core.GROUP))
     apply = _backward if backward else _forward
 
     def finish(piece: slice, results: Array) -> None:
@@ -225,7 +224,7 @@ def _backward(
         own = slice(piece.start + here, piece.stop + here)
         old = None if kept is None else kept[start:, own]
         out = np.empty((v.shape[1], own.stop - own.start), v.dtype) if old is None else old
-        _householder.backward(
+        _core.backward(
             blocks,
             rows[piece],
             values[piece],
@@ -264,9 +263,7 @@ def _forward(
         old = None if kept is None else kept[start:, piece]
         out = np.empty((v.shape[1], piece.stop - piece.start), v.dtype) if old is None else old
         stops = np.full(len(blocks), stop - start, np.uintp)
-        _householder.forward(
-            blocks, rows[piece], values[piece], old, v, factors, stops, scales, out
-        )
+        _core.forward(blocks, rows[piece], values[piece], old, v, factors, stops, scales, out)
         if finish is not None:
             finish(piece, out)
 
@@ -321,7 +318,7 @@ def fill_batch(
         At least 1.
     """
     length, width = source.length, source.width
-    rows = _up(width, _householder.GROUP)
+    rows = _up(width, _core.GROUP)
     size = width * length
     together = max(1, min(PIECE // size, -(-numbers.size // num_threads)))
 
@@ -336,9 +333,9 @@ def fill_batch(
                 source._replace(offset=source.offset + number * size).draw(own[:width], 0)
         results = np.empty((some.size, length, width), source.dtype)
         tau, signs = np.empty((2, rows), source.dtype)
-        factors = np.empty((rows, _householder.GROUP), source.dtype)
+        factors = np.empty((rows, _core.GROUP), source.dtype)
         space = aligned((length, COLUMNS), source.dtype)
-        _householder.matrices(v, tau, signs, factors, gain, space, results)
+        _core.matrices(v, tau, signs, factors, gain, space, results)
         write(piece, results)
 
     threads.run(work, _slices(numbers.size, together), num_threads)

@@ -28,7 +28,8 @@ def _bounds(low: float, high: float, names: Names = ("low", "high")) -> tuple[fl
 @lru_cache(maxsize=2)
 def bits(width: int) -> Distribution:
     """Raw words of 32 or 64 bits."""
-    return _core.bits(_core.F64 if width == 64 else _core.F32)
+    _, distribution = _core.distribution("bits", _core.F64 if width == 64 else _core.F32)
+    return distribution
 
 
 def uniform(
@@ -37,7 +38,7 @@ def uniform(
     """Uniform numbers in [low, high)."""
     low_name, high_name = names
     a, b = _bounds(finite(low_name, low), finite(high_name, high), names)
-    status, distribution = _core.uniform(FLOATS[dtype].code, a, b)
+    status, distribution = _core.distribution("uniform", FLOATS[dtype].code, low=a, high=b)
     if status == _core.NOT_FINITE:
         raise ValueError(
             f"({high_name} - {low_name}) / 2 and ({high_name} + {low_name}) / 2, taken in float64, "
@@ -54,9 +55,8 @@ def normal(
     dtype: np.dtype[Any], loc: float, scale: float, names: Names = ("loc", "scale")
 ) -> Distribution:
     """Normal numbers with mean loc and standard deviation scale."""
-    status, distribution = _core.normal(
-        FLOATS[dtype].code, finite(names[0], loc), not_negative(names[1], scale)
-    )
+    code, mean, deviation = FLOATS[dtype].code, finite(names[0], loc), not_negative(names[1], scale)
+    status, distribution = _core.distribution("normal", code, loc=mean, scale=deviation)
     if status == _core.NOT_FINITE:
         raise ValueError(_not_finite(dtype, loc, scale, names))
     return distribution
@@ -77,8 +77,14 @@ def truncated_normal(
     a, b = _bounds(low, high)
     if deviation == 0:  # there is no window
         return normal(dtype, mean, deviation, names)
-    status, distribution = _core.truncated_normal(
-        FLOATS[dtype].code, mean, deviation, a, b, window(a, b, 64 if dtype == np.float64 else 32)
+    status, distribution = _core.distribution(
+        "truncated_normal",
+        FLOATS[dtype].code,
+        loc=mean,
+        scale=deviation,
+        low=a,
+        high=b,
+        window=window(a, b, 64 if dtype == np.float64 else 32),
     )
     if status == _core.NOT_FINITE:
         raise ValueError(_not_finite(dtype, loc, scale, names))

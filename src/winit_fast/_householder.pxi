@@ -1,14 +1,8 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
 """Householder reflectors in C: making them, and applying them.
 
 All arrays are float32 or all float64, with adjacent elements along their last axis. Nothing is
-checked: `householder` does not make mistakes.
+checked: `reflectors` does not make mistakes.
 """
-
-from libc.stddef cimport size_t
-from libc.string cimport memset
-
-import winit_fast._core as _core
 
 ctypedef fused real:
     float
@@ -19,7 +13,7 @@ cdef extern from "householder.h" nogil:
     const size_t WINIT_COLUMNS
     const size_t WINIT_GROUP
 
-    struct winit_householder:
+    ctypedef struct winit_householder:
         void (*reflectors_f32)(float *, size_t, size_t, size_t, float *, float *) noexcept nogil
         void (*reflectors_f64)(double *, size_t, size_t, size_t, double *, double *) noexcept nogil
         void (*factors_f32)(const float *, size_t, size_t, size_t, const float *,
@@ -31,20 +25,11 @@ cdef extern from "householder.h" nogil:
         void (*apply_f64)(const double *, size_t, size_t, size_t, const double *, int, double *,
                           size_t, const size_t *) noexcept nogil
 
-    const winit_householder *table "winit_householder"(const char *)
+    const winit_householder *winit_reflections()
 
 
 COLUMNS = WINIT_COLUMNS
 GROUP = WINIT_GROUP
-
-
-cdef const winit_householder *kernels() except NULL:
-    """Take the table of the instruction set in use, which a test may change."""
-    cdef bytes isa = _core.isa().encode()
-    cdef const winit_householder *found = table(isa)
-    if found is NULL:
-        raise RuntimeError(f"no Householder kernels for {isa.decode()!r}")
-    return found
 
 
 cdef void reflect(const winit_householder *use, real *v, size_t count, size_t padded,
@@ -71,7 +56,7 @@ def reflectors(real[:, :] v, Py_ssize_t count, real[::1] tau, real[::1] sign,
     Other rows become 0. ``sign`` gets the signs of Q's columns; ``factors``, GROUP columns wide,
     the -T of groups of reflectors.
     """
-    cdef const winit_householder *use = kernels()
+    cdef const winit_householder *use = winit_reflections()
     with nogil:
         reflect(use, &v[0, 0], count, v.shape[0], v.shape[1], v.strides[0] // sizeof(real),
                 &tau[0], &sign[0], &factors[0, 0])
@@ -86,7 +71,7 @@ def backward(real[:, :, ::1] blocks, const Py_ssize_t[::1] rows, const real[::1]
     the first ``skip`` rows; ``out`` may be ``kept``. A block meets the reflectors before its stop,
     up to whole groups.
     """
-    cdef const winit_householder *use = kernels()
+    cdef const winit_householder *use = winit_reflections()
     with nogil:
         load(blocks, rows, values, kept, skip)
         apply(use, v, factors, False, blocks, &stops[0])
@@ -97,7 +82,7 @@ def forward(real[:, :, ::1] blocks, const Py_ssize_t[::1] rows, const real[::1] 
             real[:, :] kept, const real[:, ::1] v, const real[:, ::1] factors,
             const size_t[::1] stops, const real[::1] scales, real[:, :] out):
     """Write ... H_1 H_0 x to ``out`` for the same vectors, the first rows times ``scales``."""
-    cdef const winit_householder *use = kernels()
+    cdef const winit_householder *use = winit_reflections()
     cdef Py_ssize_t block, row, column
     with nogil:
         load(blocks, rows, values, kept, 0)
@@ -182,7 +167,7 @@ def matrices(real[:, :, ::1] v, real[::1] tau, real[::1] sign, real[:, ::1] fact
 
     ``v`` has room for zeros behind each; ``tau`` to ``q`` are for the work on one.
     """
-    cdef const winit_householder *use = kernels()
+    cdef const winit_householder *use = winit_reflections()
     cdef size_t padded = v.shape[1], length = v.shape[2], count = out.shape[2]
     cdef size_t first, last, column
     cdef Py_ssize_t at

@@ -1,4 +1,0 @@
-#include "vec_neon.h"
-
-#define TABLE winit_householder_neon
-#include "householder-inl.h"

@@ -1,0 +1,265 @@
+/* The loops of one instruction set: from indices, by words, to elements in memory. */
+#ifndef WINIT_LOOPS_INL_H
+#define WINIT_LOOPS_INL_H
+
+#include <string.h>
+
+#include "kernels.h"
+
+#include "narrow-inl.h"
+#include "philox-inl.h"
+
+/* What a kernel makes of words, and how. Constants wherever one is used: compilers see through it.
+ */
+typedef struct {
+    /* The words of V_LANES blocks, as philox_end leaves them, to two registers of results; `paired`
+     * tells their order, as in narrow-inl.h. */
+    void (*transform)(const vu w[2], const winit_distribution *d, vu out[2]);
+    void (*put)(void *p, const vu x[2], const int paired, int streaming);
+    int paired, size, per_block;
+} kernel;
+
+V_INLINE int group_bytes(const kernel *f) { return V_LANES * f->per_block * f->size; }
+
+/* A call of memcpy: where compilers know that there is little to copy, they do it inline by an
+ * instruction that takes longer than a dozen elements. */
+V_NOINLINE void copy(char *dst, const char *src, size_t bytes) { memcpy(dst, src, bytes); }
+
+V_INLINE void bits(const vu w[2], const winit_distribution *d, vu out[2]) {
+    (void)d;
+    out[0] = v_unpack_low32(w[0], w[1]);
+    out[1] = v_unpack_high32(w[0], w[1]);
+}
+
+enum { MAX_GROUP_BYTES = 16 * V_LANES };
+
+/* From words to memory, group by group. */
+V_INLINE void finish_groups(char *dst, vu (*w)[4], const winit_distribution *d, int streaming,
+                            const int groups, const kernel *f) {
+    V_UNROLL for (int g = 0; g < groups; g++) {
+        vu x[2];
+        f->transform(w[g], d, x);
+        f->put(dst + g * group_bytes(f), x, f->paired, streaming);
+    }
+}
+
+/* Groups of the listed blocks, to consecutive places. */
+V_INLINE void make_groups(char *dst, const philox_keys *k, const uint64_t *blocks,
+                          const winit_distribution *d, const int groups, const kernel *f) {
+    vu w[V_GROUPS][4];
+    V_UNROLL for (int g = 0; g < groups; g++) {
+        philox_begin(k, v_load_blocks(blocks + g * V_LANES), w[g]);
+    }
+    philox_end(k, w, groups);
+    finish_groups(dst, w, d, 0, groups, f);
+}
+
+/* Blocks from `block` on. */
+V_INLINE vu consecutive(uint64_t block) {
+    static const uint64_t first[WINIT_MAX_LANES] = {0, 1, 2, 3, 4, 5, 6, 7};
+    return v_add64(v_load_blocks(first), v_set64(block));
+}
+
+/* The words of V_GROUPS groups, and on to the next ones. */
+V_INLINE void next_groups(const philox_keys *k, vu *product, vu (*w)[4]) {
+    V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
+        philox_begin_run(k, product[g], w[g]);
+        product[g] = v_add64(product[g], v_set64((uint64_t)PHILOX_M0 * V_LANES * V_GROUPS));
+    }
+    philox_end(k, w, V_GROUPS);
+}
+
+/* Where a group of V_LANES blocks goes: `own` of its elements, from element `skip` on, to dst. */
+typedef struct {
+    char *dst;
+    unsigned skip, own;
+} place;
+
+/* What is left of the rows: of this one `count` elements, from element `skip` of the group that
+ * begins with `block` on. */
+typedef struct {
+    char *dst;
+    uint64_t block, count;
+    unsigned skip;
+    winit_rows rows;
+    char *row;
+    uint64_t index;
+} cursor;
+
+/* To the start of the cursor's row. Where stores stream, groups are counted from the alignment
+ * before it on, and what there is of the first one's is left out. */
+V_INLINE void start_row(cursor *c, uint64_t count, int streaming, const kernel *f) {
+    const int align = V_STREAM_ALIGN < group_bytes(f) ? V_STREAM_ALIGN : group_bytes(f);
+    const unsigned size = (unsigned)f->size, per_block = (unsigned)f->per_block;
+    c->dst = c->row;
+    c->count = count;
+    c->block = c->index / per_block;
+    c->skip = (unsigned)(c->index % per_block);
+    if (streaming) {
+        const unsigned past = (unsigned)(((uintptr_t)c->row - c->skip * size) % (unsigned)align);
+        c->block -= past / (per_block * size); /* below 0 perhaps, but left out */
+        c->skip += past / size;
+    }
+}
+
+/* Past `groups` groups of one row with `own` elements in them, and on to the next row at its end.
+ */
+V_INLINE void advance(cursor *c, uint64_t groups, uint64_t own, uint64_t count, int streaming,
+                      const kernel *f) {
+    c->dst += own * (unsigned)f->size;
+    c->block += groups * V_LANES;
+    c->count -= own;
+    c->skip = 0;
+    if (c->count == 0 && c->rows.count > 1) {
+        c->rows.count--;
+        c->row += c->rows.byte_stride;
+        c->index += (uint64_t)c->rows.index_stride;
+        start_row(c, count, streaming, f);
+    }
+}
+
+/* The groups that were made into `made`, what each has of the rows to its place. The lines at a
+ * row's ends belong to others too: streams write what is ours without reading them. */
+V_INLINE void put_places(const place *places, const char *made, int streaming, const kernel *f) {
+    for (int g = 0; g < V_GROUPS; g++) {
+        const place *p = &places[g];
+        const unsigned bytes = p->own * (unsigned)f->size;
+        const char *from = made + g * group_bytes(f) + p->skip * (unsigned)f->size;
+        if (streaming && ((uintptr_t)p->dst | bytes) % 16 == 0) {
+            for (unsigned i = 0; i < bytes; i += 16) v_put_16(p->dst + i, from + i, 1);
+        } else if (bytes) {
+            copy(p->dst, from, bytes);
+        }
+    }
+}
+
+/* The same for the last groups, one by one: small fills are nothing else and need few of them. */
+V_INLINE void finish_places(const place *places, vu (*w)[4], const winit_distribution *d,
+                            int streaming, const kernel *f) {
+    char part[MAX_GROUP_BYTES];
+    V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
+        const place *p = &places[g];
+        if (p->own) {
+            const int whole = p->own == (unsigned)(V_LANES * f->per_block);
+            vu x[2];
+            f->transform(w[g], d, x);
+            f->put(whole ? p->dst : part, x, f->paired, whole ? streaming : 0);
+            if (!whole) {
+                copy(p->dst, part + p->skip * (unsigned)f->size, p->own * (unsigned)f->size);
+            }
+        }
+    }
+}
+
+/* `steps` whole steps from the blocks of `product` on, below the next multiple of 2^32: their words
+ * are made while those of the step before are transformed, since multiplications of integers and of
+ * floats are different parts of a processor. The first results go to `to`, the others to
+ * `following` on; the last step's words stay in `ready`, and their place is returned. Streaming is
+ * a constant, so that a step is one block of code for the compiler to arrange. */
+V_INLINE char *run_steps(char *to, char *following, uint64_t steps, const philox_keys *k,
+                         vu *product, vu (*ready)[4], const winit_distribution *d,
+                         const int streaming, const kernel *f) {
+    for (; steps; steps--) {
+        vu w[V_GROUPS][4];
+        next_groups(k, product, w);
+        finish_groups(to, ready, d, streaming, V_GROUPS, f);
+        memcpy(ready, w, sizeof w);
+        to = following;
+        following += V_GROUPS * group_bytes(f);
+    }
+    return to;
+}
+
+/* Elements [index, index + count) to dst on, and the same for the other rows, in steps of V_GROUPS
+ * groups. */
+V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *rows,
+                  const winit_distribution *distribution, const winit_stream *s, int streaming,
+                  const kernel *f) {
+    const winit_distribution d = *distribution; /* no store to dst can change a local */
+    const unsigned size = (unsigned)f->size, per_block = (unsigned)f->per_block;
+    const unsigned per_group = V_LANES * per_block, per_step = V_GROUPS * per_group;
+    /* Streams need blocks to start on the alignment, in every row. */
+    const uint64_t shift = (uint64_t)(uintptr_t)dst - index * size;
+    const uint64_t row_shift = (uint64_t)rows->byte_stride - (uint64_t)rows->index_stride * size;
+    if ((shift | row_shift) % (per_block * size)) streaming = 0;
+
+    philox_keys k;
+    philox_schedule(&k, s);
+    cursor c = {.index = index, .row = dst, .rows = *rows};
+    start_row(&c, count, streaming, f);
+    place at[V_GROUPS] = {0}; /* of the words that are ready: none yet */
+    vu ready[V_GROUPS][4] = {0};
+    char made[V_GROUPS * MAX_GROUP_BYTES];
+    int whole = 0; /* what is ready is all of a step and goes to consecutive places */
+    while (c.count) {
+        /* Whole steps that stay below the next multiple of 2^32, up to the row's end. */
+        const uint64_t below = (((uint64_t)1 << 32) - (uint32_t)c.block) / (V_GROUPS * V_LANES);
+        const uint64_t left = c.skip ? 0 : c.count / per_step, steps = left < below ? left : below;
+        vu w[V_GROUPS][4];
+        if (whole && steps) {
+            vu product[V_GROUPS];
+            philox_schedule_run(&k, (uint32_t)(c.block >> 32));
+            product[0] = v_mul_low(consecutive(c.block), k.m0);
+            V_UNROLL for (int g = 1; g < V_GROUPS; g++) {
+                product[g] = v_add64(product[g - 1], v_set64((uint64_t)PHILOX_M0 * V_LANES));
+            }
+            at[0].dst = streaming
+                            ? run_steps(at[0].dst, c.dst, steps, &k, product, ready, &d, 1, f)
+                            : run_steps(at[0].dst, c.dst, steps, &k, product, ready, &d, 0, f);
+            advance(&c, steps * V_GROUPS, steps * per_step, count, streaming, f);
+        } else { /* the first step, those at a row's end and next to a multiple of 2^32 */
+            place next[V_GROUPS];
+            V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
+                const unsigned room = per_group - c.skip;
+                const unsigned own = c.count < room ? (unsigned)c.count : room;
+                next[g] = (place){c.dst, c.skip, own};
+                philox_begin(&k, consecutive(c.block), w[g]);
+                advance(&c, 1, own, count, streaming, f);
+            }
+            philox_end(&k, w, V_GROUPS);
+            if (at[0].own) {
+                finish_groups(whole ? at[0].dst : made, ready, &d, whole ? streaming : 0, V_GROUPS,
+                              f);
+                if (!whole) put_places(at, made, streaming, f);
+            }
+            memcpy(ready, w, sizeof ready);
+            memcpy(at, next, sizeof at);
+            whole = steps > 0;
+        }
+    }
+    if (whole) {
+        finish_groups(at[0].dst, ready, &d, streaming, V_GROUPS, f);
+    } else {
+        finish_places(at, ready, &d, streaming, f);
+    }
+}
+
+/* V_GROUPS groups after each other. Blocks with places of their own are made first and then taken
+ * apart. */
+V_INLINE void gather(char *dst, char *const *to, const uint64_t *blocks, size_t count,
+                     const winit_distribution *distribution, const winit_stream *s, int streaming,
+                     const kernel *f) {
+    const winit_distribution d = *distribution;
+    char made[V_GROUPS * MAX_GROUP_BYTES];
+    philox_keys k;
+    philox_schedule(&k, s);
+    while (count) {
+        const int groups = count >= V_GROUPS * V_LANES ? V_GROUPS : 1;
+        char *const at = to ? made : dst;
+        if (groups == V_GROUPS) {
+            make_groups(at, &k, blocks, &d, V_GROUPS, f);
+        } else {
+            make_groups(at, &k, blocks, &d, 1, f);
+        }
+        if (to) {
+            for (int i = 0; i < groups * V_LANES; i++) v_put_16(to[i], made + 16 * i, streaming);
+            to += groups * V_LANES;
+        } else {
+            dst += groups * group_bytes(f);
+        }
+        blocks += groups * V_LANES;
+        count -= (unsigned)(groups * V_LANES);
+    }
+}
+
+#endif

@@ -1,0 +1,64 @@
+/* The probes of one instruction set: its transforms and elementary functions by themselves. */
+#ifndef WINIT_PROBES_INL_H
+#define WINIT_PROBES_INL_H
+
+#include "loops-inl.h"
+#include "math-inl.h"
+
+V_INLINE void transform_words(char *dst, const uint32_t *words, size_t count,
+                              const winit_distribution *distribution, const kernel *f) {
+    const winit_distribution d = *distribution;
+    for (; count; count -= V_LANES) {
+        vu w[2], x[2];
+        V_UNROLL for (int j = 0; j < 2; j++) {
+            uint64_t lanes[V_LANES];
+            for (int k = 0; k < V_LANES; k++) {
+                lanes[k] = words[4 * k + j] | (uint64_t)words[4 * k + j + 2] << 32;
+            }
+            w[j] = v_load_blocks(lanes);
+        }
+        f->transform(w, &d, x);
+        f->put(dst, x, f->paired, 0);
+        words += 4 * V_LANES;
+        dst += group_bytes(f);
+    }
+}
+
+/* n elements, the last few through copies of a register's size. */
+#define ELEMENTWISE(name, in_type, out_type, statement)                        \
+    static void name(const in_type *in, out_type *out, size_t n) {             \
+        enum { WIDTH = sizeof(vu) / sizeof(in_type) };                         \
+        for (size_t i = 0; i < n; i += WIDTH) {                                \
+            const size_t bytes = (n - i < WIDTH ? n - i : WIDTH) * sizeof *in; \
+            char buffer[sizeof(vu)] = {0};                                     \
+            memcpy(buffer, in + i, bytes);                                     \
+            const vu x = v_load(buffer);                                       \
+            vu y;                                                              \
+            statement;                                                         \
+            v_store(buffer, y);                                                \
+            memcpy(out + i, buffer, bytes);                                    \
+        }                                                                      \
+    }
+
+ELEMENTWISE(array_log_f32, float, float, y = v_f_as_u(log_u2_f32(v_as_f(x), 1, log_f32, NULL)))
+ELEMENTWISE(array_log_f64, double, double, y = v_d_as_u(log_u2_f64(v_as_d(x), 1, log_f64, NULL)))
+ELEMENTWISE(array_sin_f32, uint32_t, float, vf sin; vf cos; sincos_u2_f32(x, &sin, &cos);
+            y = v_f_as_u(sin))
+ELEMENTWISE(array_cos_f32, uint32_t, float, vf sin; vf cos; sincos_u2_f32(x, &sin, &cos);
+            y = v_f_as_u(cos))
+ELEMENTWISE(array_sin_f64, uint64_t, double, vd sin; vd cos; sincos_u2_f64(x, &sin, &cos);
+            y = v_d_as_u(sin))
+ELEMENTWISE(array_cos_f64, uint64_t, double, vd sin; vd cos; sincos_u2_f64(x, &sin, &cos);
+            y = v_d_as_u(cos))
+
+static void array_sincos_f32(const uint32_t *a, float *sin, float *cos, size_t n) {
+    array_sin_f32(a, sin, n);
+    array_cos_f32(a, cos, n);
+}
+
+static void array_sincos_f64(const uint64_t *a, double *sin, double *cos, size_t n) {
+    array_sin_f64(a, sin, n);
+    array_cos_f64(a, cos, n);
+}
+
+#endif
