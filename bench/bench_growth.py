@@ -115,7 +115,7 @@ def own_rows(tensor: TensorSpec) -> slice:
 
 
 def test_plan(measure: Callable[..., dict[str, float]]) -> None:
-    """One rank's rows of every tensor of Llama 3.1 405B, from the recipe to the last bit."""
+    """One rank's rows of every tensor of Llama 3.1 405B, from the rules to the last bit."""
     model = sized("llama-3.1-405b", "llama-3.1-8b")
     architecture = Architecture.load(model)
 

@@ -25,7 +25,7 @@ FLOORS = [
     {"checkpoint"},
     {"torch", "jax", "keras", "dask"},
     {"benchmark"},
-    {"cli"},
+    {"cli", "_pyinstaller"},
 ]
 LEVEL = {floor: level for level, floors in enumerate(FLOORS) for floor in floors}
 

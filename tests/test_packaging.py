@@ -1,7 +1,9 @@
 """What goes into the sdist and the wheels: nothing is built here, the lists are read."""
 
+import importlib
 import importlib.machinery
 import re
+import runpy
 import sysconfig
 import tomllib
 from pathlib import Path
@@ -64,3 +66,20 @@ def test_wheel_has_every_data_file():
 def test_the_citation_is_of_this_version():
     citation = (ROOT / "CITATION.cff").read_text()
     assert re.search(r"^version: (.*)$", citation, re.MULTILINE)[1] == wf.__version__
+
+
+def test_pyinstallers_hook_lists_every_data_file():
+    """PyInstaller asks the entry point for folders, and runs hook-PACKAGE.py there."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    name, _, function = settings["entry-points"]["pyinstaller40"]["hook-dirs"].partition(":")
+    folders = getattr(importlib.import_module(name), function)()
+    (hook,) = (path for folder in folders for path in Path(folder).glob("hook-*.py"))
+    assert hook.stem == "hook-winit_fast"
+    listed = {(Path(file), folder) for file, folder in runpy.run_path(str(hook))["datas"]}
+    rules = PACKAGE / "models" / "data" / "rules" / "gpt2.toml"
+    assert (rules, str(Path("winit_fast", "models", "data", "rules"))) in listed
+    assert {path for path, _ in listed} == {
+        path for path in data_files(PACKAGE) if path.suffix == ".toml"
+    }
+    for path, folder in listed:
+        assert path.parent == PACKAGE.parent / folder

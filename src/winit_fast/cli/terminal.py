@@ -41,7 +41,11 @@ def console(*, stderr: bool = False) -> Console:
     """Make a console that takes no ``[...]`` or ``:...:`` in a user's names for its own signs."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, emoji=False)
+    class Terminal(Console):
+        def on_broken_pipe(self) -> None:  # it would exit with 1: see `printing`
+            raise BrokenPipeError
+
+    return Terminal(stderr=stderr, markup=False, emoji=False)
 
 
 def spinner() -> str:

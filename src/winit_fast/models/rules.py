@@ -37,7 +37,7 @@ class Rule:
     Parameters
     ----------
     pattern : str
-        See `winit_fast.base.patterns.Pattern`: ``*`` stands for any text; ``{i}`` (any name in
+        See ``winit_fast.base.patterns.Pattern``: ``*`` stands for any text; ``{i}`` (any name in
         braces) for a number, which the formulas may use under that name, as rules that depend on
         the depth of a layer do.
     initializer : str
