@@ -2,10 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
-TORCH := 'torch == 2.13.0'
 SOURCES := pyproject.toml setup.py $(wildcard csrc/* src/winit_fast/*.pyx src/winit_fast/*.pxd)
 
-.PHONY: help demo test test-frameworks test-isa asan tsan soak accuracy bench bench-report bench-check bench-baseline docs lint format cross wheel wheel-aarch64 wheels clean
+.PHONY: help demo test test-all coverage mutants test-frameworks test-isa asan tsan soak accuracy bench bench-report bench-check bench-baseline docs lint format cross wheel wheel-aarch64 wheels clean
 help: ## list the commands
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -19,19 +18,43 @@ $(VENV)/installed: $(BIN)/python $(SOURCES)
 	$(BIN)/pip install --quiet --no-build-isolation --editable '.[cli,test]'
 	touch $@
 
-demo: $(VENV)/installed ## write GPT-2 XL's 1.6 billion weights as a checkpoint and check it
-	$(BIN)/winit-fast init gpt2-xl --out checkpoints/gpt2-xl --force
-	$(BIN)/python tools/check_checkpoint.py checkpoints/gpt2-xl
+# Tools of pyproject.toml's optional dependencies: make $(VENV)/lint installs `lint`, and so on.
+EXTRAS := $(addprefix $(VENV)/,lint docs coverage)
+$(EXTRAS): $(VENV)/installed
+	$(BIN)/pip install --quiet --no-build-isolation --editable '.[$(@F)]'
+	touch $@
 
-test: $(VENV)/installed ## run the tests
-	$(BIN)/pytest -q
+DEMO := checkpoints/gpt2-xl
+demo: $(VENV)/installed ## write GPT-2 XL's 1.6 billion weights as a checkpoint and check it
+	@echo 'Writes 3.1 GB, GPT-2 XL in bfloat16, into $(CURDIR)/$(DEMO);'
+	@echo 'a checkpoint that is there already is replaced, other files stay. `make clean` removes all of it.'
+	$(BIN)/winit-fast init gpt2-xl --out $(DEMO) --force
+	$(BIN)/python tools/check_checkpoint.py $(DEMO)
+
+# Tests share the cores; the longest run as they come, and idle workers take from busy ones. NumPy's
+# matrices get one thread in each, else the workers wait for one another.
+JOBS := auto
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal
+WITHOUT_FRAMEWORKS := --ignore tests/frameworks
+FULL := --hypothesis-profile=full
+test: $(VENV)/installed ## run the tests, without those marked slow (a minute and a half)
+	$(PYTEST) $(WITHOUT_FRAMEWORKS) -m 'not slow'
+
+test-all: $(VENV)/installed ## run all of the tests, in their full depth
+	$(PYTEST) $(WITHOUT_FRAMEWORKS) $(FULL)
 
 FRAMEWORKS := torch jax keras dask
 ADAPTERS := $(addprefix src/winit_fast/,dask.py jax.py keras.py torch)
-test-frameworks: $(VENV)/installed ## run the tests with PyTorch, JAX, Keras and Dask
-	$(BIN)/pip install --quiet $(TORCH) jax keras flax optax scikit-learn 'dask[array]'
-	KERAS_BACKEND=jax $(BIN)/pytest -q tests/frameworks $(ADAPTERS)
-	KERAS_BACKEND=torch $(BIN)/pytest -q tests/frameworks/test_keras*.py src/winit_fast/keras.py
+# The versions that the tests are known to pass with; with NEWEST=1 the newest that there are.
+REQUIREMENTS := tests/frameworks/requirements.txt
+test-frameworks: $(VENV)/installed ## run the tests with PyTorch, JAX, Keras and Dask, or their newest with NEWEST=1
+ifdef NEWEST
+	sed 's/ *==.*//' $(REQUIREMENTS) | $(BIN)/pip install --quiet --upgrade --requirement /dev/stdin
+else
+	$(BIN)/pip install --quiet --requirement $(REQUIREMENTS)
+endif
+	KERAS_BACKEND=jax $(BIN)/pytest -q $(FULL) tests/frameworks $(ADAPTERS)
+	KERAS_BACKEND=torch $(BIN)/pytest -q $(FULL) tests/frameworks/test_keras*.py src/winit_fast/keras.py
 
 test-isa: $(VENV)/installed ## hold every instruction set, NEON in an emulator, to the frozen hashes
 	$(BIN)/pytest -q tests/test_hashes.py tests/test_philox.py
@@ -43,10 +66,25 @@ asan: $(VENV)/installed ## run the tests under the address and undefined-behavio
 	    $(BIN)/python setup.py --quiet build --build-base build/asan
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	    PYTHONPATH="$$(echo build/asan/lib.*)" $(BIN)/pytest -q tests
+	    PYTHONPATH="$$(echo build/asan/lib.*)" $(BIN)/pytest -q $(WITHOUT_FRAMEWORKS) $(FULL) tests
 
 tsan: $(VENV)/installed ## fill from many threads under the thread sanitizer
 	$(BIN)/python tests/c/races.py build/tsan
+
+# Built apart, so that gcc's counters slow nothing else down: of Python in build/coverage/python, of C in
+# build/coverage/c, and the totals printed.
+coverage: $(VENV)/coverage ## measure which lines of Python and C the tests run
+	rm -rf build/coverage
+	CFLAGS='--coverage -fprofile-update=atomic -O1' LDFLAGS=--coverage \
+	    $(BIN)/python setup.py --quiet build --build-base build/coverage
+	COVERAGE_FILE=build/coverage/data PYTHONPATH="$$(echo build/coverage/lib.*)" \
+	    $(PYTEST) $(WITHOUT_FRAMEWORKS) tests --cov=winit_fast --cov-report=html:build/coverage/python \
+	    --cov-report=term
+	mkdir -p build/coverage/c
+	$(BIN)/gcovr --root . --filter csrc/ build/coverage --html-details build/coverage/c/index.html --txt -
+
+mutants: $(VENV)/installed ## plant faults one by one and list those that no test notices (an hour)
+	$(BIN)/python tests/mutants/run.py $(MUTANTS)
 
 MINUTES := 30
 soak: $(VENV)/installed ## do random work against the reference, for 30 minutes or MINUTES=...
@@ -58,7 +96,7 @@ accuracy: $(VENV)/installed ## measure the error of every transform, against its
 # Where set, these hold OpenBLAS to slower kernels than it would choose.
 BENCH := env --unset=OPENBLAS_CORETYPE --unset=OPENBLAS_L2_SIZE
 bench: $(VENV)/installed ## measure the speeds, into build/bench.json (half an hour, 16 GB of memory)
-	$(BIN)/pip install --quiet $(TORCH) jax keras
+	$(BIN)/pip install --quiet --requirement $(REQUIREMENTS)
 	mkdir -p build
 	$(BENCH) $(BIN)/pytest -q bench/bench_*.py --benchmark-enable --benchmark-json=build/bench.json \
 	    --benchmark-columns=median
@@ -68,8 +106,7 @@ bench-report: $(VENV)/installed ## turn build/bench.json into the tables and fig
 	$(BIN)/python bench/report.py build/bench.json
 
 # Internal links only: `.venv/bin/sphinx-build -b linkcheck docs build/links` asks the network for the others.
-docs: $(VENV)/installed ## build the pages in build/docs; broken links and failing examples are errors
-	$(BIN)/pip install --quiet --no-build-isolation --editable '.[docs]'
+docs: $(VENV)/docs ## build the pages in build/docs; broken links and failing examples are errors
 	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going docs build/docs
 	$(BIN)/pytest -q tests/test_pages.py src
 	@if $(BIN)/python -c 'import sys, importlib.util as i; sys.exit(not all(map(i.find_spec, sys.argv[1:])))' $(FRAMEWORKS); then \
@@ -85,18 +122,23 @@ bench-check: $(VENV)/installed ## compare the speed with the repository's baseli
 bench-baseline: $(VENV)/installed ## record that baseline anew, on a quiet machine (six minutes)
 	$(BENCH) $(BIN)/python bench/check.py --record
 
-lint: $(VENV)/installed ## check style and types
-	$(BIN)/pip install --quiet --no-build-isolation --editable '.[lint]'
+# From this day on a commit's subject has less than 72 characters.
+SUBJECTS := git log --no-merges --since=2026-11-26T00:00:00Z --format=%s
+C_SOURCES := $(wildcard csrc/*.[ch] tests/c/*.c bench/*.c)
+lint: $(VENV)/lint ## check style, types and the subjects of commits
 	PATH="$(BIN):$$PATH" cython-lint src
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.c bench/*.c
+	$(BIN)/stubtest --ignore-disjoint-bases --allowlist tests/stubtest.txt \
+	    $(patsubst src/winit_fast/%.pyi,winit_fast.%,$(wildcard src/winit_fast/*.pyi))
+	$(BIN)/clang-format --dry-run -Werror $(C_SOURCES)
+	@! git rev-parse --git-dir >/dev/null 2>&1 || \
+	    $(SUBJECTS) | awk 'length > 71 { print "72 characters or more: " $$0; bad = 1 } END { exit bad }'
 
-format: $(VENV)/installed ## format Python and C
-	$(BIN)/pip install --quiet ruff
+format: $(VENV)/lint ## format Python and C
 	$(BIN)/ruff format
-	clang-format -i csrc/*.[ch] tests/c/*.c bench/*.c
+	$(BIN)/clang-format -i $(C_SOURCES)
 
 cross: $(BIN)/python ## compile the kernels for Windows, macOS and others without a warning
 	$(BIN)/pip install --quiet ziglang

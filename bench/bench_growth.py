@@ -15,7 +15,7 @@ import winit_fast as wf
 from winit_fast import benchmark
 from winit_fast.benchmark import Contestant, repeated
 from winit_fast.models import Architecture, Rules
-from winit_fast.models.tensor_spec import Tensor
+from winit_fast.models.tensor_spec import TensorSpec
 
 THREADS = wf.get_num_threads()
 SECONDS = sized(8.0, 0.0)
@@ -103,10 +103,10 @@ def test_shards(keep: Keep, axis: int) -> None:
 RANK, RANKS = 5, 512
 
 
-def own_rows(tensor: Tensor) -> slice:
+def own_rows(tensor: TensorSpec) -> slice:
     """The rows that a rank holds by torch.chunk, as FSDP2's Shard(0): the last ranks may have less.
 
-    >>> own_rows(Tensor("w", (1024, 4), wf.Zeros()))
+    >>> own_rows(TensorSpec("w", (1024, 4), wf.Zeros()))
     slice(10, 12, None)
     """
     rows = tensor.shape[0]
@@ -119,7 +119,7 @@ def test_plan(measure: Callable[..., dict[str, float]]) -> None:
     model = sized("llama-3.1-405b", "llama-3.1-8b")
     architecture = Architecture.load(model)
 
-    def plan() -> tuple[Tensor, ...]:
+    def plan() -> tuple[TensorSpec, ...]:
         return Rules.load(architecture.rules).tensors(architecture)
 
     tensors = plan()

@@ -16,8 +16,11 @@ collect_ignore = [] if all(map(find_spec, FRAMEWORKS)) else ["frameworks"]
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
-settings.load_profile("repeatable")
+# Hypothesis draws the same examples in every run: a quarter of them in `make test`, all with
+# `--hypothesis-profile=full`, as `make test-all` and CI do.
+settings.register_profile("full", derandomize=True, deadline=None, database=None)
+settings.register_profile("development", settings.get_profile("full"), max_examples=25)
+settings.load_profile("development")
 
 
 @pytest.fixture(params=_core.supported_isas())

@@ -10,13 +10,14 @@ That program gets its windows from tests/c/windows.h, which this one writes, too
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import ml_dtypes  # noqa: F401  (bfloat16 and float8 by name)
 import numpy as np
+from draws import FROZEN
 
 import winit_fast as wf
+from winit_fast.base import dtypes
 from winit_fast.streams import truncation
 
 TABLE = Path(__file__).parent / "hashes.txt"
@@ -29,18 +30,6 @@ HEADER = """\
 # Lengths 0-70 stand for the fills of 0, 1, ... 70 elements, their bytes one after the other.
 # Made by: python tests/make_hashes.py > tests/hashes.txt
 """
-
-TYPES = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
-
-# Parameters that no type represents; windows round zero, in a far tail, and half open.
-DISTRIBUTIONS = {
-    "uniform": ("uniform", (-0.3, 0.7)),
-    "normal": ("normal", (0.01, 0.02)),
-    "truncated": ("truncated_normal", (0.01, 0.02, -2.0, 2.0)),
-    "wide": ("truncated_normal", (0.0, 1.0, -100.0, 3.5)),
-    "tail": ("truncated_normal", (30.1, 1.1, -30.0, -29.0)),
-    "half": ("truncated_normal", (0.0, 0.7, 0.0, float("inf"))),
-}
 
 # Every place in a block; a carry out of c0 (at 2^33 elements of float64, 2^34 of the others) inside
 # a long run and inside a short one; sizes that 32 bits, signed or not, do not hold; the last ones.
@@ -75,9 +64,9 @@ def fills() -> Iterator[tuple[str, Callable[[int, int], np.ndarray]]]:
                 length, offset=offset, dtype=f"uint{width}"
             ),
         )
-    for name, (method, parameters) in DISTRIBUTIONS.items():
+    for name, (method, parameters) in FROZEN.items():
         draw = getattr(stream, method)
-        for dtype in TYPES:
+        for dtype in dtypes.NAMES:
             yield (
                 f"{name} {dtype}",
                 lambda offset, length, draw=draw, parameters=parameters, dtype=dtype: draw(
@@ -86,10 +75,10 @@ def fills() -> Iterator[tuple[str, Callable[[int, int], np.ndarray]]]:
             )
 
 
-def table() -> Iterator[tuple[str, bytes]]:
-    """The key of each line, and the bytes that it hashes."""
+def table(offsets: Sequence[int] = OFFSETS) -> Iterator[tuple[str, bytes]]:
+    """The key of each line, and the bytes that it hashes; all of them, or those of some offsets."""
     for name, fill in fills():
-        for offset in OFFSETS:
+        for offset in offsets:
             for label, lengths in LENGTHS.items():
                 data = b"".join(fill(offset, length).tobytes() for length in lengths)
                 yield f"{name} {offset} {label}", data
@@ -108,7 +97,7 @@ def frozen() -> dict[str, str]:
 def windows() -> str:
     """The windows of the truncated normals as C: for the 32-bit family, then for float64."""
     lines = ["/* Made by tests/make_hashes.py. */"]
-    for name, (method, parameters) in DISTRIBUTIONS.items():
+    for name, (method, parameters) in FROZEN.items():
         if method == "truncated_normal":
             lines.append(f"static const winit_window window_{name}[2] = {{")
             for bits in 32, 64:

@@ -27,6 +27,9 @@ DTYPES = {
     "float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
 }
 
+NARROW = [name for name, dtype in DTYPES.items() if dtype.itemsize < 4]
+"""The types that take the float32 value, rounded once."""
+
 MASK = 0xFFFFFFFF
 F64 = np.float64
 U64 = np.uint64

@@ -32,7 +32,7 @@ import winit_fast as wf
 import winit_fast._core as _core
 from winit_fast.base import dtypes
 from winit_fast.checkpoint import write_checkpoint
-from winit_fast.models.tensor_spec import Tensor
+from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams import fill
 
 REFUSED = (ValueError, TypeError, IndexError)
@@ -461,7 +461,7 @@ def case_checkpoint(rng):
     """A checkpoint is whole, or its directory is as it was."""
     schemes = (wf.RandomNormal(), wf.Zeros(), wf.HeUniform(), wf.TruncatedNormal())
     tensors = [
-        Tensor(f"w.{i}", tuple(rng.integers(1, 60, size=2).tolist()), pick(rng, schemes))
+        TensorSpec(f"w.{i}", tuple(rng.integers(1, 60, size=2).tolist()), pick(rng, schemes))
         for i in range(int(rng.integers(1, 6)))
     ]
     seed, dtype = int(rng.integers(1 << 64, dtype=np.uint64)), pick(rng, list(dtypes.FLOATS))

@@ -4,6 +4,7 @@ import math
 import re
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from winit_fast.base import dtypes
@@ -30,6 +31,18 @@ others = st.one_of(
 )
 anything = numbers | others
 names = st.none() | st.text(max_size=12) | st.integers(0, 2**64 - 1)
+
+
+def depth(number, share=1):
+    """Scale a sample's size: whole in the full depth, in `make test` a quarter of a share of it."""
+    full = settings.get_profile("full").max_examples
+    quick = settings().max_examples < full
+    return int(number * share * settings().max_examples) // full if quick else number
+
+
+def examples(number):
+    """Have Hypothesis draw so many examples in the full depth."""
+    return settings(max_examples=depth(number))
 
 
 def in_bounds(shape):

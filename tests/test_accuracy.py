@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from strategies import depth
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
 
@@ -19,7 +20,8 @@ needs_long_double = pytest.mark.skipif(
 def test_32_bit_family(isa, name):
     """Words spread over all, and both ends."""
     ends = np.arange(-1000, 1000).astype(np.uint32)
-    words = np.concatenate([accuracy.scattered(np.arange(1 << 20, dtype=np.uint32)), ends])
+    words = np.arange(depth(1 << 20), dtype=np.uint32)
+    words = np.concatenate([accuracy.scattered(words), ends])
     worst = accuracy.examine(accuracy.CASES[name], words)
     assert not worst.breaks(accuracy.CASES[name]), str(worst)
 
@@ -27,5 +29,7 @@ def test_32_bit_family(isa, name):
 @needs_long_double
 @pytest.mark.parametrize("name", [name for name, case in accuracy.CASES.items() if case.double])
 def test_float64(isa, name):
-    worst = accuracy.examine(accuracy.CASES[name], accuracy.random_words64(1, 1 << 19))
+    worst = accuracy.examine(
+        accuracy.CASES[name], accuracy.random_words64(1, depth(1 << 19, 1 / 4))
+    )
     assert not worst.breaks(accuracy.CASES[name]), str(worst)

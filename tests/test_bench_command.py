@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from draws import DRAWS
 
 from winit_fast import benchmark
 from winit_fast.base import dtypes
@@ -79,12 +80,10 @@ def test_numpy_makes_the_same_distribution_as_we_do(distribution, dtype):
     benchmark.ours(distribution, ours)()
     benchmark.peers(distribution, theirs, names=["NumPy"])["NumPy"]()
     for x in ours.astype(np.float64), theirs.astype(np.float64):
-        low, high = {"uniform": (0, 1), "normal": (-7, 7), "truncated_normal": (-2, 2)}[
-            distribution
-        ]
+        low, high, mean = DRAWS[distribution].spread
         assert low <= x.min() and x.max() <= high
         # Means of 1000: six of a normal's deviations; a uniform's and a truncated one's are less.
-        assert abs(x.mean() - (0.5 if distribution == "uniform" else 0)) < 6 / 1000**0.5
+        assert abs(x.mean() - mean) < 6 / 1000**0.5
         assert len(np.unique(x)) > 30  # float8_e5m2 has few numbers
 
 

@@ -16,9 +16,9 @@ import winit_fast as wf
 from winit_fast.base import dtypes
 from winit_fast.checkpoint import write_checkpoint
 from winit_fast.initializers import pretrained, scaled, sparse, stft
-from winit_fast.models.tensor_spec import Tensor
+from winit_fast.models.tensor_spec import TensorSpec
 
-DTYPES = [kind.name for kind in dtypes.FLOATS.values()]
+DTYPES = dtypes.NAMES
 EXAMPLES = [
     (wf.Dirac(), (3, 5, 4, 6)),
     (wf.Dirac(2, 0.5, in_axis=1, out_axis=0), (6, 4, 2)),
@@ -389,10 +389,10 @@ def test_pretrained_is_the_source_rounded(files, dtype):
 def test_pretrained_from_what_this_package_writes(tmp_path, dtype):
     """Every type, in one file and in several with an index, bit for bit."""
     tensors = [
-        Tensor("a", (30, 20), wf.RandomNormal()),
-        Tensor("b.c", (7,), wf.RandomUniform()),
-        Tensor("sparse", (9, 5), wf.Sparse(0.4)),
-        Tensor("none", (0, 3), wf.Zeros()),
+        TensorSpec("a", (30, 20), wf.RandomNormal()),
+        TensorSpec("b.c", (7,), wf.RandomUniform()),
+        TensorSpec("sparse", (9, 5), wf.Sparse(0.4)),
+        TensorSpec("none", (0, 3), wf.Zeros()),
     ]
     for folder, size in (("one", 1 << 20), ("several", 100)):
         write_checkpoint(tmp_path / folder, tensors, dtype=dtype, seed=3, max_shard_size=size)

@@ -24,25 +24,23 @@ from safetensors.numpy import load_file
 
 import winit_fast as wf
 from winit_fast.base.boxes import cuts
-from winit_fast.base.dtypes import find
+from winit_fast.base.dtypes import NAMES, find
 from winit_fast.checkpoint import DiskFull, TooLate, directory, provenance, write_checkpoint, writer
 from winit_fast.checkpoint.provenance import PLAN
-from winit_fast.models.tensor_spec import Tensor
-
-DTYPES = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
+from winit_fast.models.tensor_spec import TensorSpec
 
 # Shapes around the segments of 1 KiB that the tests set: rows that fit many, one or no time, sizes
 # that are no multiple of anything, tensors of no axis, of no element and of one.
 TENSORS = (
-    Tensor("table", (37, 19), wf.RandomNormal(0.0, 0.02)),
-    Tensor("bias", (5,), wf.Zeros()),
-    Tensor("scalar", (), wf.RandomNormal()),
-    Tensor("norm", (1601,), wf.Ones()),
-    Tensor("empty", (0, 4), wf.RandomUniform()),
-    Tensor("wide", (3, 2, 1030), wf.GlorotUniform()),
-    Tensor("empty.rows", (4, 0), wf.RandomUniform()),
-    Tensor("ünïcode", (64, 64), wf.TruncatedNormal()),
-    Tensor("eye", (40, 50), wf.Identity()),
+    TensorSpec("table", (37, 19), wf.RandomNormal(0.0, 0.02)),
+    TensorSpec("bias", (5,), wf.Zeros()),
+    TensorSpec("scalar", (), wf.RandomNormal()),
+    TensorSpec("norm", (1601,), wf.Ones()),
+    TensorSpec("empty", (0, 4), wf.RandomUniform()),
+    TensorSpec("wide", (3, 2, 1030), wf.GlorotUniform()),
+    TensorSpec("empty.rows", (4, 0), wf.RandomUniform()),
+    TensorSpec("ünïcode", (64, 64), wf.TruncatedNormal()),
+    TensorSpec("eye", (40, 50), wf.Identity()),
 )
 SIZE = sum(tensor.size for tensor in TENSORS)
 
@@ -79,7 +77,7 @@ def short_segments(monkeypatch):
     monkeypatch.setattr(writer, "SEGMENT_BYTES", 1024)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", NAMES)
 @pytest.mark.usefixtures("short_segments")
 def test_every_tensor_is_what_its_initializer_makes(tmp_path, dtype):
     summary = write_checkpoint(tmp_path, TENSORS, seed=7, dtype=dtype, num_threads=2)
@@ -181,8 +179,8 @@ def test_texts_and_parents_are_written_and_progress_is_told(tmp_path):
         ({"num_threads": 0}, ValueError, "num_threads.*0"),
         ({"tensors": ()}, ValueError, "tensors is empty"),
         ({"tensors": TENSORS[:1] * 2}, ValueError, "'table' is used twice"),
-        ({"tensors": [Tensor("__metadata__", (1,), wf.Ones())]}, ValueError, "reserved"),
-        ({"tensors": ["table"]}, TypeError, "tensors must hold Tensor objects, got 'table'"),
+        ({"tensors": [TensorSpec("__metadata__", (1,), wf.Ones())]}, ValueError, "reserved"),
+        ({"tensors": ["table"]}, TypeError, "tensors must hold TensorSpec objects, got 'table'"),
         ({"seed": None}, TypeError, "seed must be an integer, got None"),
         ({"max_shard_size": "5GB"}, TypeError, "max_shard_size must be an integer, got '5GB'"),
         ({"metadata": {"step": 3}}, TypeError, "metadata must map str to str, got 3 for 'step'"),
@@ -219,7 +217,7 @@ def test_bad_arguments_are_refused_and_nothing_is_written(tmp_path, arguments, e
 )
 def test_what_is_no_tensor(arguments, error, message):
     with pytest.raises(error, match=message):
-        Tensor(*arguments)
+        TensorSpec(*arguments)
 
 
 def test_a_directory_that_is_not_empty_is_refused_and_left_alone(tmp_path):
@@ -360,7 +358,7 @@ def test_the_bytes_that_a_full_disk_lacks_are_right(tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "full")
         return min(40, len(data))
 
-    tensor = Tensor("w", (1 << 16,), wf.Ones())
+    tensor = TensorSpec("w", (1 << 16,), wf.Ones())
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(DiskFull) as caught:
         write_checkpoint(tmp_path / "out", [tensor], seed=0, dtype="float32")
@@ -749,7 +747,7 @@ def test_a_system_that_gives_few_threads(tmp_path, monkeypatch):
 
 def test_more_files_than_can_be_open(tmp_path):
     """One tensor a file, 200 of them, where 64 files may be open."""
-    tensors = [Tensor(f"w{i}", (8,), wf.RandomNormal()) for i in range(200)]
+    tensors = [TensorSpec(f"w{i}", (8,), wf.RandomNormal()) for i in range(200)]
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
     try:
@@ -789,17 +787,17 @@ def test_where_the_numbers_come_from_stands_in_the_files(tmp_path):
     np.save(tmp_path / "w.npy", array)
     kept = [
         *TENSORS,
-        Tensor("sparse", (7, 5), wf.Sparse(0.5)),
-        Tensor("half", (7, 5), wf.TruncatedNormal(0, 0.02, -np.inf, np.float32(2))),
-        Tensor("conv", (3, 2, 5, 5), wf.HeNormal(in_axis=[1], out_axis=0)),
-        Tensor("scaled", (4, 4), wf.Scaled("he_normal", "1 / L", {"L": 3})),
-        Tensor("file", (3, 3), wf.Pretrained(tmp_path / "w.npy", fallback=wf.Ones())),
+        TensorSpec("sparse", (7, 5), wf.Sparse(0.5)),
+        TensorSpec("half", (7, 5), wf.TruncatedNormal(0, 0.02, -np.inf, np.float32(2))),
+        TensorSpec("conv", (3, 2, 5, 5), wf.HeNormal(in_axis=[1], out_axis=0)),
+        TensorSpec("scaled", (4, 4), wf.Scaled("he_normal", "1 / L", {"L": 3})),
+        TensorSpec("file", (3, 3), wf.Pretrained(tmp_path / "w.npy", fallback=wf.Ones())),
     ]
     lost = [
-        Tensor("array", (2, 3), wf.Pretrained(array)),
-        Tensor("own", (2, 3), Own()),
-        Tensor("fallback", (3, 3), wf.Pretrained(tmp_path / "w.npy", fallback=Own())),
-        Tensor("scaled.own", (3, 3), wf.Scaled(Own(), 2.0)),
+        TensorSpec("array", (2, 3), wf.Pretrained(array)),
+        TensorSpec("own", (2, 3), Own()),
+        TensorSpec("fallback", (3, 3), wf.Pretrained(tmp_path / "w.npy", fallback=Own())),
+        TensorSpec("scaled.own", (3, 3), wf.Scaled(Own(), 2.0)),
     ]
     options = {"seed": 2**64 - 1, "dtype": "float32", "max_shard_size": 5000}
     write_checkpoint(tmp_path / "out", [*kept, *lost], **options)
@@ -825,7 +823,7 @@ def test_where_the_numbers_come_from_stands_in_the_files(tmp_path):
 
 def test_an_initializer_that_fails_is_reported_and_leaves_no_trace(tmp_path):
     # bounds that hold no float8 value: known only once the type is
-    tensor = Tensor("w", (64, 64), wf.RandomUniform(0.03, 0.0301))
+    tensor = TensorSpec("w", (64, 64), wf.RandomUniform(0.03, 0.0301))
     with pytest.raises(ValueError, match=r"0\.03"):
         write_checkpoint(tmp_path / "out", [*TENSORS, tensor], seed=0, dtype="float8_e5m2")
     assert not list(tmp_path.iterdir())

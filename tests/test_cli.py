@@ -74,7 +74,7 @@ def test_where_it_comes_from_stands_in_the_file(small):
         "winit_fast.seed": "11",
         "winit_fast.plan": f"sha256:{sha256(plan).hexdigest()}",
         "winit_fast.model": "gpt2",
-        "winit_fast.recipe": "gpt2",
+        "winit_fast.rules": "gpt2",
     }
     config = json.loads((small[0] / "config.json").read_text())
     assert config["architectures"] == ["GPT2LMHeadModel"]
@@ -232,7 +232,13 @@ def test_a_bad_environment_variable_is_told_in_a_line(variable, value):
     assert re.fullmatch(rf"Error: {variable}.*'?{value}'?.*\n", result.stderr)
 
 
-@pytest.mark.parametrize("name", ["run[seed]", "a[/foo]", "a:smile:b"])
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("run[seed]", marks=slow), "a[/foo]", pytest.param("a:smile:b", marks=slow)],
+)
 def test_names_are_printed_as_they_are(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     result = run("init", "gpt2", "--out", name)
@@ -298,7 +304,7 @@ def test_more_threads_than_memory_has_room_for(tmp_path):
     assert int(re.search(r"threads +(\d+)", result.stdout)[1]) < 128
 
 
-@pytest.mark.parametrize("threads", [2, 1000])
+@pytest.mark.parametrize("threads", [pytest.param(2, marks=slow), 1000])
 def test_peak_memory_depends_neither_on_the_model_nor_on_threads(tmp_path, threads):
     # 498 MB of weights; the promise is 256 MiB above the interpreter's own, for any model.
     program = (

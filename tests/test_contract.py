@@ -9,7 +9,8 @@ import numpy as np
 import pages
 import pytest
 import reference
-from reference import DTYPES
+from reference import DTYPES, NARROW
+from strategies import depth
 
 import winit_fast as wf
 import winit_fast._core as _core
@@ -18,11 +19,10 @@ from winit_fast.streams import distributions, truncation
 SEED, NAME = 0x9E3779B97F4A7C15, "blocks.11.mlp.up"
 STREAM = reference.stream_id(NAME)
 WIDE = ["float32", "float64"]
-NARROW = ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
 
 # A run that fills whole vectors, the first and the last block of the index space, the carries of
 # the 32-bit family's and of float64's block number, and a start inside a block.
-RUNS = [(0, 1500), (5, 70), (2**33 - 35, 70), (2**34 - 35, 70), (2**63 - 71, 71)]
+RUNS = [(0, depth(1500)), (5, 70), (2**33 - 35, 70), (2**34 - 35, 70), (2**63 - 71, 71)]
 INDEX = np.concatenate(
     [np.arange(count, dtype=np.uint64) + np.uint64(start) for start, count in RUNS]
 )
@@ -154,14 +154,14 @@ def test_uniform_of_one_value(isa, dtype, value):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_uniform_of_random_intervals(isa, dtype):
     """Ends from random bit patterns: every exponent, float64's as well as the type's own."""
-    rng = np.random.default_rng(20)
+    rng, n = np.random.default_rng(20), depth(20)
     ends = np.concatenate(
         [
-            rng.integers(2**64, size=(40, 2), dtype=np.uint64).view(np.float64),
-            rng.integers(2**32, size=(40, 2), dtype=np.uint32).view(np.float32).astype(float),
-            rng.standard_normal((20, 2)),
-            rng.standard_normal((20, 1)) * (1 + rng.standard_normal((20, 2)) * 1e-7),
-            np.ldexp(rng.standard_normal((40, 2)), rng.integers(-20, 10, size=(40, 1))),
+            rng.integers(2**64, size=(2 * n, 2), dtype=np.uint64).view(np.float64),
+            rng.integers(2**32, size=(2 * n, 2), dtype=np.uint32).view(np.float32).astype(float),
+            rng.standard_normal((n, 2)),
+            rng.standard_normal((n, 1)) * (1 + rng.standard_normal((n, 2)) * 1e-7),
+            np.ldexp(rng.standard_normal((2 * n, 2)), rng.integers(-20, 10, size=(2 * n, 1))),
         ]
     )
     for low, high in np.sort(ends[np.isfinite(ends).all(axis=1)], axis=1).tolist():
@@ -385,13 +385,19 @@ def test_normal_of_edge_words(isa, dtype, width):
         assert_within_4_ulp(half, expected)
 
 
+@cache
+def exact_quantiles(width: int, low: float, high: float) -> np.ndarray:
+    """The exact elements of the edge words."""
+    edges = np.array(edge_words(width), f"u{width // 8}")
+    return getattr(reference.Window(low, high), f"quantile{width}")(edges)
+
+
 @pytest.mark.parametrize("dtype, width", [("float32", 32), ("float64", 64)])
 @pytest.mark.parametrize("low, high", WINDOWS)
 def test_truncated_normal_of_edge_words(isa, dtype, width, low, high):
     edges = edge_words(width)
     distribution = distributions.truncated_normal(np.dtype(dtype), 0.0, 1.0, low, high)
     got = transform(distribution, dtype, split(edges, width))[: len(edges)]
-    window = reference.Window(low, high)
-    exact = getattr(window, f"quantile{width}")(np.array(edges, f"u{width // 8}"))
+    exact = exact_quantiles(width, low, high)
     smallest, largest = reference.truncated_bounds(DTYPES[dtype], 0.0, 1.0, low, high)
     assert_within_4_ulp(got, np.minimum(np.maximum(exact, smallest), largest))

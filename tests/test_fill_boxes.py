@@ -8,8 +8,10 @@ from functools import partial
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from draws import DRAWS
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 import winit_fast as wf
 from winit_fast.base import dtypes
@@ -17,11 +19,7 @@ from winit_fast.base.boxes import whole
 from winit_fast.streams import fill
 
 STREAM = wf.Stream(7, "box")
-DRAWS = {
-    "uniform": partial(STREAM.uniform, -1.0, 2.0),
-    "normal": partial(STREAM.normal, 0.5, 2.0),
-    "truncated_normal": partial(STREAM.truncated_normal, 0.0, 1.0, -1.0, 2.5),
-}
+WIDE = {method: partial(getattr(STREAM, method), *draw.wide) for method, draw in DRAWS.items()}
 
 
 @st.composite
@@ -62,12 +60,12 @@ def memories(draw, shape, dtype):
     return memory, view
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(st.data())
 def test_box_equals_cut(data):
     shape, index = data.draw(boxes())
     kind = data.draw(st.sampled_from(list(dtypes.FLOATS.values())))
-    draw = DRAWS[data.draw(st.sampled_from(list(DRAWS)))]
+    draw = WIDE[data.draw(st.sampled_from(list(WIDE)))]
     whole = draw(shape=shape, dtype=kind.name)
     cut = whole[index if Ellipsis in index else (*index, ...)]
     memory, view = data.draw(memories(cut.shape, kind.dtype))
@@ -83,18 +81,18 @@ def test_box_equals_cut(data):
     np.testing.assert_array_equal(memory, expected)
 
 
-@pytest.mark.parametrize("name", DRAWS)
+@pytest.mark.parametrize("name", WIDE)
 @pytest.mark.parametrize("dtype", [kind.name for kind in dtypes.FLOATS.values()])
 def test_layouts_on_every_isa(isa, name, dtype):
     shape = (33, 5, 67)
-    whole = DRAWS[name](shape=shape, dtype=dtype)
+    whole = WIDE[name](shape=shape, dtype=dtype)
     for out in (
         np.empty(shape, whole.dtype),
         np.empty(shape, whole.dtype, order="F"),
         np.empty((67, 33, 5), whole.dtype).transpose(1, 2, 0),
         np.empty((33, 5, 134), whole.dtype)[:, ::-1, ::-2],
     ):
-        DRAWS[name](out=out)
+        WIDE[name](out=out)
         np.testing.assert_array_equal(_bytes(out), _bytes(whole))
 
 

@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 import safetensors
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from strategies import anything, others, refused_or
+from strategies import anything, examples, others, refused_or
 
 import winit_fast as wf
-from winit_fast import benchmark, cli
+from winit_fast import benchmark, checkpoint, cli
 from winit_fast.checkpoint import Summary, write_checkpoint
 from winit_fast.models import Architecture, Rules, architectures, data_files, rules
-from winit_fast.models.tensor_spec import Tensor
+from winit_fast.models.tensor_spec import TensorSpec
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def npy_files(draw):
     return b"\x93NUMPY\1\0" + length + header.encode() + ARRAY.tobytes()
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(npy_files())
 def test_npy_files(folder, content):
     path = folder / "w.npy"
@@ -102,7 +102,7 @@ def test_what_is_no_npy_file(folder, content):
         wf.Pretrained(path)((3, 4))
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(others | st.text("a.npy/\0\ud800", max_size=9) | st.text(max_size=4).map("{}.npy".format))
 def test_names_of_files(source):
     try:
@@ -113,7 +113,7 @@ def test_names_of_files(source):
         assert str(source) in str(error) or repr(source) in str(error)
 
 
-TENSORS = (Tensor("w", (3, 4), wf.HeNormal()), Tensor("b", (4,), wf.Zeros()))
+TENSORS = (TensorSpec("w", (3, 4), wf.HeNormal()), TensorSpec("b", (4,), wf.Zeros()))
 tensors = st.sampled_from([TENSORS, iter(TENSORS), TENSORS[:1] * 2, [TENSORS[1]], ["w"]]) | anything
 texts = st.dictionaries(
     st.text("a.j/\0\ud800", max_size=4) | st.just("model.safetensors") | st.integers(0, 1),
@@ -122,7 +122,7 @@ texts = st.dictionaries(
 )
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(data=st.data())
 def test_arguments_of_checkpoints(folder, data):
     inside = folder / "checkpoint"
@@ -156,7 +156,7 @@ def test_arguments_of_checkpoints(folder, data):
         shutil.rmtree(inside, ignore_errors=True)
 
 
-# Recipes: the files of the package, each with one of its values another one.
+# Rules and architectures: the files of the package, each with one of its values another one.
 
 TOML = st.recursive(
     st.booleans() | st.integers(-3, 3) | st.text(max_size=4) | st.floats() | st.just("4 * n_embd"),
@@ -181,14 +181,14 @@ def damaged(draw, content):
     return content
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(damaged(data_files.load_all("rules")["gpt2"]))
 def test_damaged_rules(content):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rules, "load_all", lambda folder: {"fuzz": content})
         made = refused_or(lambda: Rules.load("fuzz"), ["rules/fuzz.toml"])
     if isinstance(made, Rules):
-        named = ["identifier", "argument", "formula", "parameters", "stddev", "mean", "recipe"]
+        named = ["identifier", "argument", "formula", "parameters", "stddev", "mean", "rules"]
         refused_or(lambda: made.initializer("h.0.attn.c_proj.weight", {"n_layer": 12}), named)
 
 
@@ -196,7 +196,7 @@ SMALL = copy.deepcopy(data_files.load_all("architectures")["gpt2"])
 SMALL["models"] = {"gpt2": {"n_layer": 1, "n_head": 1, "n_embd": 2}}
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(damaged(SMALL))
 def test_damaged_architectures(content):
     with pytest.MonkeyPatch.context() as patch:
@@ -206,9 +206,9 @@ def test_damaged_architectures(content):
 
 
 @given(anything)
-def test_names_of_models_and_recipes(name):
+def test_names_of_models_and_rules(name):
     refused_or(lambda: Architecture.load(name), ["model"])
-    refused_or(lambda: Rules.load(name), ["recipe"])
+    refused_or(lambda: Rules.load(name), ["rules"])
 
 
 @given(st.binary(max_size=20) | st.text('[a]="1\n{}.#', max_size=20).map(str.encode))
@@ -222,20 +222,20 @@ def test_toml_files(content):
 words = st.text(st.characters(exclude_characters="\0"), max_size=6)
 values = words | st.integers(-2, 2**65).map(str) | st.sampled_from(["1e3", "nan", "5GB", "float32"])
 OPTIONS = {
-    "init": ["--dtype", "--seed", "--max-shard-size", "--threads", "--force", "--sed"],
-    "bench": ["--size", "--seconds", "--threads", "--against", "--siz"],
-    "info": ["--dtype"],
+    "init": ["--dtype", "--seed", "--max-shard-size", "--threads", "--force", "--sed", "--rules"],
+    "bench": ["--size", "--seconds", "--threads", "--against", "--siz", "--json"],
+    "info": ["--dtype", "--rules", "--json"],
 }
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(command=st.sampled_from([*OPTIONS]), more=st.data())
 def test_command_lines(folder, command, more):
     line = [command]
     if command != "bench":
         line += more.draw(st.lists(values | st.just("gpt2"), max_size=1))
     for option in more.draw(st.lists(st.sampled_from(OPTIONS[command]), max_size=3, unique=True)):
-        line += [option] if option == "--force" else [option, more.draw(values)]
+        line += [option] if option in ("--force", "--json") else [option, more.draw(values)]
     out = folder / "out"
     if command == "init":
         line += ["--out", str(out)]
@@ -254,7 +254,7 @@ def test_command_lines(folder, command, more):
 
     before = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "write_checkpoint", write)
+        patch.setattr(checkpoint, "write_checkpoint", write)
         patch.setattr(benchmark, "run", race)
         result = CliRunner().invoke(cli.main, line)
     signal.signal(signal.SIGTERM, before)
@@ -262,7 +262,7 @@ def test_command_lines(folder, command, more):
     assert not out.exists()
     if result.exit_code:
         assert result.exit_code in (1, 2) and not handed
-        assert re.search("Error: .*(--[a-z]|argument|option|model|dtype)", result.output), (
+        assert re.search("Error: .*(--[a-z]|argument|option|model|dtype|rule)", result.output), (
             result.output
         )
     else:

@@ -4,12 +4,13 @@ import ctypes
 import ctypes.util
 import platform
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import make_hashes
 import numpy as np
 import pytest
+from draws import DRAWS
 
 import winit_fast as wf
 import winit_fast._core as _core
@@ -18,8 +19,8 @@ from winit_fast.streams import distributions, truncation
 FROZEN = make_hashes.frozen()
 
 
-def hashes() -> dict[str, str]:
-    return {key: make_hashes.blake2b(data) for key, data in make_hashes.table()}
+def hashes(offsets: Sequence[int] = make_hashes.OFFSETS) -> dict[str, str]:
+    return {key: make_hashes.blake2b(data) for key, data in make_hashes.table(offsets)}
 
 
 def test_hashes(isa):
@@ -87,13 +88,15 @@ ENVIRONMENTS = [("up", False), ("down", False), ("zero", False), (None, True), (
 @needs_glibc
 @pytest.mark.parametrize("rounding, flush", ENVIRONMENTS)
 def test_hashes_in_another_environment(isa, rounding, flush):
+    """At one offset, inside a block: what rounds and flushes knows nothing of the index."""
     with changed(rounding, flush):
         during = control(environment())
-        got = hashes()
+        got = hashes([3])
         after = control(environment())
     assert during != control(environment()), "the switch did not take"
     assert after == during, "the caller's settings were not restored"
-    assert got == FROZEN
+    assert len(got) == len(FROZEN) / len(make_hashes.OFFSETS)
+    assert got.items() <= FROZEN.items()
 
 
 def subnormal_fills() -> list[bytes]:
@@ -101,7 +104,7 @@ def subnormal_fills() -> list[bytes]:
     stream = wf.Stream(3, "subnormal")
     return [
         draw.tobytes()
-        for size in (16, 1000, 3_000_001)
+        for size in (16, 1000, 300_001)
         for draw in (
             stream.uniform(1e-45, 1e-38, (size,)),
             stream.uniform(-3e-308, 5e-308, (size,), dtype="float64"),
@@ -114,28 +117,28 @@ def subnormal_fills() -> list[bytes]:
     ]
 
 
+@pytest.fixture(scope="module")
+def expected_subnormals() -> list[bytes]:
+    """Made once: every instruction set has the same bits."""
+    return subnormal_fills()
+
+
 @needs_glibc
 @pytest.mark.parametrize("rounding, flush", ENVIRONMENTS)
-def test_subnormals_in_another_environment(isa, rounding, flush):
-    expected = subnormal_fills()
+def test_subnormals_in_another_environment(isa, rounding, flush, expected_subnormals):
     with changed(rounding, flush):
         during = control(environment())
         got = subnormal_fills()
         after = control(environment())
     assert after == during, "the caller's settings were not restored"
-    assert got == expected
-    assert np.frombuffer(expected[0], np.float32).min() > 0
+    assert got == expected_subnormals
+    assert np.frombuffer(got[0], np.float32).min() > 0
 
 
 PARAMETERS = [
-    (distributions.uniform, (-0.3, 0.7)),
-    (distributions.uniform, (1e-45, 1e-38)),
-    (distributions.normal, (0.1, 0.02)),
-    (distributions.normal, (1e-40, 3e-42)),
-    (distributions.truncated_normal, (0.1, 0.02, -2.0, 2.0)),
-    (distributions.truncated_normal, (0.1, 0.3, -0.7, 1.9)),
-    (distributions.truncated_normal, (0.0, 1e-39, 4.0, 6.1)),
-    (distributions.truncated_normal, (30.1, 1.1, -30.0, -29.0)),
+    (getattr(distributions, method), parameters)
+    for method, draw in DRAWS.items()
+    for parameters in draw.environments
 ]
 
 

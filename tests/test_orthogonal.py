@@ -9,6 +9,7 @@ import tracemalloc
 import ml_dtypes
 import numpy as np
 import pytest
+from reference import NARROW
 
 import winit_fast as wf
 from winit_fast.initializers import reflectors as householder
@@ -102,7 +103,7 @@ def test_boxes(shape, dtype):
             assert (part == q[box]).all()
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
+@pytest.mark.parametrize("dtype", NARROW)
 @pytest.mark.parametrize("shape", [(33, 20), (67, 499), (300, 300)], ids=str)
 def test_narrow_types_are_float32_rounded(shape, dtype):
     for box in _boxes(*shape):

@@ -100,9 +100,11 @@ def test_names_configurations_and_scaling(initializer):
 def test_checkpoints(initializer, tmp_path):
     from safetensors.numpy import load_file
 
-    from winit_fast.models.tensor_spec import Tensor
+    from winit_fast.models.tensor_spec import TensorSpec
 
-    write_checkpoint(tmp_path / "new", [Tensor("w", SHAPE, initializer)], seed=3, dtype="float32")
+    write_checkpoint(
+        tmp_path / "new", [TensorSpec("w", SHAPE, initializer)], seed=3, dtype="float32"
+    )
     (file,) = (tmp_path / "new").glob("*.safetensors")
     assert np.array_equal(load_file(file)["w"], initializer(SHAPE, seed=3, name="w"))
 

@@ -1,6 +1,7 @@
 """What goes into the sdist and the wheels: nothing is built here, the lists are read."""
 
 import importlib.machinery
+import re
 import sysconfig
 import tomllib
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from setuptools.command.egg_info import FileList
 
+import winit_fast as wf
 import winit_fast._core as _core
 import winit_fast._dlpack as _dlpack
 import winit_fast._householder as _householder
@@ -58,3 +60,8 @@ def test_wheel_has_every_data_file():
     assert PACKAGE / "py.typed" in needed
     assert any(path.suffix == ".toml" for path in needed)
     assert needed <= listed
+
+
+def test_the_citation_is_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^version: (.*)$", citation, re.MULTILINE)[1] == wf.__version__

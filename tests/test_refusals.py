@@ -13,6 +13,7 @@ from functools import partial
 import ml_dtypes
 import numpy as np
 import pytest
+from draws import DRAWS
 
 import winit_fast as wf
 
@@ -115,9 +116,9 @@ def test_shapes():
             STREAM.normal(shape=shape)
     with pytest.raises(TypeError, match=r"num_threads must be an integer, got 1.5"):
         STREAM.normal(shape=3, num_threads=1.5)
-    for draw in (STREAM.normal, STREAM.uniform, STREAM.truncated_normal):
+    for method in DRAWS:
         with pytest.raises(TypeError, match="shape must be given, or out"):
-            draw()
+            getattr(STREAM, method)()
     out = np.zeros((3, 4), np.float32)
     _refused(ValueError, r"out must have shape \(4, 3\), got \(3, 4\)", out, shape=(4, 3))
     _refused(ValueError, r"out must have shape \(4,\), got \(3, 4\)", out, shape=(5, 4), index=2)
@@ -217,10 +218,11 @@ def test_parameters_that_are_not_finite(cls, parameter, wrong):
         (wf.TruncatedNormal, "low"),
         (wf.TruncatedNormal, "high"),
         (wf.LecunNormal, "scale"),
-        (partial(STREAM.normal, shape=3), "loc"),
-        (partial(STREAM.normal, shape=3), "scale"),
-        (partial(STREAM.uniform, shape=3), "high"),
-        (partial(STREAM.truncated_normal, shape=3), "low"),
+        *(
+            (partial(getattr(STREAM, method), shape=3), name)
+            for method, draw in DRAWS.items()
+            for name in draw.names
+        ),
     ],
 )
 def test_parameters_that_are_no_numbers(make, parameter, wrong):

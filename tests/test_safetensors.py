@@ -296,6 +296,16 @@ def test_the_nearest_few_of_many_names(tmp_path):
     assert len(str(caught.value)) < 300 + len(path)
 
 
+@pytest.mark.parametrize("extra", range(17))
+def test_headers_are_padded_to_8_bytes_and_no_more(extra):
+    tensors = [("w" * (1 + extra), np.dtype("float32"), (2, 3))]
+    header, offsets = safetensors.header_bytes(tensors, {})
+    spaces = len(header) - len(header.rstrip(b" "))
+    assert len(header) % 8 == 0 and spaces < 8
+    assert offsets == [len(header), len(header) + 24]
+    assert int.from_bytes(header[:8], "little") == len(header) - 8
+
+
 # What Pretrained makes of what it reads.
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import soak
+from strategies import depth
 
 from winit_fast.base import threads
 
@@ -22,7 +23,7 @@ def run(*arguments):
 
 
 def test_soak():
-    done = run("--cases", "250", "--calls", "50000", "--seed", "3")
+    done = run("--cases", "250", "--calls", str(depth(50_000)), "--seed", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     last = done.stdout.splitlines()[-1]
     assert last.startswith("soak: passed: 250 cases") and "interrupt" in last and "fork" in last

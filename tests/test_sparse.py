@@ -10,7 +10,7 @@ import winit_fast as wf
 from winit_fast.base.boxes import box
 from winit_fast.checkpoint import write_checkpoint, writer
 from winit_fast.initializers import sparse
-from winit_fast.models.tensor_spec import Tensor
+from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import Stream
 
 
@@ -78,7 +78,7 @@ def test_a_checkpoint_costs_the_keys_twice(
     """Once to find the columns' thresholds and once to blank: in memory it is the same."""
     monkeypatch.setattr(writer, "SEGMENT_BYTES", 1024)
     write_checkpoint(
-        tmp_path, [Tensor("w", shape, scheme)], seed=5, dtype="float32", num_threads=num_threads
+        tmp_path, [TensorSpec("w", shape, scheme)], seed=5, dtype="float32", num_threads=num_threads
     )
     assert sum(keys_made) == 2 * math.prod(shape)
     data = (tmp_path / "model.safetensors").read_bytes()
@@ -97,7 +97,11 @@ def test_more_columns_than_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(sparse, "_KEPT", 7)
     monkeypatch.setattr(writer, "SEGMENT_BYTES", 64)
     write_checkpoint(
-        tmp_path, [Tensor("w", (20, 30), wf.Sparse(0.3))], seed=5, dtype="float32", num_threads=2
+        tmp_path,
+        [TensorSpec("w", (20, 30), wf.Sparse(0.3))],
+        seed=5,
+        dtype="float32",
+        num_threads=2,
     )
     expected = wf.Sparse(0.3)((20, 30), seed=5, name="w")
     assert (tmp_path / "model.safetensors").read_bytes().endswith(expected.tobytes())
@@ -144,7 +148,7 @@ def test_a_threshold_that_one_thread_fails_to_find(monkeypatch):
 
 @pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 0)])
 def test_matrices_of_no_element(tmp_path, shape):
-    tensors = [Tensor("w", shape, wf.Sparse(0.5)), Tensor("b", (3,), wf.Ones())]
+    tensors = [TensorSpec("w", shape, wf.Sparse(0.5)), TensorSpec("b", (3,), wf.Ones())]
     write_checkpoint(tmp_path, tensors, seed=0)
     assert wf.Sparse(0.5)(shape, seed=0).shape == shape
 

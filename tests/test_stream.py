@@ -6,6 +6,7 @@ from hashlib import blake2b
 
 import numpy as np
 import pytest
+from draws import DRAWS, FROZEN
 
 import winit_fast as wf
 from winit_fast.base import dtypes
@@ -58,11 +59,8 @@ def test_value():
 def test_the_short_way_gives_the_same_bits(isa, kind):
     stream = wf.Stream(1, "x")
     for size in (0, 1, 16, 1000, fill.MIN_PIECE, fill.MIN_PIECE + 1):
-        for draw, parameters in (
-            (stream.uniform, (-1.0, 1.0)),
-            (stream.normal, (0.0, 0.02)),
-            (stream.truncated_normal, (0.0, 1.0, -2.0, 2.0)),
-        ):
+        for method, parameters in FROZEN.values():
+            draw = getattr(stream, method)
             out = np.zeros(size, kind.dtype)
             assert draw(*parameters, out=out) is out
             long_way = draw(*parameters, shape=size, dtype=kind.name, num_threads=1)
@@ -71,12 +69,13 @@ def test_the_short_way_gives_the_same_bits(isa, kind):
 
 def test_defaults_are_the_standard_distributions():
     stream = wf.Stream(0, "x")
-    for made, spelt in (
-        (stream.uniform(shape=9), stream.uniform(0.0, 1.0, (9,), dtype="float32")),
-        (stream.normal(shape=9), stream.normal(0.0, 1.0, (9,), dtype=np.float32)),
-        (stream.truncated_normal(shape=9), stream.truncated_normal(0.0, 1.0, -2.0, 2.0, (9,))),
-        (stream.bits(9), stream.bits((9,), 0, dtype="uint32")),
-    ):
+    pairs = [(stream.bits(9), stream.bits((9,), 0, dtype="uint32"))]
+    for method, one in DRAWS.items():
+        draw = getattr(stream, method)
+        named = dict(zip(one.names, one.standard, strict=True))
+        pairs.append((draw(shape=9), draw(*one.standard, (9,), dtype="float32")))
+        pairs.append((draw(shape=9), draw(**named, shape=[9], dtype=np.float32)))
+    for made, spelt in pairs:
         assert made.dtype == spelt.dtype and (made == spelt).all()
 
 

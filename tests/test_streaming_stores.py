@@ -1,8 +1,8 @@
 """Stores past the caches, and any alignment of the destination, change no bit and no other byte."""
 
-import make_hashes
 import numpy as np
 import pytest
+from draws import DRAWS
 from reference import DTYPES
 
 import winit_fast._core as _core
@@ -25,9 +25,9 @@ def filled(distribution, shape, strides, item, *, shift, streaming):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kind", ["uniform", "normal", "truncated"])
-def test_streaming(isa, kind, dtype):
-    method, parameters = make_hashes.DISTRIBUTIONS[kind]
+@pytest.mark.parametrize("method", DRAWS)
+def test_streaming(isa, method, dtype):
+    parameters = next(iter(DRAWS[method].frozen.values()))
     distribution = getattr(distributions, method)(DTYPES[dtype], *parameters)
     item = DTYPES[dtype].itemsize
     boxes = [

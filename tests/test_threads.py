@@ -15,6 +15,7 @@ import pytest
 
 import winit_fast as wf
 from winit_fast.base import threads
+from winit_fast.streams import fill
 
 STREAM = wf.Stream(3, "threads")
 SIZE = 3 * (1 << 21) + 5  # several pieces, the last one short
@@ -28,9 +29,10 @@ def _default_number():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 def test_number_of_threads_changes_no_bit(isa, dtype):
-    expected = STREAM.normal(shape=SIZE, dtype=dtype, num_threads=1)
+    size = 3 * fill.MAX_PIECE_SCALAR + 5 if isa == "scalar" else SIZE
+    expected = STREAM.normal(shape=size, dtype=dtype, num_threads=1)
     for num_threads in (2, 3, 8):
-        out = STREAM.normal(shape=SIZE, dtype=dtype, num_threads=num_threads)
+        out = STREAM.normal(shape=size, dtype=dtype, num_threads=num_threads)
         assert out.tobytes() == expected.tobytes()
 
 

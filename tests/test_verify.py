@@ -12,20 +12,20 @@ from safetensors.numpy import load_file, save_file
 import winit_fast as wf
 from winit_fast.checkpoint import verify, write_checkpoint, writer
 from winit_fast.checkpoint.provenance import PLAN
-from winit_fast.models.tensor_spec import Tensor
+from winit_fast.models.tensor_spec import TensorSpec
 
 TENSORS = (
-    Tensor("table", (300, 70), wf.RandomNormal(0.0, 0.02)),
-    Tensor("bias", (5,), wf.Zeros()),
-    Tensor("scalar", (), wf.RandomNormal()),
-    Tensor("norm", (1601,), wf.Ones()),
-    Tensor("empty", (0, 4), wf.RandomUniform()),
-    Tensor("sparse", (90, 40), wf.Sparse(0.5)),
-    Tensor("orthogonal", (64, 48), wf.Orthogonal()),
-    Tensor("window", (40, 40), wf.TruncatedNormal(0, 1, -np.inf, 2)),
-    Tensor("scaled", (40, 40), wf.Scaled(wf.STFT(), 0.5)),
+    TensorSpec("table", (300, 70), wf.RandomNormal(0.0, 0.02)),
+    TensorSpec("bias", (5,), wf.Zeros()),
+    TensorSpec("scalar", (), wf.RandomNormal()),
+    TensorSpec("norm", (1601,), wf.Ones()),
+    TensorSpec("empty", (0, 4), wf.RandomUniform()),
+    TensorSpec("sparse", (90, 40), wf.Sparse(0.5)),
+    TensorSpec("orthogonal", (64, 48), wf.Orthogonal()),
+    TensorSpec("window", (40, 40), wf.TruncatedNormal(0, 1, -np.inf, 2)),
+    TensorSpec("scaled", (40, 40), wf.Scaled(wf.STFT(), 0.5)),
 )
-TENSORS = (*TENSORS[:-1], Tensor("scaled", (8, 1, 5), wf.Scaled(wf.STFT(), 0.5)))
+TENSORS = (*TENSORS[:-1], TensorSpec("scaled", (8, 1, 5), wf.Scaled(wf.STFT(), 0.5)))
 
 
 def statuses(verification):
@@ -199,11 +199,14 @@ def test_headers_that_say_what_cannot_be(tmp_path, metadata, message):
     metadata = {f"winit_fast.{key}": value for key, value in metadata.items()}
     save_file({"w": np.ones(3, np.float32)}, tmp_path / "model.safetensors", metadata)
     with pytest.raises(ValueError, match=message):
-        verify(tmp_path, tensors=[Tensor("w", (3,), wf.Ones())])
+        verify(tmp_path, tensors=[TensorSpec("w", (3,), wf.Ones())])
 
 
 def test_schemes_that_a_plan_cannot_hold(tmp_path):
-    tensors = [Tensor("w", (3,), wf.Pretrained(np.arange(3.0))), Tensor("b", (3,), wf.Ones())]
+    tensors = [
+        TensorSpec("w", (3,), wf.Pretrained(np.arange(3.0))),
+        TensorSpec("b", (3,), wf.Ones()),
+    ]
     write_checkpoint(tmp_path, tensors, seed=3)
     found = verify(tmp_path)
     assert statuses(found) == {"w": "not checked", "b": "fresh"} and not found.fresh
@@ -232,8 +235,8 @@ def test_no_checkpoint(tmp_path):
     [
         ({"seed": -1}, ValueError, "seed must be from 0"),
         ({"num_threads": 0}, ValueError, "num_threads"),
-        ({"tensors": ["w"]}, TypeError, "tensors must hold Tensor objects, got 'w'"),
-        ({"tensors": 3}, TypeError, "tensors must be a sequence of Tensor objects, got 3"),
+        ({"tensors": ["w"]}, TypeError, "tensors must hold TensorSpec objects, got 'w'"),
+        ({"tensors": 3}, TypeError, "tensors must be a sequence of TensorSpec objects, got 3"),
         ({"tensors": TENSORS[:1] * 2}, ValueError, "tensor name 'table' is used twice"),
         ({"progress": 3}, TypeError, "progress must be a function, got 3"),
     ],

@@ -7,17 +7,20 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 
-from winit_fast.base.names import unknown
+from winit_fast.base.names import excerpt, unknown
 
 Number = int | float
 
+_MAX_LENGTH = 1000
+"""Characters of a formula."""
+
 _MAX_BITS = 1 << 12
-"""Of an integer power: far beyond any float, and no formula can keep the machine busy."""
+"""Of an integer: far beyond any float, and no formula can keep the machine busy."""
 
 
 def _power(base: Number, exponent: Number) -> Number:
     if isinstance(base, int) and isinstance(exponent, int):
-        if base.bit_length() * exponent > _MAX_BITS:
+        if base.bit_length() * exponent > _MAX_BITS:  # before it is computed
             raise OverflowError("a power is too large")
     elif base < 0 and exponent != int(exponent):
         raise ValueError("a root of a negative number is not real")
@@ -48,7 +51,7 @@ _FUNCTIONS: dict[str, Callable[..., Number]] = {
 def evaluate(formula: Number | str, numbers: Mapping[str, Number]) -> Number:
     """Value of a formula.
 
-    The grammar is Python's, cut down to arithmetic, so that a recipe stays data: numbers, names,
+    The grammar is Python's, cut down to arithmetic, so that rules stay data: numbers, names,
     ``+ - * / // **``, parentheses, ``sqrt``, ``log``, ``min`` and ``max``. Integers stay integers
     until a division or a function makes them floats.
 
@@ -66,8 +69,8 @@ def evaluate(formula: Number | str, numbers: Mapping[str, Number]) -> Number:
     Raises
     ------
     ValueError
-        If the formula uses anything else, or an unknown name, or has no value; the message shows
-        it.
+        If the formula is longer than 1,000 characters, uses anything else or an unknown name, or
+        has no value, or one of more than 4,096 bits on the way; the message shows a part of it.
 
     Examples
     --------
@@ -78,12 +81,20 @@ def evaluate(formula: Number | str, numbers: Mapping[str, Number]) -> Number:
     """
     if not isinstance(formula, str):
         return formula
+    shown = excerpt(formula)
+    if len(formula) > _MAX_LENGTH:
+        raise ValueError(
+            f"formula {shown} is too long: {len(formula):,} characters, at most {_MAX_LENGTH:,}"
+        )
 
     def compute(function: Callable[..., Number], *operands: Number) -> Number:
         try:
-            return function(*operands)
+            result = function(*operands)
+            if isinstance(result, int) and result.bit_length() > _MAX_BITS:
+                raise OverflowError("an integer is too large")
+            return result
         except (ArithmeticError, TypeError, ValueError) as error:
-            raise ValueError(f"formula {formula!r} has no value: {error}") from None
+            raise ValueError(f"formula {shown} has no value: {error}") from None
 
     def value(node: ast.expr) -> Number:
         match node:
@@ -91,7 +102,7 @@ def evaluate(formula: Number | str, numbers: Mapping[str, Number]) -> Number:
                 return number
             case ast.Name(id=name):
                 if name not in numbers:
-                    raise ValueError(unknown(f"a name in formula {formula!r}", name, numbers))
+                    raise ValueError(unknown(f"a name in formula {shown}", name, numbers))
                 return numbers[name]
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
                 return compute(_OPERATORS[type(op)], value(left), value(right))
@@ -99,14 +110,14 @@ def evaluate(formula: Number | str, numbers: Mapping[str, Number]) -> Number:
                 return _SIGNS[type(sign)](value(operand))
             case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS:
                 return compute(_FUNCTIONS[name], *map(value, args))
-        raise ValueError(f"{ast.unparse(node)!r} is not arithmetic, in formula {formula!r}")
+        raise ValueError(f"{excerpt(ast.unparse(node))} is not arithmetic, in formula {shown}")
 
     try:
         body = ast.parse(formula, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else error
-        raise ValueError(f"formula {formula!r} cannot be read: {reason}") from None
+        raise ValueError(f"formula {shown} cannot be read: {reason}") from None
     try:
         return value(body)
     except RecursionError:
-        raise ValueError(f"formula {formula!r} cannot be read: it is too deep") from None
+        raise ValueError(f"formula {shown} cannot be read: it is too deep") from None

@@ -2,6 +2,28 @@
 
 from collections.abc import Iterable
 
+_FEW = 12
+"""Names that an error lists all; of more it lists the nearest."""
+
+_NEAREST = 5
+
+
+def excerpt(value: object, limit: int = 80) -> str:
+    """Show a value in an error: its repr, of which a long one loses its middle.
+
+    Examples
+    --------
+    >>> excerpt("fan_in")
+    "'fan_in'"
+    >>> excerpt("1 + " * 1000, 20)
+    "'1 + 1 + ... + 1 + '"
+    """
+    shown = repr(value)
+    if len(shown) <= limit:
+        return shown
+    tail = (limit - 3) // 2
+    return f"{shown[: limit - 3 - tail]}...{shown[-tail:]}"
+
 
 def spelling(name: str) -> str:
     """Reduce the spellings of a name to one: case, underscores and hyphens do not matter.
@@ -44,16 +66,21 @@ def unknown(argument: str, value: object, known: Iterable[str]) -> str:
     Returns
     -------
     str
-        A message with the value, the nearest known name and all of them.
+        A message with the value and the nearest known name; and with all of them if they are few,
+        else with the nearest.
 
     Examples
     --------
     >>> unknown("mode", "fan_inn", ["fan_in", "fan_out"])
     "mode must be one of fan_in, fan_out, got 'fan_inn'; did you mean 'fan_in'?"
+    >>> unknown("name", "w12", [f"w.{i}" for i in range(1000)])
+    "name must be one of w.12, w.912, ... and 995 more, got 'w12'; did you mean 'w.12'?"
     """
     from difflib import get_close_matches  # only an error has a use for it
 
     known = list(known)
-    nearest = get_close_matches(str(value), known, n=1, cutoff=0.0)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return f"{argument} must be one of {', '.join(known)}, got {value!r}{hint}"
+    nearest = get_close_matches(str(value), known, n=_NEAREST, cutoff=0.0)
+    hint = f"; did you mean {excerpt(nearest[0])}?" if nearest else ""
+    listed = known if len(known) <= _FEW else nearest
+    more = f" and {len(known) - len(listed)} more" if len(listed) < len(known) else ""
+    return f"{argument} must be one of {', '.join(listed)}{more}, got {excerpt(value)}{hint}"

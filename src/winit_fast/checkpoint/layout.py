@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from winit_fast.base import safetensors
 from winit_fast.base.dtypes import Float
 from winit_fast.checkpoint.provenance import PLAN
-from winit_fast.models.tensor_spec import Tensor
+from winit_fast.models.tensor_spec import TensorSpec
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -22,7 +22,7 @@ class Shard:
     Attributes
     ----------
     filename : str
-    tensors : tuple of Tensor
+    tensors : tuple of TensorSpec
     header : bytes
         Everything before the first tensor; its length is a multiple of 8.
     size : int
@@ -30,21 +30,21 @@ class Shard:
     """
 
     filename: str
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[TensorSpec, ...]
     header: bytes
     size: int
 
 
-def checked(tensors: Iterable[Tensor]) -> tuple[Tensor, ...]:
+def checked(tensors: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
     """Check the tensors of a checkpoint.
 
     Parameters
     ----------
-    tensors : iterable of Tensor
+    tensors : iterable of TensorSpec
 
     Returns
     -------
-    tuple of Tensor
+    tuple of TensorSpec
 
     Raises
     ------
@@ -56,13 +56,15 @@ def checked(tensors: Iterable[Tensor]) -> tuple[Tensor, ...]:
     try:
         tensors = tuple(tensors)
     except TypeError:
-        raise TypeError(f"tensors must be a sequence of Tensor objects, got {tensors!r}") from None
+        raise TypeError(
+            f"tensors must be a sequence of TensorSpec objects, got {tensors!r}"
+        ) from None
     if not tensors:
         raise ValueError("tensors is empty: there is nothing to write")
     seen = {safetensors.RESERVED}
     for tensor in tensors:
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"tensors must hold Tensor objects, got {tensor!r}")
+        if not isinstance(tensor, TensorSpec):
+            raise TypeError(f"tensors must hold TensorSpec objects, got {tensor!r}")
         if tensor.name in seen:
             raise ValueError(f"tensor name {tensor.name!r} is used twice or is reserved")
         seen.add(tensor.name)
@@ -70,7 +72,7 @@ def checked(tensors: Iterable[Tensor]) -> tuple[Tensor, ...]:
 
 
 def shards(
-    tensors: Sequence[Tensor], kind: Float, max_shard_size: int, metadata: Mapping[str, str]
+    tensors: Sequence[TensorSpec], kind: Float, max_shard_size: int, metadata: Mapping[str, str]
 ) -> tuple[Shard, ...]:
     """Share tensors out among files, in their order.
 
@@ -80,7 +82,7 @@ def shards(
 
     Parameters
     ----------
-    tensors : sequence of Tensor
+    tensors : sequence of TensorSpec
     kind : Float
         Type of all tensors.
     max_shard_size : int
@@ -92,7 +94,7 @@ def shards(
     -------
     tuple of Shard
     """
-    groups: list[list[Tensor]] = [[]]
+    groups: list[list[TensorSpec]] = [[]]
     filled = 0
     for tensor in tensors:
         size = tensor.size * kind.dtype.itemsize
@@ -142,7 +144,7 @@ def _filename(number: int, count: int) -> str:
 
 
 def _shard(
-    filename: str, tensors: Sequence[Tensor], kind: Float, metadata: Mapping[str, str]
+    filename: str, tensors: Sequence[TensorSpec], kind: Float, metadata: Mapping[str, str]
 ) -> Shard:
     header, offsets = safetensors.header_bytes(
         [(tensor.name, kind.dtype, tensor.shape) for tensor in tensors], metadata

@@ -19,7 +19,7 @@ from winit_fast.base.boxes import logical_shape
 from winit_fast.base.dtypes import Float, find
 from winit_fast.base.files import regular_file
 from winit_fast.initializers.protocol import Initializer, get
-from winit_fast.models.tensor_spec import Tensor
+from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import STREAM_VERSION
 
 PLAN = "winit_fast.plan.json"
@@ -32,7 +32,7 @@ STREAM_KEY, SEED_KEY, DIGEST_KEY = "winit_fast.stream", "winit_fast.seed", "wini
 """The keys in a header's metadata."""
 
 
-def plan_text(tensors: Iterable[Tensor], kind: Float) -> str:
+def plan_text(tensors: Iterable[TensorSpec], kind: Float) -> str:
     """Write the plan of a checkpoint.
 
     A scheme that JSON cannot hold (one of a class of the user's own, or one that holds an array) is
@@ -40,7 +40,7 @@ def plan_text(tensors: Iterable[Tensor], kind: Float) -> str:
 
     Parameters
     ----------
-    tensors : iterable of Tensor
+    tensors : iterable of TensorSpec
     kind : Float
         Type of all tensors.
 
@@ -53,7 +53,7 @@ def plan_text(tensors: Iterable[Tensor], kind: Float) -> str:
     --------
     >>> import winit_fast as wf
     >>> from winit_fast.base.dtypes import find
-    >>> print(plan_text([Tensor("b", (3,), wf.Constant(0.5))], find("float32")))
+    >>> print(plan_text([TensorSpec("b", (3,), wf.Constant(0.5))], find("float32")))
     {"format": 1, "tensors": [
     {"name": "b", "shape": [3], "dtype": "float32", "initializer": {"class_name": "Constant", \
 "config": {"value": 0.5}}}
@@ -148,7 +148,7 @@ def _planned(entry: Any, fault: str) -> Planned:
         if "not_written" in entry:
             return Planned(entry["name"], shape, kind, None, str(entry["not_written"]))
         initializer = scheme_from_json(entry["initializer"])
-        tensor = Tensor(entry["name"], shape, initializer)
+        tensor = TensorSpec(entry["name"], shape, initializer)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{fault}: it has {entry!r:.200}: {error}") from None
     return Planned(tensor.name, shape, kind, initializer, repr(initializer))

@@ -23,7 +23,7 @@ from winit_fast.checkpoint import layout, provenance, writer
 from winit_fast.checkpoint.layout import INDEX, SINGLE
 from winit_fast.checkpoint.provenance import PLAN, Planned
 from winit_fast.initializers.protocol import Filler
-from winit_fast.models.tensor_spec import Tensor
+from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import STREAM_VERSION, Stream
 
 _BOUND = 6.0
@@ -83,7 +83,7 @@ class Verification:
 def verify(
     directory: str | os.PathLike[str],
     *,
-    tensors: Sequence[Tensor] | None = None,
+    tensors: Sequence[TensorSpec] | None = None,
     seed: int | None = None,
     num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -94,7 +94,7 @@ def verify(
     ----------
     directory : path
         That of the checkpoint.
-    tensors : sequence of Tensor, optional
+    tensors : sequence of TensorSpec, optional
         What it should hold; by default, what winit_fast.plan.json beside it says. The types are
         then those of the files.
     seed : int, optional
@@ -122,7 +122,7 @@ def verify(
     >>> import winit_fast as wf
     >>> from winit_fast.checkpoint import write_checkpoint
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     summary = write_checkpoint(folder, [Tensor("w", (8, 8), wf.HeNormal())], seed=3)
+    ...     summary = write_checkpoint(folder, [TensorSpec("w", (8, 8), wf.HeNormal())], seed=3)
     ...     verify(folder).fresh, verify(folder, seed=4).tensors[0].status
     (True, 'changed')
     """
@@ -235,7 +235,7 @@ def _seed(folder: Path, origin: Mapping[str, str]) -> int:
     return word(provenance.SEED_KEY, int(text))
 
 
-def _as_planned(tensor: Tensor, places: Mapping[str, _Place]) -> Planned:
+def _as_planned(tensor: TensorSpec, places: Mapping[str, _Place]) -> Planned:
     """Take a tensor's type from its file."""
     place = places.get(tensor.name)
     dtype = None if place is None else safetensors.DTYPES.get(place.entry.tag)

@@ -25,7 +25,7 @@ from winit_fast.checkpoint.interrupts import Interrupts
 from winit_fast.checkpoint.layout import Shard
 from winit_fast.checkpoint.stage import STAGE
 from winit_fast.initializers.protocol import Filler
-from winit_fast.models.tensor_spec import Tensor
+from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import Stream
 
 SEGMENT_BYTES = 1 << 20
@@ -88,7 +88,7 @@ class Summary:
 
 def write_checkpoint(
     directory: str | os.PathLike[str],
-    tensors: Sequence[Tensor],
+    tensors: Sequence[TensorSpec],
     *,
     seed: int,
     dtype: object = "bfloat16",
@@ -113,7 +113,7 @@ def write_checkpoint(
     ----------
     directory : path
         Made if it does not exist.
-    tensors : sequence of Tensor
+    tensors : sequence of TensorSpec
         In the order in which they are to stand in the files.
     seed : int
         In [0, 2^64).

@@ -19,7 +19,7 @@ from winit_fast.base.arrays import Array, empty
 from winit_fast.base.boxes import Box, Index, Shape, box, logical_shape
 from winit_fast.base.names import spelling, unknown
 from winit_fast.initializers.fans import Convention, without_batch
-from winit_fast.streams.buffers import destination
+from winit_fast.streams.buffers import destination, written
 from winit_fast.streams.fill import fill
 from winit_fast.streams.stream import Seed, Stream
 
@@ -144,7 +144,7 @@ class Initializer:
         array, cut = destination(out, shape, index, dtypes.WITH_COMPLEX)
         check(self, cut.tensor, array.dtype)
         _draw(self, array, cut, stream, num_threads)
-        return out
+        return written(out)
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Refuse a shape or a type that this scheme is not for: before anything is allocated.
@@ -420,6 +420,14 @@ def _draw(
     initializer.fill_box(out, box, stream, num_threads)
 
 
+def find(identifier: str) -> type[Initializer]:
+    """Find the class of an initializer by any of its names, as `get` does."""
+    try:
+        return Initializer._by_spelling[spelling(identifier)]
+    except KeyError:
+        raise ValueError(unknown("identifier", identifier, Initializer._registry)) from None
+
+
 def get(identifier: str | Mapping[str, Any] | Initializer, **parameters: Any) -> Initializer:
     """Find an initializer by any name that PyTorch, Keras, JAX or this package gives it.
 
@@ -458,11 +466,7 @@ def get(identifier: str | Mapping[str, Any] | Initializer, **parameters: Any) ->
     ValueError: identifier must be one of ...; did you mean 'he_normal'?
     """
     if isinstance(identifier, str):
-        try:
-            cls = Initializer._by_spelling[spelling(identifier)]
-        except KeyError:
-            raise ValueError(unknown("identifier", identifier, Initializer._registry)) from None
-        return cls.from_config(parameters)
+        return find(identifier).from_config(parameters)
     if parameters:
         raise TypeError(f"an initializer has its parameters already, got {parameters}")
     if isinstance(identifier, Mapping) and isinstance(identifier.get("class_name"), str):

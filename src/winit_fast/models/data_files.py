@@ -52,4 +52,5 @@ def naming_the_file(shown: str) -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{shown} cannot be read: {error!r}") from error
+        reason = error if isinstance(error, (TypeError, ValueError)) else repr(error)
+        raise ValueError(f"{shown} cannot be read: {reason}") from error

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
 
 import winit_fast.initializers as initializers
+from winit_fast.base.arguments import path
 from winit_fast.base.formulas import Number, evaluate
-from winit_fast.base.names import one_of
-from winit_fast.initializers.protocol import Initializer
+from winit_fast.base.names import excerpt, unknown
+from winit_fast.base.patterns import Found, Matcher, Pattern
+from winit_fast.initializers.protocol import Initializer, find
 from winit_fast.models.architectures import Architecture
-from winit_fast.models.data_files import load_all, naming_the_file
-from winit_fast.models.tensor_spec import Tensor
+from winit_fast.models.data_files import load_all, naming_the_file, parse
+from winit_fast.models.tensor_spec import TensorSpec
+
+_MAX_FILE = 1 << 20
+"""Bytes of a file of rules: what is larger is something else."""
+
+_FEW = 5
+"""Names of tensors in an error."""
 
 
 def rule_names() -> list[str]:
@@ -28,35 +37,34 @@ class Rule:
     Parameters
     ----------
     pattern : str
-        ``*`` stands for any characters; ``{i}`` (any name in braces) for a number, which the
-        formulas may use under that name, as rules that depend on the depth of a layer do.
+        See `winit_fast.base.patterns.Pattern`: ``*`` stands for any text; ``{i}`` (any name in
+        braces) for a number, which the formulas may use under that name, as rules that depend on
+        the depth of a layer do.
     initializer : str
         Name as in `winit_fast.get`.
-    parameters : mapping of str to (int, float or str)
-        Arguments of the initializer; a string is a formula over the architecture's numbers.
+    parameters : mapping of str to (int, float, str, …)
+        Arguments of the initializer. A str is a formula over the architecture's numbers, except
+        for an argument that takes text, such as ``distribution``.
 
     Raises
     ------
     ValueError
-        If a name in braces is used twice or begins with a digit.
+        If the pattern is none.
     TypeError
         If something has another type than it should.
     """
 
     pattern: str
     initializer: str
-    parameters: Mapping[str, Number | str]
+    parameters: Mapping[str, Any]
+    compiled: Pattern = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for argument, kind in (("pattern", str), ("initializer", str), ("parameters", Mapping)):
             value = getattr(self, argument)
             if not isinstance(value, kind):
-                raise TypeError(f"{argument} must be a {kind.__name__}, got {value!r}")
-        names = re.findall(r"\{(\w+)\}", self.pattern)
-        if len(set(names)) < len(names) or not all(map(str.isidentifier, names)):
-            raise ValueError(
-                f"pattern must have different names in its braces, got {self.pattern!r}"
-            )
+                raise TypeError(f"{argument} must be a {kind.__name__}, got {excerpt(value)}")
+        object.__setattr__(self, "compiled", Pattern(self.pattern))
 
     def match(self, name: str) -> dict[str, int] | None:
         """Numbers that the pattern finds in a tensor's name, None if it does not match.
@@ -74,15 +82,46 @@ class Rule:
         >>> Rule("h.{i}.*.bias", "zeros", {}).match("h.12.mlp.c_fc.bias")
         {'i': 12}
         """
-        pieces = re.split(r"(\*|\{\w+\})", self.pattern)
-        regex = "".join(
-            ".*" if piece == "*"
-            else rf"(?P<{piece[1:-1]}>[0-9]{{1,18}})" if re.fullmatch(r"\{\w+\}", piece)
-            else re.escape(piece)
-            for piece in pieces
-        )  # fmt: skip
-        found = re.fullmatch(regex, name)
-        return found and {key: int(value) for key, value in found.groupdict().items()}
+        return self.compiled.match(name)
+
+    def make(self, numbers: Mapping[str, Number]) -> Initializer:
+        """Make the initializer.
+
+        Parameters
+        ----------
+        numbers : mapping of str to int or float
+            The architecture's, and those that the pattern found.
+
+        Returns
+        -------
+        Initializer
+
+        Examples
+        --------
+        >>> Rule("*", "he_normal", {"fan_in": "4 * d", "mode": "fan_in"}).make({"d": 8})
+        HeNormal(fan_in=32)
+        """
+        try:
+            hints = get_type_hints(find(self.initializer))
+        except NameError:  # of another's class, imported for type checkers only: all are formulas
+            hints = {}
+        parameters = {
+            name: value if _takes_text(hints.get(name)) else evaluate(value, numbers)
+            for name, value in self.parameters.items()
+        }
+        return initializers.get(self.initializer, **parameters)
+
+
+def _takes_text(hint: Any) -> bool:
+    """Tell whether an argument of such a type is text, and no number that a formula may give.
+
+    Examples
+    --------
+    >>> _takes_text(str), _takes_text(str | None), _takes_text(float | str), _takes_text(int)
+    (True, True, False, False)
+    """
+    kinds = getattr(hint, "__args__", (hint,))
+    return str in kinds and not {int, float}.intersection(kinds)
 
 
 @dataclass(frozen=True)
@@ -103,6 +142,11 @@ class Rules:
     title: str
     references: tuple[str, ...]
     rules: tuple[Rule, ...]
+    _matcher: Matcher[Rule] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        matcher = Matcher((rule.compiled, rule) for rule in self.rules)
+        object.__setattr__(self, "_matcher", matcher)
 
     @classmethod
     def load(cls, name: str) -> Rules:
@@ -123,18 +167,79 @@ class Rules:
             If the name is not known; the message has the nearest one that is.
         """
         known = load_all("rules")
-        one_of("recipe", name, known)
-        data: dict[str, Any] = known[name]
-        with naming_the_file(f"rules/{name}.toml"):
-            return cls(
-                name=name,
-                title=data["title"],
-                references=tuple(data["references"]),
-                rules=tuple(
-                    Rule(rule["tensors"], rule["initializer"], rule.get("parameters", {}))
-                    for rule in data["rules"]
-                ),
-            )
+        if not (isinstance(name, str) and name in known):
+            raise ValueError(unknown("rules", name, known))
+        return cls._read(name, f"rules/{name}.toml", known[name])
+
+    @classmethod
+    def read(cls, file: str | os.PathLike[str]) -> Rules:
+        """Rules of one's own, from a TOML file.
+
+        Parameters
+        ----------
+        file : path
+            A list ``[[rules]]``, each with ``tensors`` (the pattern), ``initializer`` and, where
+            it needs them, ``parameters``. ``title`` and ``references`` may be left out.
+
+        Returns
+        -------
+        Rules
+            Named as the file is.
+
+        Raises
+        ------
+        ValueError
+            If the file has another form; the message names it and the place.
+        OSError
+            If it cannot be read.
+        """
+        file = Path(path("file", file))
+        if not file.is_file():  # a pipe or a device has no end
+            raise FileNotFoundError(f"rules must be a file, got {str(file)!r}")
+        with file.open("rb") as opened:
+            content = opened.read(_MAX_FILE + 1)
+        if len(content) > _MAX_FILE:
+            raise ValueError(f"{file} is no file of rules: it has more than {_MAX_FILE:,} bytes")
+        return cls._read(file.name, str(file), parse(str(file), content))
+
+    @classmethod
+    def _read(cls, name: str, shown: str, content: dict[str, Any]) -> Rules:
+        """Make the rules of a file's content; whatever is wrong with it names the file."""
+        with naming_the_file(shown):
+            _only(content, "the file", {"title", "references", "rules"}, {"rules"})
+            title, references = content.get("title", name), content.get("references", [])
+            if not isinstance(title, str):
+                raise TypeError(f"title must be a str, got {excerpt(title)}")
+            if not (isinstance(references, list) and all(isinstance(r, str) for r in references)):
+                raise TypeError(f"references must be a list of str, got {excerpt(references)}")
+            entries = content["rules"]
+            if not (isinstance(entries, list) and all(isinstance(e, dict) for e in entries)):
+                raise TypeError(f"rules must be tables, [[rules]], got {excerpt(entries)}")
+            rules = []
+            for number, entry in enumerate(entries, start=1):
+                needed = {"tensors", "initializer"}
+                _only(entry, f"rule {number}", {*needed, "parameters"}, needed)
+                try:
+                    rules.append(
+                        Rule(entry["tensors"], entry["initializer"], entry.get("parameters", {}))
+                    )
+                except (TypeError, ValueError) as error:
+                    raise ValueError(f"rule {number}: {error}") from None
+            return cls(name, title, tuple(references), tuple(rules))
+
+    def find(self, tensor: str) -> Found[Rule] | None:
+        """The rule of a tensor and the numbers in its name, None if no rule matches.
+
+        Parameters
+        ----------
+        tensor : str
+            Its name.
+
+        Returns
+        -------
+        Found or None
+        """
+        return self._matcher.find(tensor)
 
     def initializer(self, tensor: str, numbers: Mapping[str, Number]) -> Initializer:
         """The initializer of one tensor.
@@ -144,7 +249,8 @@ class Rules:
         tensor : str
             Its name.
         numbers : mapping of str to int or float
-            The architecture's numbers.
+            The architecture's numbers. A number that the pattern finds in the tensor's name wins
+            over one of the same name.
 
         Returns
         -------
@@ -160,17 +266,17 @@ class Rules:
         >>> Rules.load("gpt2").initializer("h.0.ln_1.bias", {"n_layer": 12})
         Zeros()
         """
-        for rule in self.rules:
-            found = rule.match(tensor)
-            if found is not None:
-                known = {**numbers, **found}
-                return initializers.get(
-                    rule.initializer,
-                    **{key: evaluate(formula, known) for key, formula in rule.parameters.items()},
-                )
-        raise ValueError(f"recipe {self.name!r} has no rule for tensor {tensor!r}")
+        found = self.find(tensor)
+        if found is None:
+            raise ValueError(f"rules {self.name!r} have none for tensor {excerpt(tensor)}")
+        try:
+            return found.value.make({**numbers, **found.numbers})
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            where = f"rule {excerpt(found.pattern.text)} of {self.name!r}, tensor {excerpt(tensor)}"
+            raise kind(f"{where}: {error}") from None
 
-    def tensors(self, architecture: Architecture) -> tuple[Tensor, ...]:
+    def tensors(self, architecture: Architecture) -> tuple[TensorSpec, ...]:
         """Every tensor of a model with its initializer, in the model's order.
 
         Parameters
@@ -179,14 +285,43 @@ class Rules:
 
         Returns
         -------
-        tuple of Tensor
+        tuple of TensorSpec
 
         Raises
         ------
         ValueError
-            If a tensor is matched by no rule.
+            If no rule matches a tensor, or a rule decides none.
         """
+        found = {name: self.find(name) for name in architecture.shapes}
+        missing = [name for name, rule in found.items() if rule is None]
+        if missing:
+            first = ", ".join(missing[:_FEW]) + (", ..." if len(missing) > _FEW else "")
+            raise ValueError(
+                f"rules {self.name!r} have none for {len(missing):,} of {len(found):,} tensors "
+                f"of {architecture.name}: {first}"
+            )
+        deciding = {id(rule.value) for rule in found.values() if rule}
+        for rule in self.rules:
+            if id(rule) in deciding:
+                continue
+            if any(rule.match(name) is not None for name in found):
+                raise ValueError(
+                    f"rule {rule.pattern!r} of {self.name!r} decides no tensor of "
+                    f"{architecture.name}: earlier rules take all that it matches"
+                )
+            problem = unknown(f"rule {rule.pattern!r} of {self.name!r}", rule.pattern, found)
+            raise ValueError(f"a rule matches no tensor of {architecture.name}: {problem}")
         return tuple(
-            Tensor(name, shape, self.initializer(name, architecture.numbers))
+            TensorSpec(name, shape, self.initializer(name, architecture.numbers))
             for name, shape in architecture.shapes.items()
         )
+
+
+def _only(table: Mapping[str, Any], where: str, allowed: set[str], needed: set[str]) -> None:
+    """Refuse a table with keys that mean nothing, or without one that it needs."""
+    for key in table:
+        if key not in allowed:
+            raise ValueError(unknown(f"keys of {where}", key, sorted(allowed)))
+    for key in sorted(needed):
+        if key not in table:
+            raise ValueError(f"{where} has no {key!r}")

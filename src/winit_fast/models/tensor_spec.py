@@ -11,10 +11,10 @@ from winit_fast.streams.stream import stream_id
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class TensorSpec:
     """A named tensor of a model together with its initializer.
 
-    A list of these is what a recipe makes and what a checkpoint is written from.
+    A list of these is what rules make of an architecture and what a checkpoint is written from.
 
     Parameters
     ----------

@@ -1,45 +1,13 @@
 """Architectures and rules: the tensor lists of real models and the initializer of each tensor."""
 
 import math
+import os
+import re
 
 import pytest
 
 import winit_fast as wf
-from winit_fast.models import Architecture, Rule, Rules, evaluate, model_names, rule_names
-
-
-def test_formulas_are_arithmetic():
-    numbers = {"n_layer": 48, "d": 1600}
-    assert evaluate("0.02 / sqrt(2 * n_layer)", numbers) == 0.02 / math.sqrt(96)
-    assert evaluate("-(d // 3) + 2 ** 3", numbers) == -525
-    assert evaluate("min(d, n_layer) - max(1, 2) + log(1)", numbers) == 46
-    assert evaluate(0.5, numbers) == 0.5
-    assert isinstance(evaluate("3 * d", numbers), int)
-
-
-@pytest.mark.parametrize(
-    "formula",
-    ["().__class__", "d.real", "__import__('os')", "[1][0]", "'a'", "1 if d else 2", "1 +", ""],
-)
-def test_formulas_are_nothing_else(formula):
-    with pytest.raises(ValueError, match="formula"):
-        evaluate(formula, {"n_layer": 48, "d": 1600})
-
-
-@pytest.mark.parametrize(
-    "formula",
-    ["1 / 0", "0 ** -1", "sqrt(-1)", "log(0)", "(-2) ** 0.5", "min()", "sqrt(1, 2)", "9 ** 9 ** 9",
-     "2.0 ** 5000", "-" * 5000 + "1", "1" + " + 1" * 5000, "(" * 500, "\0", "True"],
-    ids=lambda formula: formula[:12],
-)  # fmt: skip
-def test_formulas_without_a_value(formula):
-    with pytest.raises(ValueError, match="formula"):
-        evaluate(formula, {})
-
-
-def test_an_unknown_name_in_a_formula_is_shown_with_the_nearest():
-    with pytest.raises(ValueError, match=r"'2 \* n_layers'.*; did you mean 'n_layer'"):
-        evaluate("2 * n_layers", {"n_layer": 48, "d": 1600})
+from winit_fast.models import Architecture, Rule, Rules, model_names, rule_names
 
 
 # Counted from the published checkpoints, the causal masks left out.
@@ -183,5 +151,125 @@ def test_the_first_rule_that_matches_counts_and_knows_the_layer():
     )
     assert rules.initializer("h.7.wo", {}) == wf.RandomNormal(0.0, 0.02 / 4)
     assert rules.initializer("h.7.wq", {}) == wf.Constant(3)
-    with pytest.raises(ValueError, match="'test' has no rule for tensor 'head'"):
+    with pytest.raises(ValueError, match="rules 'test' have none for tensor 'head'"):
         rules.initializer("head", {})
+
+
+def test_a_number_of_the_name_wins_over_the_architectures():
+    rules = Rules("test", "", (), (Rule("h.{n_layer}.w", "constant", {"value": "n_layer"}),))
+    assert rules.initializer("h.3.w", {"n_layer": 48}) == wf.Constant(3)
+
+
+def test_text_stays_text_and_everything_else_is_a_formula():
+    numbers = {"fan_in": 7, "d": 8}
+    parameters = {"mode": "fan_in", "distribution": "uniform", "scale": "d / 4", "fan_in": "2 * d"}
+    made = Rule("*", "variance_scaling", parameters).make(numbers)
+    assert made == wf.VarianceScaling(2.0, "fan_in", "uniform", fan_in=16)
+    scaled = Rule("*", "scaled", {"initializer": "he_normal", "factor": "1 / sqrt(d)"})
+    assert scaled.make({"d": 16}) == wf.Scaled("he_normal", 0.25)
+    axes = Rule("*", "he_normal", {"in_axis": [1], "out_axis": 0}).make({})
+    assert axes == wf.HeNormal(in_axis=[1], out_axis=0)
+
+
+GPT2 = Architecture.load("gpt2")
+
+
+def test_a_tensor_without_a_rule_is_an_error_with_the_count():
+    rules = Rules("own", "", (), (Rule("*.weight", "normal", {}),))
+    message = (
+        "rules 'own' have none for 73 of 148 tensors of gpt2: h.0.ln_1.bias, "
+        "h.0.attn.c_attn.bias, h.0.attn.c_proj.bias, h.0.ln_2.bias, h.0.mlp.c_fc.bias, ..."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        rules.tensors(GPT2)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("*.wieght", "a rule matches no tensor of gpt2: rule '*.wieght' of 'own' must be one of "),
+        ("wte.weight", "rule 'wte.weight' of 'own' decides no tensor of gpt2: earlier rules take"),
+    ],
+)
+def test_a_rule_without_effect_is_an_error(pattern, message):
+    rules = Rules("own", "", (), (Rule("*", "normal", {}), Rule(pattern, "zeros", {})))
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        rules.tensors(GPT2)
+    assert len(str(error.value)) < 400
+
+
+def test_an_error_in_a_formula_names_rule_and_tensor():
+    rules = Rules("own", "", (), (Rule("h.{i}.*", "normal", {"stddev": "1 / (i - 3)"}),))
+    rules.initializer("h.4.w", {})
+    with pytest.raises(
+        ValueError, match=r"rule 'h\.\{i\}\.\*' of 'own', tensor 'h\.3\.w': formula"
+    ):
+        rules.initializer("h.3.w", {})
+
+
+OWN = """
+title = "deeper layers smaller"
+
+[[rules]]
+tensors = "h.{i}.*.weight"
+initializer = "he_normal"
+parameters = { mode = "fan_avg", fan_in = "n_embd * (i + 1)" }
+
+[[rules]]
+tensors = "*"
+initializer = "zeros"
+"""
+
+
+def test_rules_of_ones_own(tmp_path):
+    file = tmp_path / "own.toml"
+    file.write_text(OWN)
+    rules = Rules.read(file)
+    assert (rules.name, rules.title, rules.references) == ("own.toml", "deeper layers smaller", ())
+    assert rules == Rules.read(str(file))
+    made = {tensor.name: tensor.initializer for tensor in rules.tensors(GPT2)}
+    assert made["h.3.mlp.c_fc.weight"] == wf.HeNormal(mode="fan_avg", fan_in=4 * 768)
+    assert made["wte.weight"] == wf.Zeros()
+    file.write_text(OWN[OWN.index("[[") :])
+    assert Rules.read(file).title == "own.toml"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "parameters",
+            "parameter",
+            "keys of rule 1 must be one of .*'parameter'; did you mean 'pa",
+        ),
+        ("title", "titel", "keys of the file must be one of .*'titel'; did you mean 'title'"),
+        ('tensors = "*"', "", "rule 2 has no 'tensors'"),
+        ('initializer = "zeros"', "", "rule 2 has no 'initializer'"),
+        ('"*"', "3", "rule 2: pattern must be a str, got 3"),
+        ("{i}", "{1}", "rule 1: pattern must have different names in its braces"),
+        ('"zeros"', '"zeros', "own.toml is no TOML file"),
+        ('"zeros"', '"zeros"\nparameters = 3', "rule 2: parameters must be a Mapping, got 3"),
+        ('"deeper layers smaller"', "3", "title must be a str, got 3"),
+        ("title", "references = 3\ntitle", "references must be a list of str, got 3"),
+        (OWN, "rules = 3", "rules must be tables, .*, got 3"),
+        (OWN, "", "the file has no 'rules'"),
+        (OWN, "\0", "own.toml is no TOML file"),
+        (OWN, "#" * (1 << 20) + "\n", "own.toml is no file of rules: .* than 1,048,576 bytes"),
+    ],
+)
+def test_a_file_of_another_form_is_refused_with_its_name(tmp_path, old, new, message):
+    file = tmp_path / "own.toml"
+    assert old in OWN
+    file.write_text(OWN.replace(old, new, 1))
+    with pytest.raises(ValueError, match=message) as error:
+        Rules.read(file)
+    assert str(error.value).startswith(str(file))
+
+
+def test_what_is_no_file_of_rules(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("missing", "pipe", ""):
+        with pytest.raises(FileNotFoundError, match="rules must be a file, got"):
+            Rules.read(tmp_path / name)
+    with pytest.raises(TypeError, match="file must be a path, got 3"):
+        Rules.read(3)

@@ -1,0 +1,226 @@
+"""Patterns of tensor names: one language for rules from files, from Python and for modules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, TypeVar
+
+from winit_fast.base.names import excerpt
+
+Value = TypeVar("Value")
+
+_PART = re.compile(r"(\*|\{\w+\})")
+_NUMBER = r"(?<![0-9])([0-9]{1,18})(?![0-9])"
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A pattern that names of tensors match or do not.
+
+    ``*`` stands for any text, also none; ``{i}``, any name in braces, for a whole number. Every
+    other character stands for itself, brackets and question marks too. Where there are several
+    ways to match, the earlier ``*`` takes as much as it can.
+
+    Parameters
+    ----------
+    text : str
+        The pattern.
+
+    Raises
+    ------
+    TypeError
+        If it is no str.
+    ValueError
+        If a name in braces is used twice or is none, or if a number stands next to a digit or to
+        another number, so that its end is not said.
+
+    Notes
+    -----
+    The time grows with the product of both lengths at most, whatever the pattern. What follows a
+    ``*`` is looked for once: its place nearest to the end is right whenever any other one is, and
+    the regular expression may not come back to it (an atomic group). Both texts are reversed, since
+    a regular expression looks from the left.
+
+    Examples
+    --------
+    >>> Pattern("h.{i}.*.bias").match("h.12.mlp.c_fc.bias")
+    {'i': 12}
+    >>> Pattern("w[0]").match("w0") is None
+    True
+    """
+
+    text: str
+    _names: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    _reversed: re.Pattern[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise TypeError(f"pattern must be a str, got {excerpt(self.text)}")
+        parts = _PART.split(self.text)
+        names = [part[1:-1] for part in parts[1::2] if part != "*"]
+        if len(set(names)) < len(names) or not all(map(str.isidentifier, names)):
+            raise ValueError(
+                f"pattern must have different names in its braces, got {excerpt(self.text)}"
+            )
+        for before, part, after in zip(parts[0::2], parts[1::2], parts[2::2], strict=False):
+            if part != "*" and re.search("[0-9]", before[-1:] + after[:1]):
+                raise ValueError(
+                    f"pattern must not have a digit next to {part}, got {excerpt(self.text)}"
+                )
+        if re.search(r"\{\w+\}\{\w+\}", self.text):
+            raise ValueError(
+                f"pattern must have something between two numbers, got {excerpt(self.text)}"
+            )
+        # The first stretch without "*" has to stand at the one end, the last one at the other.
+        first, *others = (_reversed(stretch) for stretch in reversed(re.split(r"\*+", self.text)))
+        last = f".*{others.pop()}" if others else ""
+        middle = "".join(f"(?>.*?{stretch})" for stretch in others)
+        object.__setattr__(self, "_names", tuple(reversed(names)))
+        object.__setattr__(self, "_reversed", re.compile(f"{first}{middle}{last}", re.S))
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether only one name matches: the text itself."""
+        return "*" not in self.text and not self._names
+
+    def match(self, name: str) -> dict[str, int] | None:
+        """Numbers that the pattern finds in a name, None if the name does not match.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        dict of str to int, or None
+        """
+        found = self._reversed.fullmatch(name[::-1])
+        if found is None:
+            return None
+        numbers = (int(digits[::-1]) for digits in found.groups())
+        return dict(reversed(list(zip(self._names, numbers, strict=True))))
+
+    def template(self, name: str) -> str:
+        """A name that matches, with the pattern's braces in the place of its numbers.
+
+        Examples
+        --------
+        >>> Pattern("h.{i}.*").template("h.12.mlp.3")
+        'h.{i}.mlp.3'
+        """
+        found = self._reversed.fullmatch(name[::-1])
+        if found is None:
+            raise ValueError(f"name must match {excerpt(self.text)}, got {excerpt(name)}")
+        text = name[::-1]
+        for group in range(len(self._names), 0, -1):  # from the end, so that places stay
+            begin, end = found.span(group)
+            text = f"{text[:begin]}}}{self._names[group - 1][::-1]}{{{text[end:]}"
+        return text[::-1]
+
+
+def _reversed(stretch: str) -> str:
+    """Write the regular expression of a pattern without "*", for reversed names."""
+    parts = reversed(_PART.split(stretch))
+    return "".join(
+        _NUMBER if number % 2 else re.escape(part[::-1]) for number, part in enumerate(parts)
+    )
+
+
+class Found(NamedTuple, Generic[Value]):
+    """The first pattern that a name matches.
+
+    Attributes
+    ----------
+    pattern : Pattern
+    value : object
+        What the pattern stands for.
+    numbers : dict of str to int
+        By the names in the pattern's braces.
+    """
+
+    pattern: Pattern
+    value: Value
+    numbers: dict[str, int]
+
+
+class Matcher(Generic[Value]):
+    """An ordered list of patterns, each with a value; of several that match, the first counts.
+
+    The patterns are compiled once. Those that are plain names cost nothing, however many they are.
+
+    Parameters
+    ----------
+    rules : iterable of (Pattern or str, object)
+
+    Examples
+    --------
+    >>> matcher = Matcher([("h.{i}.weight", "normal"), ("*", "zeros")])
+    >>> found = matcher.find("h.3.weight")
+    >>> found.value, found.numbers
+    ('normal', {'i': 3})
+    >>> matcher.find("bias").value
+    'zeros'
+    """
+
+    def __init__(self, rules: Iterable[tuple[Pattern | str, Value]]) -> None:
+        self._rules = [
+            (pattern if isinstance(pattern, Pattern) else Pattern(pattern), value)
+            for pattern, value in rules
+        ]
+        self._exact: dict[str, int] = {}
+        self._open: list[int] = []
+        for place, (pattern, _) in enumerate(self._rules):
+            if pattern.is_exact:
+                self._exact.setdefault(pattern.text, place)
+            else:
+                self._open.append(place)
+
+    def find(self, name: str) -> Found[Value] | None:
+        """The first pattern that a name matches, None if it matches none.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        Found or None
+        """
+        exact = self._exact.get(name, len(self._rules))
+        for place in self._open:
+            if place > exact:
+                break
+            pattern, value = self._rules[place]
+            numbers = pattern.match(name)
+            if numbers is not None:
+                return Found(pattern, value, numbers)
+        return Found(*self._rules[exact], {}) if exact < len(self._rules) else None
+
+    def idle(self, names: Iterable[str]) -> list[Pattern]:
+        """The patterns that none of the names matches, whether an earlier one takes them or not.
+
+        Parameters
+        ----------
+        names : iterable of str
+
+        Returns
+        -------
+        list of Pattern
+
+        Examples
+        --------
+        >>> Matcher([("*.weight", 1), ("*.wieght", 2)]).idle(["a.weight"])
+        [Pattern(text='*.wieght')]
+        """
+        known = set(names)
+        return [
+            pattern
+            for pattern, _ in self._rules
+            if (
+                pattern.text not in known
+                if pattern.is_exact
+                else all(pattern.match(name) is None for name in known)
+            )
+        ]

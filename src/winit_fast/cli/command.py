@@ -1,0 +1,36 @@
+"""The command itself: its subcommands, and what happens to an output that takes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from winit_fast.base.version import __version__
+from winit_fast.cli.bench import bench
+from winit_fast.cli.info import info
+from winit_fast.cli.init import init
+from winit_fast.cli.terminal import escape_what_cannot_be_shown, printing
+
+
+class _Command(click.Group):
+    """Subcommands of which none ends in a traceback because standard output takes no more."""
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        escape_what_cannot_be_shown()
+        with printing():  # help and version are printed here
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with printing():
+            return super().invoke(ctx)
+
+
+# Texts are given as arguments, here and in all commands: python -OO has no docstrings.
+main = _Command(
+    "winit-fast",
+    help="Fresh neural-network weights: the same bits on any machine.",
+    commands=[bench, info, init],
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+click.version_option(__version__, prog_name="winit-fast")(main)

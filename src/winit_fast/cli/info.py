@@ -1,0 +1,99 @@
+"""``winit-fast info``: this machine, the known models, or one model's tensors and their rules."""
+
+from __future__ import annotations
+
+import math
+
+import click
+
+from winit_fast.cli.parameters import json_option, model_and_rules, rules_option
+from winit_fast.cli.terminal import Refused, console, print_json, table
+
+_HELP = """\
+Show what this machine uses and the known models, or the tensors of one MODEL.
+
+With MODEL, a line stands for the tensors of all layers. * is a number in their names; {i} is one
+that the formula has as i."""
+
+
+@click.command(help=_HELP)
+@click.argument("model", required=False)
+@rules_option
+@json_option
+def info(model: str | None, rules: str | None, as_json: bool) -> None:
+    if model is None:
+        if rules is not None:
+            raise click.UsageError("--rules needs a MODEL")
+        _print_models(as_json)
+    else:
+        _print_tensors(model, rules, as_json)
+
+
+def _print_models(as_json: bool) -> None:
+    from winit_fast.cli.machine import in_a_line, machine
+    from winit_fast.models import Architecture, model_names
+
+    facts = machine()
+    models = [
+        {
+            "model": name,
+            "rules": architecture.rules,
+            "tensors": len(architecture.shapes),
+            "parameters": sum(map(math.prod, architecture.shapes.values())),
+        }
+        for name in model_names()
+        for architecture in [Architecture.load(name)]
+    ]
+    if as_json:
+        print_json({**facts, "models": models})
+        return
+    terminal = console()
+    terminal.print(in_a_line(facts), highlight=False, soft_wrap=True)
+    terminal.print()
+    shown = table("model", "rules", "tensors", "parameters", right=("tensors", "parameters"))
+    for row in models:
+        shown.add_row(
+            *(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values())
+        )
+    terminal.print(shown)
+
+
+def _print_tensors(model: str, rules: str | None, as_json: bool) -> None:
+    from winit_fast.cli.layers import by_layer, numbers_used
+
+    try:
+        architecture, chosen = model_and_rules(model, rules)
+        tensors = chosen.tensors(architecture)
+    except (ValueError, TypeError, OSError) as error:
+        raise Refused(str(error)) from error
+    if as_json:
+        print_json(
+            {
+                "model": architecture.name,
+                "rules": chosen.name,
+                "title": chosen.title,
+                "references": chosen.references,
+                "numbers": architecture.numbers,
+                "tensors": [
+                    {
+                        "name": tensor.name,
+                        "shape": tensor.shape,
+                        "class_name": type(tensor.initializer).__name__,
+                        "config": tensor.initializer.get_config(),
+                    }
+                    for tensor in tensors
+                ],
+            }
+        )
+        return
+    terminal = console()
+    terminal.print(f"{architecture.name}, rules {chosen.name}: {chosen.title}\n", highlight=False)
+    shown = table("times", "tensor", "shape", "initializer", right=("times",))
+    for group in by_layer(chosen, tensors):
+        shape = " x ".join(map(str, group.shape))
+        shown.add_row(str(group.times), group.name, shape, group.initializer)
+    terminal.print(shown)
+    used = numbers_used(chosen, architecture)
+    if used:
+        listed = ", ".join(f"{name} = {number}" for name, number in used.items())
+        terminal.print(f"\nwhere {listed}", highlight=False)

@@ -1,0 +1,159 @@
+"""``winit-fast init``: a checkpoint of fresh weights."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from winit_fast.cli.parameters import (
+    json_option,
+    model_and_rules,
+    rules_option,
+    size,
+    threads_option,
+)
+from winit_fast.cli.terminal import Refused, console, print_json, printing, table, tell
+
+if TYPE_CHECKING:
+    from winit_fast.checkpoint import Summary
+
+_HELP = """\
+Write a checkpoint of MODEL with fresh weights, by its authors' own rules.
+
+MODEL is a name that `winit-fast info` lists. The files are safetensors under the names and in the
+layout of Hugging Face. The same seed gives the same bytes everywhere."""
+
+
+@click.command(help=_HELP)
+@click.argument("model")
+@click.option("--out", type=click.Path(), required=True, help="Directory to make.")
+@click.option("--dtype", default="bfloat16", show_default=True, help="Type of the weights.")
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
+@rules_option
+@click.option(
+    "--max-shard-size",
+    type=size,
+    metavar="SIZE",
+    default="5GB",
+    show_default=True,
+    help="Above it the checkpoint is several files and an index.",
+)
+@click.option("--force", is_flag=True, help="Replace the checkpoint in a directory not empty.")
+@threads_option
+@json_option
+def init(
+    model: str,
+    out: str,
+    dtype: str,
+    seed: int,
+    rules: str | None,
+    max_shard_size: int,
+    force: bool,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    # A plain kill clears up behind itself as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _interrupt)
+    in_place = False
+    try:
+        summary, model, dtype = _write(
+            model, out, dtype, seed, rules, max_shard_size, force, threads
+        )
+        in_place = True
+        lost = f"the new checkpoint is in place in {out}, but the summary is lost: "
+        with printing(lost):
+            _print(summary, model, dtype, seed, as_json)
+    except KeyboardInterrupt as interrupt:
+        if in_place or type(interrupt) is not KeyboardInterrupt:  # checkpoint.TooLate
+            tell(f"interrupted, but the new checkpoint is in place in {out}")
+        else:
+            tell(f"interrupted: nothing was changed in {out}")
+        sys.exit(130)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _write(
+    model: str,
+    out: str,
+    dtype: str,
+    seed: int,
+    rules: str | None,
+    max_shard_size: int,
+    force: bool,
+    threads: int | None,
+) -> tuple[Summary, str, str]:
+    """Write the files; give what was written, the model's own name and the type's."""
+    try:
+        from winit_fast.base import dtypes
+        from winit_fast.checkpoint import write_checkpoint
+        from winit_fast.cli.progress import progress
+
+        architecture, chosen = model_and_rules(model, rules)
+        kind = dtypes.find(dtype)
+        configuration = {**architecture.configuration, "torch_dtype": kind.name}
+        with progress() as report:
+            summary = write_checkpoint(
+                out,
+                chosen.tensors(architecture),
+                seed=seed,
+                dtype=kind.dtype,
+                max_shard_size=max_shard_size,
+                metadata={
+                    "format": "pt",
+                    "winit_fast.model": architecture.name,
+                    "winit_fast.rules": chosen.name,
+                },
+                texts={"config.json": json.dumps(configuration, indent=2) + "\n"},
+                force=force,
+                num_threads=threads,
+                progress=report,
+            )
+    except ModuleNotFoundError as error:
+        raise Refused(f"init needs {error.name}, which this system does not have") from error
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        raise Refused(str(error)) from error
+    except MemoryError as error:
+        raise Refused(f"out of memory: {error}; fewer --threads take less") from error
+    return summary, architecture.name, kind.name
+
+
+def _print(summary: Summary, model: str, dtype: str, seed: int, as_json: bool) -> None:
+    from winit_fast.cli.machine import machine
+
+    rate = summary.nbytes / summary.seconds
+    facts = machine(summary.num_threads)
+    if as_json:
+        print_json(
+            {
+                **facts,
+                "model": model,
+                "dtype": dtype,
+                "seed": seed,
+                "parameters": summary.parameters,
+                "files": [str(file) for file in summary.files],
+                "nbytes": summary.nbytes,
+                "seconds": summary.seconds,
+                "bytes_per_second": rate,
+            }
+        )
+        return
+    folder = click.format_filename(summary.files[0].parent)
+    shown = table("", "", header=False)
+    for row in (
+        ("model", f"{model}, {dtype}"),
+        ("parameters", f"{summary.parameters:,}"),
+        ("files", f"{len(summary.files)} ({summary.nbytes:,} bytes) in {folder}"),
+        ("seconds", f"{summary.seconds:.2f}, flush to the disk included"),
+        ("rate", f"{rate / 1e9:.2f} GB/s"),
+        ("instruction set", facts["isa"]),
+        ("threads", str(facts["threads"])),
+    ):
+        shown.add_row(*row)
+    console().print(shown)

@@ -1,0 +1,69 @@
+"""Arguments that several commands have, and the reading of sizes and times."""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import click
+
+from winit_fast.base.names import excerpt
+
+if TYPE_CHECKING:
+    from winit_fast.models import Architecture, Rules
+
+_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+threads_option = click.option(
+    "--threads", type=click.IntRange(1), help="By default all processors."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print an object in JSON.")
+rules_option = click.option(
+    "--rules",
+    metavar="NAME|FILE",
+    help="Other rules than the authors': some of the package, or a file that ends in .toml.",
+)
+
+
+def size(text: str) -> int:
+    """Read a number of bytes such as ``5GB`` (powers of 1000) or ``500MiB`` (powers of 1024)."""
+    found = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?) *([KMGT]?)(i?)B?", text, re.I | re.A)
+    base = 1024 if found and found[3] else 1000
+    nbytes = int(Fraction(found[1]) * base ** _UNITS[found[2].upper()]) if found else 0
+    if nbytes < 1:
+        raise click.BadParameter(f"{text!r} is not a size such as 5GB or 500MiB")
+    return nbytes
+
+
+def seconds(text: str) -> float:
+    """Read a time that ends: NaN is in every range of click's."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise click.BadParameter(f"{text!r} is not a finite number of at least 0")
+    return value
+
+
+def model_and_rules(model: str, rules: str | None) -> tuple[Architecture, Rules]:
+    """Find a model and its authors' rules, or others.
+
+    Raises
+    ------
+    ValueError, OSError
+        If there are none.
+    """
+    from winit_fast.models import Architecture, Rules
+
+    architecture = Architecture.load(model)
+    if rules is None:
+        return architecture, Rules.load(architecture.rules)
+    if rules.endswith(".toml"):
+        return architecture, Rules.read(rules)
+    try:
+        return architecture, Rules.load(rules)
+    except ValueError as error:
+        raise ValueError(f"--rules {excerpt(rules)} is no file, *.toml, and {error}") from None

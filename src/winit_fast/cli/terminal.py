@@ -1,0 +1,102 @@
+"""Printing: to terminals of any encoding, and to outputs that take nothing."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+class Refused(click.ClickException):
+    """An error that is told in a line, escaped where the terminal cannot show it."""
+
+    def show(self, file: Any = None) -> None:
+        print(f"Error: {self.format_message()}", file=file or sys.stderr, flush=True)
+
+
+def escape_what_cannot_be_shown() -> None:
+    """Have what is not in the encoding of a stream printed as an escape, not as an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not _is_utf8(stream):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _is_utf8(stream: TextIO) -> bool:
+    return codecs.lookup(stream.encoding or "ascii").name == "utf-8"
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Make a console that takes no ``[...]`` or ``:...:`` in a user's names for its own signs."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False)
+
+
+def spinner() -> str:
+    """Name the sign of work in progress that the terminal can show."""
+    return "dots" if _is_utf8(sys.stdout) else "line"
+
+
+def table(*columns: str, right: tuple[str, ...] = (), header: bool = True) -> Table:
+    """Make a table whose cells are folded, never cut: an ellipsis is in no small encoding."""
+    from rich.table import Table
+
+    made = Table(box=None, show_header=header)
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """Print an object in ASCII; what JSON has no form of, infinity say, is a str."""
+    click.echo(json.dumps(_in_json(content), indent=2, default=str, allow_nan=False))
+
+
+def _in_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _in_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_in_json(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def printing(done: str = "") -> Iterator[None]:
+    """Make an error of standard output, a full disk say, one line that begins with what is done.
+
+    Whoever closes the other end of a pipe has seen enough: that is no error.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        silence(sys.stdout)
+        raise click.exceptions.Exit(0) from None
+    except OSError as error:
+        silence(sys.stdout)
+        raise Refused(f"{done}{error}") from error
+
+
+def tell(message: str) -> None:
+    """Print a line to standard error; if nobody can read it, that is no reason to stop."""
+    try:
+        print(message, file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr)
+
+
+def silence(stream: TextIO) -> None:
+    """Lead a stream that takes no more to nowhere: what is left in it fails again at the end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

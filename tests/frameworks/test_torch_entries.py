@@ -1,0 +1,186 @@
+"""Every entry of torch.nn.init is recognised by whatever path it is reached, with its arguments."""
+
+import functools
+import inspect
+import subprocess
+import sys
+
+import pytest
+import torch
+import transformers.initialization as transformers_init
+from torch.overrides import TorchFunctionMode
+
+from winit_fast.torch.entries import LANDINGS, arrival, originals, question
+
+PLAIN = originals()
+SHAPES = {"dirac_": (4, 3, 3)}
+ARGUMENTS = {
+    "uniform_": {"a": -2.0, "b": 3.0},
+    "normal_": {"mean": 1.0, "std": 2.0},
+    "trunc_normal_": {"mean": 1.0, "std": 2.0, "a": 4.0, "b": 40.0},
+    "constant_": {"val": 3.0},
+    "dirac_": {"groups": 2},
+    "xavier_uniform_": {"gain": 2.0},
+    "xavier_normal_": {"gain": 2.0},
+    "kaiming_uniform_": {"a": 0.5, "mode": "fan_out", "nonlinearity": "relu"},
+    "kaiming_normal_": {"a": 0.5, "mode": "fan_out", "nonlinearity": "relu"},
+    "orthogonal_": {"gain": 2.0},
+    "sparse_": {"sparsity": 0.25, "std": 2.0},
+}
+
+
+class Recorder(TorchFunctionMode):
+    """Write down the entries that are called, and do nothing in their place."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        asked = question(func)
+        if asked is not None:
+            found = arrival(asked, args, kwargs or {}, sys._getframe(1))
+            if found is not None:
+                self.calls.append((found.name, found.arguments))
+                return found.answer
+        return func(*args, **(kwargs or {}))
+
+
+class Passing(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return self.hand_on(func, args, kwargs or {})
+
+    def hand_on(self, func, args, kwargs):
+        return func(*args, **kwargs)
+
+
+def plain(name, monkeypatch):
+    return getattr(torch.nn.init, name)
+
+
+def saved(name, monkeypatch):
+    """A reference from before the name was replaced by nothing: transformers' no_init_weights."""
+    function = getattr(torch.nn.init, name)
+    monkeypatch.setattr(torch.nn.init, name, lambda *args, **kwargs: None)
+    return function
+
+
+def dictionary(name, monkeypatch):
+    return transformers_init.TORCH_INIT_FUNCTIONS[name]
+
+
+def transformers_own(name, monkeypatch):
+    return getattr(transformers_init, name)
+
+
+def guarded(name, monkeypatch):
+    context = transformers_init.guard_torch_init_functions()
+    context.__enter__()
+    monkeypatch.callback(lambda: context.__exit__(None, None, None))
+    return getattr(torch.nn.init, name)
+
+
+def wrapped(name, monkeypatch):
+    function = getattr(torch.nn.init, name)
+    wrapper = functools.wraps(function)(lambda *args, **kwargs: function(*args, **kwargs))
+    monkeypatch.setattr(torch.nn.init, name, wrapper)
+    return wrapper
+
+
+def method_wrapped(name, monkeypatch):
+    for method in ("normal_", "uniform_", "fill_", "zero_"):
+        own = getattr(torch.Tensor, method)
+        monkeypatch.setattr(torch.Tensor, method, lambda self, *a, own=own, **k: own(self, *a, **k))
+    return getattr(torch.nn.init, name)
+
+
+class Patches(pytest.MonkeyPatch):
+    def __init__(self):
+        super().__init__()
+        self.callbacks = []
+
+    def callback(self, function):
+        self.callbacks.append(function)
+
+    def undo(self):
+        for function in reversed(self.callbacks):
+            function()
+        super().undo()
+
+
+PATHS = [plain, saved, dictionary, transformers_own, guarded, wrapped, method_wrapped]
+
+
+@pytest.mark.parametrize("modes", ["alone", "inside", "outside"])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("name", LANDINGS)
+def test_a_call_is_seen_with_its_arguments(name, path, device, modes):
+    if path is saved and modes == "inside" and "torch.nn.init" in LANDINGS[name]:
+        modes = "outside"  # a mode inside is handed the empty function by torch, and calls it
+    tensor = torch.zeros(SHAPES.get(name, (4, 6)), device=device)
+    given = ARGUMENTS.get(name, {})
+    expected = inspect.signature(PLAIN[name]).bind(tensor, **given)
+    expected.apply_defaults()
+    recorder = Recorder()
+    contexts = {
+        "alone": [recorder], "inside": [recorder, Passing()], "outside": [Passing(), recorder],
+    }[modes]  # fmt: skip
+    patches = Patches()
+    try:
+        function = path(name, patches)
+        for context in contexts:
+            context.__enter__()
+        try:
+            result = function(tensor, **given)
+        finally:
+            for context in reversed(contexts):
+                context.__exit__(None, None, None)
+    finally:
+        patches.undo()
+    assert result is tensor
+    [(seen, arguments)] = recorder.calls
+    assert seen == name and arguments.keys() == expected.arguments.keys()
+    assert all(arguments[key] is value for key, value in expected.arguments.items())
+    assert tensor.is_meta or not tensor.any()  # the answer ended it
+
+
+def test_the_list_is_the_whole_of_torch_nn_init():
+    names = {name for name in torch.nn.init.__all__ if name.endswith("_")}
+    assert names == set(LANDINGS)
+
+
+@pytest.mark.parametrize("name", ["uniform", "normal", "xavier_normal", "orthogonal", "eye"])
+def test_names_from_before_the_underscore(name):
+    with Recorder() as recorder, pytest.warns(FutureWarning):
+        getattr(torch.nn.init, name)(torch.zeros(3, 4))
+    assert [seen for seen, _ in recorder.calls] == [f"{name}_"]
+
+
+def test_other_questions_are_no_calls():
+    tensor = torch.zeros(3, 4)
+    with Recorder() as recorder:
+        assert not tensor.is_meta
+        tensor.normal_().uniform_().zero_().fill_(1)
+        torch.eye(3, 4, out=tensor)
+        torch.nn.functional.relu(tensor)
+    assert recorder.calls == [] and tensor.any()
+
+
+def test_imported_while_the_names_are_replaced():
+    """The originals are found all the same, and they are not what the names stood for."""
+    program = """
+import torch
+names = [name for name in torch.nn.init.__all__ if name.endswith("_")]
+before = {name: getattr(torch.nn.init, name) for name in names}
+for name in names:
+    setattr(torch.nn.init, name, lambda *args, **kwargs: None)
+from winit_fast.torch.entries import originals
+for name, function in originals().items():
+    assert function.__code__ == before[name].__code__ and function.__name__ == name
+    assert function.__globals__ is vars(torch.nn.init)
+    assert function.__defaults__ == before[name].__defaults__
+assert (originals()["ones_"](torch.zeros(3)) == 1).all()
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
