@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 
 import winit_fast as wf
-from winit_fast.base import safetensors
+from winit_fast.base import safetensors, strict_json
 
 W = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 V = {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}
@@ -207,9 +207,9 @@ def test_a_file_that_is_changed_is_read_anew(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="cut off"):
         wf.Pretrained(path, "w")(2)
     # One that is older is read once, until it is another one.
-    now, reads, read = time.time_ns(), [], safetensors._json
+    now, reads, read = time.time_ns(), [], strict_json.read
     monkeypatch.setattr(time, "time_ns", lambda: now + 10**11)
-    monkeypatch.setattr(safetensors, "_json", lambda *args: reads.append(1) or read(*args))
+    monkeypatch.setattr(strict_json, "read", lambda *args: reads.append(1) or read(*args))
     for header, data in (({"w": W}, bytes(8)), ({"w": W, "v": V}, bytes(16))):
         write(tmp_path / "w.safetensors", header, data)
         for _ in range(3):
@@ -294,6 +294,16 @@ def test_the_nearest_few_of_many_names(tmp_path):
     with pytest.raises(ValueError, match="did you mean 'layers.*' or 'layers.*'") as caught:
         wf.Pretrained(path, "layer.7.weight")(2)
     assert len(str(caught.value)) < 300 + len(path)
+
+
+@pytest.mark.parametrize("extra", range(17))
+def test_headers_are_padded_to_8_bytes_and_no_more(extra):
+    tensors = [("w" * (1 + extra), np.dtype("float32"), (2, 3))]
+    header, offsets = safetensors.header_bytes(tensors, {})
+    spaces = len(header) - len(header.rstrip(b" "))
+    assert len(header) % 8 == 0 and spaces < 8
+    assert offsets == [len(header), len(header) + 24]
+    assert int.from_bytes(header[:8], "little") == len(header) - 8
 
 
 # What Pretrained makes of what it reads.

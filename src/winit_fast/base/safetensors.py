@@ -12,7 +12,6 @@ import math
 import os
 import struct
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from winit_fast.base import dtypes
+from winit_fast.base import dtypes, strict_json
 from winit_fast.base.arrays import Array, empty
 from winit_fast.base.boxes import logical_shape
 from winit_fast.base.files import regular_file
@@ -50,7 +49,8 @@ TAGS = {
 }
 """What files call the types that are read and written here."""
 
-_DTYPES = {tag: dtype for dtype, tag in TAGS.items()}
+DTYPES = {tag: dtype for dtype, tag in TAGS.items()}
+"""The same, the other way round."""
 
 # Every type of the format, of which a file may have tensors beside the one that is asked for.
 _BITS = {
@@ -214,7 +214,7 @@ def _read_header(path: str, identity: tuple[int, ...]) -> Header:
             )
         if size < 8 + length:
             raise ValueError(f"{path} is no whole safetensors file: its header is cut off")
-        content = _json(file.read(length), path, "safetensors file")
+        content = strict_json.read(file.read(length), f"{path} is no safetensors file")
     metadata = content.pop(RESERVED, None)
     metadata = {} if metadata is None else metadata
     if not _maps_text_to_text(metadata):
@@ -295,7 +295,7 @@ def _read_index(path: str, identity: tuple[int, ...]) -> dict[str, str]:
         raise ValueError(
             f"{path} is no index of safetensors files: it has more than {MAX_HEADER:,} bytes"
         )
-    files = _json(text, path, "index of safetensors files").get("weight_map")
+    files = strict_json.read(text, f"{path} is no index of safetensors files").get("weight_map")
     if not (isinstance(files, dict) and _maps_text_to_text(files)):
         raise ValueError(
             f"{path} is no index of safetensors files: weight_map must map names of tensors to "
@@ -325,31 +325,6 @@ def _stays_below(name: str) -> bool:
     )
 
 
-def _json(text: bytes, path: str, what: str) -> dict[str, Any]:
-    """Read an object of JSON in UTF-8, in which no name is there twice."""
-    try:
-        content = json.loads(
-            text.decode(), object_pairs_hook=_without_repetition, parse_constant=_no_number
-        )
-        if not isinstance(content, dict):
-            raise TypeError(f"it holds {content!r:.200}")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no {what}: {error}") from None
-    return content
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"{twice!r:.200} is there twice")
-    return content
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
-
-
 def mapped(path: str, tensor: str) -> Array:
     """Map a tensor into memory.
 
@@ -376,18 +351,17 @@ def mapped(path: str, tensor: str) -> Array:
         path = str(Path(path).parent / _find(read_index(path), path, tensor))
     header = read_header(path)
     tag, extents, begin, end = _find(header.entries, path, tensor)
-    if tag not in _DTYPES:
+    if tag not in DTYPES:
         raise TypeError(
-            f"tensor {tensor!r} in {path} must have one of the types {', '.join(_DTYPES)}, "
-            f"got {tag}"
+            f"tensor {tensor!r} in {path} must have one of the types {', '.join(DTYPES)}, got {tag}"
         )
     shape = logical_shape(extents, f"tensor {tensor!r} in {path}")
     if begin == end:
-        return empty(shape, _DTYPES[tag])
+        return empty(shape, DTYPES[tag])
     with regular_file(path) as file:
         if os.fstat(file.fileno()).st_size != header.end:
             raise ValueError(f"{path} is no whole safetensors file: it has just been changed")
-        return np.memmap(file, _DTYPES[tag], "r", header.size + begin, shape)
+        return np.memmap(file, DTYPES[tag], "r", header.size + begin, shape)
 
 
 def _find(entries: Mapping[str, Any], path: str, tensor: str) -> Any:

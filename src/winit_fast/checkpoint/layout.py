@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from winit_fast.base import safetensors
-from winit_fast.base.arguments import positive, utf8
 from winit_fast.base.dtypes import Float
 from winit_fast.checkpoint.provenance import PLAN
 from winit_fast.models.tensor_spec import TensorSpec
@@ -36,29 +35,30 @@ class Shard:
     size: int
 
 
-def check(tensors: Sequence[TensorSpec], max_shard_size: int, metadata: Mapping[str, str]) -> None:
-    """Check what `shards` takes.
+def checked(tensors: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """Check the tensors of a checkpoint.
 
     Parameters
     ----------
-    tensors, max_shard_size, metadata
-        As in `shards`.
+    tensors : iterable of TensorSpec
+
+    Returns
+    -------
+    tuple of TensorSpec
 
     Raises
     ------
     ValueError
-        If there is no tensor, a name is used twice or is the one that the format keeps for itself,
-        or `max_shard_size` is less than 1.
+        If there is none, or a name is used twice or is the one that the format keeps for itself.
     TypeError
-        If something has another type than it should.
+        If they are something else.
     """
-    positive("max_shard_size", max_shard_size)
-    if not isinstance(metadata, Mapping):
-        raise TypeError(f"metadata must map str to str, got {metadata!r}")
-    for key, value in metadata.items():
-        if not (isinstance(key, str) and isinstance(value, str)):
-            raise TypeError(f"metadata must map str to str, got {value!r} for {key!r}")
-        utf8("metadata", key), utf8("metadata", value)
+    try:
+        tensors = tuple(tensors)
+    except TypeError:
+        raise TypeError(
+            f"tensors must be a sequence of TensorSpec objects, got {tensors!r}"
+        ) from None
     if not tensors:
         raise ValueError("tensors is empty: there is nothing to write")
     seen = {safetensors.RESERVED}
@@ -68,6 +68,7 @@ def check(tensors: Sequence[TensorSpec], max_shard_size: int, metadata: Mapping[
         if tensor.name in seen:
             raise ValueError(f"tensor name {tensor.name!r} is used twice or is reserved")
         seen.add(tensor.name)
+    return tensors
 
 
 def shards(

@@ -11,9 +11,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from hashlib import sha256
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from winit_fast.base.dtypes import Float
+from winit_fast.base import strict_json
+from winit_fast.base.boxes import logical_shape
+from winit_fast.base.dtypes import Float, find
+from winit_fast.base.files import regular_file
 from winit_fast.initializers.protocol import Initializer, get
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import STREAM_VERSION
@@ -84,8 +88,74 @@ def metadata(seed: int, plan: str) -> dict[str, str]:
     return {
         STREAM_KEY: str(STREAM_VERSION),
         SEED_KEY: str(seed),
-        DIGEST_KEY: f"sha256:{sha256(plan.encode()).hexdigest()}",
+        DIGEST_KEY: _digest(plan.encode()),
     }
+
+
+class Planned(NamedTuple):
+    """A tensor as a plan has it.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+    kind : Float
+        Its type.
+    initializer : Initializer or None
+        None where JSON could not hold it.
+    shown : str
+        What the scheme looks like.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Float
+    initializer: Initializer | None
+    shown: str
+
+
+def read_plan(path: Path) -> tuple[list[Planned], str]:
+    """Read what `plan_text` wrote.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    tensors : list of Planned
+    digest : str
+        As in a header's metadata.
+
+    Raises
+    ------
+    ValueError
+        If it is no such file, or of another version.
+    """
+    with regular_file(str(path)) as file:
+        text = file.read()
+    fault = f"{path} is no plan of this version"
+    content = strict_json.read(text, fault)
+    if content.get("format") != FORMAT or not isinstance(content.get("tensors"), list):
+        raise ValueError(f"{fault}: its format is {content.get('format')!r:.200}, not {FORMAT}")
+    return [_planned(entry, fault) for entry in content["tensors"]], _digest(text)
+
+
+def _planned(entry: Any, fault: str) -> Planned:
+    try:
+        shape = logical_shape(entry["shape"])
+        kind = find(entry["dtype"])
+        if "not_written" in entry:
+            return Planned(entry["name"], shape, kind, None, str(entry["not_written"]))
+        initializer = scheme_from_json(entry["initializer"])
+        tensor = TensorSpec(entry["name"], shape, initializer)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{fault}: it has {entry!r:.200}: {error}") from None
+    return Planned(tensor.name, shape, kind, initializer, repr(initializer))
+
+
+def _digest(text: bytes) -> str:
+    return f"sha256:{sha256(text).hexdigest()}"
 
 
 def scheme_to_json(initializer: Initializer) -> dict[str, Any] | None:

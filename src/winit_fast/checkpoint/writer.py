@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from winit_fast.base import dtypes, threads
-from winit_fast.base.arguments import path, utf8, word
+from winit_fast.base.arguments import path, positive, utf8, word
 from winit_fast.base.boxes import Box, cuts, whole
 from winit_fast.checkpoint import layout, provenance
 from winit_fast.checkpoint.directory import Directory, TooLate, missing, no_room_means, reserve
@@ -160,21 +160,12 @@ def write_checkpoint(
     kind = dtypes.find(dtype)
     count = min(threads.resolve(num_threads), MAX_THREADS)
     seed = word("seed", seed)
-    try:
-        tensors = tuple(tensors)
-    except TypeError:
-        raise TypeError(
-            f"tensors must be a sequence of TensorSpec objects, got {tensors!r}"
-        ) from None
-    metadata = {} if metadata is None else metadata
-    layout.check(tensors, max_shard_size, metadata)
+    tensors = layout.checked(tensors)
+    max_shard_size = positive("max_shard_size", max_shard_size)
     for tensor in tensors:
         tensor.initializer.check(tensor.shape, kind.dtype)
     plan = provenance.plan_text(tensors, kind)
-    for key, value in provenance.metadata(seed, plan).items():
-        if metadata.get(key, value) != value:
-            raise ValueError(f"metadata[{key!r}] is {value!r} here, got {metadata[key]!r}")
-        metadata = {**metadata, key: value}
+    metadata = _metadata({} if metadata is None else metadata, provenance.metadata(seed, plan))
     shards = layout.shards(tensors, kind, max_shard_size, metadata)
     contents = _contents({} if texts is None else texts)
     contents[provenance.PLAN] = plan.encode()
@@ -353,6 +344,19 @@ class _Writer:
         """Have an error of a full disk name a file, of which some bytes are done."""
         shard = self._shards[number]
         return no_room_means(missing(self._target.path / shard.filename, done, shard.size))
+
+
+def _metadata(metadata: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """Check a user's metadata, and add the writer's own."""
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata must map str to str, got {metadata!r}")
+    for key, value in metadata.items():
+        if not (isinstance(key, str) and isinstance(value, str)):
+            raise TypeError(f"metadata must map str to str, got {value!r} for {key!r}")
+        utf8("metadata", key), utf8("metadata", value)
+        if own.get(key, value) != value:
+            raise ValueError(f"metadata[{key!r}] is {own[key]!r} here, got {value!r}")
+    return {**metadata, **own}
 
 
 def _contents(texts: Mapping[str, str]) -> dict[str, bytes]:
