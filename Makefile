@@ -18,10 +18,14 @@ $(VENV)/installed: $(BIN)/python $(SOURCES)
 	$(BIN)/pip install --quiet --no-build-isolation --editable '.[cli,test]'
 	touch $@
 
-# Tools of pyproject.toml's optional dependencies: make $(VENV)/lint installs `lint`, and so on.
+# Tools of pyproject.toml's optional dependencies: make $(VENV)/lint installs those of `lint`, and so
+# on; by themselves, for pip would compile the package anew along with them.
 EXTRAS := $(addprefix $(VENV)/,lint docs coverage)
-$(EXTRAS): $(VENV)/installed
-	$(BIN)/pip install --quiet --no-build-isolation --editable '.[$(@F)]'
+DEPENDENCIES := import sys, tomllib; \
+    project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+    print(*project["optional-dependencies"][sys.argv[1]], sep="\n")
+$(EXTRAS): $(VENV)/installed pyproject.toml
+	$(BIN)/python -c '$(DEPENDENCIES)' $(@F) | $(BIN)/pip install --quiet --requirement /dev/stdin
 	touch $@
 
 DEMO := checkpoints/gpt2-xl
