@@ -15,6 +15,10 @@ def test_formulas_are_arithmetic():
     assert evaluate("min(d, n_layer) - max(1, 2) + log(1)", numbers) == 46
     assert evaluate(0.5, numbers) == 0.5
     assert isinstance(evaluate("3 * d", numbers), int)
+    assert evaluate("0 ** 0.5 + 0 ** 2 + 0.0 ** 3", numbers) == 0
+    assert evaluate("(-2) ** 3.0", numbers) == -8
+    assert evaluate("(-2) ** -2", numbers) == 1 / 4
+    assert evaluate("7 // 2 + 2 ** 0 - +1", numbers) == 3
 
 
 @pytest.mark.parametrize(
@@ -185,3 +189,8 @@ def test_the_first_rule_that_matches_counts_and_knows_the_layer():
     assert rules.initializer("h.7.wq", {}) == wf.Constant(3)
     with pytest.raises(ValueError, match="'test' has no rule for tensor 'head'"):
         rules.initializer("head", {})
+
+
+def test_a_number_in_a_name_wins_over_the_architectures():
+    rules = Rules("test", "", (), (Rule("h.{i}", "constant", {"value": "i + n"}),))
+    assert rules.initializer("h.7", {"i": 100, "n": 1}) == wf.Constant(8)
