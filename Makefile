@@ -18,10 +18,14 @@ $(VENV)/installed: $(BIN)/python $(SOURCES)
 	$(BIN)/pip install --quiet --no-build-isolation --editable '.[cli,test]'
 	touch $@
 
-# Tools of pyproject.toml's optional dependencies: make $(VENV)/lint installs `lint`, and so on.
+# Tools of pyproject.toml's optional dependencies: make $(VENV)/lint installs those of `lint`, and so
+# on; by themselves, for pip would compile the package anew along with them.
 EXTRAS := $(addprefix $(VENV)/,lint docs coverage)
-$(EXTRAS): $(VENV)/installed
-	$(BIN)/pip install --quiet --no-build-isolation --editable '.[$(@F)]'
+DEPENDENCIES := import sys, tomllib; \
+    project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+    print(*project["optional-dependencies"][sys.argv[1]], sep="\n")
+$(EXTRAS): $(VENV)/installed pyproject.toml
+	$(BIN)/python -c '$(DEPENDENCIES)' $(@F) | $(BIN)/pip install --quiet --requirement /dev/stdin
 	touch $@
 
 DEMO := checkpoints/gpt2-xl
@@ -122,8 +126,8 @@ bench-check: $(VENV)/installed ## compare the speed with the repository's baseli
 bench-baseline: $(VENV)/installed ## record that baseline anew, on a quiet machine (six minutes)
 	$(BENCH) $(BIN)/python bench/check.py --record
 
-# From this day on a commit's subject has less than 72 characters.
-SUBJECTS := git log --no-merges --since=2026-11-26T00:00:00Z --format=%s
+# From then on the subject of a commit has less than 72 characters.
+SUBJECTS := git log --no-merges --since=2026-11-26T02:00:00Z --format=%s
 C_SOURCES := $(wildcard csrc/*.[ch] tests/c/*.c bench/*.c)
 lint: $(VENV)/lint ## check style, types and the subjects of commits
 	PATH="$(BIN):$$PATH" cython-lint src

@@ -5,6 +5,7 @@ import ctypes
 import gc
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -226,3 +227,27 @@ def test_states_refused(state, error, message):
     with pytest.raises(error, match=message):
         bits.state = state
     assert bits.state == before
+
+
+def test_the_place_is_read_and_set_under_the_lock():
+    bits = wf.Philox4x32(5, "x")
+    words, free = bits._words, []
+
+    def try_lock():
+        got = bits.lock.acquire(blocking=False)
+        if got:
+            bits.lock.release()
+        return got
+
+    def watched(name):
+        def call(*place):
+            with ThreadPoolExecutor(1) as other:  # the lock is reentrant: only others find it taken
+                free.append((name, other.submit(try_lock).result()))
+            return getattr(words, name)(*place)
+
+        return call
+
+    bits._words = SimpleNamespace(seek=watched("seek"), place=watched("place"))
+    bits.state = bits.state
+    bits.advance(3)
+    assert free == [(name, False) for name in ("place", "seek", "place", "seek")]

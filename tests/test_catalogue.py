@@ -7,6 +7,7 @@ import tracemalloc
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -487,6 +488,50 @@ def test_pretrained_refuses_before_it_writes(files, scheme, message):
     with pytest.raises(ValueError, match=message):
         scheme.fill(out)
     assert (out == 7).all()
+
+
+def save_raw(path, tag, shape, offsets, data):
+    """Write a safetensors file by the letter of the format, right or not."""
+    header = json.dumps({"w": {"dtype": tag, "shape": shape, "data_offsets": offsets}}).encode()
+    Path(path).write_bytes(len(header).to_bytes(8, "little") + header + data)
+
+
+@pytest.mark.parametrize("offsets", [[-8, 0], [0, 4], [4, 12], [0, 16], [8, 0]])
+def test_offsets_that_are_not_of_the_file(files, offsets):
+    """A negative one would give the header as numbers."""
+    save_raw("w.safetensors", "F32", [2], offsets, bytes(8))
+    out = np.full(2, 7, np.float32)
+    with pytest.raises(ValueError, match=r"w.safetensors is no whole safetensors file"):
+        wf.Pretrained("w.safetensors", "w").fill(out)
+    assert (out == 7).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float8_e4m3fn", "float8_e5m2"])
+def test_a_wide_exponent_does_not_fit_a_narrow_one(files, dtype):
+    """bfloat16 has as few bits as float16 has, and larger numbers."""
+    source = np.array([1, 1e30], ml_dtypes.bfloat16)
+    save_raw("w.safetensors", "BF16", [2], [0, 4], source.tobytes())
+    for scheme in (wf.Pretrained("w.safetensors", "w"), wf.Pretrained(source)):
+        out = np.full(2, 7, dtype)
+        with pytest.raises(ValueError, match=rf"source must fit {dtype}, got 1.0\d*e\+30"):
+            scheme.fill(out)
+        assert (out.astype(float) == 7).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_float64_is_rounded_by_way_of_float32(dtype):
+    """Just above a tie: float32 has the tie itself, which goes to the even neighbour, 1."""
+    half = {"float16": 2**-11, "bfloat16": 2**-8, "float8_e4m3fn": 2**-4, "float8_e5m2": 2**-3}
+    value = 1 + half[dtype] + 2**-40
+    for scheme in (wf.Pretrained(np.array([value])), wf.Constant(value), wf.Identity(value)):
+        made = scheme((1, 1) if isinstance(scheme, wf.Identity) else 1, dtype=dtype)
+        assert made.astype(float).item() == 1
+
+
+def test_numbers_of_scaled_in_any_order():
+    first, second = (wf.Scaled("normal", "a / b", n) for n in ({"a": 1, "b": 2}, {"b": 2, "a": 1}))
+    assert first == second and hash(first) == hash(second)
+    assert first == wf.Scaled("normal", "a / b", [("b", 2), ("a", 1)])
 
 
 def test_other_errors_of_files(files):

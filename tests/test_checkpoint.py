@@ -827,3 +827,59 @@ def test_an_initializer_that_fails_is_reported_and_leaves_no_trace(tmp_path):
     with pytest.raises(ValueError, match=r"0\.03"):
         write_checkpoint(tmp_path / "out", [*TENSORS, tensor], seed=0, dtype="float8_e5m2")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("short_segments")
+def test_writes_that_take_only_some_bytes(tmp_path, monkeypatch):
+    """What one call leaves is written by the next, to its place."""
+    options = {"seed": 1, "dtype": "float32", "max_shard_size": 9000}
+    write_checkpoint(tmp_path / "a", TENSORS, **options)
+    pwrite = os.pwrite
+    monkeypatch.setattr(writer, "SEGMENT_BYTES", 5000)
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: pwrite(file, data[:1000], at))
+    write_checkpoint(tmp_path / "b", TENSORS, **options, num_threads=2)
+    assert files_below(tmp_path / "a") == files_below(tmp_path / "b")
+
+
+@pytest.mark.usefixtures("short_segments")
+def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    """After a power cut too there is the whole checkpoint or none."""
+    happened = []
+
+    def watch(name, what, before):
+        real = getattr(os, name)
+
+        def call(*args, **options):
+            if before:
+                happened.append((name, what(*args)))
+            result = real(*args, **options)
+            if not before:
+                happened.append((name, what(*args)))
+            return result
+
+        monkeypatch.setattr(os, name, call)
+
+    watch("pwrite", lambda file, *_: os.fstat(file).st_ino, before=False)
+    watch("fsync", lambda file: os.fstat(file).st_ino, before=True)
+    watch("rename", lambda _, target: Path(target).name, before=False)
+    texts = {"config.json": "{}", "zoo.json": "[]"}
+    write_checkpoint(tmp_path, TENSORS, seed=0, dtype="float32", max_shard_size=9000, texts=texts)
+
+    last = {event: at for at, event in enumerate(happened)}
+    renames = [at for at, (name, _) in enumerate(happened) if name == "rename"]
+    paths = list(tmp_path.iterdir())
+    assert len(paths) == len(renames) > len(texts) + 2
+    for path in paths:
+        number = path.stat().st_ino
+        assert last.get(("pwrite", number), -1) < last["fsync", number] < renames[0], path
+    # The file that a loader looks for first comes last, and then the names are flushed.
+    assert happened[renames[-1]] == ("rename", "model.safetensors.index.json")
+    assert happened[-1] == ("fsync", tmp_path.stat().st_ino) and renames[-1] == len(happened) - 2
+
+
+@pytest.mark.parametrize("length", range(9))
+def test_headers_are_padded_to_eight_bytes_and_no_more(tmp_path, length):
+    write_checkpoint(tmp_path, [Tensor("w" * (length + 1), (1,), wf.Ones())], seed=0)
+    data = (tmp_path / "model.safetensors").read_bytes()
+    (size,) = struct.unpack("<Q", data[:8])
+    assert size % 8 == 0 and size - len(data[8 : 8 + size].rstrip(b" ")) < 8

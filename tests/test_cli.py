@@ -320,3 +320,12 @@ def test_peak_memory_depends_neither_on_the_model_nor_on_threads(tmp_path, threa
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
     )
     assert int(result.stdout.split()[-1]) < 256 << 20
+
+
+def test_the_largest_seed(tmp_path):
+    largest = str(2**64 - 1)
+    result = run("init", "gpt2", "--out", tmp_path / "out", "--seed", largest)
+    assert result.exit_code == 0, result.output
+    with (tmp_path / "out" / "model.safetensors").open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    assert header["__metadata__"]["winit_fast.seed"] == largest

@@ -69,3 +69,10 @@ def test_numbers_are_bounded():
 def test_a_root_of_nothing_is_nothing():
     assert evaluate("0 ** 0.5", {}) == 0
     assert evaluate("n ** 0.5", {"n": 0.0}) == 0
+
+
+def test_powers_and_signs():
+    assert evaluate("0 ** 0.5 + 0 ** 2 + 0.0 ** 3", {}) == 0
+    assert evaluate("(-2) ** 3.0", {}) == -8
+    assert evaluate("(-2) ** -2", {}) == 1 / 4
+    assert evaluate("7 // 2 + 2 ** 0 - +1", {}) == 3

@@ -144,6 +144,39 @@ def test_against_thirty_digits(name):
         assert math.isclose(wf.gradient_gain(name) ** -2, expected, rel_tol=1e-10)
 
 
+# Written from the papers' formulas, at other parameters than the default: function, its kinks.
+OF_PARAMETERS = {
+    ("elu", 0.7): (lambda z: z if z > 0 else 0.7 * mpmath.expm1(z), []),
+    ("celu", 2.5): (lambda z: z if z > 0 else 2.5 * mpmath.expm1(z / 2.5), []),
+    ("silu", 1.7): (lambda z: z / (1 + mpmath.exp(-1.7 * z)), []),
+    ("softplus", 2.5): (lambda z: mpmath.log1p(mpmath.exp(2.5 * z)) / 2.5, []),
+    ("hard_shrink", 1.25): (lambda z: z if abs(z) > 1.25 else mpmath.mpf(0), [-1.25, 1.25]),
+    ("soft_shrink", 0.75): (
+        lambda z: z - 0.75 if z > 0.75 else z + 0.75 if z < -0.75 else mpmath.mpf(0),
+        [-0.75, 0.75],
+    ),
+    ("squareplus", 0.5): (lambda z: (z + mpmath.sqrt(z * z + 0.5)) / 2, []),
+    ("leaky_relu", -0.4): (lambda z: z if z > 0 else -0.4 * z, []),
+    ("prelu", 0.4): (lambda z: z if z > 0 else 0.4 * z, []),
+}
+
+
+@pytest.mark.parametrize(("name", "param"), OF_PARAMETERS)
+def test_parameters_against_thirty_digits(name, param):
+    function, kinks = OF_PARAMETERS[name, param]
+    expected = _piecewise_mean(lambda z: function(z) ** 2, kinks)
+    assert math.isclose(wf.gain(name, param) ** -2, expected, rel_tol=1e-11)
+    if name not in JUMPS:
+        expected = _piecewise_mean(lambda z: mpmath.diff(function, z) ** 2, kinks)
+        assert math.isclose(wf.gradient_gain(name, param) ** -2, expected, rel_tol=1e-10)
+
+
+def test_every_parameter_has_a_reference_of_its_own():
+    functions = {name: function for name, (function, default) in gains._TABLE.items() if default}
+    covered = {functions[name] for name, _ in OF_PARAMETERS}
+    assert set(functions.values()) == covered
+
+
 def test_against_monte_carlo():
     """Every name, 2^18 draws: a deviation of 6 standard errors of the estimate.
 

@@ -273,3 +273,8 @@ def test_what_is_no_file_of_rules(tmp_path):
             Rules.read(tmp_path / name)
     with pytest.raises(TypeError, match="file must be a path, got 3"):
         Rules.read(3)
+
+
+def test_a_number_of_the_name_is_the_one_that_formulas_see():
+    rules = Rules("test", "", (), (Rule("h.{i}", "constant", {"value": "i + n"}),))
+    assert rules.initializer("h.7", {"i": 100, "n": 1}) == wf.Constant(8)

@@ -12,6 +12,8 @@ import pytest
 from reference import NARROW
 
 import winit_fast as wf
+import winit_fast._householder as _householder
+from winit_fast.initializers import orthogonal
 from winit_fast.initializers import reflectors as householder
 
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23}
@@ -145,6 +147,25 @@ def test_destinations(dtype):
     assert (memory == 7).sum() in (0, memory.size)
 
 
+def test_a_place_that_is_not_aligned_is_not_computed_in():
+    """C may read a number of four bytes at a multiple of four only; the sanitizers know."""
+    memory, chosen = np.zeros(4 * 16 + 1, np.uint8), np.arange(4)
+    for raw, usable in ((memory[:-1], True), (memory[1:], False)):
+        array = raw.view(np.float32).reshape(4, 4)
+        to = orthogonal._destination(array, chosen, chosen, (4,), (4,), array.dtype)
+        assert (to.place is not None) == usable
+
+
+@pytest.mark.parametrize("dtype", EPS)
+def test_a_vector_of_zeros_counts_as_positive(isa, dtype):
+    """It is -1 times the unit vector, as any vector of one positive element is."""
+    group = _householder.GROUP
+    v = np.zeros((group, group), dtype)
+    tau, sign = np.full((2, group), 7, dtype)
+    _householder.reflectors(v, group, tau, sign, np.empty((group, group), dtype))
+    assert (v == np.eye(group)).all() and (tau == 2).all() and (sign == -1).all()
+
+
 def test_nothing_else_is_written():
     memory = np.full((60, 80), 7, np.float32)
     wf.Orthogonal().fill(memory[5:55:2, 3:70:3], seed=3, name="w")
@@ -189,6 +210,15 @@ def test_boxes_of_larger_matrices(shape):
         assert (again == (part if shape[0] >= shape[1] else part.T)).all()
     columns = _make(shape, index=turn((np.s_[:], np.s_[128:200])))
     assert (columns == q[turn((np.s_[:], np.s_[128:200]))]).all()
+
+
+def test_a_shard_of_matrices_that_do_not_follow_one_another():
+    """Numbers 1, 2, 6, 7, 11 and 12, in one thread's turn: the same bits as in the whole."""
+    batch = wf.Orthogonal(batch_axis=(0, 1))
+    shape = (3, 5, 8, 4)  # as many vectors as a group has: they need no padding
+    whole = batch(shape, seed=3, name="w")
+    part = batch(shape, seed=3, name="w", index=np.s_[:, 1:3], num_threads=1)
+    assert (part == whole[:, 1:3]).all()
 
 
 def test_conventions():

@@ -17,6 +17,10 @@ LINES = [
 ANSWERS = [(tuple(line[:4]), tuple(line[4:6]), tuple(line[6:])) for line in LINES]
 
 
+# Sets of other processors, and of newer ones than this.
+KNOWN = sorted({"scalar", "avx2", "avx512", "neon"} - set(_core.supported_isas()))
+
+
 def number(low: int, high: int) -> int:
     return low | high << 32
 
@@ -60,3 +64,11 @@ def test_counter_carries(isa, carry):
         np.testing.assert_array_equal(
             got, reference.words32(7, reference.stream_id("carry"), index)
         )
+
+
+@pytest.mark.parametrize("name", ["avx", "avx2 ", "AVX2", "sse", "", "scalars", *KNOWN])
+def test_a_set_that_is_not_there_is_refused(name):
+    before = _core.isa()
+    with pytest.raises(ValueError, match=f"must be one of .* got {name!r}"):
+        _core.set_isa(name)
+    assert _core.isa() == before
