@@ -204,7 +204,7 @@ class Sub(torch.Tensor):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: torch.empty(9, dtype=torch.complex64).normal_(),
+        lambda: torch.empty(9, dtype=torch.complex64).uniform_(),
         lambda: torch.randn(9),
         lambda: torch.empty(9).exponential_(),
         lambda: torch.empty(9).as_subclass(Sub).normal_(),
