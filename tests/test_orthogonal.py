@@ -9,10 +9,10 @@ import tracemalloc
 import ml_dtypes
 import numpy as np
 import pytest
+import winit_fast._householder as _householder
 from reference import NARROW
 
 import winit_fast as wf
-import winit_fast._householder as _householder
 from winit_fast.initializers import orthogonal
 from winit_fast.initializers import reflectors as householder
 

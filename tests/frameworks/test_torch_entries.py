@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import torch
 import transformers.initialization as transformers_init
 from torch.overrides import TorchFunctionMode
 
+import winit_fast.torch as ours
 from winit_fast.torch.entries import LANDINGS, arrival, originals, question
 
 PLAIN = originals()
@@ -175,6 +177,7 @@ names = [name for name in torch.nn.init.__all__ if name.endswith("_")]
 before = {name: getattr(torch.nn.init, name) for name in names}
 for name in names:
     setattr(torch.nn.init, name, lambda *args, **kwargs: None)
+import winit_fast.torch as ours
 from winit_fast.torch.entries import originals
 for name, function in originals().items():
     assert function.__code__ == before[name].__code__ and function.__name__ == name
@@ -184,3 +187,86 @@ assert (originals()["ones_"](torch.zeros(3)) == 1).all()
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+GRID = {
+    "uniform_": [{}, {"a": -3, "b": 0.1}, {"a": 2.0, "b": 2.0}],
+    "normal_": [{}, {"mean": 3, "std": 0.1}, {"std": 0.0}],
+    "trunc_normal_": [
+        {}, {"std": 0.02}, {"mean": 0.3, "std": 0.1, "a": 0.1, "b": 0.35}, {"a": 1.0, "b": 3.0},
+        {"a": 4.0, "b": 40.0}, {"a": -9.0, "b": -7.0}, {"mean": 5.0}, {"a": -math.inf, "b": 0.5},
+    ],
+    "constant_": [{"val": 0.1}, {"val": -3}],
+    "ones_": [{}],
+    "zeros_": [{}],
+    "eye_": [{}],
+    "dirac_": [{}, {"groups": 2}],
+    "xavier_uniform_": [{}, {"gain": math.sqrt(2)}, {"gain": 5 / 3}],
+    "xavier_normal_": [{}, {"gain": math.sqrt(2)}, {"gain": 5 / 3}],
+    "kaiming_uniform_": [
+        {}, {"a": math.sqrt(5)}, {"mode": "fan_out"}, {"mode": "FAN_IN", "nonlinearity": "relu"},
+        {"nonlinearity": "tanh"}, {"nonlinearity": "selu", "mode": "fan_out"},
+    ],
+    "kaiming_normal_": [
+        {}, {"a": math.sqrt(5)}, {"mode": "fan_out"}, {"mode": "FAN_IN", "nonlinearity": "relu"},
+        {"nonlinearity": "tanh"}, {"nonlinearity": "selu", "mode": "fan_out"},
+    ],
+    "orthogonal_": [{}, {"gain": 0.5}, {"gain": -2}],
+    "sparse_": [{"sparsity": 0.0}, {"sparsity": 0.3}, {"sparsity": 0.9, "std": 2.0}],
+}  # fmt: skip
+TYPES = [
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn,
+    torch.float8_e5m2, torch.complex64, torch.complex128,
+]  # fmt: skip
+SHAPES_OF_GRID = {
+    "dirac_": [(4, 3, 3), (4, 3, 2, 5)], "eye_": [(5, 7)], "sparse_": [(40, 7), (7, 40)],
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:mean")
+@pytest.mark.parametrize("seeded", [True, False], ids=["seed", "generator"])
+@pytest.mark.parametrize(
+    ("name", "arguments"), [(name, case) for name in GRID for case in GRID[name]], ids=str
+)
+def test_inside_fast_init_an_entry_is_its_namesake(name, arguments, seeded):
+    """Bit for bit, in every type that torch's function or ours takes, and torch's generator too."""
+    for dtype in TYPES:
+        for shape in SHAPES_OF_GRID.get(name, [(5, 7), (7, 5), (12, 3, 2)]):
+            first, second = torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=dtype)
+            keywords = {"seed": 7, "name": 0} if seeded and "generator" in RANDOM[name] else {}
+            if keywords and not ours_to_fill(name, dtype):
+                continue
+            torch.manual_seed(3)
+            try:
+                getattr(ours, name)(first, **arguments, **keywords)
+            except (RuntimeError, NotImplementedError):  # complex, where torch has nothing
+                assert dtype.is_complex and name in ("trunc_normal_", "orthogonal_")
+                continue
+            expected = torch.random.get_rng_state()
+            torch.manual_seed(3)
+            with ours.fast_init(7 if seeded else None):
+                getattr(torch.nn.init, name)(second, **arguments)
+            assert torch.equal(first.view(torch.uint8), second.view(torch.uint8)), dtype
+            assert torch.equal(torch.random.get_rng_state(), expected)
+
+
+RANDOM = {name: inspect.signature(PLAIN[name]).parameters for name in LANDINGS}
+
+
+def ours_to_fill(name, dtype):
+    return not dtype.is_complex or (name.endswith("normal_") and name != "trunc_normal_")
+
+
+def test_every_entry_that_draws_comes_to_this_core():
+    """If this fails, torch.nn.init has changed: see LANDINGS in winit_fast.torch.entries."""
+    for name in LANDINGS:
+        if "generator" not in RANDOM[name]:
+            continue
+        state = torch.random.get_rng_state()
+        with ours.fast_init(seed=7):
+            got = getattr(torch.nn.init, name)(torch.zeros(6, 4), **GRID[name][-1])
+        expected = getattr(ours, name)(torch.zeros(6, 4), **GRID[name][-1], seed=7, name=0)
+        assert torch.equal(got, expected), (
+            f"torch.nn.init.{name} of torch {torch.__version__} no longer comes to winit_fast"
+        )
+        assert torch.equal(state, torch.random.get_rng_state()), name

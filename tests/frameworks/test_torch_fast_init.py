@@ -2,6 +2,8 @@
 
 import gc
 import math
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -11,7 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 import winit_fast as wf
-from winit_fast.torch import fast_init, normal_, trunc_normal_, uniform_
+from winit_fast.torch import fast_init, init, normal_, trunc_normal_, uniform_
 
 
 class Convolutional(nn.Sequential):
@@ -204,7 +206,7 @@ class Sub(torch.Tensor):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: torch.empty(9, dtype=torch.complex64).normal_(),
+        lambda: torch.empty(9, dtype=torch.complex64).uniform_(),
         lambda: torch.randn(9),
         lambda: torch.empty(9).exponential_(),
         lambda: torch.empty(9).as_subclass(Sub).normal_(),
@@ -319,3 +321,171 @@ def test_nothing_is_kept():
             nn.init.trunc_normal_(torch.empty(8))
     gc.collect()
     assert sum(type(thing) is torch.Tensor for thing in gc.get_objects()) <= before
+
+
+def test_as_a_decorator_every_call_has_a_context_of_its_own():
+    @fast_init(seed=7)
+    def make(size, *, scale=1.0):
+        """Make one."""
+        return torch.empty(size).normal_(std=scale)
+
+    assert make.__name__ == "make" and make.__doc__ == "Make one."
+    assert torch.equal(make(9), make(9))
+    assert (make(9, scale=2.0).numpy() == wf.Stream(7, 0).normal(0, 2, 9)).all()
+
+    @fast_init()
+    def by_torch():
+        return torch.empty(9).normal_()
+
+    torch.manual_seed(1)
+    first, second = by_torch(), by_torch()
+    torch.manual_seed(1)
+    assert torch.equal(first, by_torch()) and not torch.equal(first, second)
+
+    @fast_init(seed=7)
+    def nested(depth):
+        made = torch.empty(9).normal_()
+        return torch.stack([made, nested(depth - 1)[0]]) if depth else made[None]
+
+    assert torch.equal(*nested(1))
+
+
+def test_what_cannot_be_decorated():
+    def generator():
+        yield torch.empty(9).normal_()
+
+    async def coroutine():
+        return torch.empty(9).normal_()
+
+    for function in (generator, coroutine):
+        with pytest.raises(TypeError, match=f"{function.__name__}, whose body runs after the call"):
+            fast_init(seed=1)(function)
+    with pytest.raises(TypeError, match="decorates functions, got <class"):
+        fast_init(seed=1)(nn.Linear)
+
+
+def test_one_object_is_one_context():
+    context = fast_init(seed=1)
+    with context:
+        with pytest.raises(RuntimeError, match="was entered before: make a new one"), context:
+            pass
+        assert (torch.empty(9).normal_().numpy() == wf.Stream(1, 0).normal(shape=9)).all()
+    with pytest.raises(RuntimeError, match="was entered before"), context:
+        pass
+    torch.manual_seed(3)
+    expected = torch.empty(9).normal_()
+    torch.manual_seed(3)
+    assert torch.equal(torch.empty(9).normal_(), expected)  # nothing is left on the stack
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float16], ids=str)
+def test_orthogonal_in_a_narrow_type_is_float32_rounded_once(dtype):
+    with fast_init(seed=7):
+        narrow = nn.init.orthogonal_(torch.empty(30, 20, dtype=dtype), gain=2.0)
+    with fast_init(seed=7):
+        wide = nn.init.orthogonal_(torch.empty(30, 20), gain=2.0)
+    assert torch.equal(narrow.view(torch.uint8), wide.to(dtype).view(torch.uint8))
+
+
+def test_uniform_bounds_outside_of_the_type():
+    """Refused as torch does; in float8, which torch does not draw, by us."""
+    for dtype, bound in ((torch.float16, 1e6), (torch.bfloat16, 3.4e38), (torch.float32, 1e39)):
+        tensor = torch.zeros(3, dtype=dtype)
+        with fast_init(seed=1), pytest.raises(RuntimeError, match="is out of bounds for"):
+            tensor.uniform_(-bound, bound)
+        with pytest.raises(RuntimeError, match="is out of bounds for"):
+            uniform_(tensor, -bound, bound)
+        with pytest.raises(RuntimeError, match="is out of bounds for"):
+            uniform_(tensor, 0, bound, seed=1)
+        assert not tensor.any()
+    tensor = torch.zeros(3, dtype=torch.float8_e4m3fn)
+    for seed in (None, 1):
+        with pytest.raises(ValueError, match=r"numbers of the tensor's type, got -500\.0 and 0"):
+            uniform_(tensor, -500.0, 0.0, seed=seed)
+    assert uniform_(torch.empty(3, dtype=torch.float16), 0, 65504.0, seed=1).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128], ids=str)
+def test_complex_normals_are_two_real_parts(dtype):
+    real = torch.empty((), dtype=dtype).real.dtype
+    expected = torch.empty(30, 20, 2, dtype=real)
+    normal_(expected, 1.0, 3.0 / math.sqrt(2.0), seed=7, name=0)
+    with fast_init(seed=7):
+        method, entry = (torch.empty(30, 20, dtype=dtype) for _ in range(2))
+        method.normal_(1.0, 3.0)
+    with fast_init(seed=7):
+        nn.init.normal_(entry, 1.0, 3.0)
+    parameter = nn.Parameter(torch.empty(20, 30, dtype=dtype).T)
+    assert normal_(parameter, 1.0, 3.0, seed=7, name=0) is parameter
+    assert parameter.grad_fn is None and parameter._version == 1
+    for tensor in (method, entry, parameter.detach()):
+        assert torch.equal(torch.view_as_real(tensor), expected)
+    # Fans are those of the complex shape; the variance is that of both parts together.
+    for scheme, variance in (("xavier_normal_", 2 / 900), ("kaiming_normal_", 2 / 400)):
+        tensor = getattr(init, scheme)(torch.empty(500, 400, dtype=dtype), seed=1)
+        assert tensor.abs().square().mean().item() == pytest.approx(variance, rel=0.02)
+    conjugate = torch.empty(9, dtype=dtype).conj()
+    assert torchs_own(lambda: normal_(conjugate).clone())
+
+
+def test_imported_while_transformers_has_emptied_the_names():
+    program = """
+import torch
+from transformers.initialization import no_init_weights
+with no_init_weights():
+    import winit_fast.torch as ours
+for name in ("zeros_", "ones_", "eye_"):
+    got = getattr(ours, name)(torch.full((3, 3), 7.0))
+    assert torch.equal(got, getattr(torch.nn.init, name)(torch.empty(3, 3))), name
+assert (ours.constant_(torch.zeros(3), 2.0) == 2).all()
+assert ours.normal_(torch.zeros(3, dtype=torch.complex64).conj()).abs().all()
+with ours.fast_init(seed=7):
+    got = torch.nn.init.normal_(torch.zeros(5))
+assert torch.equal(got, ours.normal_(torch.zeros(5), seed=7, name=0))
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+DISTRIBUTED = """
+import pytest, torch, torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
+import winit_fast as wf
+import winit_fast.torch as ours
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+tensor = distribute_tensor(torch.zeros(4, 6), init_device_mesh("cpu", (1,)), [Shard(0)])
+weight = torch.nn.Parameter(tensor)
+for part in (tensor, weight):
+    for fill in (
+        lambda: wf.HeNormal().fill(part, seed=0),
+        lambda: wf.Stream(0).normal(out=part),
+        lambda: ours.normal_(part),
+        lambda: ours.normal_(part, seed=1),
+        lambda: ours.kaiming_uniform_(part),
+        lambda: ours.xavier_uniform_(part),
+        lambda: ours.orthogonal_(part),
+        lambda: ours.sparse_(part, 0.5),
+        lambda: ours.trunc_normal_(part),
+    ):
+        with pytest.raises(TypeError, match="got a DTensor of shape"):
+            fill()
+    for seed in (None, 1):
+        for fill in (
+            lambda: part.detach().normal_(),
+            lambda: torch.nn.init.kaiming_uniform_(part),
+            lambda: torch.nn.init.xavier_normal_(part),
+            lambda: torch.nn.init.trunc_normal_(part),
+            lambda: torch.nn.init.orthogonal_(part),
+        ):
+            with ours.fast_init(seed), pytest.raises(TypeError, match="got a DTensor of shape"):
+                fill()
+with ours.fast_init():
+    torch.nn.init.ones_(weight)  # constants are torch's, and right
+assert (weight.full_tensor() == 1).all()
+"""
+
+
+def test_dtensors_are_refused_by_name():
+    run = subprocess.run([sys.executable, "-c", DISTRIBUTED], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

@@ -591,3 +591,14 @@ def test_the_package_has_the_adapter_by_name():
     program = "import winit_fast as wf; print(wf.torch.normal_.__name__)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.stdout == "normal_\n", run.stderr
+
+
+def test_xavier_by_the_catalogue_is_torchs_to_the_bit():
+    """Torch reckons gain * sqrt(2.0 / (fan_in + fan_out)), then sqrt(3.0) times that."""
+    generator = np.random.default_rng(0)
+    fans = np.concatenate([generator.integers(1, 2**k, (60, 2)) for k in range(1, 31)])
+    for gain in (1.0, math.sqrt(2), 5 / 3, *generator.uniform(0, 3, 3)):
+        for fan_in, fan_out in fans.tolist():
+            expected = gain * math.sqrt(2.0 / float(fan_in + fan_out))
+            assert gain * ours.init._xavier_std((fan_out, fan_in)) == expected
+    assert ours.init._fans((6, 4, 3, 5)) == theirs._calculate_fan_in_and_fan_out(E(6, 4, 3, 5))

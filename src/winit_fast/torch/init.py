@@ -20,9 +20,11 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from winit_fast._core import Distribution
 from winit_fast.base.dtypes import largest
+from winit_fast.initializers.fans import fans
 from winit_fast.initializers.orthogonal import Orthogonal
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.sparse import Sparse
+from winit_fast.initializers.variance_scaling import GlorotNormal
 from winit_fast.streams import distributions
 from winit_fast.streams.stream import Seed
 from winit_fast.torch.entries import originals
@@ -164,11 +166,14 @@ def _draw(
     warning : str, optional
         What to warn of where the tensor is ours; torch warns for itself.
     """
-    if not _ours(tensor, generator, seed):
+    target = _parts(tensor) if make is _normal and tensor.is_complex() else tensor
+    if not _ours(target, generator, seed):
         return peer(tensor, *parameters, generator=generator)
     try:
         numbers = [p if type(p) is float else _real(p) for p in parameters]
-        distribution = make(FLOATS[tensor.dtype].dtype, *numbers)
+        if target is not tensor:
+            numbers[1] /= math.sqrt(2.0)  # so that both parts together have the variance
+        distribution = make(FLOATS[target.dtype].dtype, *numbers)
     except _REFUSALS:
         if tensor.itemsize > 1:  # torch refuses whatever it is asked to draw in 8 bits
             if seed is None:
@@ -178,8 +183,16 @@ def _draw(
     if warning:
         warnings.warn(warning, stacklevel=4)
     if tensor.numel():
-        fill_elementwise(tensor, distribution, *key_and_name(tensor, generator, seed, name))
+        fill_elementwise(target, distribution, *key_and_name(tensor, generator, seed, name))
     return tensor
+
+
+def _parts(tensor: Tensor) -> Tensor:
+    """View a complex tensor as the real one of shape (*shape, 2), where its memory is that."""
+    if tensor.is_conj() or tensor.layout is not torch.strided or watched():
+        return tensor
+    with torch.no_grad():
+        return torch.view_as_real(tensor)
 
 
 def _apply(
@@ -236,16 +249,27 @@ def _truncated_normal(
     return distributions.truncated_normal(dtype, mean, std, low, high)
 
 
-def _fans(tensor: Tensor) -> tuple[int, int]:
+@lru_cache(maxsize=1024)
+def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
     """Fans of (out, in, *kernel)."""
-    shape = tensor.shape
     if len(shape) < 2:
         raise ValueError(
             "Fan in and fan out can not be computed for tensor with fewer than 2 dimensions, "
             f"got shape {tuple(shape)}"
         )
-    field = math.prod(shape[2:])
-    return shape[1] * field, shape[0] * field
+    return fans(shape, in_axis=1, out_axis=0)
+
+
+@lru_cache(maxsize=1024)
+def _xavier_std(shape: tuple[int, ...]) -> float:
+    """Give the standard deviation for a gain of 1, to the bit as torch reckons it."""
+    _fans(shape)
+    return GlorotNormal(in_axis=1, out_axis=0).stddev(shape)
+
+
+def _is_torchs(tensor: Tensor, seed: Seed) -> bool:
+    """Tell whether torch's own scheme is to run: its sizes may be no numbers, or there are none."""
+    return tensor.numel() == 0 or (seed is None and watched() is not None)
 
 
 _known_gain = lru_cache(calculate_gain, typed=True)
@@ -255,7 +279,7 @@ def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> floa
     mode = mode.lower()
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"mode must be 'fan_in' or 'fan_out', got {mode!r}")
-    fan = _fans(tensor)[mode == "fan_out"]
+    fan = _fans(tensor.shape)[mode == "fan_out"]
     known = type(nonlinearity) is str and type(a) in (int, float)
     gain = _known_gain(nonlinearity, a) if known else calculate_gain(nonlinearity, a)
     return float(gain / math.sqrt(fan))
@@ -459,8 +483,9 @@ def xavier_uniform_(
     >>> bool(w.abs().max() <= (6 / 50) ** 0.5)
     True
     """
-    fan_in, fan_out = _fans(tensor)
-    bound = math.sqrt(3.0) * (gain * math.sqrt(2.0 / float(fan_in + fan_out)))
+    if _is_torchs(tensor, seed):
+        return _TORCH.xavier_uniform_(tensor, gain, generator)
+    bound = math.sqrt(3.0) * (gain * _xavier_std(tensor.shape))
     return _draw(tensor, _uniform, (-bound, bound), generator, seed, name, _TORCH.uniform_)
 
 
@@ -495,8 +520,9 @@ def xavier_normal_(
     >>> winit_fast.torch.xavier_normal_(torch.empty(30, 20, 3, 3), seed=0).shape
     torch.Size([30, 20, 3, 3])
     """
-    fan_in, fan_out = _fans(tensor)
-    std = gain * math.sqrt(2.0 / float(fan_in + fan_out))
+    if _is_torchs(tensor, seed):
+        return _TORCH.xavier_normal_(tensor, gain, generator)
+    std = gain * _xavier_std(tensor.shape)
     return _draw(tensor, _normal, (0.0, std), generator, seed, name, _TORCH.normal_)
 
 
@@ -552,6 +578,8 @@ def kaiming_uniform_(
     """
     if _is_empty(tensor):
         return tensor
+    if _is_torchs(tensor, seed):
+        return _TORCH.kaiming_uniform_(tensor, a, mode, nonlinearity, generator)
     bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
     return _draw(tensor, _uniform, (-bound, bound), generator, seed, name, _TORCH.uniform_)
 
@@ -593,6 +621,8 @@ def kaiming_normal_(
     """
     if _is_empty(tensor):
         return tensor
+    if _is_torchs(tensor, seed):
+        return _TORCH.kaiming_normal_(tensor, a, mode, nonlinearity, generator)
     std = _kaiming_std(tensor, a, mode, nonlinearity)
     return _draw(tensor, _normal, (0.0, std), generator, seed, name, _TORCH.normal_)
 

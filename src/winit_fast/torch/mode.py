@@ -5,6 +5,7 @@ import itertools
 import sys
 from collections.abc import Callable
 from functools import wraps
+from types import FunctionType
 from typing import Any, ParamSpec, Self, TypeVar
 
 import torch
@@ -47,6 +48,9 @@ _KNOWN = {
     if WHOLE in landings and name in _ENTRIES
 }
 """Those of them that ask the modes before they begin, where no name has been replaced: at once."""
+
+_PASSES = {Tensor.backward, torch.autograd.backward, torch.autograd.grad}
+"""Functions that run a backward pass."""
 
 _GENERATED = "<eval_with_key>"
 """The file of code that torch.fx has made: what was traced, by torch.compile's "eager" say."""
@@ -150,6 +154,12 @@ class fast_init(TorchFunctionMode):  # named like torch.no_grad
             ):
                 return _METHODS[asked](own, args, kwargs)
             return own(*args, **kwargs)
+        if func in _PASSES:
+            super().__enter__()
+            try:
+                return _unasking(func)(*args, **kwargs)
+            finally:
+                super().__exit__(None, None, None)
         if asked is WHOLE or asked == "is_meta":
             found = arrival(asked, args, kwargs, sys._getframe(1))
             if found is not None:
@@ -159,6 +169,29 @@ class fast_init(TorchFunctionMode):  # named like torch.no_grad
                 if asked is WHOLE:  # the name may stand for anything
                     func = _TORCH[found.name]
         return func(*args, **kwargs)
+
+
+def _unasking(func: Function) -> Function:
+    """Copy a function of torch that begins by asking the modes: the copy does not.
+
+    While a mode answers, it is off. What a backward pass runs again, by torch.utils.checkpoint,
+    would then be torch's, and its numbers not those of the first time.
+    """
+    assert isinstance(func, FunctionType)
+    asks_no_one = dict.fromkeys(("has_torch_function", "has_torch_function_unary"), _no)
+    copy = FunctionType(
+        func.__code__,
+        func.__globals__ | asks_no_one,
+        func.__name__,
+        func.__defaults__,
+        func.__closure__,
+    )
+    copy.__kwdefaults__ = func.__kwdefaults__
+    return copy
+
+
+def _no(tensors: object) -> bool:
+    return False
 
 
 def _takes(tensor: Any) -> bool:
