@@ -27,11 +27,11 @@ test: $(VENV)/installed ## run the tests
 	$(BIN)/pytest -q
 
 FRAMEWORKS := torch jax keras dask
-ADAPTERS := $(addprefix src/winit_fast/,dask.py jax.py keras.py torch)
+ADAPTERS := $(addprefix src/winit_fast/,$(FRAMEWORKS))
 test-frameworks: $(VENV)/installed ## run the tests with PyTorch, JAX, Keras and Dask
 	$(BIN)/pip install --quiet $(TORCH) jax keras flax optax scikit-learn 'dask[array]'
 	KERAS_BACKEND=jax $(BIN)/pytest -q tests/frameworks $(ADAPTERS)
-	KERAS_BACKEND=torch $(BIN)/pytest -q tests/frameworks/test_keras*.py src/winit_fast/keras.py
+	KERAS_BACKEND=torch $(BIN)/pytest -q tests/frameworks/test_keras*.py src/winit_fast/keras
 
 test-isa: $(VENV)/installed ## hold every instruction set, NEON in an emulator, to the frozen hashes
 	$(BIN)/pytest -q tests/test_hashes.py tests/test_philox.py
