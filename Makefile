@@ -48,7 +48,7 @@ test-all: $(VENV)/installed ## run all of the tests, in their full depth
 	$(PYTEST) $(WITHOUT_FRAMEWORKS) $(FULL)
 
 FRAMEWORKS := torch jax keras dask
-ADAPTERS := $(addprefix src/winit_fast/,dask.py jax.py keras.py torch)
+ADAPTERS := $(addprefix src/winit_fast/,$(FRAMEWORKS))
 # The versions that the tests are known to pass with; with NEWEST=1 the newest that there are.
 REQUIREMENTS := tests/frameworks/requirements.txt
 test-frameworks: $(VENV)/installed ## run the tests with PyTorch, JAX, Keras and Dask, or their newest with NEWEST=1
@@ -58,7 +58,7 @@ else
 	$(BIN)/pip install --quiet --requirement $(REQUIREMENTS)
 endif
 	KERAS_BACKEND=jax $(BIN)/pytest -q $(FULL) tests/frameworks $(ADAPTERS)
-	KERAS_BACKEND=torch $(BIN)/pytest -q $(FULL) tests/frameworks/test_keras*.py src/winit_fast/keras.py
+	KERAS_BACKEND=torch $(BIN)/pytest -q $(FULL) tests/frameworks/test_keras*.py src/winit_fast/keras
 
 test-isa: $(VENV)/installed ## hold every instruction set, NEON in an emulator, to the frozen hashes
 	$(BIN)/pytest -q tests/test_hashes.py tests/test_philox.py

@@ -1,3 +1,3 @@
 """The adapters' examples need their frameworks: `make test-frameworks` names these files itself."""
 
-collect_ignore = [f"winit_fast/{place}" for place in ("torch", "jax.py", "keras.py", "dask.py")]
+collect_ignore = [f"winit_fast/{place}" for place in ("torch", "jax", "keras", "dask")]

@@ -879,7 +879,7 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("length", range(9))
 def test_headers_are_padded_to_eight_bytes_and_no_more(tmp_path, length):
-    write_checkpoint(tmp_path, [Tensor("w" * (length + 1), (1,), wf.Ones())], seed=0)
+    write_checkpoint(tmp_path, [TensorSpec("w" * (length + 1), (1,), wf.Ones())], seed=0)
     data = (tmp_path / "model.safetensors").read_bytes()
     (size,) = struct.unpack("<Q", data[:8])
     assert size % 8 == 0 and size - len(data[8 : 8 + size].rstrip(b" ")) < 8

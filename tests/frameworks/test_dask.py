@@ -39,7 +39,7 @@ def _bits(array):
 @pytest.mark.parametrize("scheme", SCHEMES, ids=repr)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 def test_chunks_change_no_bit(chunks, scheme, dtype):
-    made = winit_fast.dask.make(scheme, SHAPE, chunks, dtype, seed=3, name="w")
+    made = winit_fast.dask.from_initializer(scheme, SHAPE, chunks, dtype, seed=3, name="w")
     expected = wf.get(scheme)(SHAPE, seed=3, name="w", dtype=dtype)
     assert isinstance(made, da.Array) and made.shape == SHAPE and made.dtype == expected.dtype
     assert made.chunks == da.zeros(SHAPE, chunks=chunks, dtype=expected.dtype).chunks
@@ -50,25 +50,25 @@ def test_chunks_change_no_bit(chunks, scheme, dtype):
 
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
 def test_schedulers(scheduler):
-    made = winit_fast.dask.make("he_normal", (300, 200), 64, seed=1)
+    made = winit_fast.dask.from_initializer("he_normal", (300, 200), 64, seed=1)
     expected = wf.HeNormal()((300, 200), seed=1)
     np.testing.assert_array_equal(made.compute(scheduler=scheduler), expected)
 
 
 @pytest.mark.parametrize("shape", [(), 5, (0, 3), (2, 3, 4, 5)])
 def test_shapes(shape):
-    made = winit_fast.dask.make(wf.RandomNormal(), shape, seed=1)
+    made = winit_fast.dask.from_initializer(wf.RandomNormal(), shape, seed=1)
     np.testing.assert_array_equal(made.compute(), wf.RandomNormal()(shape, seed=1))
 
 
 def test_orthogonal_to_rounding():
-    made = winit_fast.dask.make("orthogonal", (60, 40), 17, seed=1).compute()
+    made = winit_fast.dask.from_initializer("orthogonal", (60, 40), 17, seed=1).compute()
     np.testing.assert_allclose(made, wf.Orthogonal()((60, 40), seed=1), atol=1e-5)
 
 
 def test_only_what_is_needed_is_made():
     """Of a thousand chunks, a gigabyte, the one that holds what is wanted."""
-    made = winit_fast.dask.make("he_normal", (1 << 26, 4), 1 << 16, seed=1)[-2:, -2:]
+    made = winit_fast.dask.from_initializer("he_normal", (1 << 26, 4), 1 << 16, seed=1)[-2:, -2:]
     expected = wf.HeNormal()((1 << 26, 4), seed=1, index=np.s_[-2:, -2:])
     np.testing.assert_array_equal(made.compute(), expected)
 
@@ -78,7 +78,7 @@ def test_names_of_graphs():
 
     def make(**changed):
         arguments = {"initializer": "he_normal", "shape": (8, 8), "seed": 1, "name": "a"}
-        return winit_fast.dask.make(**(arguments | changed))
+        return winit_fast.dask.from_initializer(**(arguments | changed))
 
     assert make().name == make().name
     others = [make(seed=2), make(name="b"), make(shape=(8, 9)), make(dtype="float64")]
@@ -102,12 +102,12 @@ def test_names_of_graphs():
 )
 def test_refused_before_anything_is_computed(arguments, error, message):
     with pytest.raises(error, match=message):
-        winit_fast.dask.make(*arguments, seed=1)
+        winit_fast.dask.from_initializer(*arguments, seed=1)
 
 
 def test_names_are_refused_before_anything_is_computed():
     with pytest.raises(TypeError, match=r"name must be a str, an integer or None, got 1.5"):
-        winit_fast.dask.make("he_normal", (3, 4), seed=1, name=1.5)
+        winit_fast.dask.from_initializer("he_normal", (3, 4), seed=1, name=1.5)
 
 
 def test_without_dask():

@@ -95,7 +95,8 @@ def test_torch_fast_init(seed):
     refused_or(lambda: winit_fast.torch.fast_init(seed), ["seed"])
 
 
-MAKERS = [name for name in winit_fast.jax.__all__ if name not in ("make", "zeros", "ones")]
+NO_MAKERS = {"from_initializer", "zeros", "ones"}
+MAKERS = [name for name in winit_fast.jax.__all__ if name not in NO_MAKERS]
 # Of what is a shape, few: JAX compiles for every one that is left to it.
 few = st.sampled_from([(3, 4), (2, 3, 3, 4), (5,), (-1, 2), (2.5,), (2**63, 2), None, "3", 1.5])
 kinds = st.sampled_from([None, "float32", "bfloat16", "int32", float, "f4,,", 3, "float9"])
@@ -124,7 +125,7 @@ def test_jax_initializers(maker, data):
 
 @settings(max_examples=100)
 @given(data=st.data())
-def test_jax_make(data):
+def test_jax_from_initializer(data):
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     strategies = {"name": names | anything, "dtype": kinds, "num_threads": anything}
     arguments = data.draw(st.fixed_dictionaries({}, optional=strategies))
@@ -132,7 +133,7 @@ def test_jax_make(data):
     sharding = data.draw(st.just(device) | anything)
     shape, seed = data.draw(few), data.draw(st.integers(0, 9) | anything)
     refused_or(
-        lambda: winit_fast.jax.make(scheme, shape, sharding, seed=seed, **arguments),
+        lambda: winit_fast.jax.from_initializer(scheme, shape, sharding, seed=seed, **arguments),
         [*strategies, "initializer", "identifier", "shape", "sharding", "seed", "argument", "axes"],
     )
 

@@ -91,7 +91,7 @@ def test_nothing_is_left_out():
 def test_dask(scheme, shape, name):
     # A cut orthogonal matrix agrees to rounding only.
     chunks = -1 if "Orthogonal" in repr(scheme) else 5
-    made = winit_fast.dask.make(scheme, shape, chunks, seed=3, name=name)
+    made = winit_fast.dask.from_initializer(scheme, shape, chunks, seed=3, name=name)
     same(made.compute(scheduler="synchronous"), scheme(shape, seed=3, name=name))
 
 
@@ -99,7 +99,7 @@ def test_dask(scheme, shape, name):
 @each_scheme
 def test_jax(scheme, shape, name):
     sharding = SingleDeviceSharding(jax.devices()[0])
-    made = winit_fast.jax.make(scheme, shape, sharding, seed=3, name=name)
+    made = winit_fast.jax.from_initializer(scheme, shape, sharding, seed=3, name=name)
     same(made, scheme(shape, seed=3, name=name))
 
 

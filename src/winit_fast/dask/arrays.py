@@ -1,16 +1,9 @@
-"""Dask arrays of an initializer: the values do not depend on how the array is cut into chunks."""
+"""Making arrays of Dask: a task a chunk."""
 
 from functools import partial
 from typing import Any
 
-try:
-    import dask.array
-except ImportError as error:
-    raise ImportError(
-        "winit_fast.dask needs Dask's arrays, which are not installed: "
-        "pip install 'winit_fast[dask]'"
-    ) from error
-
+import dask.array
 import numpy as np
 
 from winit_fast.base.arrays import Array
@@ -20,7 +13,7 @@ from winit_fast.initializers.protocol import Initializer, get
 from winit_fast.streams.stream import Seed, seed_number
 
 
-def make(
+def from_initializer(
     initializer: Initializer | str,
     shape: Shape,
     chunks: Any = "auto",
@@ -56,7 +49,7 @@ def make(
     --------
     >>> import numpy as np
     >>> import winit_fast as wf
-    >>> w = make("he_normal", (4096, 1024), chunks=(1000, 1000), seed=0, name="mlp.up")
+    >>> w = from_initializer("he_normal", (4096, 1024), chunks=(1000, 1000), seed=0, name="mlp.up")
     >>> part = w[990:1010, 5].compute()
     >>> bool((part == wf.HeNormal()((4096, 1024), seed=0, name="mlp.up")[990:1010, 5]).all())
     True

@@ -1,0 +1,36 @@
+"""From a key of JAX to a seed and a stream."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def words_of(key: Any) -> Any:
+    """Take the words of a key, or None if it is not a single one."""
+    if not hasattr(key, "dtype"):
+        return None
+    if not jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+        try:
+            key = jax.random.wrap_key_data(key)
+        except (TypeError, ValueError):
+            return None
+    if key.ndim:
+        return None
+    # The public function is an operation of JAX, and costs more than a small tensor.
+    words = None if isinstance(key, jax.core.Tracer) else getattr(key, "_base_array", None)
+    words = jax.random.key_data(key) if words is None else words
+    if words.shape not in ((1,), (2,), (4,)):
+        raise ValueError(f"key must have 32, 64 or 128 bits, got {32 * words.size}")
+    return words
+
+
+def seed_and_stream(words: Any) -> tuple[int, int]:
+    """Read two words as the seed, two more as the number of the stream; the high one first."""
+    seed, stream = 0, 0
+    for at, word in enumerate(np.asarray(words).tolist()):
+        if at < 2:
+            seed = seed << 32 | word
+        else:
+            stream = stream << 32 | word
+    return seed, stream

@@ -1,0 +1,114 @@
+"""Keras' own random initializers, over this package's catalogue."""
+
+import math
+from functools import lru_cache
+
+import keras
+
+import winit_fast.initializers as native
+from winit_fast.initializers.fans import fans
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.keras.drawn import Drawn, public
+
+# A model has many layers of few shapes.
+_fans = lru_cache(fans)
+_variance_scaling = lru_cache(native.VarianceScaling)
+_orthogonal = lru_cache(native.Orthogonal)
+
+
+@public
+class RandomNormal(Drawn, keras.initializers.RandomNormal):
+    """N(mean, stddev^2)."""
+
+    def _scheme(self, shape: tuple[int, ...]) -> Initializer:
+        return native.RandomNormal(float(self.mean), float(self.stddev))
+
+
+@public
+class TruncatedNormal(Drawn, keras.initializers.TruncatedNormal):
+    """N(mean, stddev^2) cut at mean +- 2 stddev, not widened: its deviation is 0.8796 stddev."""
+
+    def _scheme(self, shape: tuple[int, ...]) -> Initializer:
+        return native.TruncatedNormal(float(self.mean), float(self.stddev))
+
+
+@public
+class RandomUniform(Drawn, keras.initializers.RandomUniform):
+    """U[minval, maxval), in every type."""
+
+    def _scheme(self, shape: tuple[int, ...]) -> Initializer:
+        return native.RandomUniform(float(self.minval), float(self.maxval))
+
+
+# Keras' names of the distributions, and this package's.
+_DISTRIBUTIONS = {
+    "uniform": "uniform",
+    "truncated_normal": "truncated_normal",  # Keras has made this of "normal", too
+    "untruncated_normal": "normal",
+}
+
+
+@public
+class VarianceScaling(Drawn, keras.initializers.VarianceScaling):
+    """Variance scale / max(1, fan), where "normal" and "truncated_normal" are cut at 2 deviations.
+
+    "untruncated_normal" is the plain normal. What is cut has been widened, so that the variance is
+    that asked for. A tensor of one axis has fans of its size, and a scalar of 1; with both
+    ``input_axes`` and ``output_axes``, a fan is the product of these axes alone.
+    """
+
+    def _scheme(self, shape: tuple[int, ...]) -> Initializer:
+        # Older versions of Keras 3 have no such arguments.
+        inputs, outputs = getattr(self, "input_axes", None), getattr(self, "output_axes", None)
+        if inputs is not None and outputs is not None:
+            fan_in, fan_out = (math.prod(shape[at] for at in axes) for axes in (inputs, outputs))
+        else:
+            fan_in, fan_out = _fans(shape) if shape else (1, 1)
+        return _variance_scaling(
+            self.scale,
+            self.mode,
+            _DISTRIBUTIONS[self.distribution],
+            # A fan of 0 is one of a tensor without elements.
+            fan_in=max(1, fan_in),
+            fan_out=max(1, fan_out),
+        )
+
+
+@public
+class GlorotUniform(VarianceScaling, keras.initializers.GlorotUniform):
+    """U(-a, a), a = sqrt(6 / (fan_in + fan_out))."""
+
+
+@public
+class GlorotNormal(VarianceScaling, keras.initializers.GlorotNormal):
+    """Truncated normal of variance 2 / (fan_in + fan_out)."""
+
+
+@public
+class HeUniform(VarianceScaling, keras.initializers.HeUniform):
+    """U(-a, a), a = sqrt(6 / fan_in)."""
+
+
+@public
+class HeNormal(VarianceScaling, keras.initializers.HeNormal):
+    """Truncated normal of variance 2 / fan_in."""
+
+
+@public
+class LecunUniform(VarianceScaling, keras.initializers.LecunUniform):
+    """U(-a, a), a = sqrt(3 / fan_in)."""
+
+
+@public
+class LecunNormal(VarianceScaling, keras.initializers.LecunNormal):
+    """Truncated normal of variance 1 / fan_in."""
+
+
+@public
+class Orthogonal(Drawn, keras.initializers.Orthogonal):
+    """A random semi-orthogonal matrix (prod(shape[:-1]), shape[-1]), times gain: without QR."""
+
+    def _scheme(self, shape: tuple[int, ...]) -> Initializer:
+        if len(shape) < 2:
+            raise ValueError  # Keras has the words
+        return _orthogonal(float(self.gain))
