@@ -11,11 +11,16 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# Bit identity rests on these: no contraction of a * b + c, and no -ffast-math.
-C_FLAGS = ["-std=c11", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra"]
+# Bit identity rests on these: no contraction of a * b + c, and nothing of -ffast-math, whatever
+# CFLAGS asks for. They come last, and to the linker too, which for -ffast-math would add code that
+# has the whole process flush subnormals.
+EXACT = ["-fno-fast-math", "-fno-unsafe-math-optimizations", "-fno-finite-math-only"]
+EXACT += ["-fno-associative-math", "-fno-reciprocal-math", "-fsigned-zeros", "-ffp-contract=off"]
+C_FLAGS = ["-std=c11", "-fno-math-errno", "-Wall", "-Wextra", *EXACT]
 if "CFLAGS" not in os.environ:
     C_FLAGS += ["-O3", "-g0"]  # many Pythons ask for debug information: ten times the size
 if os.name == "nt":  # clang-cl drops, with no more than a warning, what it is not given this way
+    EXACT = [f"/clang:{flag}" for flag in EXACT]
     C_FLAGS = [f"/clang:{flag}" for flag in C_FLAGS]
 # The list of instruction sets; the file csrc/kernels_NAME.c is compiled with the set's flags.
 SETS = re.findall(r'ON_(\w+)\(X\((\w+), "(.*)"\)\)', Path("csrc/sets.h").read_text())
@@ -50,6 +55,11 @@ SOURCES = sorted(
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
+def without_fast(command):
+    """Put -O3 for -Ofast, which no later flag undoes for the linker."""
+    return ["-O3" if word == "-Ofast" else word for word in command]
+
+
 class BuildExt(build_ext):
     """Compiles each file of csrc/ with the flags of its instruction set, several at once."""
 
@@ -57,11 +67,14 @@ class BuildExt(build_ext):
         if self.compiler.compiler_type == "msvc":  # whose cl has neither FMA's nor F16C's flag
             self.compiler.initialize()
             self.compiler.cc = "clang-cl"
+        else:
+            for name in ("compiler_so", "linker_so"):
+                setattr(self.compiler, name, without_fast(getattr(self.compiler, name)))
         compile_together = self.compiler.compile
 
         def compile_apart(sources, extra_postargs=None, **options):
             def compile_one(source):
-                flags = list(extra_postargs or [])
+                flags = [*(extra_postargs or []), *EXACT]
                 if source in SOURCES:
                     flags += C_FLAGS + FLAGS.get(instruction_set(source), [])
                 return compile_together([source], extra_postargs=flags, **options)
@@ -82,6 +95,7 @@ def extension(pyx):
         include_dirs=["csrc"],
         define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else [],
         libraries=["m"] if os.name == "posix" else [],
+        extra_link_args=EXACT if os.name == "posix" else [],
         py_limited_api=LIMITED_API,
     )
 

@@ -4,6 +4,11 @@
 #ifndef WINIT_ENVIRONMENT_H
 #define WINIT_ENVIRONMENT_H
 
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || \
+    defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__)
+#error "the bits rest on exact arithmetic: compile without -ffast-math and its parts"
+#endif
+
 #include <stdint.h>
 
 #include "sets.h"
