@@ -33,4 +33,9 @@ def __getattr__(name: str) -> object:
         from winit_fast.streams.bit_generator import Philox4x32
 
         return Philox4x32
+    if name == "random":  # dask.array.random looks for NumPy's functions beside a bit generator
+        raise AttributeError(
+            "winit_fast has no module random. Dask's Generator cannot draw from a Philox4x32, as "
+            "it would lose the stream: give it NumPy's own, or see winit_fast.dask.from_initializer"
+        )
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -110,6 +110,14 @@ def test_names_are_refused_before_anything_is_computed():
         winit_fast.dask.from_initializer("he_normal", (3, 4), seed=1, name=1.5)
 
 
+def test_a_bit_generator_in_dasks_random_arrays_is_refused():
+    """Dask makes each chunk's from a seed alone, so that the stream would be lost in silence."""
+    generator = da.random.default_rng(wf.Philox4x32(0, "noise"))
+    with pytest.raises(AttributeError, match="cannot draw from a Philox4x32, as it would lose"):
+        generator.normal(size=10, chunks=5)
+    assert not hasattr(wf, "random")
+
+
 def test_without_dask():
     program = "import sys; sys.modules['dask.array'] = None; import winit_fast.dask"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

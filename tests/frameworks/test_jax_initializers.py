@@ -404,6 +404,98 @@ def test_large_arrays_are_not_copied():
     assert placed.unsafe_buffer_pointer() == address and (placed == 1).all()
 
 
+def test_a_large_array_may_be_donated():
+    w = ours.he_normal()(KEY, (512, 512))
+    expected = 2 * np.array(w)
+    np.testing.assert_array_equal(jax.jit(lambda x: 2 * x, donate_argnums=0)(w), expected)
+    np.testing.assert_array_equal(2 * ours.he_normal()(KEY, (512, 512)), expected)
+
+
+def test_compiled_ahead_of_time():
+    init = jax.jit(lambda key: ours.he_normal()(key, SHAPE))
+    compiled = init.lower(KEY).compile()
+    for key in KEYS:
+        assert_same_bits(compiled(key), ours.he_normal()(key, SHAPE))
+
+
+def test_export_refuses_what_calls_the_host():
+    with pytest.raises(NotImplementedError, match="host_callbacks"):
+        jax.export.export(jax.jit(lambda key: ours.normal()(key, SHAPE)))(KEY)
+    w = ours.normal()(KEY, SHAPE)  # made outside, it is an argument like any other
+    exported = jax.export.export(jax.jit(lambda w: 2 * w))(w)
+    np.testing.assert_array_equal(exported.call(w), 2 * w)
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.grad, lambda f: jax.vmap(f, axis_size=2)])
+@pytest.mark.parametrize(
+    ("make", "parameter"),
+    [
+        (ours.normal, "stddev"),
+        (ours.uniform, "scale"),
+        (ours.truncated_normal, "stddev"),
+        (lambda scale: ours.variance_scaling(scale, "fan_in", "normal"), "scale"),
+        (ours.orthogonal, "scale"),
+        (ours.delta_orthogonal, "scale"),
+    ],
+)
+def test_traced_parameters_are_refused(make, parameter, transform):
+    """Their gradient would be lost: multiply what an initializer gives instead."""
+    numbers = jnp.ones(2) if transform not in (jax.jit, jax.grad) else 1.0
+    with pytest.raises(TypeError, match=f"{parameter} must be a real number, got .*Tracer"):
+        transform(lambda s: make(s)(KEY, (3, 4, 4)).sum())(numbers)
+
+
+def test_loops_and_branches():
+    keys = [jax.random.fold_in(KEY, at) for at in range(3)]
+    init = ours.normal(1.0)
+
+    def step(at, total):
+        return total + init(jax.random.fold_in(KEY, at), SHAPE)
+
+    total = jax.lax.fori_loop(0, 3, step, jnp.zeros(SHAPE))
+    assert_same_bits(total, init(keys[0], SHAPE) + init(keys[1], SHAPE) + init(keys[2], SHAPE))
+    branch = jax.jit(
+        lambda yes: jax.lax.cond(yes, lambda: init(KEY, SHAPE), lambda: jnp.zeros(SHAPE))
+    )
+    assert_same_bits(branch(True), init(KEY, SHAPE))
+    assert not branch(False).any()
+
+
+def test_from_initializer_refuses_before_it_makes_anything():
+    filled = []
+
+    class Watched(wf.Initializer):
+        def _fill(self, out, box, stream, num_threads):
+            filled.extend([box] * bool(out.size))
+
+        fill_box = _fill
+
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    for wrong in (
+        {"name": 1.5},
+        {"dtype": "int32"},
+        {"seed": -1},
+        {"shape": (-1, 2)},
+        {"sharding": "x"},
+    ):
+        arguments = {"shape": (4, 4), "sharding": device, "seed": 0} | wrong
+        with pytest.raises((TypeError, ValueError)):
+            ours.from_initializer(Watched(), **arguments)
+    assert not filled
+    ours.from_initializer(Watched(), (4, 4), device, seed=0)
+    assert len(filled) == 1
+
+
+def test_fans_that_are_no_whole_numbers():
+    """An axis that is an output and a batch axis as well: JAX divides by it twice."""
+    axes = {"out_axis": 0, "batch_axis": 0}
+    made = np.asarray(ours.variance_scaling(3.0, "fan_in", "normal", **axes)(KEY, (7, 90, 4)))
+    expected = wf.RandomNormal(0.0, math.sqrt(3.0 / (7 * 90 * 4 / 49)))((7, 90, 4), seed=7)
+    np.testing.assert_allclose(made, expected, rtol=3e-7)
+    theirs = peer.variance_scaling(3.0, "fan_in", "normal", **axes)(KEY, (7, 90, 4))
+    assert stats.ks_2samp(made.ravel(), np.ravel(theirs)).pvalue > P_VALUE
+
+
 DEVICES = """
     import jax, jax.numpy as jnp, numpy as np
     import winit_fast as wf, winit_fast.jax as ours
@@ -461,6 +553,14 @@ ON_EIGHT_DEVICES = {
             text = jax.jit(lambda k: init(k, shape, jnp.float32, P("x", "y"))).lower(key).as_text()
             assert "4x12xf32" in text and "16x24xf32>, tensor" not in text
             same(jax.jit(lambda k: init(k, shape))(key), whole)
+    """,
+    "inside shard_map, each device with a key of its own": """
+        keys = jax.random.split(key, 4)
+        made = jax.jit(jax.shard_map(
+            lambda k: init(k[0], shape)[None], mesh=auto, in_specs=P("x"), out_specs=P("x"),
+            check_vma=False,
+        ))(keys)
+        same(made, np.stack([init(k, shape) for k in keys]))
     """,
     "out_shardings of jit": """
         for spec in specs:

@@ -659,3 +659,64 @@ def test_own_schemes_in_a_saved_model(tmp_path):
 def test_own_schemes_refuse(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+# Files, in a fresh process
+
+WRITE = """
+import sys, keras, numpy as np
+import winit_fast.keras as wk
+init = wk.HeNormal(seed=0, name="w")
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, kernel_initializer=init)])
+model.save(sys.argv[1])
+"""
+READ = """
+import sys, keras, numpy as np
+import winit_fast as wf, winit_fast.keras as wk
+init = keras.models.load_model(sys.argv[1]).layers[0].kernel_initializer
+assert type(init) is wk.HeNormal
+expected = wf.HeNormal(distribution="truncated_normal")((4, 3), seed=0, name="w")
+np.testing.assert_array_equal(keras.ops.convert_to_numpy(init((4, 3))), expected)
+print("read")
+"""
+READ_WITHOUT_US = """
+import sys, keras
+keras.models.load_model(sys.argv[1])
+"""
+
+
+def test_a_file_is_read_in_a_fresh_process(tmp_path):
+    """Without this package it is an error, never Keras' own numbers."""
+
+    def run(program):
+        arguments = [sys.executable, "-c", program, str(tmp_path / "model.keras")]
+        return subprocess.run(arguments, capture_output=True, text=True)
+
+    assert run(WRITE).returncode == 0
+    read = run(READ)
+    assert read.stdout == "read\n", read.stderr
+    alone = run(READ_WITHOUT_US)
+    assert alone.returncode == 1 and "could not be deserialized" in alone.stderr
+
+
+def test_files_name_the_public_module():
+    for name in wk.__all__:
+        cls = getattr(wk, name)
+        theirs = getattr(keras.initializers, name, None)
+        assert cls is theirs or cls.__module__ == "winit_fast.keras"
+    config = keras.initializers.serialize(wk.HeNormal(seed=0))
+    assert (config["module"], config["registered_name"]) == (
+        "winit_fast.keras",
+        "winit_fast>HeNormal",
+    )
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
+def test_mixed_precision(policy):
+    """A variable has the policy's type, whatever the layer computes in."""
+    layer = keras.layers.Dense(3, dtype=policy, kernel_initializer=wk.HeNormal(seed=0, name="w"))
+    layer.build((None, 4))
+    dtype = keras.DTypePolicy(policy).variable_dtype
+    expected = NATIVE["HeNormal"]((4, 3), seed=0, name="w", dtype=dtype)
+    assert dtype_of(layer.kernel.value) == dtype
+    np.testing.assert_array_equal(numbers(layer.kernel.value), expected.astype(np.float64))
