@@ -5,6 +5,7 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.ext.autodoc.mock import _MockObject
 
 import winit_fast
+from winit_fast.base.frameworks import FRAMEWORKS
 
 project = "winit_fast"
 author = "the winit_fast developers"
@@ -20,10 +21,10 @@ nitpicky = True  # a reference that leads nowhere is an error
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-autodoc_mock_imports = ["torch", "keras", "jax", "dask"]  # the adapters' pages need no framework
+autodoc_mock_imports = list(FRAMEWORKS)  # the adapters' pages need no framework
 for method in "__enter__", "__exit__", "__or__", "__ror__":  # a context, a union of types
     setattr(_MockObject, method, lambda self, *others: self)
-nitpick_ignore_regex = [("py:obj", r"(numpy|torch|keras|jax|dask|flax|Tensor)\..*")]
+nitpick_ignore_regex = [("py:obj", rf"(numpy|flax|Tensor|{'|'.join(FRAMEWORKS)})\..*")]
 numpydoc_show_class_members = False
 
 html_theme = "furo"

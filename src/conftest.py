@@ -1,3 +1,5 @@
 """The adapters' examples need their frameworks: `make test-frameworks` names these files itself."""
 
-collect_ignore = [f"winit_fast/{place}" for place in ("torch", "jax", "keras", "dask")]
+from winit_fast.base.frameworks import FRAMEWORKS
+
+collect_ignore = [f"winit_fast/{framework}" for framework in FRAMEWORKS]

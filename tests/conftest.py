@@ -7,9 +7,9 @@ import pytest
 from hypothesis import settings
 
 import winit_fast._core as _core
+from winit_fast.base.frameworks import FRAMEWORKS
 
 # Frameworks have a command of their own, `make test-frameworks`.
-FRAMEWORKS = "torch", "jax", "keras", "dask"
 collect_ignore = [] if all(map(find_spec, FRAMEWORKS)) else ["frameworks"]
 
 # A shell's background jobs begin with Ctrl-C ignored, and so would the tests of it.

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from winit_fast.base.frameworks import FRAMEWORKS
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "winit_fast"
 CSRC = ROOT / "csrc"
@@ -23,7 +25,7 @@ FLOORS = [
     {"__init__"},
     {"models"},
     {"checkpoint"},
-    {"torch", "jax", "keras", "dask"},
+    {*FRAMEWORKS},
     {"benchmark"},
     {"cli", "_pyinstaller"},
 ]

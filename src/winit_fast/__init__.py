@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 import winit_fast.initializers as initializers
+from winit_fast.base.frameworks import FRAMEWORKS
 from winit_fast.base.threads import get_num_threads, set_num_threads
 from winit_fast.base.version import __version__ as __version__
 from winit_fast.initializers import *  # noqa: F403  # the schemes are listed there, once
@@ -27,7 +28,7 @@ __all__ += initializers.__all__
 
 def __getattr__(name: str) -> object:
     """Import what takes a while when it is asked for: ``numpy.random``, the frameworks."""
-    if name in ("dask", "jax", "keras", "torch"):
+    if name in FRAMEWORKS:
         return import_module(f"winit_fast.{name}")
     if name == "Philox4x32":
         from winit_fast.streams.bit_generator import Philox4x32

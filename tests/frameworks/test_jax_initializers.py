@@ -516,7 +516,7 @@ DEVICES = """
 ON_EIGHT_DEVICES = {
     "each shard is made alone": """
         class Watched(wf.HeNormal):
-            def _fill(self, out, box, stream, num_threads):
+            def fill_box(self, out, box, stream, num_threads):
                 filled.append(box.sizes)
                 super().fill_box(out, box, stream, num_threads)
         for spec in specs:

@@ -21,10 +21,11 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from winit_fast.base.frameworks import FRAMEWORKS
+
 ROOT = Path(__file__).resolve().parents[2]
 COPY = ROOT / "build" / "mutants"
 COMPILED = {".c", ".h", ".pyx", ".pxd"}
-FRAMEWORKS = "torch", "jax", "keras", "dask"
 SECONDS = 900  # a mutant that runs on is noticed, too
 
 ENVIRONMENT = os.environ | {

@@ -11,35 +11,38 @@ import winit_fast._dlpack as _dlpack
 from winit_fast.base import dtypes
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import MAX_SIZE, Box, Index, Shape, box, logical_shape, whole
+from winit_fast.base.frameworks import MEMORY
 
 Out = TypeVar("Out")
 
-LIBRARIES = {"torch": "winit_fast.torch.memory"}
-"""Libraries whose tensors are more than their memory, with the module that sees to the rest."""
 
+class _Framework(Protocol):
+    """What a framework's adapter knows of tensors that are more than their memory."""
 
-class _Destinations(Protocol):
     def check(self, out: Any) -> None:
-        """Refuse what must not be written behind the library's back."""
+        """Refuse what must not be written behind the framework's back."""
+
+    def shared(self, tensor: Any, argument: str) -> Any:
+        """Give the tensor that DLPack can share, or refuse one that is not its memory as it is."""
 
     def written(self, out: Any) -> None:
-        """Tell the library that the memory has other contents now."""
+        """Tell the framework that the memory has other contents now."""
 
 
-def _library(out: object) -> _Destinations | None:
-    """Find who sees to an object of a library, or of a class that derives from one of these."""
+def _framework(out: object) -> _Framework | None:
+    """Find who sees to an object of a framework, or of a class that derives from one of its."""
     for base in type(out).__mro__:
-        module = LIBRARIES.get(base.__module__.partition(".")[0])
+        module = MEMORY.get(base.__module__.partition(".")[0])
         if module is not None:
-            return cast(_Destinations, import_module(module))
+            return cast(_Framework, import_module(module))
     return None
 
 
 def written(out: Out) -> Out:
-    """Return what has been filled, once its library knows: autograd counts writes, say."""
-    library = None if isinstance(out, np.ndarray) else _library(out)
-    if library is not None:
-        library.written(out)
+    """Return what has been filled, once its framework knows, which may count writes."""
+    framework = None if isinstance(out, np.ndarray) else _framework(out)
+    if framework is not None:
+        framework.written(out)
     return out
 
 
@@ -85,17 +88,12 @@ def view(
 
 def from_dlpack(out: Any, argument: str = "out") -> Array:
     """View a CPU tensor of another library; errors name the argument that carries it."""
-    if hasattr(out, "is_neg") and out.is_neg():  # torch.Tensor.imag of a conjugate, say
-        raise TypeError(
-            f"{argument} must hold its values as they are, "
-            f"got a {type(out).__name__} that is a negated view of its memory"
-        )
-    if getattr(out, "requires_grad", False):
-        out = out.detach()  # as in torch.nn.init: initialising is no step of the graph
-    kind = type(out).__name__
+    kind, framework = type(out).__name__, _framework(out)
+    if framework is not None:
+        out = framework.shared(out, argument)
     try:
         device = out.__dlpack_device__()[0]
-    except (BufferError, RuntimeError, ValueError) as error:  # torch's "meta", say
+    except (BufferError, RuntimeError, ValueError) as error:  # one that DLPack has no number for
         raise TypeError(f"{argument} must be on the CPU, got {kind}: {error}") from error
     if device != _dlpack.CPU:
         raise TypeError(f"{argument} must be on the CPU, got {kind} on DLPack device {device}")
@@ -107,8 +105,8 @@ def from_dlpack(out: Any, argument: str = "out") -> Array:
         address, shape, strides, name, writable = _dlpack.describe(capsule)
     except (BufferError, RuntimeError, ValueError) as error:  # a sparse tensor, say
         raise TypeError(f"{argument} must be what DLPack can share, got {kind}: {error}") from error
-    if writable is None:  # JAX cannot say that its arrays are not, nor PyTorch < 2.9 that its are
-        writable = hasattr(out, "requires_grad")
+    if writable is None:  # DLPack before 1.0 cannot say: only who is known is believed
+        writable = framework is not None
     try:
         dtype = np.dtype(name)
     except TypeError:
@@ -150,9 +148,9 @@ def writable(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) ->
         # Its memory as it is now: a subclass may lie about it, and change it later.
         array: Array = np.ndarray.view(out, np.ndarray)
     elif hasattr(out, "__dlpack__"):
-        library = _library(out)
-        if library is not None:
-            library.check(out)
+        framework = _framework(out)
+        if framework is not None:
+            framework.check(out)
         array = from_dlpack(out)
     else:
         try:

@@ -135,6 +135,27 @@ def check(out: Tensor) -> None:
         raise RuntimeError("out is an inference tensor: torch changes it in inference_mode only")
 
 
+def shared(tensor: Tensor, argument: str) -> Tensor:
+    """Give the tensor that DLPack can share: initialising is no step of the graph.
+
+    Raises
+    ------
+    TypeError
+        If the tensor is its memory's negative, as ``x.conj().imag`` is.
+
+    Examples
+    --------
+    >>> shared(torch.nn.Parameter(torch.empty(3)), "out").requires_grad
+    False
+    """
+    if tensor.is_neg():
+        raise TypeError(
+            f"{argument} must hold its values as they are, "
+            f"got a {type(tensor).__name__} that is a negated view of its memory"
+        )
+    return tensor.detach() if tensor.requires_grad else tensor
+
+
 def written(out: Tensor) -> None:
     """Let autograd know that a tensor has been filled, as by an operation without gradients.
 
