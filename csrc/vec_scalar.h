@@ -1,7 +1,7 @@
 /* The vector operations in plain C, for any machine: two 64-bit or four 32-bit lanes in a struct.
  *
- * fma is C's: one instruction where the target has it, a library call elsewhere; both round once.
- */
+ * fma rounds once: an instruction where the target has it; elsewhere float's is written out here
+ * and double's a call of C's. */
 #ifndef WINIT_VEC_SCALAR_H
 #define WINIT_VEC_SCALAR_H
 
@@ -170,8 +170,29 @@ V_OP vf v_mulf(vf a, vf b) {
     V_EACHF a.f[k] *= b.f[k];
     return a;
 }
+/* Without an instruction for it C's fmaf is a call, and where the processor has none either, a slow
+ * one. In doubles the product is exact; the sum is rounded to odd: to the neighbour whose last bit
+ * is 1, if it is not exact. With more than twice a float's bits, rounding that once more gives what
+ * one rounding of the exact sum gives (S. Boldo, G. Melquiond, "Emulation of FMA and correctly
+ * rounded sums", IEEE Trans. Computers 57, 2008). */
+V_OP float v_one_fmaf(float a, float b, float c) {
+#if defined(FP_FAST_FMAF)
+    return fmaf(a, b, c);
+#else
+    const double product = (double)a * (double)b, addend = (double)c;
+    double sum = product + addend;
+    const double part = sum - product, error = (product - (sum - part)) + (addend - part);
+    if (!(fabs(sum) < (double)INFINITY)) return (float)sum;
+    uint64_t u;
+    memcpy(&u, &sum, sizeof u);
+    const uint64_t outward = (error > 0) == (sum > 0);
+    u += error != 0 && !(u & 1) ? 2 * outward - 1 : 0;
+    memcpy(&sum, &u, sizeof u);
+    return (float)sum;
+#endif
+}
 V_OP vf v_fmaf(vf a, vf b, vf c) {
-    V_EACHF c.f[k] = fmaf(a.f[k], b.f[k], c.f[k]);
+    V_EACHF c.f[k] = v_one_fmaf(a.f[k], b.f[k], c.f[k]);
     return c;
 }
 V_OP vf v_sqrtf(vf a) {
