@@ -87,7 +87,7 @@ coverage: $(VENV)/coverage ## measure which lines of Python and C the tests run
 	mkdir -p build/coverage/c
 	$(BIN)/gcovr --root . --filter csrc/ build/coverage --html-details build/coverage/c/index.html --txt -
 
-mutants: $(VENV)/installed ## plant faults one by one and list those that no test notices (an hour)
+mutants: $(VENV)/installed ## plant faults one by one and list those that no test notices (hours: each of C is compiled)
 	$(BIN)/python tests/mutants/run.py $(MUTANTS)
 
 MINUTES := 30
@@ -126,7 +126,7 @@ bench-check: $(VENV)/installed ## compare the speed with the repository's baseli
 bench-baseline: $(VENV)/installed ## record that baseline anew, on a quiet machine (six minutes)
 	$(BENCH) $(BIN)/python bench/check.py --record
 
-# From then on the subject of a commit has less than 72 characters.
+# What is committed from then on has a subject of less than 72 characters.
 SUBJECTS := git log --no-merges --since=2026-11-26T02:00:00Z --format=%s
 C_SOURCES := $(wildcard csrc/*.[ch] tests/c/*.c bench/*.c)
 lint: $(VENV)/lint ## check style, types and the subjects of commits

@@ -96,6 +96,14 @@ def test_layouts_on_every_isa(isa, name, dtype):
         np.testing.assert_array_equal(_bytes(out), _bytes(whole))
 
 
+def test_rows_that_follow_one_another_in_memory_but_not_in_the_tensor():
+    """More than one piece's elements, so that axes are merged: these must not be."""
+    whole = STREAM.normal(shape=(300, 700))
+    part = STREAM.normal(shape=(300, 700), index=np.s_[:, 3:600])
+    assert part.size > fill.MIN_PIECE
+    np.testing.assert_array_equal(part, whole[:, 3:600])
+
+
 @pytest.mark.parametrize("dtype", ["uint32", "uint64"])
 def test_bits_box_equals_cut(isa, dtype):
     whole = STREAM.bits((9, 31), 5, dtype=dtype)
