@@ -1,5 +1,6 @@
 """Destinations: any writable memory, seen as an array and checked."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Protocol, TypeVar, cast
@@ -30,7 +31,7 @@ def _library(out: object) -> _Destinations | None:
     for base in type(out).__mro__:
         module = LIBRARIES.get(base.__module__.partition(".")[0])
         if module is not None:
-            return cast(_Destinations, import_module(module))
+            return cast(_Destinations, sys.modules.get(module) or import_module(module))
     return None
 
 
