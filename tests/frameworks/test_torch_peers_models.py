@@ -58,18 +58,18 @@ TRANSFORMERS = {
     "WhisperForConditionalGeneration": BOTH,
 }  # fmt: skip
 TIMM = {
-    "resnet10t": {},
-    "vit_tiny_patch16_224": {"depth": 2},
-    "deit_tiny_patch16_224": {"depth": 2},
-    "convnext_atto": {"depths": (1, 1, 1, 1)},
-    "efficientnet_lite0": {},
-    "regnety_002": {},
-    "cait_xxs24_224": {"depth": 2},
+    "test_vit": {},
+    "test_vit2": {},
+    "test_resnet": {},
+    "test_efficientnet": {},
+    "test_convnext": {},
+    "test_byobnet": {},
+    "test_nfnet": {},
+    "test_mambaout": {},
+    "vit_tiny_patch16_224": {"depth": 1},
     "mobilenetv3_small_050": {},
-    "regnetx_002": {},
     "mobilevit_xxs": {},
-    "levit_128s": {},
-    "xcit_nano_12_p16_224": {"depth": 2},
+    "xcit_nano_12_p16_224": {"depth": 1},
 }
 
 
@@ -148,7 +148,7 @@ def test_the_draws_are_ours_and_distributed_as_torchs(make):
         assert got.dtype == tensor.dtype and got.shape == tensor.shape
         if name in random:
             assert not torch.equal(got, tensor), name
-            some = tensor.flatten()[:20000].float(), got.flatten()[:20000].float()
+            some = tensor.flatten()[:10000].float(), got.flatten()[:10000].float()
             assert stats.ks_2samp(*some).pvalue > 1e-7, name
         else:
             assert torch.equal(got, tensor), name

@@ -1,6 +1,7 @@
 """Destinations: any writable memory, seen as an array and checked."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Protocol, TypeVar, cast
@@ -34,7 +35,7 @@ def _framework(out: object) -> _Framework | None:
     for base in type(out).__mro__:
         module = MEMORY.get(base.__module__.partition(".")[0])
         if module is not None:
-            return cast(_Framework, import_module(module))
+            return cast(_Framework, sys.modules.get(module) or import_module(module))
     return None
 
 

@@ -12,7 +12,7 @@ from torch._C import _get_tracing_state, _len_torch_dispatch_stack
 from torch._C._functorch import maybe_current_level
 from torch.autograd import forward_ad
 from torch.autograd.graph import increment_version
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 from torch.nn import Parameter
 
 import winit_fast._core as _core
@@ -50,7 +50,7 @@ def watched() -> str | None:
     >>> watched() is None
     True
     """
-    if is_compiling():  # first, for torch.compile reads no further
+    if is_dynamo_compiling():  # first, for torch.compile reads no further
         return "torch.compile"
     if _get_tracing_state() is not None:
         return "torch.jit.trace"
