@@ -74,15 +74,15 @@ def sincos32(k: np.ndarray) -> Iterator[Step]:
 
 def normal32(k: np.ndarray) -> Iterator[Step]:
     """All radius words and all angle words, each with one of the other."""
-    got = transform32(normal(_core.F32), interleave(k, scattered(k)))
+    got = transform32(normal("float32"), interleave(k, scattered(k)))
     even, odd = reference.box_muller32(k, scattered(k))
     yield k, got[0::2], even
     yield k, got[1::2], odd
 
 
 @functools.cache
-def normal(code: int) -> _core.Distribution:
-    return distributions.normal(code, 0.0, 1.0)
+def normal(dtype: str) -> _core.Distribution:
+    return distributions.normal(np.dtype(dtype), 0.0, 1.0)
 
 
 def transform32(distribution: _core.Distribution, words: np.ndarray) -> np.ndarray:
@@ -94,18 +94,17 @@ def transform64(distribution: _core.Distribution, words: np.ndarray) -> np.ndarr
 
 
 @functools.cache
-def window(code: int, low: float, high: float):
+def window(dtype: str, low: float, high: float):
     """The distribution, its exact quantiles, and the values it is clamped to."""
-    dtype = reference.DTYPES["float64" if code == _core.F64 else "float32"]
     return (
-        distributions.truncated_normal(code, 0.0, 1.0, low, high),
+        distributions.truncated_normal(np.dtype(dtype), 0.0, 1.0, low, high),
         reference.Window(low, high),
-        reference.truncated_bounds(dtype, 0.0, 1.0, low, high),
+        reference.truncated_bounds(reference.DTYPES[dtype], 0.0, 1.0, low, high),
     )
 
 
 def truncated32(low: float, high: float, k: np.ndarray) -> Iterator[Step]:
-    distribution, exact, bounds = window(_core.F32, low, high)
+    distribution, exact, bounds = window("float32", low, high)
     yield k, transform32(distribution, k), np.clip(exact.quantile32(k), *bounds)
 
 
@@ -158,7 +157,7 @@ def box_muller_long(r: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def normal64(words: np.ndarray) -> Iterator[Step]:
     r, a = words, words[::-1].copy()
-    got = transform64(normal(_core.F64), interleave(r, a))
+    got = transform64(normal("float64"), interleave(r, a))
     even, odd = box_muller_long(r, a)
     yield r, got[0::2], even
     yield r, got[1::2], odd
@@ -265,7 +264,7 @@ def long_window(low: float, high: float) -> LongWindow:
 
 
 def truncated64(low: float, high: float, words: np.ndarray) -> Iterator[Step]:
-    distribution, quantiles, (smallest, largest) = window(_core.F64, low, high)
+    distribution, quantiles, (smallest, largest) = window("float64", low, high)
     got = transform64(distribution, words.view(np.uint32))
     exact = got.astype(LONG) + long_window(low, high).excess(words, got)
     # Right at zero what is left of the middle is below the last bits of a long double.

@@ -17,7 +17,9 @@ FRAMEWORKS = re.compile(r"\b(import|from|wf\.|winit_fast\.) ?(torch|keras|jax|fl
 
 # The pages whose every example needs a framework: tests/frameworks runs them.
 GUIDES = [
-    page for page in sorted((DOCS / "guides").glob("*.md")) if page.stem not in ("index", "numpy")
+    page
+    for page in sorted((DOCS / "guides").glob("*.md"))
+    if page.stem not in ("index", "numpy", "own")
 ]
 
 

@@ -1,6 +1,7 @@
 """The streaming writer: what is in the files, and what is left when something goes wrong."""
 
 import errno
+import itertools
 import json
 import math
 import os
@@ -10,6 +11,8 @@ import shutil
 import signal
 import struct
 import threading
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +21,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 import winit_fast as wf
+from winit_fast.base.boxes import cuts
 from winit_fast.base.dtypes import find
-from winit_fast.checkpoint import DiskFull, TooLate, directory, write_checkpoint, writer
+from winit_fast.checkpoint import DiskFull, TooLate, directory, provenance, write_checkpoint, writer
+from winit_fast.checkpoint.provenance import PLAN
 from winit_fast.models.tensor_spec import Tensor
 
 DTYPES = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
@@ -95,7 +100,8 @@ def test_the_safetensors_library_reads_it(tmp_path, dtype):
         assert found[tensor.name].shape == tensor.shape
         assert found[tensor.name].dtype == find(dtype).dtype
     with safe_open(tmp_path / "model.safetensors", framework="numpy") as file:
-        assert file.metadata() == {"format": "pt", "note": "x"}
+        metadata = file.metadata()
+        assert {key: metadata[key] for key in ("format", "note")} == {"format": "pt", "note": "x"}
 
 
 @pytest.mark.parametrize("segment", [8, 1000, 1 << 20])
@@ -107,14 +113,13 @@ def test_neither_threads_nor_segments_change_a_byte(tmp_path, monkeypatch, segme
     assert files_below(tmp_path / "a") == files_below(tmp_path / "b")
 
 
-def test_boxes_cover_a_shape_once_and_in_order():
+def test_cuts_cover_a_shape_once_and_in_order():
     for shape in [(), (1,), (0,), (7, 3), (7, 0), (2, 3, 5), (4, 1, 9)]:
         for limit in (1, 2, 4, 15, 100):
             indices = np.arange(math.prod(shape)).reshape(shape)
-            cuts = list(writer.boxes(shape, limit))
-            assert all(indices[box].shape == box_shape for box, box_shape in cuts)
-            assert all(math.prod(box_shape) <= limit for _, box_shape in cuts)
-            found = [number for box, _ in cuts for number in np.ravel(indices[box])]
+            parts = [indices[cut] for cut in cuts(shape, limit)]
+            assert all(part.size <= limit for part in parts)
+            found = [number for part in parts for number in np.ravel(part)]
             assert found == list(range(indices.size))
 
 
@@ -144,9 +149,9 @@ def test_several_files_and_their_index(tmp_path):
 
 def test_a_model_as_large_as_the_limit_is_one_file(tmp_path):
     write_checkpoint(tmp_path / "a", TENSORS, seed=0, dtype="float32", max_shard_size=4 * SIZE)
-    assert sorted(files_below(tmp_path / "a")) == ["model.safetensors"]
+    assert sorted(files_below(tmp_path / "a")) == ["model.safetensors", PLAN]
     write_checkpoint(tmp_path / "b", TENSORS, seed=0, dtype="float32", max_shard_size=4 * SIZE - 1)
-    assert len(files_below(tmp_path / "b")) == 3
+    assert len(files_below(tmp_path / "b")) == 4  # two of tensors, the index and the plan
 
 
 def test_texts_and_parents_are_written_and_progress_is_told(tmp_path):
@@ -181,6 +186,14 @@ def test_texts_and_parents_are_written_and_progress_is_told(tmp_path):
         ({"metadata": {"step": 3}}, TypeError, "metadata must map str to str, got 3 for 'step'"),
         ({"texts": {"../config.json": ""}}, ValueError, "texts must .* '../config.json'"),
         ({"texts": {"..": ""}}, ValueError, r"texts must .* '\.\.'"),
+        ({"texts": {"model.safetensors": ""}}, ValueError, "texts must .* 'model.safetensors'"),
+        ({"texts": {PLAN: ""}}, ValueError, "texts must .* 'winit_fast.plan.json'"),
+        ({"texts": {".winit-fast-old": ""}}, ValueError, "texts must .* '.winit-fast-old'"),
+        (
+            {"metadata": {"winit_fast.seed": "1"}},
+            ValueError,
+            r"winit_fast.seed'\] is '0' here, got",
+        ),
     ],
 )
 def test_bad_arguments_are_refused_and_nothing_is_written(tmp_path, arguments, error, message):
@@ -243,6 +256,7 @@ def test_a_folder_under_the_name_of_a_file_stays(tmp_path):
 def killed(path: Path, nbytes: int) -> None:
     """Leave in a folder what a run leaves that was killed."""
     (path / ".winit-fast-killed").mkdir()
+    (path / ".winit-fast-killed" / ".winit-fast-stage").touch()
     (path / ".winit-fast-killed" / "model.safetensors").write_bytes(bytes(nbytes))
 
 
@@ -258,7 +272,7 @@ def test_a_run_that_was_killed_can_be_repeated(tmp_path, monkeypatch, force):
 
     monkeypatch.setattr(os, "statvfs", statvfs)
     write_checkpoint(tmp_path, TENSORS, seed=0, dtype="float32", force=force)
-    assert sorted(files_below(tmp_path)) == ["model.safetensors"]
+    assert sorted(files_below(tmp_path)) == ["model.safetensors", PLAN]
 
 
 def test_a_refusal_does_not_touch_what_a_killed_run_left(tmp_path):
@@ -369,7 +383,7 @@ def test_an_interruption_leaves_no_trace(tmp_path, error):
     [
         ("mkdir", 0, r"out/model-00001-of-.*: ([\d,]+) of its \1 bytes are missing"),
         ("mkdir", 1, r"out/model-00001-of-.*: ([\d,]+) of its \1 bytes are missing"),
-        ("open", 2, r"out/model-00002-of-.*: ([\d,]+) of its \1 bytes are missing"),
+        ("open", 3, r"out/model-00002-of-.*: ([\d,]+) of its \1 bytes are missing"),
         ("mkdir", 2, r"out: its files are whole but cannot be moved to their names"),
         ("rename", 3, r"out: its files are whole but cannot be moved to their names"),
     ],
@@ -393,7 +407,7 @@ def test_no_room_for_a_name(tmp_path, monkeypatch, function, calls, message):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("moves", range(8))
+@pytest.mark.parametrize("moves", range(16))
 def test_a_failure_while_files_are_moved_brings_the_old_ones_back(tmp_path, monkeypatch, moves):
     write_checkpoint(tmp_path, TENSORS, seed=1, dtype="float32", max_shard_size=9000)
     before = files_below(tmp_path)
@@ -413,6 +427,263 @@ def test_a_failure_while_files_are_moved_brings_the_old_ones_back(tmp_path, monk
             tmp_path, TENSORS, seed=0, dtype="float32", max_shard_size=9000, force=True
         )
     assert files_below(tmp_path) == before
+
+
+SINGLE, SEVERAL = 10**9, 25000
+"""Limits of a file's size at which TENSORS are one file, and several with an index."""
+
+
+def child(function) -> int:
+    """Call a function in a child process and tell how it ended."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            function()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def killed_at(number: int, function) -> bool:
+    """Call a function in a child process that is killed instead of its renaming of that number.
+
+    Returns whether it came so far.
+    """
+
+    def run():
+        rename, calls = os.rename, 0
+
+        def kill(source, target):
+            nonlocal calls
+            calls += 1
+            if calls == number:
+                os._exit(9)
+            rename(source, target)
+
+        os.rename = kill
+        function()
+
+    code = child(run)
+    assert code in (0, 9)
+    return code == 9
+
+
+def found_by_a_loader(path: Path) -> dict[str, bytes] | None:
+    """All tensors, as the Hugging Face libraries look for them; None if there is no checkpoint."""
+    names = [path / "model.safetensors"]
+    index = path / "model.safetensors.index.json"
+    if not names[0].exists():
+        if not index.exists():
+            return None
+        names = [path / name for name in {*json.loads(index.read_text())["weight_map"].values()}]
+    return {name: data for file in names for name, data in read(file)[1].items()}
+
+
+@pytest.mark.parametrize("before", [SINGLE, SEVERAL])
+@pytest.mark.parametrize("after", [SINGLE, SEVERAL])
+def test_a_kill_at_any_renaming_loses_nothing(tmp_path, monkeypatch, before, after):
+    """Old or new can be loaded after the next run, even if that has no room or is not forced."""
+    options = {"dtype": "float32", "num_threads": 1}
+    expected = [
+        {t.name: t.initializer(t.shape, seed=seed, name=t.name).tobytes() for t in TENSORS}
+        for seed in (0, 1)
+    ]
+    write_checkpoint(tmp_path / "old", TENSORS, seed=0, max_shard_size=before, **options)
+    (tmp_path / "old" / "tokenizer.json").write_text("kept")
+    write_checkpoint(tmp_path / "new", TENSORS, seed=1, max_shard_size=after, **options)
+    count = len(files_below(tmp_path / "old")) - 1 + len(files_below(tmp_path / "new"))
+    real = os.statvfs(tmp_path)
+    full = os.statvfs_result((1, 1, *real[2:4], 0, *real[5:]))
+    for number in range(1, count + 2):
+        out = tmp_path / f"out{number}"
+        shutil.copytree(tmp_path / "old", out)
+
+        def replace(out=out):
+            write_checkpoint(out, TENSORS, seed=1, max_shard_size=after, force=True, **options)
+
+        assert killed_at(number, replace) == (number <= count)
+        assert found_by_a_loader(out) in (None, *expected)
+
+        def again(out=out, force=False):
+            with pytest.raises(DiskFull if force else FileExistsError):
+                write_checkpoint(out, TENSORS, seed=2, force=force, **options)
+
+        # The run that finds what is left may be killed as well, and the one after it.
+        for _ in range(2):
+            killed_at(1 + number % 3, again)
+            assert found_by_a_loader(out) in (None, *expected)
+        monkeypatch.setattr(os, "statvfs", lambda path: full)
+        again(force=bool(number % 2))
+        monkeypatch.undo()
+        assert found_by_a_loader(out) == expected[1]
+        write_checkpoint(out, TENSORS, seed=1, max_shard_size=after, force=True, **options)
+        new = files_below(tmp_path / "new")
+        assert files_below(out) == new | {"tokenizer.json": b"kept"}
+
+
+def test_what_was_moved_stays_where_it_cannot_be_moved_back(tmp_path, monkeypatch):
+    """Nothing of the old checkpoint is cleared away, and the next run moves all to its place."""
+    write_checkpoint(tmp_path, TENSORS, seed=1, dtype="float32")
+    rename, calls = os.rename, 0
+
+    def fail(source, target):
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise PermissionError("moved enough")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(OSError, match="holds files .* could not be moved back .*enough"):
+        write_checkpoint(tmp_path, TENSORS, seed=0, dtype="float32", force=True)
+    monkeypatch.undo()
+    assert len(files_below(tmp_path)) == 6  # two checkpoints, the mark and the list of moves
+    with pytest.raises(FileExistsError, match="not empty"):
+        write_checkpoint(tmp_path, TENSORS, seed=0)
+    loaded = found_by_a_loader(tmp_path)
+    assert loaded["table"] == TENSORS[0].initializer((37, 19), seed=0, name="table").tobytes()
+    write_checkpoint(tmp_path, TENSORS, seed=0, force=True)
+    assert sorted(files_below(tmp_path)) == ["model.safetensors", PLAN]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_folders_with_the_name_of_a_stage(tmp_path, force):
+    """A user's stays, an empty one too; it counts as content of the directory."""
+    (tmp_path / ".winit-fast-abcdefgh").mkdir()
+    (tmp_path / ".winit-fast-thesis12").mkdir()
+    (tmp_path / ".winit-fast-thesis12" / "model.safetensors").write_text("all of it")
+    before = files_below(tmp_path)
+    if not force:
+        with pytest.raises(FileExistsError, match=r"\(it holds .winit-fast-thesis12\)"):
+            write_checkpoint(tmp_path, TENSORS, seed=0)
+        assert files_below(tmp_path) == before
+        return
+    write_checkpoint(tmp_path, TENSORS, seed=0, force=True)
+    assert files_below(tmp_path).items() >= before.items()
+    assert (tmp_path / ".winit-fast-abcdefgh").is_dir()
+
+
+def test_a_symbolic_link_with_the_name_of_a_stage(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / ".winit-fast-stage").touch()
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".winit-fast-abcdefgh").symlink_to(tmp_path / "thesis")
+    for force in (False, True):
+        with pytest.raises(FileExistsError, match=r"out/\.winit-fast-abcdefgh is a symbolic link"):
+            write_checkpoint(out, TENSORS, seed=0, force=force)
+    assert files_below(tmp_path) == {"thesis/.winit-fast-stage": b""}
+
+
+@pytest.mark.parametrize(
+    "moves", ["", "[]", '{"new": ["../x"], "old": []}', '{"new": [], "old": [".."]}', '{"new": 3}']
+)
+def test_a_list_of_moves_that_is_none(tmp_path, moves):
+    killed(tmp_path, 8)
+    (tmp_path / ".winit-fast-killed" / ".winit-fast-moves").write_text(moves)
+    before = files_below(tmp_path)
+    with pytest.raises(FileExistsError, match="killed/.winit-fast-moves cannot be read"):
+        write_checkpoint(tmp_path, TENSORS, seed=0, force=True)
+    assert files_below(tmp_path) == before
+
+
+def test_a_moved_file_that_is_nowhere(tmp_path):
+    killed(tmp_path, 8)
+    moves = {"new": ["model.safetensors", "gone.json"], "old": []}
+    (tmp_path / ".winit-fast-killed" / ".winit-fast-moves").write_text(json.dumps(moves))
+    before = files_below(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"killed holds .* but gone\.json is in neither"):
+        write_checkpoint(tmp_path, TENSORS, seed=0, force=True)
+    assert files_below(tmp_path) == before
+
+
+def test_every_file_is_on_the_disk_before_it_is_moved(tmp_path, monkeypatch):
+    """Flushed after its last write, before the first renaming; the names after the last one."""
+    write_checkpoint(tmp_path / "a" / "out", TENSORS, seed=0, dtype="float32")
+    events = []
+
+    def recorded(name, path_of):
+        real = getattr(os, name)
+
+        def call(*args):
+            events.append((name, path_of(*args)))
+            return real(*args)
+
+        monkeypatch.setattr(os, name, call)
+
+    def path_of(descriptor, *_):
+        return Path(f"/proc/self/fd/{descriptor}").readlink().name
+
+    recorded("pwrite", path_of)
+    recorded("fsync", path_of)
+    recorded("rename", lambda source, target: Path(target).name)
+    monkeypatch.setattr(writer, "SEGMENT_BYTES", 1024)
+    out = tmp_path / "b" / "out"
+    texts = {"model.safetensors.txt": "x", "config.json": "{}", "zzz.json": "{}"}
+    options = {"seed": 0, "dtype": "float32", "texts": texts}
+    write_checkpoint(out, TENSORS, max_shard_size=9000, **options)
+    names = {path.name for path in out.iterdir()}
+    renamed = [name for event, name in events if event == "rename"]
+    assert renamed[-1] == "model.safetensors.index.json"
+    assert {*renamed} == names
+    first = events.index(("rename", renamed[0]))
+    last = len(events) - events[::-1].index(("rename", renamed[-1]))
+    for name in names:
+        flushed = [at for at, event in enumerate(events) if event == ("fsync", name)]
+        written = [at for at, event in enumerate(events) if event == ("pwrite", name)]
+        assert max(written, default=-1) < max(flushed) < first, name
+    after = [name for event, name in events[last:] if event == "fsync"]
+    assert after[0] == "out"
+    assert {"b", tmp_path.name} <= {*after}  # the new directories' own names
+
+
+def test_a_short_write_is_gone_on_with(tmp_path, monkeypatch):
+    write_checkpoint(tmp_path / "whole", TENSORS, seed=0, dtype="float32")
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: pwrite(file, data[:1000], at))
+    write_checkpoint(tmp_path / "short", TENSORS, seed=0, dtype="float32")
+    assert files_below(tmp_path / "short") == files_below(tmp_path / "whole")
+
+
+def test_a_directory_that_is_a_link_to_nowhere(tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "gone")
+    for path in (tmp_path / "out", tmp_path / "out" / "inside"):
+        with pytest.raises(FileExistsError, match="out is a symbolic link to .*gone, which does"):
+            write_checkpoint(path, TENSORS, seed=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("call", ["mkdir", "unlink", "rmdir", "open"])
+def test_an_interrupt_right_after_any_call_leaves_no_trace(tmp_path, monkeypatch, call):
+    """Such as between the making of a folder and its being noted."""
+    real = getattr(os, call)
+    for number in itertools.count():
+        calls = 0
+
+        def interrupted(*args, number=number, **options):
+            nonlocal calls
+            result = real(*args, **options)
+            calls += 1
+            if calls == number:
+                signal.raise_signal(signal.SIGINT)
+            return result
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, interrupted)
+            out = tmp_path / "a" / "b"
+            try:
+                write_checkpoint(out, TENSORS, seed=0, num_threads=1)
+            except TooLate:
+                assert sorted(files_below(out)) == ["model.safetensors", PLAN]
+            except KeyboardInterrupt:
+                assert not list(tmp_path.iterdir())
+            else:
+                assert calls < number or number == 0
+                if number:
+                    return
+        shutil.rmtree(tmp_path / "a", ignore_errors=True)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -487,6 +758,54 @@ def test_more_files_than_can_be_open(tmp_path):
     for tensor, path in zip(tensors, summary.files, strict=True):
         expected = tensor.initializer(tensor.shape, seed=0, name=tensor.name, dtype="bfloat16")
         assert read(path)[1][tensor.name] == expected.tobytes()
+
+
+def test_where_the_numbers_come_from_stands_in_the_files(tmp_path):
+    """Enough to make them again, from Python as from the command; what JSON cannot hold is said."""
+
+    @dataclass(frozen=True, repr=False)
+    class Own(wf.Initializer):
+        value: float = 2.0
+
+        def fill_box(self, out, box, stream, num_threads):
+            out[...] = self.value
+
+    array = np.arange(6.0).reshape(2, 3)
+    np.save(tmp_path / "w.npy", array)
+    kept = [
+        *TENSORS,
+        Tensor("sparse", (7, 5), wf.Sparse(0.5)),
+        Tensor("half", (7, 5), wf.TruncatedNormal(0, 0.02, -np.inf, np.float32(2))),
+        Tensor("conv", (3, 2, 5, 5), wf.HeNormal(in_axis=[1], out_axis=0)),
+        Tensor("scaled", (4, 4), wf.Scaled("he_normal", "1 / L", {"L": 3})),
+        Tensor("file", (3, 3), wf.Pretrained(tmp_path / "w.npy", fallback=wf.Ones())),
+    ]
+    lost = [
+        Tensor("array", (2, 3), wf.Pretrained(array)),
+        Tensor("own", (2, 3), Own()),
+        Tensor("fallback", (3, 3), wf.Pretrained(tmp_path / "w.npy", fallback=Own())),
+        Tensor("scaled.own", (3, 3), wf.Scaled(Own(), 2.0)),
+    ]
+    options = {"seed": 2**64 - 1, "dtype": "float32", "max_shard_size": 5000}
+    write_checkpoint(tmp_path / "out", [*kept, *lost], **options)
+    text = (tmp_path / "out" / PLAN).read_bytes()
+    for path in (tmp_path / "out").glob("*.safetensors"):
+        assert read(path)[0]["__metadata__"] == {
+            "winit_fast.stream": "1",
+            "winit_fast.seed": str(2**64 - 1),
+            "winit_fast.plan": f"sha256:{sha256(text).hexdigest()}",
+        }
+    plan = json.loads(text, parse_constant=pytest.fail)
+    assert plan["format"] == 1
+    entries = plan["tensors"]
+    assert [entry["name"] for entry in entries] == [tensor.name for tensor in kept + lost]
+    for tensor, entry in zip(kept, entries, strict=False):
+        assert entry.keys() == {"name", "shape", "dtype", "initializer"}
+        assert (tuple(entry["shape"]), entry["dtype"]) == (tensor.shape, "float32")
+        assert provenance.scheme_from_json(entry["initializer"]) == tensor.initializer
+    shown = [entry["not_written"] for entry in entries[len(kept) :]]
+    assert shown == [repr(tensor.initializer) for tensor in lost]
+    assert shown[:2] == ["Pretrained(source=<float64 array of shape (2, 3)>)", "Own()"]
 
 
 def test_an_initializer_that_fails_is_reported_and_leaves_no_trace(tmp_path):

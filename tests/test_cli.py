@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -66,10 +67,12 @@ def test_any_tensor_can_be_made_again_bit_for_bit(small):
 def test_where_it_comes_from_stands_in_the_file(small):
     with (small[0] / "model.safetensors").open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    plan = (small[0] / "winit_fast.plan.json").read_bytes()
     assert header["__metadata__"] == {
         "format": "pt",
         "winit_fast.stream": "1",
         "winit_fast.seed": "11",
+        "winit_fast.plan": f"sha256:{sha256(plan).hexdigest()}",
         "winit_fast.model": "gpt2",
         "winit_fast.recipe": "gpt2",
     }
@@ -193,7 +196,8 @@ def test_an_interruption_that_comes_too_late_says_so(tmp_path, monkeypatch):
     result = run("init", "gpt2", "--out", tmp_path, "--force")
     assert result.exit_code == 130
     assert f"interrupted, but the new checkpoint is in place in {tmp_path}" in result.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    files = {"config.json", "model.safetensors", "winit_fast.plan.json"}
+    assert {path.name for path in tmp_path.iterdir()} == files
     assert (tmp_path / "model.safetensors").stat().st_size > 2 * 124_439_808
 
 

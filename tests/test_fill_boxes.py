@@ -164,12 +164,12 @@ def test_dlpack_of_numpy():
 def test_pieces_are_lazy_and_lie_apart():
     """A box of 3 * 10^9 elements: pieces are made as they are taken, from round positions on."""
     sizes = fill.MAX_PIECE, fill.MAX_SPAN
-    contiguous = fill.pieces(0, 0, (fill.Axis(3 * 10**9, 1, 2),), *sizes)
+    contiguous = fill.pieces(0, 0, (fill.Loop(3 * 10**9, 1, 2),), *sizes)
     first, second = next(contiguous), next(contiguous)
-    assert first == (0, 0, (fill.Axis(fill.MAX_PIECE, 1, 2),))
+    assert first == (0, 0, (fill.Loop(fill.MAX_PIECE, 1, 2),))
     assert second[:2] == (2 * fill.MAX_PIECE, fill.MAX_PIECE)
     # Transposed: the axis outermost in memory is cut, not the first one.
-    axes = fill.Axis(64, 1, 4096), fill.Axis(1024, 64, 4)
+    axes = fill.Loop(64, 1, 4096), fill.Loop(1024, 64, 4)
     pieces = list(fill.pieces(0, 0, axes, 1 << 12, fill.MAX_SPAN))
     assert [address for address, _, _ in pieces] == [4096 * 4 * at for at in range(16)]
 
@@ -182,18 +182,18 @@ def _extents(axes, limit=fill.MAX_PIECE):
 def test_pieces_span_little_memory():
     """Few elements on many pages: Ctrl-C waits for the pages of one piece, which are few too."""
     assert fill.MAX_SPAN == 1 << 25
-    columns = fill.Axis(1 << 20, 1024, 4096), fill.Axis(8, 1, 4)  # eight of 1024 in float32
+    columns = fill.Loop(1 << 20, 1024, 4096), fill.Loop(8, 1, 4)  # eight of 1024 in float32
     assert _extents(columns) == [[1 << 13, 8]] * 128
-    assert _extents((fill.Axis(1 << 14, 1, 1 << 14),)) == [[1 << 11]] * 8
+    assert _extents((fill.Loop(1 << 14, 1, 1 << 14),)) == [[1 << 11]] * 8
     # Elements further apart than that are a piece each; two rows that are, one after another.
-    assert _extents((fill.Axis(3, 1, 1 << 27),)) == [[1]] * 3
-    assert _extents((fill.Axis(2, 9, -1 << 30), fill.Axis(9, 1, 8))) == [[9]] * 2
+    assert _extents((fill.Loop(3, 1, 1 << 27),)) == [[1]] * 3
+    assert _extents((fill.Loop(2, 9, -1 << 30), fill.Loop(9, 1, 8))) == [[9]] * 2
     # What lies close together is cut by its elements alone.
     for itemsize in (1, 2, 4, 8):
-        run = (fill.Axis(10 << 21, 1, itemsize),)
+        run = (fill.Loop(10 << 21, 1, itemsize),)
         assert _extents(run) == [[1 << 21]] * 10
     assert (
-        _extents((fill.Axis(1 << 12, 1 << 10, 8 << 10), fill.Axis(1 << 10, 1, 8)))
+        _extents((fill.Loop(1 << 12, 1 << 10, 8 << 10), fill.Loop(1 << 10, 1, 8)))
         == [[1 << 11, 1 << 10]] * 2
     )
 

@@ -9,7 +9,8 @@ import pytest
 import winit_fast as wf
 from winit_fast.initializers import gains
 
-EXACT = [name for name in gains.NAMES if name not in ("tanh", "selu", "sigmoid")]
+GATED = ["glu", "reglu", "geglu", "swiglu"]
+EXACT = [name for name in gains.NAMES if name not in ("tanh", "selu", "sigmoid", *GATED)]
 JUMPS = ["hard_shrink"]  # it has no derivative
 
 
@@ -30,6 +31,32 @@ JUMPS = ["hard_shrink"]  # it has no derivative
 )
 def test_the_table_of_pytorch_to_the_last_bit(activation, param, expected):
     assert wf.gain(activation, param) == expected
+
+
+def test_other_names_of_the_same():
+    for name, same in (("gelu_new", "gelu_tanh"), ("relu2", "relu_squared")):
+        assert wf.gain(name) == wf.gain(same) != 1.0
+        assert wf.gradient_gain(name) == wf.gradient_gain(same)
+    assert wf.gain("quickGELU") == wf.gain("quick_gelu") != wf.gain("gelu")
+
+
+def test_gated_units():
+    """The mean square of f(z) v; 4 * P(|z| > 6) = 8e-9 is the rate of false alarms."""
+    z, v = wf.Stream(0, "gates").normal(shape=(2, 1 << 18), dtype="float64")
+    gates = {
+        "glu": 1 / (1 + np.exp(-z)),
+        "reglu": np.maximum(z, 0),
+        "geglu": z * np.vectorize(math.erfc)(-z / math.sqrt(2)) / 2,
+        "swiglu": z / (1 + np.exp(-z)),
+    }
+    for name in GATED:
+        squares = np.square(gates[name] * v)
+        error = squares.std() / math.sqrt(squares.size)
+        assert abs(squares.mean() - wf.gain(name) ** -2) < 6 * error, name
+        with pytest.raises(ValueError, match=f"two inputs, and no one derivative, got '{name}'"):
+            wf.gradient_gain(name)
+    with pytest.raises(ValueError, match="param: 'swiglu' has none, got 2.0"):
+        wf.gain("swiglu", 2.0)
 
 
 def test_relu_gives_he_to_the_last_bit():

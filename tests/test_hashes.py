@@ -141,16 +141,16 @@ PARAMETERS = [
 
 @needs_glibc
 @pytest.mark.parametrize("rounding, flush", ENVIRONMENTS)
-@pytest.mark.parametrize("code, dtype", [(_core.F32, np.float32), (_core.F64, np.float64)])
-def test_parameters_in_another_environment(isa, code, dtype, rounding, flush):
+@pytest.mark.parametrize("dtype", [np.dtype(np.float32), np.dtype(np.float64)])
+def test_parameters_in_another_environment(isa, dtype, rounding, flush):
     """Bounds and windows, which are remembered from one call to the next."""
     got, expected = np.empty((2, len(PARAMETERS), 5000), dtype)
     truncation.window.cache_clear()
     with changed(rounding, flush):
-        there = [make(code, *parameters) for make, parameters in PARAMETERS]
+        there = [make(dtype, *parameters) for make, parameters in PARAMETERS]
     for row, distribution in zip(got, there, strict=True):
         _core.fill_array(distribution, 3, 4, row)
     truncation.window.cache_clear()
     for row, (make, parameters) in zip(expected, PARAMETERS, strict=True):
-        _core.fill_array(make(code, *parameters), 3, 4, row)
+        _core.fill_array(make(dtype, *parameters), 3, 4, row)
     np.testing.assert_array_equal(got, expected)

@@ -3,14 +3,14 @@
 import json
 import math
 import pickle
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import ml_dtypes
 import numpy as np
 import pytest
 
 import winit_fast as wf
-from winit_fast.initializers.fans import fans
+from winit_fast.initializers.fans import TORCH, fans
 from winit_fast.initializers.variance_scaling import TRUNCATED_STDDEV
 
 STREAM = wf.Stream(11, "fc")
@@ -232,3 +232,114 @@ def test_get_with_parameters():
         wf.get("normal", stdev=0.02)
     with pytest.raises(TypeError, match="stddev"):
         wf.get(wf.RandomNormal(), stddev=0.02)
+
+
+def test_axes_that_are_said_stay_and_others_follow_the_convention():
+    said = wf.HeNormal(in_axis=-2, out_axis=-1)
+    assert said != wf.HeNormal()
+    assert said.with_axes(TORCH, 2) == said
+    assert wf.HeNormal().with_axes(TORCH, 2) == wf.HeNormal(in_axis=1, out_axis=0)
+    assert math.isclose(said.with_axes(TORCH, 2).stddev((64, 4096)), math.sqrt(2 / 64))
+    assert math.isclose(said.with_axes(TORCH, 4).stddev((3, 3, 8, 64)), math.sqrt(2 / 72))
+    # Axes that are not said are counted without the batch axes.
+    batch = wf.HeNormal(batch_axis=0)
+    assert math.isclose(batch.with_axes(TORCH, 3).stddev((8, 64, 256)), math.sqrt(2 / 256))
+    assert math.isclose(batch.stddev((8, 64, 256)), math.sqrt(2 / 64))
+    assert math.isclose(wf.HeNormal(batch_axis=-1).stddev((64, 256, 8)), math.sqrt(2 / 64))
+    with pytest.raises(ValueError, match="different axes, got 1, 0 and 0"):
+        wf.HeNormal(in_axis=1, out_axis=0, batch_axis=0)((8, 64, 256))
+    for scheme in (wf.Dirac(), wf.DeltaOrthogonal()):
+        assert scheme.with_axes(TORCH, 3) == replace(scheme, in_axis=1, out_axis=0)
+    assert wf.Orthogonal().with_axes(TORCH, 2) == wf.Orthogonal(column_axis=0)
+    assert wf.Orthogonal(batch_axis=0).with_axes(TORCH, 3) == wf.Orthogonal(1.0, 1, 0)
+    assert wf.Orthogonal(column_axis=-1).with_axes(TORCH, 2) == wf.Orthogonal(column_axis=-1)
+    assert wf.Zeros().with_axes(TORCH, 2) == wf.Zeros()
+    nested = wf.Scaled(wf.HeNormal(), 0.5)
+    assert nested.with_axes(TORCH, 2) == wf.Scaled(wf.HeNormal(in_axis=1, out_axis=0), 0.5)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", np.complex128, np.dtype("c8")])
+def test_complex_tensors_are_pairs_of_their_parts(dtype):
+    real = np.dtype(dtype).type(0).real.dtype
+    shape, half = (6, 4), math.sqrt(2)
+    for scheme, parts in (
+        (wf.RandomNormal(0.5, 2.0), wf.RandomNormal(0.5, 2.0 / half)),
+        (wf.HeNormal(), wf.RandomNormal(0.0, math.sqrt(2 / 6) / half)),
+        (wf.LecunNormal(in_axis=1, out_axis=0), wf.RandomNormal(0.0, math.sqrt(1 / 4) / half)),
+        (wf.Scaled(wf.RandomNormal(0, 2.0), 0.5), wf.RandomNormal(0.0, 1.0 / half)),
+    ):
+        whole = scheme(shape, seed=3, name="w", dtype=dtype)
+        assert whole.dtype == np.dtype(dtype)
+        pairs = parts((*shape, 2), seed=3, name="w", dtype=real)
+        assert whole.real.tobytes() == pairs[..., 0].tobytes()
+        assert whole.imag.tobytes() == pairs[..., 1].tobytes()
+        index = np.s_[1:4, 2]
+        assert (scheme(shape, seed=3, name="w", dtype=dtype, index=index) == whole[index]).all()
+        out = np.zeros((8, 12), dtype)[1:7, ::3]
+        scheme.fill(out, seed=3, name="w")
+        assert (out == whole).all() and not out.base[0].any()
+    for scheme, value in ((wf.Zeros(), 0), (wf.Ones(), 1), (wf.Constant(0.25), 0.25)):
+        assert (scheme(shape, dtype=dtype) == value).all()
+    assert wf.RandomNormal()((0, 3), dtype=dtype).shape == (0, 3)
+    for scheme in (wf.RandomUniform(), wf.TruncatedNormal(), wf.GlorotUniform(), wf.Orthogonal()):
+        out = np.full(shape, 7, dtype)
+        with pytest.raises(TypeError, match=f"{type(scheme).__name__} is not for complex types"):
+            scheme.fill(out)
+        assert (out == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "dtype"),
+    [
+        (("double", "fp64", "f64"), "float64"),
+        (("float", "single", "fp32", "f32"), "float32"),
+        (("half", "fp16", "f16"), "float16"),
+        (("bf16",), "bfloat16"),
+        (("fp8_e4m3", "float8_e4m3"), "float8_e4m3fn"),
+        (("fp8_e5m2",), "float8_e5m2"),
+    ],
+)
+def test_short_names_of_types(names, dtype):
+    for name in names:
+        assert wf.Zeros()(3, dtype=name).dtype == np.dtype(dtype)
+
+
+# Schemes that refuse shape (3, 1, 5) or the type, whatever the box.
+REFUSED = [
+    (wf.Constant(1e6), "float16"),
+    (wf.Identity(), "float32"),
+    (wf.Dirac(gain=1e6), "float16"),
+    (wf.Orthogonal(1e6), "float16"),
+    (wf.DeltaOrthogonal(1e6), "float16"),
+    (wf.STFT(window=(1e300, 1e300, 1e300), scaling=None), "float32"),
+    (wf.RandomNormal(1e300), "float32"),
+    (wf.RandomUniform(1 + 1e-12, 1 + 2e-12), "float32"),
+    (wf.TruncatedNormal(0.0, 1e300), "float32"),
+    (wf.HeNormal(in_axis=7), "float32"),
+    (wf.Sparse(0.5), "float32"),
+    (wf.Pretrained(np.ones((3, 2, 5))), "float32"),
+    (wf.Pretrained(np.ones((2, 1, 5)), fallback=wf.Constant(1e300)), "float32"),
+    (wf.Pretrained(np.ones((2, 1, 5)), fallback=wf.Sparse(0.5)), "float32"),
+]
+# Those that refuse for what the box's values are.
+REFUSED_VALUES = [
+    (wf.Pretrained(np.full((3, 1, 5), 1e300)), "float32"),
+    (wf.Pretrained(np.full((2, 1, 5), 1e300), fallback=wf.Ones()), "float32"),
+    (
+        wf.Pretrained(np.ones((2, 1, 5)), fallback=wf.Pretrained(np.full((3, 1, 5), 1e300))),
+        "float32",
+    ),
+]
+
+
+@pytest.mark.parametrize("scheme, dtype", REFUSED + REFUSED_VALUES, ids=lambda one: str(one)[:60])
+@pytest.mark.parametrize("times", [1, 0.5, 0.25])
+def test_nothing_is_written_before_a_refusal(scheme, dtype, times):
+    refused = scheme if times == 1 else wf.Scaled(scheme, times)
+    out = np.full((3, 1, 5), 7, dtype)
+    with pytest.raises((TypeError, ValueError)):
+        refused.fill(out)
+    assert (out == 7).all()
+    if (scheme, dtype) in REFUSED:
+        with pytest.raises((TypeError, ValueError)):
+            refused((3, 1, 5), dtype=dtype, index=np.s_[0:0])

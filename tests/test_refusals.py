@@ -1,9 +1,11 @@
 """What is refused, with the value in the message, before a byte is written."""
 
+import contextlib
 import ctypes
 import math
 import os
 import re
+import struct
 import subprocess
 import sys
 from functools import partial
@@ -64,7 +66,7 @@ def test_foreign_byte_order(dtype):
 
 
 @pytest.mark.parametrize(
-    "dtype", ["int32", "uint8", "bool", "complex64", "longdouble", ml_dtypes.float8_e4m3, "S4"]
+    "dtype", ["int32", "uint8", "bool", "complex256", "longdouble", ml_dtypes.float8_e4m3, "S4"]
 )
 def test_types(dtype):
     out = np.zeros(8, dtype)
@@ -151,16 +153,23 @@ def test_boxes(index, error, message):
             make(shape=(4, 6), index=index)
 
 
-@pytest.mark.parametrize("seed", [-1, 1 << 64])
-def test_seed_and_name_out_of_range(seed):
-    with pytest.raises(ValueError, match=f"seed must be from 0 to 2\\^64 - 1, got {seed}"):
-        wf.Stream(seed)
-    with pytest.raises(ValueError, match=f"name must be from 0 to 2\\^64 - 1, got {seed}"):
-        wf.Stream(0, seed)
+def test_seed_and_name_out_of_range():
+    with pytest.raises(ValueError, match="seed must be at least 0, got -1"):
+        wf.Stream(-1)
+    for name in (-1, 1 << 64):
+        with pytest.raises(ValueError, match=f"name must be from 0 to 2\\^64 - 1, got {name}"):
+            wf.Stream(0, name)
     out = np.zeros(4, np.float32)
-    with pytest.raises(ValueError, match=f"got {seed}"):
-        wf.HeNormal().fill(out, seed=seed)
+    with pytest.raises(ValueError, match="seed must be at least 0, got -1"):
+        wf.HeNormal().fill(out, seed=-1)
     assert not out.any()
+
+
+@pytest.mark.parametrize("seed", [1 << 64, (1 << 64) + 7, 1 << 200])
+def test_seeds_of_more_than_64_bits_go_through_seed_sequence(seed):
+    for given in (seed, np.array(seed, object)[()]):
+        assert wf.Stream(given).seed == wf.Stream(np.random.SeedSequence(seed)).seed
+    assert wf.Stream((1 << 64) - 1).seed == (1 << 64) - 1
 
 
 def test_seed_and_name_of_other_types():
@@ -259,7 +268,10 @@ def test_scalars_that_are_no_python_floats():
             "parameters of RandomNormal must be one of mean, stddev, got 'std'.* mean 'stddev'",
         ),
         (lambda: wf.get("zeros", value=3), "Zeros has no parameters, got 'value'"),
-        (lambda: wf.VarianceScaling(in_axis=1.5), "^in_axis must be an integer, got 1.5"),
+        (
+            lambda: wf.VarianceScaling(in_axis=1.5),
+            "^in_axis must be an int or a sequence of them, got 1.5",
+        ),
         (lambda: wf.HeNormal(batch_axis=(0, None)), "^batch_axis must be an integer, got None"),
         (lambda: wf.HeNormal(mode=["fan_in"]), r"mode must be one of .* got \['fan_in'\]"),
         (lambda: wf.HeNormal(fan_in=1 << 64), "fan_in must be at most 2\\^63, got 1844"),
@@ -296,8 +308,8 @@ def test_a_gain_that_does_not_fit_leaves_the_buffer_alone(dtype):
         (lambda: wf.TruncatedNormal(0.0, -1.0), "stddev must be >= 0, got -1.0"),
         (lambda: wf.VarianceScaling(-1.0), "scale must be >= 0, got -1.0"),
         (lambda: wf.RandomUniform(1.0, 1.0), "minval must be < maxval, got 1.0 and 1.0"),
-        (lambda: wf.TruncatedNormal(0, 1, 2, -2), "low must be < high, got 2 and -2"),
-        (lambda: wf.TruncatedNormal(0, 1, math.nan, 2), "low must be < high, got nan and 2"),
+        (lambda: wf.TruncatedNormal(0, 1, 2, -2), "low must be < high, got 2.0 and -2.0"),
+        (lambda: wf.TruncatedNormal(0, 1, math.nan, 2), "low must be < high, got nan and 2.0"),
         (lambda: wf.HeNormal(mode="fan_inn"), "got 'fan_inn'; did you mean 'fan_in'"),
         (
             lambda: wf.VarianceScaling(distribution="untruncated_normal"),
@@ -378,7 +390,7 @@ def test_parameters_that_a_type_refuses(make, message):
 
 
 def test_what_is_no_scheme():
-    with pytest.raises(NotImplementedError, match="Initializer is no scheme: it has no _fill"):
+    with pytest.raises(NotImplementedError, match="Initializer is no scheme: it has no fill_box"):
         wf.Initializer()(3)
 
 
@@ -398,3 +410,121 @@ def test_an_instruction_set_that_this_processor_lacks():
         text=True,
     )
     assert run.returncode != 0 and "avx1024" in run.stderr
+
+
+class _Reshapes:
+    """A number that, when it is read, gives a destination another shape, or tries to."""
+
+    def __init__(self, out, number):
+        self.out, self.number = out, number
+
+    def __float__(self):
+        return float(self.__index__())
+
+    def __index__(self):
+        with contextlib.suppress(ValueError):  # it is referred to
+            self.out.resize((1,), refcheck=True)
+        self.out.shape = self.out.shape[::-1]
+        return self.number
+
+
+@pytest.mark.parametrize("where", ["loc", "scale", "shape", "index", "num_threads", "seed", "name"])
+def test_an_argument_that_reshapes_out(where):
+    """Numbers are read before the buffer is taken, which is taken once: nothing goes out of it."""
+    room = np.full(3 * 4000, 7, np.float32)
+    out = room[4000:8000].reshape(40, 100)
+    numbers = {key: _Reshapes(out, value) for key, value in (("loc", 0), ("scale", 1))}
+    arguments = {
+        "loc": {"loc": numbers["loc"]},
+        "scale": {"scale": numbers["scale"]},
+        "shape": {"shape": (_Reshapes(out, 40), 100)},
+        "index": {"shape": (80, 100), "index": (slice(_Reshapes(out, 40), 80), slice(None))},
+        "num_threads": {"num_threads": _Reshapes(out, 2)},
+    }
+    with contextlib.suppress(ValueError, TypeError):
+        if where in ("seed", "name"):
+            wf.RandomNormal().fill(out, **{where: _Reshapes(out, 3)})
+        else:
+            STREAM.normal(out=out, **arguments[where])
+    assert (room[:4000] == 7).all() and (room[8000:] == 7).all()
+    if where in ("shape", "index", "num_threads"):
+        out = room[4000:8000].reshape(40, 100)
+        with contextlib.suppress(ValueError, TypeError):
+            wf.RandomNormal().fill(out, **arguments[where])
+    assert (room[:4000] == 7).all() and (room[8000:] == 7).all()
+
+
+class _Liar(np.ndarray):
+    shape = property(lambda self: (4000, 4000))
+    strides = property(lambda self: (16000, 4))
+    size = property(lambda self: 16_000_000)
+    nbytes = property(lambda self: 64_000_000)
+    flags = property(lambda self: np.zeros(1).flags)
+
+
+def test_an_array_that_lies_about_itself():
+    room = np.full(300, 7, np.float32)
+    out = room[100:200].view(_Liar)
+    for fill in (STREAM.normal, wf.RandomNormal().fill, wf.Orthogonal().fill, wf.Zeros().fill):
+        with contextlib.suppress(ValueError):
+            fill(out=out)
+        assert (room[:100] == 7).all() and (room[200:] == 7).all()
+    read_only = np.full(4, 7, np.float32)
+    read_only.flags.writeable = False
+    with pytest.raises(ValueError, match="out must be writable, got a read-only _Liar"):
+        wf.Zeros().fill(read_only.view(_Liar))
+    assert (read_only == 7).all()
+
+
+class _Forged:
+    """A DLPack tensor of float32 whose shape and strides are what they are said to be."""
+
+    def __init__(self, shape, strides):
+        words = ctypes.c_int64 * max(1, len(shape))
+        self.memory = (ctypes.c_float * 4)()
+        self.shape, self.strides = words(*shape), words(*strides)
+        # struct DLManagedTensor of dlpack.h: data, device, ndim, dtype, shape, strides, offset.
+        fields = struct.pack(
+            "=QiiiBBHQQQQQ",
+            *(ctypes.addressof(self.memory), 1, 0, len(shape), 2, 32, 1),
+            *(ctypes.addressof(self.shape), ctypes.addressof(self.strides), 0, 0, 0),
+        )
+        self.tensor = ctypes.create_string_buffer(fields, len(fields))
+
+    def __dlpack_device__(self):
+        return 1, 0
+
+    def __dlpack__(self):
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype, new.argtypes = (
+            ctypes.py_object,
+            [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p],
+        )
+        return new(ctypes.addressof(self.tensor), b"dltensor", None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides"),
+    [
+        ((2, 2), (1 << 62, 1)),
+        ((1 << 40, 1 << 40), (1, 1 << 40)),
+        ((2,), (-(1 << 63),)),
+        ((-1, 2), (2, 1)),
+        ((3, 3), (1 << 60, 1 << 60)),
+    ],
+)
+def test_dlpack_that_is_no_memory(shape, strides):
+    forged = _Forged(shape, strides)
+    for fill in (
+        wf.Pretrained,
+        lambda out: wf.Zeros().fill(out),
+        lambda out: STREAM.normal(out=out),
+    ):
+        with pytest.raises(ValueError, match="must lie in memory"):
+            fill(forged)
+    assert not any(forged.memory)
+
+
+def test_dlpack_of_a_forged_tensor_that_is_memory():
+    read = wf.Pretrained(_Forged((2, 2), (2, 1)))
+    assert (read((2, 2)) == 0).all()

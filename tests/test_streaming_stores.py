@@ -8,14 +8,6 @@ from reference import DTYPES
 import winit_fast._core as _core
 from winit_fast.streams import distributions
 
-CODES = {
-    "float64": _core.F64,
-    "float32": _core.F32,
-    "float16": _core.F16,
-    "bfloat16": _core.BF16,
-    "float8_e4m3fn": _core.E4M3FN,
-    "float8_e5m2": _core.E5M2,
-}
 GUARD = 256
 
 
@@ -32,11 +24,11 @@ def filled(distribution, shape, strides, item, *, shift, streaming):
     ].tobytes()
 
 
-@pytest.mark.parametrize("dtype", CODES)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["uniform", "normal", "truncated"])
 def test_streaming(isa, kind, dtype):
     method, parameters = make_hashes.DISTRIBUTIONS[kind]
-    distribution = getattr(distributions, method)(CODES[dtype], *parameters)
+    distribution = getattr(distributions, method)(DTYPES[dtype], *parameters)
     item = DTYPES[dtype].itemsize
     boxes = [
         ((20_011,), (item,)),  # one long run with an odd end

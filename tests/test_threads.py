@@ -300,3 +300,29 @@ def test_interrupt():
         WINIT_FAST_ISA="scalar",
     )
     assert run.stdout == "interrupted\n", run.stderr
+
+
+@pytest.mark.parametrize(
+    "scheme", [wf.RandomNormal(), wf.Sparse(0.5), wf.Scaled(wf.STFT(), 0.5), wf.Orthogonal()]
+)
+def test_no_more_threads_than_pieces(scheme):
+    shape = (3, 1, 4) if isinstance(scheme, wf.Scaled) else (3, 4)
+    before = threading.active_count()
+    scheme(shape, num_threads=3000)
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("number", [4097, 10**8])
+def test_numbers_of_threads_are_bounded(number):
+    for refused in (
+        lambda: wf.set_num_threads(number),
+        lambda: wf.RandomNormal()(3, num_threads=number),
+        lambda: wf.Stream(0).normal(shape=3, num_threads=number),
+    ):
+        with pytest.raises(ValueError, match=f"num_threads must be at most 4096, got {number}"):
+            refused()
+    environment = os.environ | {"WINIT_FAST_NUM_THREADS": str(number)}
+    run = subprocess.run(
+        [sys.executable, "-c", "import winit_fast"], env=environment, capture_output=True, text=True
+    )
+    assert f"WINIT_FAST_NUM_THREADS must be at most 4096, got {number}" in run.stderr

@@ -177,7 +177,7 @@ def draw_kernels() -> None:
     error = reference.ulp_errors(sin, reference.sincos32(angle)[0])
     draw_envelope(axes[1], turns, error, np.linspace(0, 1, BINS), 2, "sin(2π a)", "a, in turns")
 
-    normal = distributions.normal(_core.F32, 0.0, 1.0)
+    normal = distributions.normal(np.dtype("float32"), 0.0, 1.0)
     pairs = np.stack([radius, words[1] * np.uint32(0x9E3779B1)], axis=-1).reshape(-1)
     got = _core.transform(normal, pairs).view(np.float32)[0::2]
     even, _ = reference.box_muller32(pairs[0::2], pairs[1::2])
@@ -186,7 +186,7 @@ def draw_kernels() -> None:
     draw_envelope(axes[2], even, error, np.linspace(-6.7, 6.7, BINS), 4, "normal", "z")
 
     window = reference.Window(-2.0, 2.0)
-    truncated = distributions.truncated_normal(_core.F32, 0.0, 1.0, -2.0, 2.0)
+    truncated = distributions.truncated_normal(np.dtype("float32"), 0.0, 1.0, -2.0, 2.0)
     got = _core.transform(truncated, words[0]).view(np.float32)
     exact = np.clip(window.quantile32(words[0]), -2, 2)
     error = np.where(abs(exact) < 2.0**-20, 0, reference.ulp_errors(got, exact))

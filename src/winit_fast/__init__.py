@@ -12,73 +12,17 @@ True
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+import winit_fast.initializers as initializers
 from winit_fast.base.threads import get_num_threads, set_num_threads
 from winit_fast.base.version import __version__ as __version__
-from winit_fast.initializers import (
-    STFT,
-    Constant,
-    DeltaOrthogonal,
-    Dirac,
-    GlorotNormal,
-    GlorotUniform,
-    HeNormal,
-    HeUniform,
-    Identity,
-    Initializer,
-    LecunNormal,
-    LecunUniform,
-    Ones,
-    Orthogonal,
-    Pretrained,
-    RandomNormal,
-    RandomUniform,
-    Scaled,
-    Sparse,
-    TruncatedNormal,
-    VarianceScaling,
-    XavierSimple,
-    Zeros,
-    gain,
-    get,
-    gradient_gain,
-)
+from winit_fast.initializers import *  # noqa: F403  # the schemes are listed there, once
 from winit_fast.streams.stream import Stream
 
 if TYPE_CHECKING:
     from winit_fast.streams.bit_generator import Philox4x32
 
-__all__ = [
-    "STFT",
-    "Constant",
-    "DeltaOrthogonal",
-    "Dirac",
-    "GlorotNormal",
-    "GlorotUniform",
-    "HeNormal",
-    "HeUniform",
-    "Identity",
-    "Initializer",
-    "LecunNormal",
-    "LecunUniform",
-    "Ones",
-    "Orthogonal",
-    "Philox4x32",
-    "Pretrained",
-    "RandomNormal",
-    "RandomUniform",
-    "Scaled",
-    "Sparse",
-    "Stream",
-    "TruncatedNormal",
-    "VarianceScaling",
-    "XavierSimple",
-    "Zeros",
-    "gain",
-    "get",
-    "get_num_threads",
-    "gradient_gain",
-    "set_num_threads",
-]
+__all__ = ["Philox4x32", "Stream", "get_num_threads", "set_num_threads"]
+__all__ += initializers.__all__
 
 
 def __getattr__(name: str) -> object:

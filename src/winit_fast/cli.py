@@ -39,8 +39,7 @@ from winit_fast.base.threads import get_num_threads
 from winit_fast.base.version import __version__
 from winit_fast.checkpoint import Summary, TooLate, write_checkpoint
 from winit_fast.models import Architecture, Rules, model_names
-
-STREAM_VERSION = 1
+from winit_fast.streams.stream import STREAM_VERSION
 
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
@@ -141,8 +140,6 @@ def init(
                 max_shard_size=max_shard_size,
                 metadata={
                     "format": "pt",
-                    "winit_fast.stream": str(STREAM_VERSION),
-                    "winit_fast.seed": str(seed),
                     "winit_fast.model": architecture.name,
                     "winit_fast.recipe": rules.name,
                 },

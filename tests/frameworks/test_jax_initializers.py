@@ -425,7 +425,7 @@ ON_EIGHT_DEVICES = {
         class Watched(wf.HeNormal):
             def _fill(self, out, box, stream, num_threads):
                 filled.append(box.sizes)
-                super()._fill(out, box, stream, num_threads)
+                super().fill_box(out, box, stream, num_threads)
         for spec in specs:
             filled = []
             sharding = NamedSharding(auto, spec)

@@ -430,9 +430,9 @@ class Lazy(keras.Model):
 @pytest.mark.parametrize("seed", [3, "generator"])
 def test_inferring_shapes(seed, monkeypatch):
     """The kernels have a megabyte: their placeholders are not filled."""
-    fills, fill = [], wf.VarianceScaling._fill
+    fills, fill = [], wf.VarianceScaling.fill_box
     monkeypatch.setattr(
-        wf.VarianceScaling, "_fill", lambda *arguments: fills.append(fill(*arguments))
+        wf.VarianceScaling, "fill_box", lambda *arguments: fills.append(fill(*arguments))
     )
     model = Lazy(3 if seed == 3 else keras.random.SeedGenerator(3))
     model(keras.ops.zeros((1, 600)))

@@ -3,9 +3,12 @@
 import math
 import operator
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 
 def plain(value: Any) -> Any:
@@ -17,6 +20,17 @@ def plain(value: Any) -> Any:
     (0.5, 'fan_in')
     """
     return value.item() if isinstance(value, np.generic) else value
+
+
+def optional(parser: Callable[[str, Any], T]) -> Callable[[str, Any], T | None]:
+    """Let a parser leave None as it is.
+
+    Examples
+    --------
+    >>> optional(positive)("fan_in", None), optional(positive)("fan_in", 3)
+    (None, 3)
+    """
+    return lambda argument, value: None if value is None else parser(argument, value)
 
 
 def integer(argument: str, value: Any, wanted: str = "an integer") -> int:

@@ -103,6 +103,11 @@ class Box(NamedTuple):
         dropped = set(range(len(self.tensor))) - set(self.kept)
         return np.expand_dims(array, tuple(dropped))
 
+    def with_axis(self, size: int) -> "Box":
+        """Give the box of a tensor with one more axis, the last one, whole."""
+        axes = len(self.tensor)
+        return Box((*self.tensor, size), (*self.starts, 0), (*self.sizes, size), (*self.kept, axes))
+
     def cut(self, slices: tuple[slice, ...]) -> "Box":
         """Cut a box from this one, with all axes: the starts and stops are positions in it."""
         return Box(
@@ -198,20 +203,42 @@ def _position(
     return position + extent if position < 0 else position
 
 
-def blocks(shape: tuple[int, ...], limit: int) -> Iterator[tuple[slice, ...]]:
-    """Split an array lazily, along its first axes, into blocks of at most ``limit`` elements.
+def cuts(
+    shape: tuple[int, ...], limit: int, axis: int | None = None
+) -> Iterator[tuple[slice, ...]]:
+    """Cut an array lazily, along its first axes or a given one, into parts of bounded size.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    limit : int
+        Elements in a part at most, but one position of ``axis`` at least.
+    axis : int, optional
+        The only axis to cut.
+
+    Yields
+    ------
+    tuple of slice
+        One for each axis.
 
     Examples
     --------
-    >>> [[(part.start, part.stop) for part in block] for block in blocks((3, 4), 8)]
+    >>> [[(part.start, part.stop) for part in cut] for cut in cuts((3, 4), 8)]
     [[(0, 2), (0, 4)], [(2, 3), (0, 4)]]
+    >>> len(list(cuts((3, 4), 3))), len(list(cuts((3, 4), 3, axis=1)))
+    (6, 4)
     """
     if math.prod(shape) <= limit:
-        yield tuple(slice(0, extent) for extent in shape)
+        yield _all_of(shape)
         return
-    extent, *inner = shape
-    step = max(1, limit // math.prod(inner))
-    for first in range(0, extent, step):
-        outer = slice(first, min(extent, first + step))
-        for rest in blocks(tuple(inner), limit):
-            yield (outer, *rest)
+    cut = 0 if axis is None else axis
+    step = max(1, limit * shape[cut] // math.prod(shape))
+    before, after = _all_of(shape[:cut]), shape[cut + 1 :]
+    for first in range(0, shape[cut], step):
+        part = slice(first, min(shape[cut], first + step))
+        for rest in cuts(after, limit) if axis is None and step == 1 else [_all_of(after)]:
+            yield (*before, part, *rest)
+
+
+def _all_of(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(0, extent) for extent in shape)

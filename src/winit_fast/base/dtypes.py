@@ -1,5 +1,6 @@
 """The six floating-point types, by every name that NumPy, PyTorch and JAX give them."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -23,34 +24,95 @@ class Float(NamedTuple):
     carrier : numpy.dtype
         A type of the same width whose arrays have the buffer protocol. Arrays of the types of
         ml_dtypes lack it and travel as unsigned integers.
-    tag : str
-        What safetensors files call it.
     """
 
     name: str
     code: int
     dtype: np.dtype[Any]
     carrier: np.dtype[Any]
-    tag: str
 
 
 _KINDS = (
-    # name, code, type, carrier, tag
-    ("float64", _core.F64, np.float64, np.float64, "F64"),
-    ("float32", _core.F32, np.float32, np.float32, "F32"),
-    ("float16", _core.F16, np.float16, np.float16, "F16"),
-    ("bfloat16", _core.BF16, ml_dtypes.bfloat16, np.uint16, "BF16"),
-    ("float8_e4m3fn", _core.E4M3FN, ml_dtypes.float8_e4m3fn, np.uint8, "F8_E4M3"),
-    ("float8_e5m2", _core.E5M2, ml_dtypes.float8_e5m2, np.uint8, "F8_E5M2"),
+    # name, code, type, carrier
+    ("float64", _core.F64, np.float64, np.float64),
+    ("float32", _core.F32, np.float32, np.float32),
+    ("float16", _core.F16, np.float16, np.float16),
+    ("bfloat16", _core.BF16, ml_dtypes.bfloat16, np.uint16),
+    ("float8_e4m3fn", _core.E4M3FN, ml_dtypes.float8_e4m3fn, np.uint8),
+    ("float8_e5m2", _core.E5M2, ml_dtypes.float8_e5m2, np.uint8),
 )
 
 FLOATS = {
-    np.dtype(kind): Float(name, code, np.dtype(kind), np.dtype(carrier), tag)
-    for name, code, kind, carrier, tag in _KINDS
+    np.dtype(kind): Float(name, code, np.dtype(kind), np.dtype(carrier))
+    for name, code, kind, carrier in _KINDS
 }
 """The supported types by their NumPy type. Byte-swapped types compare unequal and are not in it."""
 
 _BY_NAME = {kind.name: kind for kind in FLOATS.values()}
+
+# What else the types are called: in torch ("half"), in configurations, on command lines.
+_ALIASES = {
+    **dict.fromkeys(["fp64", "f64", "double"], "float64"),
+    **dict.fromkeys(["fp32", "f32", "float", "single"], "float32"),
+    **dict.fromkeys(["fp16", "f16", "half"], "float16"),
+    "bf16": "bfloat16",
+    **dict.fromkeys(["fp8_e4m3", "float8_e4m3", "f8_e4m3"], "float8_e4m3fn"),
+    **dict.fromkeys(["fp8_e5m2", "f8_e5m2"], "float8_e5m2"),
+}
+_BY_NAME |= {alias: _BY_NAME[name] for alias, name in _ALIASES.items()}
+
+NAMES = tuple(kind.name for kind in FLOATS.values())
+"""The supported types by the names that NumPy and ml_dtypes give them."""
+
+_PARTS: dict[np.dtype[Any], np.dtype[Any]] = {
+    np.dtype(np.complex128): np.dtype(np.float64),
+    np.dtype(np.complex64): np.dtype(np.float32),
+}
+
+WITH_COMPLEX: dict[np.dtype[Any], object] = {**FLOATS, **_PARTS}
+"""The types of what may also be complex: normals and constants."""
+
+
+def working(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Choose the type of the arithmetic: float64 for itself, float32 for all others.
+
+    Examples
+    --------
+    >>> working(np.dtype("float64")), working(find("bfloat16").dtype)
+    (dtype('float64'), dtype('float32'))
+    """
+    return dtype if dtype == np.float64 else np.dtype(np.float32)
+
+
+@cache
+def largest(dtype: np.dtype[Any]) -> float:
+    """Give the largest finite number of a type.
+
+    Examples
+    --------
+    >>> largest(np.dtype("float16"))
+    65504.0
+    """
+    return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
+
+
+def part_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Give the type of the real and imaginary parts of a complex type."""
+    return _PARTS[dtype]
+
+
+def parts(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """View a complex array as its parts, along a last axis of 2.
+
+    Examples
+    --------
+    >>> parts(np.array([1 + 2j, 3j]))
+    array([[1., 2.],
+           [0., 3.]])
+    """
+    part = part_of(array.dtype)
+    strides = (*array.strides, part.itemsize)
+    return np.lib.stride_tricks.as_strided(array.real, (*array.shape, 2), strides)
 
 
 def find(dtype: Any) -> Float:
@@ -59,7 +121,7 @@ def find(dtype: Any) -> Float:
     Parameters
     ----------
     dtype : str, type, numpy.dtype or torch.dtype
-        For example ``"bfloat16"``, ``numpy.float32``, ``torch.float8_e5m2``.
+        For example ``"bfloat16"``, ``"bf16"``, ``numpy.float32``, ``torch.float8_e5m2``.
 
     Returns
     -------
@@ -83,6 +145,8 @@ float8_e5m2, got 'int32'; did you mean 'float32'?
     """
     if isinstance(dtype, np.dtype) and dtype in FLOATS:  # their names take microseconds to make
         return FLOATS[dtype]
+    if isinstance(dtype, str) and dtype in _BY_NAME:
+        return _BY_NAME[dtype]
     # torch.float32 prints as "torch.float32": so it is known without importing torch.
     name = str(dtype).removeprefix("torch.")
     if name in _BY_NAME:
@@ -92,4 +156,22 @@ float8_e5m2, got 'int32'; did you mean 'float32'?
             raise TypeError
         return FLOATS[np.dtype(dtype)]
     except (KeyError, TypeError, ValueError, SyntaxError):  # the last one from np.dtype("f4,,")
-        raise TypeError(unknown("dtype", dtype, _BY_NAME)) from None
+        raise TypeError(unknown("dtype", dtype, NAMES)) from None
+
+
+def find_with_complex(dtype: Any) -> np.dtype[Any]:
+    """Find a supported type or a complex one, as `find` does.
+
+    Examples
+    --------
+    >>> find_with_complex("complex64"), find_with_complex("half")
+    (dtype('complex64'), dtype('float16'))
+    """
+    try:
+        return find(dtype).dtype
+    except TypeError:
+        name = str(dtype).removeprefix("torch.")
+        for kind in _PARTS:
+            if name == kind.name or dtype in (kind, kind.type):
+                return kind
+        raise

@@ -14,18 +14,19 @@ def spelling(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")
 
 
-def check(argument: str, value: object, known: Iterable[str]) -> None:
-    """Check that a value is one of the known names.
+def one_of(argument: str, value: object, known: Iterable[str]) -> str:
+    """Read one of the known names.
 
     Examples
     --------
-    >>> check("mode", ["fan_in"], ["fan_in", "fan_out"])
+    >>> one_of("mode", ["fan_in"], ["fan_in", "fan_out"])
     Traceback (most recent call last):
     ValueError: mode must be one of fan_in, fan_out, got ['fan_in']; did you mean 'fan_in'?
     """
     known = list(known)
-    if not (isinstance(value, str) and value in known):
-        raise ValueError(unknown(argument, value, known))
+    if isinstance(value, str) and value in known:
+        return str(value)
+    raise ValueError(unknown(argument, value, known))
 
 
 def unknown(argument: str, value: object, known: Iterable[str]) -> str:

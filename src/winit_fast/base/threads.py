@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from winit_fast.base.arguments import positive
@@ -15,13 +16,32 @@ if TYPE_CHECKING:  # its import takes a while: see cgroup_quota
     from pathlib import Path
 
 
+MAX_THREADS = 4096
+"""More than any machine has processors: a larger number is a mistake."""
+
+
+def count(argument: str, value: Any) -> int:
+    """Read a number of threads.
+
+    Examples
+    --------
+    >>> count("num_threads", 10**6)
+    Traceback (most recent call last):
+    ValueError: num_threads must be at most 4096, got 1000000
+    """
+    number = positive(argument, value)
+    if number > MAX_THREADS:
+        raise ValueError(f"{argument} must be at most {MAX_THREADS}, got {number}")
+    return number
+
+
 def _from_environment() -> int | None:
     value = os.environ.get("WINIT_FAST_NUM_THREADS", "").strip()
     if not value:
         return None
     if not re.fullmatch("[0-9]{1,9}", value):
         raise ValueError(f"WINIT_FAST_NUM_THREADS must be a positive integer, got {value!r}")
-    return positive("WINIT_FAST_NUM_THREADS", int(value))
+    return count("WINIT_FAST_NUM_THREADS", int(value))
 
 
 def _quota(folder: "Path") -> float:
@@ -109,7 +129,7 @@ def set_num_threads(num_threads: int | None) -> None:
     Raises
     ------
     ValueError
-        If it is less than 1.
+        If it is less than 1, or more than 4096.
 
     Examples
     --------
@@ -119,7 +139,7 @@ def set_num_threads(num_threads: int | None) -> None:
     >>> set_num_threads(None)
     """
     global _num_threads
-    _num_threads = None if num_threads is None else positive("num_threads", num_threads)
+    _num_threads = checked(num_threads)
 
 
 def get_num_threads() -> int:
@@ -145,7 +165,12 @@ def resolve(num_threads: int | None) -> int:
     Traceback (most recent call last):
     ValueError: num_threads must be at least 1, got 0
     """
-    return get_num_threads() if num_threads is None else positive("num_threads", num_threads)
+    return get_num_threads() if num_threads is None else count("num_threads", num_threads)
+
+
+def checked(num_threads: int | None) -> int | None:
+    """Check a ``num_threads`` argument, and leave None for later: to ask takes a while."""
+    return None if num_threads is None else count("num_threads", num_threads)
 
 
 class _Job:
@@ -273,7 +298,11 @@ def run(work: Callable[[Any], object], pieces: Iterable[Any], num_threads: int) 
     >>> sorted(done) == list(range(100))
     True
     """
-    if num_threads == 1:
+    pieces = iter(pieces)
+    first = list(islice(pieces, num_threads))  # no more threads than there are pieces for
+    num_threads = min(num_threads, len(first))
+    pieces = chain(first, pieces)
+    if num_threads <= 1:
         for piece in pieces:
             work(piece)
         return

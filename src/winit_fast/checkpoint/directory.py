@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
-import shutil
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import mkdtemp
 
-from winit_fast.checkpoint.layout import INDEX, SINGLE, is_file_of_checkpoint
+from winit_fast.checkpoint.layout import is_file_of_checkpoint
+from winit_fast.checkpoint.stage import Stage, flush_directory, is_empty_stage, left_behind
 
-_STAGE = ".winit-fast-"
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -127,29 +122,12 @@ def reserve(file: int, size: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-@contextmanager
-def interrupts_wait() -> Iterator[None]:
-    """Have Ctrl-C and a plain kill wait for the end of a block that must not stop halfway."""
-    came: list[int] = []
-    handlers = {}
-    try:
-        if threading.current_thread() is threading.main_thread():  # the only one they interrupt
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not None:  # else it is another library's, not ours
-                    handlers[number] = signal.signal(number, lambda number, _: came.append(number))
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for one in came:
-            signal.raise_signal(one)
-
-
 class Directory:
     """The directory of a checkpoint while a new one is made.
 
     New files are written into `stage`, a hidden directory inside, and moved out of it once they are
-    whole and on the disk. Whatever happens before that, the directory is left as it was found.
+    whole and on the disk. Whatever happens before that, the directory is left as it was found. A
+    caller that may be interrupted keeps interrupts back, as `Interrupts` does.
 
     Parameters
     ----------
@@ -179,12 +157,17 @@ class Directory:
 
     def __init__(self, path: Path, sizes: Mapping[str, int], *, force: bool) -> None:
         self.path = path
-        self.stage = path
         self.published = False
         self._sizes = sizes
         self._force = force
+        self._stage: Stage | None = None
         self._lock = -1
         self._made: list[Path] = []
+
+    @property
+    def stage(self) -> Path:
+        assert self._stage is not None, "outside of the with block"
+        return self._stage.path
 
     def __enter__(self) -> Directory:
         name, size = next(iter(self._sizes.items()))
@@ -192,68 +175,59 @@ class Directory:
             with no_room_means(missing(self.path / name, 0, size)):
                 self._make()
                 self._acquire()
-                self._check()
                 # The lock is ours: whoever made another stage here was killed before clearing it.
-                for left in self.path.glob(_STAGE + "*/"):
-                    shutil.rmtree(left)
+                left = left_behind(self.path)
+                for stage in left:
+                    stage.finish()
+                self._check({stage.path for stage in left})
+                for stage in left:
+                    stage.clear()
                 check_space(self.path, self._sizes)
-                self.stage = Path(mkdtemp(prefix=_STAGE, dir=self.path))
+                self._stage = Stage.make(self.path, self._sizes)
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        with interrupts_wait():
-            if self.stage != self.path:
-                shutil.rmtree(self.stage, ignore_errors=True)
-            if self._lock >= 0:
-                os.close(self._lock)
-            for path in reversed(self._made):
-                try:
-                    path.rmdir()
-                except OSError:  # not empty: it holds the checkpoint
-                    break
+        if self._stage is not None:
+            with suppress(OSError):  # what cannot be removed now, the next run removes
+                self._stage.clear()
+        if self._lock >= 0:
+            os.close(self._lock)
+        for path in reversed(self._made):
+            try:
+                path.rmdir()
+            except OSError:  # not empty: it holds the checkpoint
+                break
 
     def publish(self) -> None:
         """Move the new files to their final names and what they replace out of the way.
 
-        The old checkpoint leaves before the new one arrives, and the file that a loader looks for
-        first arrives last: at no moment, not even after a power cut, is there a mixture of the two.
-        A failure in between moves everything back; an interrupt waits. All files must be in
-        `stage`, whole and flushed.
+        The old checkpoint leaves before the new one arrives. The file that a loader looks for first
+        leaves first and arrives last: at no moment, not even after a power cut, is there a mixture
+        of the two, or an index of files that are not there. A failure in between moves everything
+        back; what a kill leaves, the next run finishes. All files must be in `stage`, whole and
+        flushed.
         """
-        new = sorted(self._sizes, key=lambda name: name in (INDEX, SINGLE))
+        assert self._stage is not None, "outside of the with block"
         old = [
             entry.name
             for entry in os.scandir(self.path)
             if (entry.name in self._sizes or is_file_of_checkpoint(entry.name))
             and not entry.is_dir(follow_symlinks=False)
         ]
-        done: list[tuple[Path, Path]] = []
-        with (
-            interrupts_wait(),
-            no_room_means(f"{self.path}: its files are whole but cannot be moved to their names"),
-        ):
-            attic = Path(mkdtemp(dir=self.stage))
-            try:
-                for folder, target, files in (
-                    (self.path, attic, old),
-                    (self.stage, self.path, new),
-                ):
-                    for name in files:
-                        (folder / name).rename(target / name)
-                        done.append((folder / name, target / name))
-                flush_directory(self.path)
-            except BaseException:
-                for source, target in reversed(done):
-                    target.rename(source)
-                raise
-            self.published = True
+        with no_room_means(f"{self.path}: its files are whole but cannot be moved to their names"):
+            self._stage.publish(old)
+            for path in self._made:
+                flush_directory(path.parent)
+        self.published = True
 
-    def _check(self) -> None:
+    def _check(self, stages: Set[Path]) -> None:
         found = sorted(
-            entry.name for entry in self.path.iterdir() if not entry.name.startswith(_STAGE)
+            entry.name
+            for entry in self.path.iterdir()
+            if entry not in stages and not is_empty_stage(entry)
         )
         if found and not self._force:
             raise FileExistsError(
@@ -266,10 +240,16 @@ class Directory:
             raise FileExistsError(f"{self.path} exists and is not a directory")
         missing = [path for path in (self.path, *self.path.parents) if not path.exists()]
         for path in reversed(missing):
+            if path.is_symlink():
+                raise FileExistsError(
+                    f"{path} is a symbolic link to {path.readlink()}, which does not exist"
+                )
             path.mkdir()
             self._made.append(path)
 
     def _acquire(self) -> None:
+        import fcntl  # not every system that imports this has it
+
         lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -281,17 +261,3 @@ class Directory:
         except OSError:  # a file system without locks: two writers are then the user's affair
             pass
         self._lock = lock
-
-
-def flush_directory(path: Path) -> None:
-    """Have the names in a directory written to the disk.
-
-    Parameters
-    ----------
-    path : Path
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,17 +1,15 @@
-"""What stands where: tensors shared out among safetensors files, their headers and the index."""
+"""What stands where: tensors shared out among safetensors files."""
 
 from __future__ import annotations
 
-import json
 import re
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any
 
+from winit_fast.base import safetensors
 from winit_fast.base.arguments import positive, utf8
 from winit_fast.base.dtypes import Float
+from winit_fast.checkpoint.provenance import PLAN
 from winit_fast.models.tensor_spec import Tensor
 
 SINGLE = "model.safetensors"
@@ -28,8 +26,6 @@ class Shard:
     tensors : tuple of Tensor
     header : bytes
         Everything before the first tensor; its length is a multiple of 8.
-    offsets : tuple of int
-        Where each tensor begins, in bytes from the start of the file.
     size : int
         Length of the file in bytes.
     """
@@ -37,11 +33,44 @@ class Shard:
     filename: str
     tensors: tuple[Tensor, ...]
     header: bytes
-    offsets: tuple[int, ...]
     size: int
 
 
-def plan(
+def check(tensors: Sequence[Tensor], max_shard_size: int, metadata: Mapping[str, str]) -> None:
+    """Check what `shards` takes.
+
+    Parameters
+    ----------
+    tensors, max_shard_size, metadata
+        As in `shards`.
+
+    Raises
+    ------
+    ValueError
+        If there is no tensor, a name is used twice or is the one that the format keeps for itself,
+        or `max_shard_size` is less than 1.
+    TypeError
+        If something has another type than it should.
+    """
+    positive("max_shard_size", max_shard_size)
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata must map str to str, got {metadata!r}")
+    for key, value in metadata.items():
+        if not (isinstance(key, str) and isinstance(value, str)):
+            raise TypeError(f"metadata must map str to str, got {value!r} for {key!r}")
+        utf8("metadata", key), utf8("metadata", value)
+    if not tensors:
+        raise ValueError("tensors is empty: there is nothing to write")
+    seen = {safetensors.RESERVED}
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"tensors must hold Tensor objects, got {tensor!r}")
+        if tensor.name in seen:
+            raise ValueError(f"tensor name {tensor.name!r} is used twice or is reserved")
+        seen.add(tensor.name)
+
+
+def shards(
     tensors: Sequence[Tensor], kind: Float, max_shard_size: int, metadata: Mapping[str, str]
 ) -> tuple[Shard, ...]:
     """Share tensors out among files, in their order.
@@ -63,32 +92,7 @@ def plan(
     Returns
     -------
     tuple of Shard
-
-    Raises
-    ------
-    ValueError
-        If there is no tensor, a name is used twice or is the one that the format keeps for itself,
-        or `max_shard_size` is less than 1.
-    TypeError
-        If something has another type than it should.
     """
-    positive("max_shard_size", max_shard_size)
-    if not isinstance(metadata, Mapping):
-        raise TypeError(f"metadata must map str to str, got {metadata!r}")
-    for key, value in metadata.items():
-        if not (isinstance(key, str) and isinstance(value, str)):
-            raise TypeError(f"metadata must map str to str, got {value!r} for {key!r}")
-        utf8("metadata", key), utf8("metadata", value)
-    if not tensors:
-        raise ValueError("tensors is empty: there is nothing to write")
-    seen = {"__metadata__"}
-    for tensor in tensors:
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"tensors must hold Tensor objects, got {tensor!r}")
-        if tensor.name in seen:
-            raise ValueError(f"tensor name {tensor.name!r} is used twice or is reserved")
-        seen.add(tensor.name)
-
     groups: list[list[Tensor]] = [[]]
     filled = 0
     for tensor in tensors:
@@ -116,15 +120,12 @@ def index(shards: Sequence[Shard]) -> str:
     str
         JSON.
     """
-    content = {
-        "metadata": {"total_size": sum(shard.size - len(shard.header) for shard in shards)},
-        "weight_map": {tensor.name: shard.filename for shard in shards for tensor in shard.tensors},
-    }
-    return json.dumps(content, indent=2) + "\n"
+    files = {tensor.name: shard.filename for shard in shards for tensor in shard.tensors}
+    return safetensors.index_text(files, sum(shard.size - len(shard.header) for shard in shards))
 
 
 def is_file_of_checkpoint(name: str) -> bool:
-    """Tell whether a file's name is one that `plan` or the index gives.
+    """Tell whether a file's name is one that `shards`, the index or the written plan has.
 
     Examples
     --------
@@ -134,7 +135,7 @@ def is_file_of_checkpoint(name: str) -> bool:
     False
     """
     numbered = re.fullmatch(r"model-\d{5,}-of-\d{5,}\.safetensors", name, re.ASCII)
-    return numbered is not None or name in (SINGLE, INDEX)
+    return numbered is not None or name in (SINGLE, INDEX, PLAN)
 
 
 def _filename(number: int, count: int) -> str:
@@ -144,22 +145,7 @@ def _filename(number: int, count: int) -> str:
 def _shard(
     filename: str, tensors: Sequence[Tensor], kind: Float, metadata: Mapping[str, str]
 ) -> Shard:
-    ends = list(accumulate(tensor.size * kind.dtype.itemsize for tensor in tensors))
-    begins = [0, *ends[:-1]]
-    entries: dict[str, Any] = {"__metadata__": dict(metadata)}
-    for tensor, begin, end in zip(tensors, begins, ends, strict=True):
-        entries[tensor.name] = {
-            "dtype": kind.tag,
-            "shape": tensor.shape,
-            "data_offsets": (begin, end),
-        }
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the format pads with spaces, so that the data is aligned
-    header = struct.pack("<Q", len(text)) + text
-    return Shard(
-        filename=filename,
-        tensors=tuple(tensors),
-        header=header,
-        offsets=tuple(len(header) + begin for begin in begins),
-        size=len(header) + ends[-1],
+    header, offsets = safetensors.header_bytes(
+        [(tensor.name, kind.dtype, tensor.shape) for tensor in tensors], metadata
     )
+    return Shard(filename=filename, tensors=tuple(tensors), header=header, size=offsets[-1])

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from winit_fast.base import dtypes, threads
-from winit_fast.base.arguments import integer, path, utf8
+from winit_fast.base.arguments import path, utf8, word
+from winit_fast.base.boxes import Box, cuts, whole
+from winit_fast.checkpoint import layout, provenance
 from winit_fast.checkpoint.directory import Directory, TooLate, missing, no_room_means, reserve
-from winit_fast.checkpoint.layout import INDEX, Shard, index, plan
+from winit_fast.checkpoint.interrupts import Interrupts
+from winit_fast.checkpoint.layout import Shard
+from winit_fast.checkpoint.stage import STAGE
+from winit_fast.initializers.protocol import Filler
 from winit_fast.models.tensor_spec import Tensor
+from winit_fast.streams.stream import Stream
 
 SEGMENT_BYTES = 1 << 20
 """Bytes that are generated and then written in one go.
@@ -39,15 +45,12 @@ The disk is then at work from the beginning: 1.4 times as fast as one flush at t
 and writing together take about as long as the disk does.
 """
 
-Box = tuple[int | slice, ...]
-
 
 class Piece(NamedTuple):
-    """A box of a tensor that is contiguous in C order, and the bytes it takes in its file."""
+    """A box of a tensor that is contiguous in C order, what fills it, and the bytes it takes."""
 
-    tensor: Tensor
+    fill: Filler
     box: Box
-    shape: tuple[int, ...]
     nbytes: int
 
 
@@ -152,29 +155,40 @@ def write_checkpoint(
     folder = Path(path("directory", directory))
     if os.fspath(directory) == "":  # which Path takes for the current one
         raise ValueError("directory must have a name, got ''")
+    if not hasattr(os, "pwrite"):
+        raise OSError("write_checkpoint needs a POSIX system: this one has no pwrite")
     kind = dtypes.find(dtype)
     count = min(threads.resolve(num_threads), MAX_THREADS)
-    if not 0 <= integer("seed", seed) < 2**64:
-        raise ValueError(f"seed must be in [0, 2^64), got {seed}")
+    seed = word("seed", seed)
     try:
         tensors = tuple(tensors)
     except TypeError:
         raise TypeError(f"tensors must be a sequence of Tensor objects, got {tensors!r}") from None
-    shards = plan(tensors, kind, max_shard_size, {} if metadata is None else metadata)
-    sizes = {shard.filename: shard.size for shard in shards}
-    contents = _contents({} if texts is None else texts, {*sizes, INDEX})
+    metadata = {} if metadata is None else metadata
+    layout.check(tensors, max_shard_size, metadata)
+    for tensor in tensors:
+        tensor.initializer.check(tensor.shape, kind.dtype)
+    plan = provenance.plan_text(tensors, kind)
+    for key, value in provenance.metadata(seed, plan).items():
+        if metadata.get(key, value) != value:
+            raise ValueError(f"metadata[{key!r}] is {value!r} here, got {metadata[key]!r}")
+        metadata = {**metadata, key: value}
+    shards = layout.shards(tensors, kind, max_shard_size, metadata)
+    contents = _contents({} if texts is None else texts)
+    contents[provenance.PLAN] = plan.encode()
     if len(shards) > 1:
-        contents[INDEX] = index(shards).encode()
+        contents[layout.INDEX] = layout.index(shards).encode()
     if not (progress is None or callable(progress)):
         raise TypeError(f"progress must be a function, got {progress!r}")
 
+    sizes = {shard.filename: shard.size for shard in shards}
     sizes |= {name: len(content) for name, content in contents.items()}
     target = Directory(folder, sizes, force=force)
     try:
-        with target:
+        with Interrupts() as interrupts, target:
             begin = time.perf_counter()
-            writer = _Writer(target, shards, kind, seed)
-            count = writer.run(count, progress or (lambda done, total: None))
+            writer = _Writer(target, shards, kind, segments(shards, kind, seed, SEGMENT_BYTES))
+            count = writer.run(count, progress or (lambda done, total: None), interrupts)
             for name, content in contents.items():
                 _write(target, name, content)
             target.publish()
@@ -194,50 +208,17 @@ def write_checkpoint(
     )
 
 
-def boxes(shape: tuple[int, ...], limit: int) -> Iterator[tuple[Box, tuple[int, ...]]]:
-    """Cut a shape into boxes of at most `limit` elements that are contiguous in C order.
-
-    Parameters
-    ----------
-    shape : tuple of int
-    limit : int
-        At least 1.
-
-    Yields
-    ------
-    box : tuple of int and slice
-        Index of the box in the whole; trailing axes that are whole are left out.
-    shape : tuple of int
-        Shape of the box.
-
-    Examples
-    --------
-    >>> [box for box, _ in boxes((3, 4), 8)]
-    [(slice(0, 2, None),), (slice(2, 3, None),)]
-    """
-    if not shape:
-        yield (), ()
-        return
-    length, rest = shape[0], shape[1:]
-    if prod(rest) <= limit:
-        rows = limit // max(1, prod(rest))
-        for start in range(0, length, rows):
-            stop = min(start + rows, length)
-            yield (slice(start, stop),), (stop - start, *rest)
-    else:
-        for position in range(length):
-            for box, box_shape in boxes(rest, limit):
-                yield (position, *box), box_shape
-
-
-def segments(shards: Sequence[Shard], itemsize: int, limit: int) -> Iterator[Segment]:
+def segments(
+    shards: Sequence[Shard], kind: dtypes.Float, seed: int, limit: int
+) -> Iterator[Segment]:
     """Cut the tensors of all files into segments, in the order in which they stand there.
 
     Parameters
     ----------
     shards : sequence of Shard
-    itemsize : int
-        Bytes of an element.
+    kind : Float
+        Type of all tensors.
+    seed : int
     limit : int
         Bytes of a segment at most.
 
@@ -245,15 +226,18 @@ def segments(shards: Sequence[Shard], itemsize: int, limit: int) -> Iterator[Seg
     ------
     Segment
     """
+    itemsize = kind.dtype.itemsize
     for file, shard in enumerate(shards):
         offset, pieces, filled = len(shard.header), list[Piece](), 0
         for tensor in shard.tensors:
-            for box, shape in boxes(tensor.shape, limit // itemsize):
-                nbytes = prod(shape) * itemsize
+            fill = tensor.initializer.prepared(tensor.shape, kind.dtype, Stream(seed, tensor.name))
+            for slices in cuts(tensor.shape, limit // itemsize):
+                box = whole(tensor.shape).cut(slices)
+                nbytes = math.prod(box.sizes) * itemsize
                 if pieces and filled + nbytes > limit:
                     yield Segment(file, offset, tuple(pieces))
                     offset, pieces, filled = offset + filled, [], 0
-                pieces.append(Piece(tensor, box, shape, nbytes))
+                pieces.append(Piece(fill, box, nbytes))
                 filled += nbytes
         yield Segment(file, offset, tuple(pieces))
 
@@ -262,19 +246,24 @@ class _Writer:
     """One run: threads that take segments in turn, make them and write them."""
 
     def __init__(
-        self, target: Directory, shards: Sequence[Shard], kind: dtypes.Float, seed: int
+        self,
+        target: Directory,
+        shards: Sequence[Shard],
+        kind: dtypes.Float,
+        segments: Iterator[Segment],
     ) -> None:
         self._target = target
         self._shards = shards
-        self._kind = kind
-        self._seed = seed
-        self._segments = segments(shards, kind.dtype.itemsize, SEGMENT_BYTES)
+        self._dtype = kind.dtype
+        self._segments = segments
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._written = [0] * len(shards)
         self._flushed = [0] * len(shards)
 
-    def run(self, num_threads: int, progress: Callable[[int, int], None]) -> int:
+    def run(
+        self, num_threads: int, progress: Callable[[int, int], None], interrupts: Interrupts
+    ) -> int:
         """Write all files into the stage, have them on the disk and tell how many threads did."""
         total = sum(shard.size for shard in self._shards)
         for number, shard in enumerate(self._shards):
@@ -288,7 +277,8 @@ class _Writer:
                 pending = set(tasks)
                 while pending:
                     done, pending = wait(pending, timeout=0.1, return_when=FIRST_EXCEPTION)
-                    progress(sum(self._flushed), total)
+                    with interrupts.allowed():
+                        progress(sum(self._flushed), total)
                     for task in done:
                         task.result()
             finally:
@@ -317,16 +307,9 @@ class _Writer:
                 if segment is None:
                     return
                 end = 0
-                for piece in segment.pieces:
-                    begin, end = end, end + piece.nbytes
-                    piece.tensor.initializer.fill(
-                        buffer[begin:end].view(self._kind.dtype).reshape(piece.shape),
-                        seed=self._seed,
-                        name=piece.tensor.name,
-                        shape=piece.tensor.shape,
-                        index=piece.box,
-                        num_threads=1,
-                    )
+                for fill, box, nbytes in segment.pieces:
+                    begin, end = end, end + nbytes
+                    fill(buffer[begin:end].view(self._dtype).reshape(box.sizes), box, 1)
                 if segment.file != number:  # one at a time: there may be more than can be open
                     opened.close()
                     number = segment.file
@@ -370,7 +353,7 @@ class _Writer:
         return no_room_means(missing(self._target.path / shard.filename, done, shard.size))
 
 
-def _contents(texts: Mapping[str, str], taken: Set[str]) -> dict[str, bytes]:
+def _contents(texts: Mapping[str, str]) -> dict[str, bytes]:
     """Check the further files, and encode them."""
     if not isinstance(texts, Mapping):
         raise TypeError(f"texts must map names of files to str, got {texts!r}")
@@ -378,8 +361,8 @@ def _contents(texts: Mapping[str, str], taken: Set[str]) -> dict[str, bytes]:
     for name, text in texts.items():
         if Path(path("texts", name)).name != name or name in ("", ".."):
             raise ValueError(f"texts must have plain file names, got {name!r}")
-        if name in taken:
-            raise ValueError(f"texts must have other names than the files of tensors, got {name!r}")
+        if layout.is_file_of_checkpoint(name) or name.startswith(STAGE):
+            raise ValueError(f"texts must have other names than the writer's own, got {name!r}")
         contents[name] = utf8(f"texts[{name!r}]", text)
     return contents
 

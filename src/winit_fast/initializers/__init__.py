@@ -6,7 +6,7 @@ from winit_fast.initializers.elementwise import RandomNormal, RandomUniform, Tru
 from winit_fast.initializers.gains import gain, gradient_gain
 from winit_fast.initializers.orthogonal import DeltaOrthogonal, Orthogonal
 from winit_fast.initializers.pretrained import Pretrained
-from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.initializers.protocol import Elementwise, Initializer, get
 from winit_fast.initializers.scaled import Scaled
 from winit_fast.initializers.sparse import Sparse
 from winit_fast.initializers.stft import STFT
@@ -26,6 +26,7 @@ __all__ = [
     "Constant",
     "DeltaOrthogonal",
     "Dirac",
+    "Elementwise",
     "GlorotNormal",
     "GlorotUniform",
     "HeNormal",

@@ -1,6 +1,7 @@
 """Schemes without random numbers: constants and the identity."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -34,13 +35,36 @@ class Constant(Initializer, names=("constant",)):
     value: float = 0.0
 
     def __post_init__(self) -> None:
-        real("value", self.value)
+        self._parse(real, "value")
 
-    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        constant(float(self.value), out, box, num_threads)
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Refuse a type that the value does not fit."""
+        rounded(self.value, dtype)
 
-    def _times(self, factor: float) -> Initializer:
+    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        """Set every element."""
+        constant(self.value, out, box, num_threads)
+
+    def complex_parts(self, shape: tuple[int, ...]) -> Initializer:
+        """Give the value as the real part, and 0 as the imaginary one."""
+        return _RealParts(self.value)
+
+    def scaled(self, factor: float) -> Initializer:
         return Constant(factor * self.value)
+
+
+@dataclass(frozen=True, repr=False)
+class _RealParts(Initializer):
+    """The parts of a complex constant that is real."""
+
+    value: float
+
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        rounded(self.value, dtype)
+
+    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        constant(0.0, out, box, num_threads)
+        out[..., 0] = self.value
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,10 +77,16 @@ class Zeros(Initializer, names=("zeros", "zero")):
     array([0., 0., 0.], dtype=float32)
     """
 
-    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        """Set every element to 0."""
         constant(0.0, out, box, num_threads)
 
-    def _times(self, factor: float) -> Initializer:
+    def complex_parts(self, shape: tuple[int, ...]) -> Initializer:
+        """Give 0 for both parts."""
+        return self
+
+    def scaled(self, factor: float) -> Initializer:
+        """Give the same: 0."""
         return self
 
 
@@ -70,10 +100,15 @@ class Ones(Initializer, names=("ones", "one")):
     array([1., 1., 1.], dtype=float32)
     """
 
-    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        """Set every element to 1."""
         constant(1.0, out, box, num_threads)
 
-    def _times(self, factor: float) -> Initializer:
+    def complex_parts(self, shape: tuple[int, ...]) -> Initializer:
+        """Give 1 as the real part, and 0 as the imaginary one."""
+        return _RealParts(1.0)
+
+    def scaled(self, factor: float) -> Initializer:
         return Constant(factor)
 
 
@@ -100,11 +135,16 @@ class Identity(Initializer, names=("identity", "eye", "identity_initializer")):
     gain: float = 1.0
 
     def __post_init__(self) -> None:
-        finite("gain", self.gain)
+        self._parse(finite, "gain")
 
-    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        if len(box.tensor) != 2:
-            raise ValueError(f"Identity is for matrices, got shape {box.tensor}")
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Refuse what is no matrix, and a type that the gain does not fit."""
+        if len(shape) != 2:
+            raise ValueError(f"Identity is for matrices, got shape {shape}")
+        rounded(self.gain, dtype, "gain")
+
+    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        """Set every element to 0, and then the diagonal's."""
         gain = rounded(self.gain, out.dtype, "gain")
         constant(0.0, out, box, num_threads)
         # Positions of the tensor's diagonal that the box has: both coordinates are its.
@@ -112,5 +152,5 @@ class Identity(Initializer, names=("identity", "eye", "identity_initializer")):
         diagonal = np.arange(max(row, column), min(row + rows, column + columns))
         box.expand(out)[diagonal - row, diagonal - column] = gain
 
-    def _times(self, factor: float) -> Initializer:
+    def scaled(self, factor: float) -> Initializer:
         return replace(self, gain=factor * self.gain)

@@ -1,10 +1,11 @@
 """Convolutions that pass their inputs on."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from winit_fast.base.arguments import finite, integer, positive
+from winit_fast.base.arguments import finite, integer, optional, positive
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box
 from winit_fast.initializers.fans import convolution_axes
@@ -27,8 +28,8 @@ class Dirac(Initializer, names=("dirac",)):
     gain : float
         The value that is not 0.
     in_axis, out_axis : int
-        The axes of the inputs of one group and of all outputs; the others are spatial. The defaults
-        are those of JAX and Keras; torch has 1 and 0.
+        The axes of the inputs of one group and of all outputs; the others are spatial. Where
+        nothing is said, arrays have those of JAX and Keras, -2 and -1; tensors of torch, 1 and 0.
 
     Notes
     -----
@@ -51,23 +52,28 @@ class Dirac(Initializer, names=("dirac",)):
 
     groups: int = 1
     gain: float = 1.0
-    in_axis: int = -2
-    out_axis: int = -1
+    in_axis: int | None = None
+    out_axis: int | None = None
 
     def __post_init__(self) -> None:
-        positive("groups", self.groups)
-        finite("gain", self.gain)
-        integer("in_axis", self.in_axis)
-        integer("out_axis", self.out_axis)
+        self._parse(positive, "groups")
+        self._parse(finite, "gain")
+        self._parse(optional(integer), "in_axis", "out_axis")
 
-    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        shape = box.tensor
-        fan_in, fan_out = convolution_axes("Dirac", shape, self.in_axis, self.out_axis)
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Refuse what is no convolution's shape, and a type that the gain does not fit."""
+        _, fan_out = convolution_axes("Dirac", shape, self.in_axis, self.out_axis)
         if shape[fan_out] % self.groups:
             raise ValueError(
                 f"groups must divide the number of outputs, got groups={self.groups} and "
                 f"{shape[fan_out]} outputs in shape {shape}"
             )
+        rounded(self.gain, dtype, "gain")
+
+    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        """Set every element to 0, and then those that pass an input on."""
+        shape = box.tensor
+        fan_in, fan_out = convolution_axes("Dirac", shape, self.in_axis, self.out_axis)
         gain = rounded(self.gain, out.dtype, "gain")
         constant(0.0, out, box, num_threads)
 
@@ -87,5 +93,5 @@ class Dirac(Initializer, names=("dirac",)):
                 return
         box.expand(out)[tuple(at)] = gain
 
-    def _times(self, factor: float) -> Initializer:
+    def scaled(self, factor: float) -> Initializer:
         return replace(self, gain=factor * self.gain)

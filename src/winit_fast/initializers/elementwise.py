@@ -1,15 +1,19 @@
 """Independent draws from one distribution: uniform, normal, truncated normal."""
 
+import math
 from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 import winit_fast._core as _core
 from winit_fast.base.arguments import finite, not_negative, real
-from winit_fast.initializers.protocol import Initializer, _Elementwise
+from winit_fast.initializers.protocol import Elementwise, Initializer
 from winit_fast.streams import distributions
 
 
 @dataclass(frozen=True, repr=False)
-class RandomUniform(_Elementwise, names=("random_uniform", "uniform")):
+class RandomUniform(Elementwise, names=("random_uniform", "uniform")):
     """Uniform on [minval, maxval), in every type.
 
     Parameters
@@ -28,18 +32,20 @@ class RandomUniform(_Elementwise, names=("random_uniform", "uniform")):
     maxval: float = 0.05
 
     def __post_init__(self) -> None:
-        if not finite("minval", self.minval) < finite("maxval", self.maxval):
+        self._parse(finite, "minval", "maxval")
+        if not self.minval < self.maxval:
             raise ValueError(f"minval must be < maxval, got {self.minval!r} and {self.maxval!r}")
 
-    def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
-        return distributions.uniform(code, self.minval, self.maxval, ("minval", "maxval"))
+    def draws_from(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _core.Distribution:
+        """Make the uniform distribution, the same for every shape."""
+        return distributions.uniform(dtype, self.minval, self.maxval, ("minval", "maxval"))
 
-    def _times(self, factor: float) -> Initializer:
+    def scaled(self, factor: float) -> Initializer:
         return RandomUniform(factor * self.minval, factor * self.maxval)
 
 
 @dataclass(frozen=True, repr=False)
-class RandomNormal(_Elementwise, names=("random_normal", "normal")):
+class RandomNormal(Elementwise, names=("random_normal", "normal")):
     """Normal with the given mean and standard deviation.
 
     Beyond the range of a narrow type, numbers become infinite, or NaN in float8_e4m3fn.
@@ -60,18 +66,23 @@ class RandomNormal(_Elementwise, names=("random_normal", "normal")):
     stddev: float = 0.05
 
     def __post_init__(self) -> None:
-        finite("mean", self.mean)
-        not_negative("stddev", self.stddev)
+        self._parse(finite, "mean")
+        self._parse(not_negative, "stddev")
 
-    def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
-        return distributions.normal(code, self.mean, self.stddev, ("mean", "stddev"))
+    def draws_from(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _core.Distribution:
+        """Make the normal distribution, the same for every shape."""
+        return distributions.normal(dtype, self.mean, self.stddev, ("mean", "stddev"))
 
-    def _times(self, factor: float) -> Initializer:
+    def complex_parts(self, shape: tuple[int, ...]) -> Initializer:
+        """Give normal parts of half the variance, each of this mean, as torch does."""
+        return RandomNormal(self.mean, self.stddev / math.sqrt(2.0))
+
+    def scaled(self, factor: float) -> Initializer:
         return RandomNormal(factor * self.mean, factor * self.stddev)
 
 
 @dataclass(frozen=True, repr=False)
-class TruncatedNormal(_Elementwise, names=("truncated_normal", "trunc_normal")):
+class TruncatedNormal(Elementwise, names=("truncated_normal", "trunc_normal")):
     """Normal, truncated to [mean + low * stddev, mean + high * stddev].
 
     Parameters
@@ -97,14 +108,16 @@ class TruncatedNormal(_Elementwise, names=("truncated_normal", "trunc_normal")):
     high: float = 2.0
 
     def __post_init__(self) -> None:
-        finite("mean", self.mean)
-        not_negative("stddev", self.stddev)
-        if not real("low", self.low) < real("high", self.high):
+        self._parse(finite, "mean")
+        self._parse(not_negative, "stddev")
+        self._parse(real, "low", "high")
+        if not self.low < self.high:
             raise ValueError(f"low must be < high, got {self.low!r} and {self.high!r}")
 
-    def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
+    def draws_from(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _core.Distribution:
+        """Make the truncated normal distribution, the same for every shape."""
         parameters = self.mean, self.stddev, self.low, self.high
-        return distributions.truncated_normal(code, *parameters, ("mean", "stddev"))
+        return distributions.truncated_normal(dtype, *parameters, ("mean", "stddev"))
 
-    def _times(self, factor: float) -> Initializer:
+    def scaled(self, factor: float) -> Initializer:
         return replace(self, mean=factor * self.mean, stddev=factor * self.stddev)

@@ -2,11 +2,61 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from winit_fast.base.arguments import integer
 from winit_fast.base.boxes import Shape, logical_shape
 
 Axes = int | Sequence[int]
+
+
+class Convention(NamedTuple):
+    """Where a framework keeps the inputs and outputs of a layer's weight.
+
+    Attributes
+    ----------
+    in_axis, out_axis : int
+    column_axis : int
+        The axis that makes up the columns of an orthogonal matrix.
+    """
+
+    in_axis: int
+    out_axis: int
+    column_axis: int
+
+
+JAX = Convention(in_axis=-2, out_axis=-1, column_axis=-1)
+"""(*kernel, in, out): JAX's, Keras' and, where nothing is said, this package's."""
+
+TORCH = Convention(in_axis=1, out_axis=0, column_axis=0)
+"""(out, in, *kernel)."""
+
+
+def without_batch(axis: int, batch_axis: Axes, ndim: int) -> int:
+    """Find an axis that a convention counts without the batch axes.
+
+    Parameters
+    ----------
+    axis : int
+        Among the axes that are no batch axes.
+    batch_axis : int or sequence of int
+    ndim : int
+
+    Returns
+    -------
+    int
+        Among all axes; as given where there are no batch axes, or too few others.
+
+    Examples
+    --------
+    >>> without_batch(1, 0, 3), without_batch(-1, -1, 3), without_batch(-2, (), 2)
+    (2, 1, -2)
+    """
+    batch = {number % ndim for number in axes_tuple("batch_axis", batch_axis)} if ndim else set()
+    others = [number for number in range(ndim) if number not in batch]
+    if not batch or not -len(others) <= axis < len(others):
+        return axis
+    return others[axis]
 
 
 def axes_tuple(argument: str, axes: Axes) -> tuple[int, ...]:
@@ -20,6 +70,19 @@ def axes_tuple(argument: str, axes: Axes) -> tuple[int, ...]:
     if isinstance(axes, Sequence):
         return tuple(integer(argument, axis) for axis in axes)
     return (integer(argument, axes),)
+
+
+def hashable_axes(argument: str, axes: Axes) -> int | tuple[int, ...]:
+    """Read one axis or several, a list from JSON too, as a value that has a hash.
+
+    Examples
+    --------
+    >>> hashable_axes("in_axis", -2), hashable_axes("in_axis", [0, 1])
+    (-2, (0, 1))
+    """
+    if isinstance(axes, Sequence) and not isinstance(axes, (str, bytes)):
+        return axes_tuple(argument, axes)
+    return integer(argument, axes, "an int or a sequence of them")
 
 
 def positions(argument: str, axes: Axes, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -41,7 +104,7 @@ def positions(argument: str, axes: Axes, shape: tuple[int, ...]) -> tuple[int, .
 
 
 def convolution_axes(
-    scheme: str, shape: tuple[int, ...], in_axis: int, out_axis: int
+    scheme: str, shape: tuple[int, ...], in_axis: int | None, out_axis: int | None
 ) -> tuple[int, int]:
     """Number the axes of a convolution's inputs and outputs from 0, for a scheme of that name.
 
@@ -60,6 +123,8 @@ def convolution_axes(
             f"{scheme} is for convolutions of one to three spatial axes, that is, tensors of three "
             f"to five axes, got shape {shape}"
         )
+    in_axis = JAX.in_axis if in_axis is None else in_axis
+    out_axis = JAX.out_axis if out_axis is None else out_axis
     (inputs,) = positions("in_axis", in_axis, shape)
     (outputs,) = positions("out_axis", out_axis, shape)
     if inputs == outputs:
@@ -71,7 +136,10 @@ def convolution_axes(
 
 
 def fans(
-    shape: Shape, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = ()
+    shape: Shape,
+    in_axis: Axes | None = None,
+    out_axis: Axes | None = None,
+    batch_axis: Axes = (),
 ) -> tuple[int, int]:
     r"""Count the connections into and out of one unit of a layer.
 
@@ -79,8 +147,9 @@ def fans(
     ----------
     shape : int or tuple of int
         The logical shape: that of the whole tensor, never of a shard of it.
-    in_axis, out_axis : int or sequence of int
-        The axes of the layer's inputs and outputs.
+    in_axis, out_axis : int or sequence of int, optional
+        The axes of the layer's inputs and outputs. By default -2 and -1, as in JAX and Keras,
+        counted among the axes that are no batch axes.
     batch_axis : int or sequence of int
         Axes that only number independent tensors.
 
@@ -102,7 +171,7 @@ def fans(
     .. math:: \text{fan} = \text{size of its own axes} \times \text{size of the receptive field}.
 
     A tensor of one axis has as many inputs and outputs as elements, as in Keras, provided that the
-    axes are the default ones.
+    axes are not given, or are given as -2 and -1.
 
     References
     ----------
@@ -120,6 +189,10 @@ def fans(
     (256, 256)
     """
     shape = logical_shape(shape)
+    if in_axis is None:
+        in_axis = without_batch(JAX.in_axis, batch_axis, len(shape))
+    if out_axis is None:
+        out_axis = without_batch(JAX.out_axis, batch_axis, len(shape))
     arguments = {"in_axis": in_axis, "out_axis": out_axis, "batch_axis": batch_axis}
     tuples = {argument: axes_tuple(argument, axes) for argument, axes in arguments.items()}
     if len(shape) == 1 and (tuples["in_axis"], tuples["out_axis"]) == ((-2,), (-1,)):

@@ -51,12 +51,12 @@ def gain(activation: Activation, param: float | None = None) -> float:
     activation                                                     param                 default
     ============================================================== ===================== =======
     linear, identity, conv1d ... conv3d, conv_transpose1d ... 3d
-    relu, relu6, relu_squared
+    relu, relu6, relu_squared, relu2
     leaky_relu                                                     slope below 0         0.01
     prelu                                                          slope below 0         0.25
     elu, celu                                                      alpha                 1
     selu_exact, tanh_exact, sigmoid_exact
-    gelu, gelu_tanh, quick_gelu
+    gelu, gelu_tanh, gelu_new, gelu_pytorch_tanh, quick_gelu
     silu, swish                                                    beta                  1
     mish, log_sigmoid, exponential, sin
     softplus                                                       beta                  1
@@ -64,7 +64,11 @@ def gain(activation: Activation, param: float | None = None) -> float:
     hard_sigmoid, hard_swish, hard_silu, hard_tanh
     hard_shrink, soft_shrink                                       lambda                0.5
     squareplus                                                     b                     4
+    glu, reglu, geglu, swiglu
     ============================================================== ===================== =======
+
+    The last line are gated units, f(z) v: with v from N(0, 1) too, independent of z, the mean
+    square is that of the gate, f the sigmoid, relu, gelu or silu.
 
     "gelu" is the one with erf; "gelu_tanh" is PyTorch's ``approximate="tanh"`` and what
     ``jax.nn.gelu`` does unless told otherwise. "leaky_relu" has PyTorch's and JAX's slope; that of
@@ -113,7 +117,8 @@ def gradient_gain(activation: Activation, param: float | None = None) -> float:
     Raises
     ------
     TypeError, ValueError
-        As in `gain`; also if the function jumps, as "hard_shrink" does: it has no derivative there.
+        As in `gain`; also if the function jumps, as "hard_shrink" does: it has no derivative there;
+        and for gated units, which have two inputs.
 
     Notes
     -----
@@ -166,7 +171,7 @@ def squared_gain(
         if param is not None:
             if isinstance(param, bool):
                 raise TypeError(f"param must be a real number, got {param!r}")
-            if _TABLE[name][1] is None:
+            if name in _GATES or _TABLE[name][1] is None:
                 raise ValueError(f"param: {activation!r} has none, got {param!r}")
             param = finite("param", param)
         return _named(name, param, gradient)
@@ -221,7 +226,7 @@ _TABLE: dict[str, tuple[Callable[..., Array], float | None]] = {
     ),
     "relu": (lambda z: np.maximum(z, 0.0), None),
     "relu6": (_relu6, None),
-    "relu_squared": (lambda z: np.maximum(z, 0.0) ** 2, None),
+    **dict.fromkeys(["relu_squared", "relu2"], (lambda z: np.maximum(z, 0.0) ** 2, None)),
     "leaky_relu": (_leaky_relu, 0.01),
     "prelu": (_leaky_relu, 0.25),
     "elu": (_elu, 1.0),
@@ -230,9 +235,9 @@ _TABLE: dict[str, tuple[Callable[..., Array], float | None]] = {
     "tanh": (np.tanh, None),
     "sigmoid": (_sigmoid, None),
     "gelu": (_gelu, None),
-    "gelu_tanh": (
-        lambda z: z * _sigmoid(2 * math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)),
-        None,
+    **dict.fromkeys(
+        ["gelu_tanh", "gelu_new", "gelu_pytorch_tanh"],
+        (lambda z: z * _sigmoid(2 * math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)), None),
     ),
     "quick_gelu": (lambda z: z * _sigmoid(1.702 * z), None),
     **dict.fromkeys(["silu", "swish"], (lambda z, beta: z * _sigmoid(beta * z), 1.0)),
@@ -254,15 +259,20 @@ _TABLE: dict[str, tuple[Callable[..., Array], float | None]] = {
 }
 _CONVENTIONAL = {"tanh": 5 / 3, "selu": 3 / 4, "sigmoid": 1.0}
 _TABLE |= {f"{name}_exact": _TABLE[name] for name in _CONVENTIONAL}
+_GATES = {"glu": "sigmoid_exact", "reglu": "relu", "geglu": "gelu", "swiglu": "silu"}
 
-NAMES = tuple(_TABLE)
+NAMES = (*_TABLE, *_GATES)
 """The activations that are known by name."""
 
-_BY_SPELLING = {spelling(name): name for name in _TABLE}
+_BY_SPELLING = {spelling(name): name for name in NAMES}
 
 
 @lru_cache(maxsize=256)
 def _named(name: str, param: float | None, gradient: bool) -> float:
+    if name in _GATES:
+        if gradient:
+            raise ValueError(f"activation has two inputs, and no one derivative, got {name!r}")
+        return _named(_GATES[name], None, gradient)
     function, default = _TABLE[name]
     if default is None:
         parameters: tuple[float, ...] = ()

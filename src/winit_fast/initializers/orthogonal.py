@@ -8,10 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from winit_fast.base import threads
-from winit_fast.base.arguments import finite, integer
+from winit_fast.base.arguments import finite, integer, optional
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box
-from winit_fast.initializers.fans import Axes, axes_tuple, convolution_axes, positions
+from winit_fast.base.dtypes import working
+from winit_fast.initializers.fans import (
+    JAX,
+    Axes,
+    convolution_axes,
+    hashable_axes,
+    positions,
+    without_batch,
+)
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.reflectors import Destination, Source, fill_batch, fill_matrix
 from winit_fast.streams.fill import constant, rounded
@@ -25,14 +33,6 @@ def _numbers(box: Box, axes: tuple[int, ...]) -> Array:
         own = np.arange(box.starts[axis], box.starts[axis] + box.sizes[axis])
         numbers = (numbers[:, None] * box.tensor[axis] + own).ravel() if axis != axes[0] else own
     return numbers
-
-
-def _arithmetic(gain: float, dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Choose the type of the arithmetic, and check that the gain, the largest that an element of
-    the result can be, fits its type.
-    """
-    rounded(gain, dtype, "gain")
-    return dtype if dtype == np.float64 else np.dtype(np.float32)
 
 
 def _joined(array: Array, shape: tuple[int, ...]) -> Array | None:
@@ -58,9 +58,9 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
         Finite.
     column_axis : int or sequence of int
         The axes that make up the columns of the matrix; all others, but for ``batch_axis``, make up
-        its rows, each in C order. The last axis is the convention of JAX and Keras; 0 is that of
-        torch, whose ``(out, in, *kernel)`` is a matrix ``(out, in * kernel)``: the transpose of
-        this one.
+        its rows, each in C order. Where nothing is said, arrays have the convention of JAX and
+        Keras, the last axis; and tensors of torch have 0: there ``(out, in, *kernel)`` is a matrix
+        ``(out, in * kernel)``, the transpose of this one.
     batch_axis : int or sequence of int
         Axes that number independent matrices.
 
@@ -77,8 +77,9 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
     matrix. A box has the same bits on every machine and with any number of threads, and a box of
     whole columns (of a wide matrix: rows) has those of this part of Q. A box with fewer rows than
     columns (of a wide matrix: fewer columns) is computed the other way round and agrees with Q to
-    rounding: each element to :math:`32 \epsilon` gain, in the type of the arithmetic. float16,
-    bfloat16 and float8 are float32, rounded. docs/orthogonal.md tells all.
+    rounding: each element to :math:`(8 + \sqrt{m}) \epsilon` gain, m the longest side, in the type
+    of the arithmetic. float16, bfloat16 and float8 are float32, rounded. docs/orthogonal.md tells
+    all.
 
     References
     ----------
@@ -102,26 +103,24 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
     """
 
     gain: float = 1.0
-    column_axis: Axes = -1
+    column_axis: Axes | None = None
     batch_axis: Axes = ()
 
     def __post_init__(self) -> None:
-        finite("gain", self.gain)
-        for name in ("column_axis", "batch_axis"):
-            axes = getattr(self, name)
-            try:
-                named = axes_tuple(name, axes)
-            except TypeError:
-                raise TypeError(
-                    f"{name} must be an int or a sequence of them, got {axes!r}"
-                ) from None
-            # Lists become tuples: initializers are hashable.
-            object.__setattr__(self, name, named[0] if len(named) == 1 else named)
+        self._parse(finite, "gain")
+        self._parse(optional(hashable_axes), "column_axis")
+        self._parse(hashable_axes, "batch_axis")
 
-    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Refuse a shape that is no matrix by these axes, and a type that the gain does not fit."""
+        _matrix_axes(shape, self.column_axis, self.batch_axis)
+        rounded(self.gain, dtype, "gain")
+
+    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        """Compute the rows or the columns, whichever are fewer, of each matrix."""
         axes = _matrix_axes(box.tensor, self.column_axis, self.batch_axis)
         workers = threads.resolve(num_threads)
-        dtype = _arithmetic(self.gain, out.dtype)
+        dtype = working(out.dtype)
         if out.size == 0:
             return
         array = box.expand(out).transpose(*axes.batch, *axes.rows, *axes.columns)
@@ -148,7 +147,7 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
             to = _destination(one, rows, columns, shapes[1], shapes[2], dtype)
             fill_matrix(source._replace(offset=number * width * length), to, self.gain, workers)
 
-    def _times(self, factor: float) -> Initializer:
+    def scaled(self, factor: float) -> Initializer:
         return replace(self, gain=factor * self.gain)
 
 
@@ -161,8 +160,10 @@ class MatrixAxes(NamedTuple):
 
 
 @lru_cache
-def _matrix_axes(shape: tuple[int, ...], column_axis: Axes, batch_axis: Axes) -> MatrixAxes:
+def _matrix_axes(shape: tuple[int, ...], column_axis: Axes | None, batch_axis: Axes) -> MatrixAxes:
     """Sort the axes of a tensor. A wide matrix is the transpose of a tall one."""
+    if column_axis is None:
+        column_axis = without_batch(JAX.column_axis, batch_axis, len(shape))
     if len(shape) < 2:
         raise ValueError(f"Orthogonal needs a tensor of at least two axes, got shape {shape}")
     columns = positions("column_axis", column_axis, shape)
@@ -214,8 +215,8 @@ class DeltaOrthogonal(Initializer, names=("delta_orthogonal",)):
     gain : float
         Finite.
     in_axis, out_axis : int
-        The axes of the layer's inputs and outputs; the others are spatial. The defaults are those
-        of JAX and Keras; torch has 1 and 0.
+        The axes of the layer's inputs and outputs; the others are spatial. Where nothing is said,
+        arrays have those of JAX and Keras, -2 and -1, and tensors of torch 1 and 0.
 
     Notes
     -----
@@ -238,23 +239,27 @@ class DeltaOrthogonal(Initializer, names=("delta_orthogonal",)):
     """
 
     gain: float = 1.0
-    in_axis: int = -2
-    out_axis: int = -1
+    in_axis: int | None = None
+    out_axis: int | None = None
 
     def __post_init__(self) -> None:
-        finite("gain", self.gain)
-        integer("in_axis", self.in_axis)
-        integer("out_axis", self.out_axis)
+        self._parse(finite, "gain")
+        self._parse(optional(integer), "in_axis", "out_axis")
 
-    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        shape = box.tensor
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Refuse what is no convolution's shape, and a type that the gain does not fit."""
         fan_in, fan_out = convolution_axes("DeltaOrthogonal", shape, self.in_axis, self.out_axis)
         if shape[fan_in] > shape[fan_out]:
             raise ValueError(
                 "DeltaOrthogonal needs at least as many outputs as inputs, got "
                 f"{shape[fan_in]} inputs and {shape[fan_out]} outputs in shape {shape}"
             )
-        _arithmetic(self.gain, out.dtype)
+        rounded(self.gain, dtype, "gain")
+
+    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        """Set every element to 0, and then the centre tap."""
+        shape = box.tensor
+        fan_in, fan_out = convolution_axes("DeltaOrthogonal", shape, self.in_axis, self.out_axis)
         constant(0.0, out, box, num_threads)
         spatial = [axis for axis in range(len(shape)) if axis not in (fan_in, fan_out)]
         centre = {axis: (shape[axis] - 1) // 2 - box.starts[axis] for axis in spatial}
@@ -268,7 +273,7 @@ class DeltaOrthogonal(Initializer, names=("delta_orthogonal",)):
                 (0, 1),
             )
             own = tap if fan_in < fan_out else tap.T
-            Orthogonal(self.gain)._fill(own, matrix, stream, num_threads)
+            Orthogonal(self.gain).fill_box(own, matrix, stream, num_threads)
 
-    def _times(self, factor: float) -> Initializer:
+    def scaled(self, factor: float) -> Initializer:
         return replace(self, gain=factor * self.gain)

@@ -1,27 +1,23 @@
 """Weights that exist already: in an array, a .npy file or a safetensors file."""
 
-import math
-import operator
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from winit_fast.base import dtypes, threads
 from winit_fast.base.arguments import path
 from winit_fast.base.arrays import Array
-from winit_fast.base.boxes import Box, blocks, logical_shape
+from winit_fast.base.boxes import Box, cuts
+from winit_fast.base.dtypes import largest
 from winit_fast.initializers.protocol import Initializer, get
 from winit_fast.streams.buffers import from_dlpack
 from winit_fast.streams.stream import Stream
 
-_BLOCK = 1 << 17
+_CUT = 1 << 17
 """Elements copied at a time."""
-
-_BY_TAG = {kind.tag: kind.dtype for kind in dtypes.FLOATS.values()}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -135,10 +131,13 @@ class Pretrained(Initializer, names=("pretrained",)):
             return self.source
         if self.tensor is None:
             return _checked(_mapped_npy(self.source), f"source {self.source!r}")
-        return _mapped(self.source, self.tensor)
+        from winit_fast.base import safetensors  # only files have a use for it
 
-    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        source, shape = self._open(), box.tensor
+        return safetensors.mapped(self.source, self.tensor)
+
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Refuse a shape that is not the source's, unless there is a fallback for it."""
+        source = self._open()
         if source.ndim != len(shape):
             raise ValueError(
                 f"source must have as many axes as the tensor, got shape {source.shape} for {shape}"
@@ -148,6 +147,30 @@ class Pretrained(Initializer, names=("pretrained",)):
                 "source must have the tensor's shape where there is no fallback, "
                 f"got {source.shape} for {shape}"
             )
+        if isinstance(self.fallback, Initializer):
+            self.fallback.check(shape, dtype)
+
+    def check_box(self, box: Box, dtype: np.dtype[Any]) -> None:
+        """Refuse numbers that are finite and would not be so in the type."""
+        values, _ = self._shared(box)
+
+        def check(cut: tuple[slice, ...]) -> None:
+            part = values[cut]
+            suspects = part[abs(part) > largest(dtype)]  # only the next values round to it
+            with np.errstate(over="ignore"):
+                lost = np.isfinite(suspects) & ~np.isfinite(_rounded(suspects, dtype))
+            if lost.any():
+                first = float(suspects[lost][0])
+                raise ValueError(f"source must fit {dtype}, got {first!r} in {self!r}")
+
+        if values.size and largest(values.dtype) > largest(dtype):
+            threads.run(check, cuts(values.shape, _CUT), threads.resolve(None))
+        if isinstance(self.fallback, Initializer):
+            self.fallback.check_box(box, dtype)
+
+    def _shared(self, box: Box) -> tuple[Array, tuple[slice, ...]]:
+        """Give what the source has of a box, and where in the box it is."""
+        source = self._open()
         # What the source has of the box: the positions in the box, from 0 on every axis.
         shared = tuple(
             slice(0, max(0, min(start + size, extent) - start))
@@ -157,27 +180,21 @@ class Pretrained(Initializer, names=("pretrained",)):
         at = tuple(
             slice(start, start + size) for start, size in zip(box.starts, sizes, strict=True)
         )
-        values, place = _part(source, at), _part(box.expand(out), shared)
+        return _part(source, at), shared
+
+    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        """Copy what the source has, and fill the rest by the other scheme."""
+        values, shared = self._shared(box)
+        place = _part(box.expand(out), shared)
         num_threads = threads.resolve(num_threads)
 
-        def check(block: tuple[slice, ...]) -> None:
-            part = values[block]
-            suspects = part[abs(part) > _largest(out.dtype)]  # only the next values round to it
-            with np.errstate(over="ignore"):
-                lost = np.isfinite(suspects) & ~np.isfinite(_rounded(suspects, out.dtype))
-            if lost.any():
-                first = float(suspects[lost][0])
-                raise ValueError(f"source must fit {out.dtype}, got {first!r} in {self!r}")
+        def copy(cut: tuple[slice, ...]) -> None:
+            place[cut] = _rounded(values[cut], out.dtype)
 
-        def copy(block: tuple[slice, ...]) -> None:
-            place[block] = _rounded(values[block], out.dtype)
-
-        if values.size and _largest(source.dtype) > _largest(out.dtype):
-            threads.run(check, blocks(sizes, _BLOCK), num_threads)
-        if sizes != box.sizes and self.fallback is not None:
-            get(self.fallback)._fill(out, box, stream, num_threads)
+        if values.shape != box.sizes and isinstance(self.fallback, Initializer):
+            self.fallback.fill_box(out, box, stream, num_threads)
         if values.size:
-            threads.run(copy, blocks(sizes, _BLOCK), num_threads)
+            threads.run(copy, cuts(values.shape, _CUT), num_threads)
 
 
 def _shown(source: Any) -> str:
@@ -191,10 +208,6 @@ def _part(array: Array, at: tuple[slice, ...]) -> Array:
     index: tuple[Any, ...] = (Ellipsis, *at)
     part: Array = array[index]
     return part
-
-
-def _largest(dtype: np.dtype[Any]) -> float:
-    return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
 
 
 def _rounded(values: Array, dtype: np.dtype[Any]) -> Array:
@@ -223,65 +236,3 @@ def _mapped_npy(path: str) -> Array:
         raise
     except Exception as error:
         raise ValueError(f"source {path!r} is not a .npy file: {error!r}") from None
-
-
-def _mapped(path: str, tensor: str) -> Array:
-    """Map a tensor of a safetensors file.
-
-    The safetensors package gives NumPy neither float8 nor, before its version 0.5, bfloat16.
-    """
-    import json  # only files have a use for these two
-    from pathlib import Path
-
-    if path.endswith(".index.json"):
-        try:
-            files = dict(json.loads(Path(path).read_text(encoding="utf-8"))["weight_map"])
-        except (KeyError, TypeError, RecursionError, ValueError) as error:
-            raise ValueError(f"{path} is no index of safetensors files: {error!r}") from None
-        name = _entry(files, path, tensor)
-        if not (isinstance(name, str) and name.endswith(".safetensors") and "\0" not in name):
-            raise ValueError(f"{path} is no index of safetensors files: {tensor!r} is in {name!r}")
-        return _mapped(str(Path(path).parent / name), tensor)
-    size = Path(path).stat().st_size
-    with Path(path).open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 + length:
-            raise ValueError(f"{path} is no whole safetensors file: its header is cut off")
-        try:
-            header = dict(json.loads(file.read(length)))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is no safetensors file: {error}") from None
-    entry = _entry(header, path, tensor)
-    try:
-        tag, shape = str(entry["dtype"]), logical_shape(list(entry["shape"]))
-        begin, end = map(operator.index, entry["data_offsets"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is no safetensors file: tensor {tensor!r} is {entry!r}: {error!r}"
-        ) from None
-    if tag not in _BY_TAG:
-        raise TypeError(
-            f"tensor {tensor!r} in {path} must have one of the types {', '.join(_BY_TAG)}, "
-            f"got {tag}"
-        )
-    dtype = _BY_TAG[tag]
-    offset = 8 + length + begin
-    if (
-        end - begin != math.prod(shape) * dtype.itemsize
-        or not begin >= 0
-        or 8 + length + end > size
-    ):
-        raise ValueError(f"{path} is no whole safetensors file: tensor {tensor!r} is cut off")
-    if begin == end:
-        return np.empty(shape, dtype)
-    return np.memmap(path, dtype, "r", offset, shape)
-
-
-def _entry(entries: Mapping[str, Any], path: str, tensor: str) -> Any:
-    if tensor in entries and tensor != "__metadata__":
-        return entries[tensor]
-    from difflib import get_close_matches  # only an error has a use for it
-
-    nearest = get_close_matches(tensor, entries.keys() - {"__metadata__"}, n=1, cutoff=0.0)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise ValueError(f"tensor must be one of those in {path}, got {tensor!r}{hint}")

@@ -1,33 +1,62 @@
-"""What an initializer is: a scheme with its parameters, as a value; and finding one by its name."""
+"""What an initializer is: a scheme with its parameters, as a value; and finding one by its name.
 
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields
+One's own scheme is a subclass: of `Elementwise`, if its elements are independent draws from one
+distribution, else of `Initializer`. It then works wherever the catalogue's own do: new arrays,
+buffers, any box, checkpoints, Dask, and the adapters of the frameworks.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields, replace
+from functools import lru_cache
 from typing import Any, ClassVar, Self, TypeVar
 
+import numpy as np
+
 import winit_fast._core as _core
-from winit_fast.base import dtypes
+from winit_fast.base import dtypes, threads
 from winit_fast.base.arguments import plain
 from winit_fast.base.arrays import Array, empty
 from winit_fast.base.boxes import Box, Index, Shape, box, logical_shape
 from winit_fast.base.names import spelling, unknown
+from winit_fast.initializers.fans import Convention, without_batch
 from winit_fast.streams.buffers import destination
 from winit_fast.streams.fill import fill
 from winit_fast.streams.stream import Seed, Stream
 
 Out = TypeVar("Out")
 
+Filler = Callable[[Array, Box, int | None], None]
+"""Fills an array with a box of one tensor, by at most so many threads."""
+
 
 class Initializer:
     """A scheme and its parameters, as a value: frozen, comparable, hashable, printable.
 
-    A subclass is a ``@dataclass(frozen=True, repr=False)`` whose fields are its parameters, and
-    overrides ``_fill``. The class keyword ``names`` lists what `get` finds it by.
+    A subclass is a ``@dataclass(frozen=True, repr=False)`` whose fields are its parameters. It
+    overrides `fill_box`, and `check` where there is a shape or a type that it is not for. The class
+    keyword ``names`` lists what `get` finds it by.
 
     Examples
     --------
+    A scheme that is not elementwise. Whatever box is asked for, its elements must be those of the
+    whole tensor:
+
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
     >>> import winit_fast as wf
-    >>> wf.HeNormal()((2, 3), seed=0, name="fc.weight", dtype="bfloat16").shape
-    (2, 3)
+    >>> @dataclass(frozen=True, repr=False)
+    ... class Ramp(wf.Initializer, names=("ramp",)):
+    ...     step: float = 1.0
+    ...
+    ...     def check(self, shape, dtype):
+    ...         if len(shape) != 1:
+    ...             raise ValueError(f"Ramp is for tensors of one axis, got shape {shape}")
+    ...
+    ...     def fill_box(self, out, box, stream, num_threads):
+    ...         (start,), (size,) = box.starts, box.sizes
+    ...         box.expand(out)[:] = np.arange(start, start + size) * self.step
+    >>> wf.get("ramp", step=0.5)(8, index=np.s_[2:5])
+    array([1. , 1.5, 2. ], dtype=float32)
     """
 
     _registry: ClassVar[dict[str, type["Initializer"]]] = {}
@@ -55,12 +84,14 @@ class Initializer:
         shape : int or tuple of int
             Shape of the logical tensor.
         seed : int, numpy.random.SeedSequence, numpy.random.Generator or None
-            From 0 to 2^64 - 1. None draws one from the operating system.
+            At least 0; see `winit_fast.streams.stream.seed_number` for what is 2^64 or more. None
+            draws one from the operating system.
         name : str, int or None
             The tensor's name, or the number of its stream. Tensors of different names are
             independent.
         dtype : str, type or numpy.dtype
-            One of float64, float32, float16, bfloat16, float8_e4m3fn, float8_e5m2.
+            One of float64, float32, float16, bfloat16, float8_e4m3fn, float8_e5m2; for normals and
+            constants also complex128 and complex64.
         index : tuple of slice, int or Ellipsis, optional
             The box to make, as in ``numpy.s_[1024:2048, :]``: the same bits as the same box cut
             from the whole tensor.
@@ -73,8 +104,12 @@ class Initializer:
             Of the box's shape.
         """
         cut = box(logical_shape(shape), index)
-        out = empty(cut.shape, dtypes.find(dtype).dtype)
-        self._fill(out, cut, Stream(seed, name), num_threads)
+        stream = Stream(seed, name)
+        num_threads = threads.checked(num_threads)
+        kind = dtypes.find_with_complex(dtype)
+        check(self, cut.tensor, kind)
+        out = empty(cut.shape, kind)
+        _draw(self, out, cut, stream, num_threads)
         return out
 
     def fill(
@@ -104,17 +139,127 @@ class Initializer:
         -------
         out
         """
-        array, cut = destination(out, shape, index)
-        self._fill(array, cut, Stream(seed, name), num_threads)
+        stream = Stream(seed, name)
+        num_threads = threads.checked(num_threads)
+        array, cut = destination(out, shape, index, dtypes.WITH_COMPLEX)
+        check(self, cut.tensor, array.dtype)
+        _draw(self, array, cut, stream, num_threads)
         return out
 
-    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        """Fill a checked, writable array of ``box.shape`` with that box of the logical tensor."""
-        raise NotImplementedError(f"{type(self).__name__} is no scheme: it has no _fill")
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Refuse a shape or a type that this scheme is not for: before anything is allocated.
 
-    def _times(self, factor: float) -> "Initializer | None":
+        Parameters
+        ----------
+        shape : tuple of int
+            The logical shape.
+        dtype : numpy.dtype
+            One of the floating-point types.
+
+        Raises
+        ------
+        TypeError, ValueError
+            With the parameter, shape or type that is at fault in the message.
+        """
+
+    def check_box(self, box: Box, dtype: np.dtype[Any]) -> None:
+        """Refuse a box for what only its values tell: before anything is written.
+
+        Only a scheme that has its values from elsewhere has a use for this.
+        """
+
+    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        """Fill a box of the logical tensor.
+
+        Parameters
+        ----------
+        out : numpy.ndarray
+            Of shape ``box.shape``, writable, of any strides, of a shape and a type that `check` has
+            passed.
+        box : winit_fast.base.boxes.Box
+            Which elements ``out`` holds. Each must come out as it would in the whole tensor.
+        stream : Stream
+            The tensor's seed and name.
+        num_threads : int or None
+            How many threads it may use; None is `get_num_threads`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is no scheme: it has no fill_box")
+
+    def prepared(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: Stream) -> Filler:
+        """Give what fills any boxes of one tensor, from several threads too.
+
+        A sink that makes a tensor box by box asks once a tensor. A subclass overrides this where
+        boxes have work in common, which is then done once, and kept in bounded memory.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            The logical shape.
+        dtype : numpy.dtype
+            Type of all boxes. `check` has passed both.
+        stream : Stream
+            The tensor's seed and name.
+
+        Returns
+        -------
+        callable
+            Takes an array, the box of the tensor that it is to hold, and ``num_threads``. It does
+            what `check_box` and `fill_box` do.
+        """
+
+        def fill_any(out: Array, box: Box, num_threads: int | None) -> None:
+            self.check_box(box, dtype)
+            self.fill_box(out, box, stream, num_threads)
+
+        return fill_any
+
+    def scaled(self, factor: float) -> "Initializer | None":
         """Give the scheme of ``factor`` times as large elements, or None if there is none."""
         return None
+
+    def complex_parts(self, shape: tuple[int, ...]) -> "Initializer":
+        """Give the scheme of the real and imaginary parts of a complex tensor of this shape.
+
+        It is for shape ``(*shape, 2)``: docs/contract.md has the rule.
+        """
+        raise TypeError(
+            f"{type(self).__name__} is not for complex types: normals and constants are"
+        )
+
+    def with_axes(self, convention: Convention, ndim: int) -> Self:
+        """Say the axes that were not said when this was made, by a framework's convention.
+
+        Parameters
+        ----------
+        convention : winit_fast.initializers.fans.Convention
+        ndim : int
+            How many axes the tensor has.
+
+        Returns
+        -------
+        Initializer
+            Of the same class, those among its parameters treated alike.
+
+        Examples
+        --------
+        >>> import winit_fast as wf
+        >>> from winit_fast.initializers.fans import TORCH
+        >>> wf.HeNormal().with_axes(TORCH, 2)
+        HeNormal(in_axis=1, out_axis=0)
+        >>> wf.HeNormal(in_axis=-2, out_axis=-1).with_axes(TORCH, 2)
+        HeNormal(in_axis=-2, out_axis=-1)
+        """
+        own = {field.name: getattr(self, field.name) for field in self._parameters()}
+        axes = convention._asdict()
+        changes: dict[str, Any] = {
+            name: without_batch(axes[name], own.get("batch_axis", ()), ndim)
+            for name, value in own.items()
+            if value is None and name in axes
+        }
+        for name, value in own.items():
+            if isinstance(value, Initializer):
+                changes[name] = value.with_axes(convention, ndim)
+        return replace(self, **changes) if changes else self  # type: ignore[type-var]
 
     def get_config(self) -> dict[str, Any]:
         """Return the parameters, as `from_config` takes them.
@@ -150,6 +295,11 @@ class Initializer:
     def _parameters(cls) -> list[Field[Any]]:
         return [field for field in fields(cls) if field.init]  # type: ignore[arg-type]
 
+    def _parse(self, parser: Callable[[str, Any], Any], *names: str) -> None:
+        """Let parameters be what a check of them returns: a float for what only becomes one."""
+        for name in names:
+            object.__setattr__(self, name, parser(name, getattr(self, name)))
+
     def __repr__(self) -> str:
         changed = (
             f"{field.name}={plain(getattr(self, field.name))!r}"
@@ -159,16 +309,115 @@ class Initializer:
         return f"{type(self).__name__}({', '.join(changed)})"
 
 
-class _Elementwise(Initializer):
-    """A scheme whose elements are independent draws from one distribution."""
+class Elementwise(Initializer):
+    """A scheme whose elements are independent draws from one distribution.
 
-    def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
-        """Make the distribution for a type's code and a logical shape."""
-        raise NotImplementedError(f"{type(self).__name__} is no scheme: it has no _distribution")
+    A subclass overrides `draws_from`.
 
-    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        distribution = self._distribution(dtypes.FLOATS[out.dtype].code, box.tensor)
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import winit_fast as wf
+    >>> from winit_fast.streams import distributions
+    >>> @dataclass(frozen=True, repr=False)
+    ... class DepthScaled(wf.Elementwise, names=("depth_scaled",)):
+    ...     depth: int
+    ...     stddev: float = 0.02
+    ...
+    ...     def draws_from(self, shape, dtype):
+    ...         return distributions.normal(dtype, 0.0, self.stddev / (2 * self.depth) ** 0.5)
+    >>> w = DepthScaled(depth=8)((4096, 1024), seed=0, name="mlp.down")
+    >>> bool((w == wf.RandomNormal(0, 0.005)(w.shape, seed=0, name="mlp.down")).all())
+    True
+    """
+
+    def draws_from(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _core.Distribution:
+        """Make the distribution for a logical shape and a type.
+
+        Parameters
+        ----------
+        shape : tuple of int
+        dtype : numpy.dtype
+
+        Returns
+        -------
+        Distribution
+            One of `winit_fast.streams.distributions`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the scheme is not for the shape or the type.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is no scheme: it has no draws_from")
+
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Make the distribution, which refuses what it is not for."""
+        _distribution(self, shape, dtype)
+
+    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        """Draw every element."""
+        distribution = _distribution(self, box.tensor, out.dtype)
         fill(distribution, stream.seed, stream.id, out, box, num_threads)
+
+
+@lru_cache(maxsize=1024)
+def _kept(
+    initializer: Elementwise, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> _core.Distribution:
+    return initializer.draws_from(shape, dtype)
+
+
+def _distribution(
+    initializer: Elementwise, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> _core.Distribution:
+    """Make a distribution, or find it: a model has many tensors of few shapes.
+
+    Only a frozen dataclass is the value of its parameters, and nothing else.
+    """
+    parameters = vars(type(initializer)).get("__dataclass_params__")
+    if parameters is None or not parameters.frozen:
+        return initializer.draws_from(shape, dtype)
+    try:
+        return _kept(initializer, shape, dtype)
+    except TypeError:  # a parameter without a hash; or an error, to be raised anew
+        return initializer.draws_from(shape, dtype)
+
+
+def check(initializer: Initializer, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Have a scheme refuse a shape or a type, a complex one by its parts."""
+    if dtype.kind == "c":
+        initializer.complex_parts(shape).check((*shape, 2), dtypes.part_of(dtype))
+    else:
+        initializer.check(shape, dtype)
+
+
+def draw(
+    initializer: Initializer, out: Array, box: Box, stream: Stream, num_threads: int | None = None
+) -> None:
+    """Check and fill: what every sink does with a box of a tensor.
+
+    Parameters
+    ----------
+    initializer : Initializer
+    out : numpy.ndarray
+        Writable, of shape ``box.shape``.
+    box : Box
+    stream : Stream
+    num_threads : int, optional
+    """
+    check(initializer, box.tensor, out.dtype)
+    _draw(initializer, out, box, stream, num_threads)
+
+
+def _draw(
+    initializer: Initializer, out: Array, box: Box, stream: Stream, num_threads: int | None
+) -> None:
+    if out.dtype.kind == "c":
+        initializer = initializer.complex_parts(box.tensor)
+        out, box = dtypes.parts(out), box.with_axis(2)
+    initializer.check_box(box, out.dtype)
+    initializer.fill_box(out, box, stream, num_threads)
 
 
 def get(identifier: str | Mapping[str, Any] | Initializer, **parameters: Any) -> Initializer:

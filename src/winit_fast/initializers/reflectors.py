@@ -5,7 +5,6 @@ first columns of the identity and D the signs that make it Haar-distributed. A w
 transpose of a tall one. docs/orthogonal.md tells all.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -14,8 +13,8 @@ import numpy as np
 
 import winit_fast._core as _core
 import winit_fast._householder as _householder
-from winit_fast.base import dtypes, threads
-from winit_fast.base.arrays import Array
+from winit_fast.base import threads
+from winit_fast.base.arrays import Array, aligned
 from winit_fast.streams import distributions
 
 COLUMNS: int = _householder.COLUMNS
@@ -60,7 +59,7 @@ class Source(NamedTuple):
     def draw(self, out: Array, start: int) -> None:
         """Fill rows ``start``..., columns ``start``..., of the normals."""
         _core.fill(
-            distributions.normal(dtypes.FLOATS[self.dtype].code, 0.0, 1.0),
+            distributions.normal(self.dtype, 0.0, 1.0),
             self.seed,
             self.stream,
             out.__array_interface__["data"][0],
@@ -291,7 +290,7 @@ def _share_out(
         try:
             blocks = spaces.pop()
         except IndexError:
-            blocks = _aligned((wide, length, COLUMNS), made.v.dtype)
+            blocks = aligned((wide, length, COLUMNS), made.v.dtype)
         carry(piece, blocks[: -(-(piece.stop - piece.start) // COLUMNS)])
         spaces.append(blocks)
 
@@ -338,19 +337,11 @@ def fill_batch(
         results = np.empty((some.size, length, width), source.dtype)
         tau, signs = np.empty((2, rows), source.dtype)
         factors = np.empty((rows, _householder.GROUP), source.dtype)
-        space = _aligned((length, COLUMNS), source.dtype)
+        space = aligned((length, COLUMNS), source.dtype)
         _householder.matrices(v, tau, signs, factors, gain, space, results)
         write(piece, results)
 
     threads.run(work, _slices(numbers.size, together), num_threads)
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Allocate an array that begins with a line of the cache, so that no row needs two."""
-    line = 64
-    memory = np.empty(math.prod(shape) * dtype.itemsize + line, np.uint8)
-    skip = -memory.__array_interface__["data"][0] % line
-    return memory[skip : skip + memory.size - line].view(dtype).reshape(shape)
 
 
 def _up(number: int, multiple: int) -> int:

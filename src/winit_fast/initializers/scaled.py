@@ -9,12 +9,13 @@ import numpy as np
 from winit_fast.base import threads
 from winit_fast.base.arguments import finite, plain
 from winit_fast.base.arrays import Array
-from winit_fast.base.boxes import Box, blocks
+from winit_fast.base.boxes import Box, cuts
+from winit_fast.base.dtypes import working
 from winit_fast.base.formulas import Number, evaluate
 from winit_fast.initializers.protocol import Initializer, get
 from winit_fast.streams.stream import Stream
 
-_BLOCK = 1 << 17
+_CUT = 1 << 17
 """Elements scaled at a time: they stay in the cache."""
 
 
@@ -102,24 +103,49 @@ class Scaled(Initializer, names=("scaled",)):
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"numbers": dict(self.numbers)}
 
-    def _times(self, factor: float) -> Initializer:
+    @property
+    def _direct(self) -> Initializer | None:
+        """The scheme whose parameter of scale is multiplied, if there is one."""
+        return get(self.initializer).scaled(self.value)
+
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Refuse what the scheme refuses, in the type that it is made in."""
+        if self._direct is not None:
+            self._direct.check(shape, dtype)
+        else:
+            get(self.initializer).check(shape, working(dtype))
+
+    def check_box(self, box: Box, dtype: np.dtype[Any]) -> None:
+        """Refuse what the scheme refuses."""
+        if self._direct is not None:
+            self._direct.check_box(box, dtype)
+        else:
+            get(self.initializer).check_box(box, working(dtype))
+
+    def complex_parts(self, shape: tuple[int, ...]) -> Initializer:
+        """Give those of the scheme whose parameter of scale is multiplied."""
+        if self._direct is None:
+            return super().complex_parts(shape)
+        return self._direct.complex_parts(shape)
+
+    def scaled(self, factor: float) -> Initializer:
+        """Give the same scheme, by the product of the factors."""
         return Scaled(self.initializer, factor * self.value)
 
-    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        initializer, factor = get(self.initializer), self.value
-        direct = initializer._times(factor)
-        if direct is not None:
-            direct._fill(out, box, stream, num_threads)
+    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        """Fill by the scheme that has a parameter of scale, or multiply its elements."""
+        if self._direct is not None:
+            self._direct.fill_box(out, box, stream, num_threads)
             return
+        initializer, factor = get(self.initializer), self.value
         whole = box.expand(out)
-        working = np.float64 if out.dtype == np.float64 else np.float32
 
-        def work(block: tuple[slice, ...]) -> None:
-            cut = box.cut(block)
-            values = np.empty(cut.sizes, working)
-            initializer._fill(values, cut, stream, 1)
+        def work(cut: tuple[slice, ...]) -> None:
+            own = box.cut(cut)
+            values = np.empty(own.sizes, working(out.dtype))
+            initializer.fill_box(values, own, stream, 1)
             with np.errstate(over="ignore"):  # infinite, as a normal number that is too large is
-                whole[block] = values * factor
+                whole[cut] = values * factor
 
         if out.size:
-            threads.run(work, blocks(box.sizes, _BLOCK), threads.resolve(num_threads))
+            threads.run(work, cuts(box.sizes, _CUT), threads.resolve(num_threads))

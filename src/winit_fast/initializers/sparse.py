@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from winit_fast.base import dtypes, threads
+from winit_fast.base import threads
 from winit_fast.base.arguments import finite, not_negative
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box
@@ -14,7 +15,7 @@ from winit_fast.streams import distributions
 from winit_fast.streams.fill import fill
 from winit_fast.streams.stream import Stream
 
-_BLOCK = 1 << 18
+_CUT = 1 << 18
 """Words of a mask that are looked at together, at least a column's: so many stay in the cache."""
 
 
@@ -58,14 +59,20 @@ class Sparse(Initializer, names=("sparse",)):
     stddev: float = 0.01
 
     def __post_init__(self) -> None:
-        if not 0 <= finite("sparsity", self.sparsity) <= 1:
+        self._parse(finite, "sparsity")
+        if not 0 <= self.sparsity <= 1:
             raise ValueError(f"sparsity must be from 0 to 1, got {self.sparsity!r}")
-        not_negative("stddev", self.stddev)
+        self._parse(not_negative, "stddev")
 
-    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        if len(box.tensor) != 2:
-            raise ValueError(f"Sparse is for matrices, got shape {box.tensor}")
-        distribution = distributions.normal(dtypes.FLOATS[out.dtype].code, 0.0, self.stddev)
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Refuse what is no matrix, and a type that the deviation does not fit."""
+        if len(shape) != 2:
+            raise ValueError(f"Sparse is for matrices, got shape {shape}")
+        distributions.normal(dtype, 0.0, self.stddev, ("mean", "stddev"))
+
+    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        """Draw every element, and then blank the zeros of each column."""
+        distribution = distributions.normal(out.dtype, 0.0, self.stddev)
         fill(distribution, stream.seed, stream.id, out, box, num_threads)
 
         rows = box.tensor[0]
@@ -76,7 +83,7 @@ class Sparse(Initializer, names=("sparse",)):
         tie = np.uint64((rows - 1).bit_length())
         (row, column), (height, width) = box.starts, box.sizes
         matrix = box.expand(out)
-        step = max(1, _BLOCK // rows)
+        step = max(1, _CUT // rows)
 
         def blank(first: int) -> None:
             block = Box(box.tensor, (0, column + first), (rows, min(step, width - first)), (0, 1))
@@ -89,5 +96,5 @@ class Sparse(Initializer, names=("sparse",)):
 
         threads.run(blank, range(0, width, step), threads.resolve(num_threads))
 
-    def _times(self, factor: float) -> Initializer:
+    def scaled(self, factor: float) -> Initializer:
         return Sparse(self.sparsity, factor * self.stddev)

@@ -3,13 +3,16 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from winit_fast.base.arguments import finite
+from winit_fast.base.arguments import finite, optional
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box
-from winit_fast.base.names import check
+from winit_fast.base.dtypes import working
+from winit_fast.base.names import one_of
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.streams.fill import rounded
 from winit_fast.streams.stream import Stream
@@ -125,7 +128,7 @@ _SCALINGS: dict[str, Callable[[Array], float]] = {
     "density": lambda window: math.sqrt(np.square(window).sum()),
     "spectrum": lambda window: float(abs(window).sum()),
 }
-_BLOCK = 1 << 17
+_CUT = 1 << 17
 """Elements made at a time: their temporaries stay in the cache."""
 
 
@@ -179,9 +182,9 @@ class STFT(Initializer, names=("stft", "stft_initializer")):
     periodic: bool = False
 
     def __post_init__(self) -> None:
-        check("side", self.side, _SIDES)
+        self._parse(partial(one_of, known=_SIDES), "side")
         if isinstance(self.window, str):
-            check("window", self.window, _WINDOWS)
+            self._parse(partial(one_of, known=_WINDOWS), "window")
         elif self.window is not None:
             try:
                 if isinstance(self.window, bytes):
@@ -192,8 +195,7 @@ class STFT(Initializer, names=("stft", "stft_initializer")):
                     f"window must be a name, a sequence of numbers or None, got {self.window!r}"
                 ) from None
             object.__setattr__(self, "window", values)
-        if self.scaling is not None:
-            check("scaling", self.scaling, _SCALINGS)
+        self._parse(optional(partial(one_of, known=_SCALINGS)), "scaling")
         object.__setattr__(self, "periodic", bool(self.periodic))
 
     def _frame(self, length: int) -> Array:
@@ -216,27 +218,30 @@ class STFT(Initializer, names=("stft", "stft_initializer")):
             raise ValueError(f"window must not be 0 everywhere, got {self.window!r} of {length}")
         return window / (norm or 1.0)
 
-    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        shape = box.tensor
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Refuse what is no such kernel's shape, and a type that the window does not fit."""
         if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:
             raise ValueError(
                 "STFT is for kernels of shape (frame length, 1, bins) with at least two bins, "
                 f"got shape {shape}"
             )
-        (start, _, first), (length, _, bins) = box.starts, box.sizes
         frame = self._frame(shape[0])
         if frame.size:
-            rounded(float(abs(frame).max()), out.dtype, "window")  # before anything is written
-        frame = frame[start : start + length]
+            rounded(float(abs(frame).max()), dtype, "window")
+
+    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        """Compute every element in float64."""
+        shape = box.tensor
+        (start, _, first), (length, _, bins) = box.starts, box.sizes
+        frame = self._frame(shape[0])[start : start + length]
         period = 2 * (shape[2] - 1)
-        working = np.float64 if out.dtype == np.float64 else np.float32
         k = np.arange(first, first + bins)
         kernel = box.expand(out)
-        step = max(1, _BLOCK // max(1, bins))
+        step = max(1, _CUT // max(1, bins))
         for begin in range(0, length if out.size else 0, step):
             t = np.arange(start + begin, start + min(length, begin + step))
             # The cosine is even, and is the sine of the rest to a quarter: 0 is exactly 0.
             angle = (4 * (t[:, None] * k) + _SIDES[self.side] * period) % (4 * period)
             rest = period - np.minimum(angle, 4 * period - angle)
             values = np.sin(math.pi / (2 * period) * rest) * frame[begin : begin + step, None]
-            kernel[begin : begin + step, 0] = values.astype(working)
+            kernel[begin : begin + step, 0] = values.astype(working(out.dtype))

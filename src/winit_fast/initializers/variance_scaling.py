@@ -3,14 +3,20 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any
+
+import numpy as np
 
 import winit_fast._core as _core
-from winit_fast.base.arguments import not_negative, positive
+from winit_fast.base.arguments import not_negative, optional, positive
 from winit_fast.base.boxes import MAX_SIZE
-from winit_fast.base.names import check
-from winit_fast.initializers.fans import Axes, axes_tuple, fans
+from winit_fast.base.dtypes import working
+from winit_fast.base.names import one_of
+from winit_fast.initializers.elementwise import RandomNormal
+from winit_fast.initializers.fans import Axes, fans, hashable_axes
 from winit_fast.initializers.gains import squared_gain
-from winit_fast.initializers.protocol import Initializer, _Elementwise
+from winit_fast.initializers.protocol import Elementwise, Initializer
 from winit_fast.streams import distributions
 
 TRUNCATED_STDDEV = 0.87962566103423978
@@ -28,8 +34,15 @@ _MODES: dict[str, Callable[[int, int], float]] = {
 _DISTRIBUTIONS = ("uniform", "normal", "truncated_normal")
 
 
+def _fan(argument: str, value: Any) -> int:
+    number = positive(argument, value)
+    if number > MAX_SIZE:
+        raise ValueError(f"{argument} must be at most 2^63, got {number}")
+    return number
+
+
 @dataclass(frozen=True, repr=False)
-class VarianceScaling(_Elementwise, names=("variance_scaling",)):
+class VarianceScaling(Elementwise, names=("variance_scaling",)):
     r"""Draws of variance scale / fan, for the fan of the logical shape.
 
     Parameters
@@ -43,8 +56,8 @@ class VarianceScaling(_Elementwise, names=("variance_scaling",)):
         "normal"; "uniform"; or "truncated_normal", a normal cut at 2 standard deviations, which is
         widened so that what is left has the variance asked for.
     in_axis, out_axis, batch_axis : int or tuple of int
-        See `winit_fast.initializers.fans.fans`. The defaults are those of Keras and JAX;
-        torch's are 1 and 0.
+        See `winit_fast.initializers.fans.fans`. Where nothing is said, arrays have the axes of JAX
+        and Keras, -2 and -1, and tensors of torch have 1 and 0.
     fan_in, fan_out : int, optional
         In place of the shape's.
 
@@ -72,24 +85,19 @@ class VarianceScaling(_Elementwise, names=("variance_scaling",)):
     scale: float = 1.0
     mode: str = "fan_in"
     distribution: str = "truncated_normal"
-    in_axis: Axes = -2
-    out_axis: Axes = -1
+    in_axis: Axes | None = None
+    out_axis: Axes | None = None
     batch_axis: Axes = ()
     fan_in: int | None = None
     fan_out: int | None = None
 
     def __post_init__(self) -> None:
-        not_negative("scale", self.scale)
-        check("mode", self.mode, _MODES)
-        check("distribution", self.distribution, _DISTRIBUTIONS)
-        for axes in ("in_axis", "out_axis", "batch_axis"):
-            value = getattr(self, axes)
-            if not isinstance(value, int):  # a list from JSON, say: a value must be hashable
-                object.__setattr__(self, axes, axes_tuple(axes, value))
-        for fan in ("fan_in", "fan_out"):
-            value = getattr(self, fan)
-            if value is not None and positive(fan, value) > MAX_SIZE:
-                raise ValueError(f"{fan} must be at most 2^63, got {value}")
+        self._parse(not_negative, "scale")
+        self._parse(partial(one_of, known=_MODES), "mode")
+        self._parse(partial(one_of, known=_DISTRIBUTIONS), "distribution")
+        self._parse(optional(hashable_axes), "in_axis", "out_axis")
+        self._parse(hashable_axes, "batch_axis")
+        self._parse(optional(_fan), "fan_in", "fan_out")
 
     def stddev(self, tensor: tuple[int, ...]) -> float:
         """Standard deviation for a logical shape.
@@ -107,23 +115,30 @@ class VarianceScaling(_Elementwise, names=("variance_scaling",)):
         fan = _MODES[self.mode](fan_in or 1, fan_out or 1)
         return math.sqrt(self.scale / fan)
 
-    def _distribution(self, code: int, tensor: tuple[int, ...]) -> _core.Distribution:
-        stddev = self.stddev(tensor)
+    def draws_from(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _core.Distribution:
+        """Make the uniform, normal or truncated normal of the deviation for a shape."""
+        stddev = self.stddev(shape)
         try:
             if self.distribution == "truncated_normal":
                 widened = stddev / TRUNCATED_STDDEV
-                return distributions.truncated_normal(code, 0.0, widened, -2.0, 2.0)
+                return distributions.truncated_normal(dtype, 0.0, widened, -2.0, 2.0)
             if self.distribution == "uniform" and stddev > 0:  # of no width: the normal of none
                 limit = math.sqrt(3.0) * stddev
-                return distributions.uniform(code, -limit, limit)
-            return distributions.normal(code, 0.0, stddev)
+                return distributions.uniform(dtype, -limit, limit)
+            return distributions.normal(dtype, 0.0, stddev)
         except ValueError as error:  # in terms of numbers that nobody gave
             raise ValueError(
-                f"scale must give a standard deviation that fits {distributions.working(code)}, "
+                f"scale must give a standard deviation that fits {working(dtype)}, "
                 f"got {self.scale!r}, which gives {stddev!r}"
             ) from error
 
-    def _times(self, factor: float) -> Initializer:
+    def complex_parts(self, shape: tuple[int, ...]) -> Initializer:
+        """Give normal parts of half the variance, by the fans of the complex tensor."""
+        if self.distribution != "normal":
+            return super().complex_parts(shape)
+        return RandomNormal(0.0, self.stddev(shape) / math.sqrt(2.0))
+
+    def scaled(self, factor: float) -> Initializer:
         own = {field.name: getattr(self, field.name) for field in fields(VarianceScaling)}
         return VarianceScaling(**own | {"scale": factor**2 * self.scale})
 

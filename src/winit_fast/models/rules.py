@@ -9,7 +9,7 @@ from typing import Any
 
 import winit_fast.initializers as initializers
 from winit_fast.base.formulas import Number, evaluate
-from winit_fast.base.names import check
+from winit_fast.base.names import one_of
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.models.architectures import Architecture
 from winit_fast.models.data_files import load_all, naming_the_file
@@ -123,7 +123,7 @@ class Rules:
             If the name is not known; the message has the nearest one that is.
         """
         known = load_all("rules")
-        check("recipe", name, known)
+        one_of("recipe", name, known)
         data: dict[str, Any] = known[name]
         with naming_the_file(f"rules/{name}.toml"):
             return cls(

@@ -1,5 +1,6 @@
 """Destinations: any writable memory, seen as an array and checked."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import winit_fast._dlpack as _dlpack
 from winit_fast.base import dtypes
 from winit_fast.base.arrays import Array
-from winit_fast.base.boxes import Box, Index, Shape, box, logical_shape
+from winit_fast.base.boxes import MAX_SIZE, Box, Index, Shape, box, logical_shape, whole
 
 
 class _Memory:
@@ -81,7 +82,13 @@ def from_dlpack(out: Any, argument: str = "out") -> Array:
         dtype = np.dtype(name)
     except TypeError:
         raise TypeError(f"{argument} must have a type known to NumPy, got {name}") from None
-    array = view(address, shape, [step * dtype.itemsize for step in strides], dtype, capsule)
+    strides = tuple([step * dtype.itemsize for step in strides])
+    reach = sum(abs(step) * (extent - 1) for step, extent in zip(strides, shape, strict=True))
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize + reach >= MAX_SIZE:
+        raise ValueError(
+            f"{argument} must lie in memory, got a {kind} of shape {shape} with strides {strides}"
+        )
+    array = view(address, shape, strides, dtype, capsule)
     array.flags.writeable = writable
     return array
 
@@ -109,7 +116,8 @@ def writable(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) ->
         If it is read-only or its elements overlap or interleave.
     """
     if isinstance(out, np.ndarray):
-        array = out
+        # Its memory as it is now: a subclass may lie about it, and change it later.
+        array: Array = np.ndarray.view(out, np.ndarray)
     elif hasattr(out, "__dlpack__"):
         array = from_dlpack(out)
     else:
@@ -179,10 +187,13 @@ def destination(
     TypeError, ValueError, IndexError
         As in `writable`, `logical_shape` and `box`, or if ``out`` has another shape than the box.
     """
-    array = writable(out, kinds)
+    # The numbers first: reading them may run a user's code, after which the buffer is another one.
     if shape is None and index is not None:
+        writable(out, kinds)
         raise ValueError(f"index={index!r} needs the shape of the logical tensor: give {argument}=")
-    cut = box(array.shape if shape is None else logical_shape(shape, argument), index)
+    cut = None if shape is None else box(logical_shape(shape, argument), index)
+    array = writable(out, kinds)
+    cut = cut or whole(array.shape)
     if array.shape != cut.shape:
         raise ValueError(f"out must have shape {cut.shape}, got {array.shape}")
     return array, cut

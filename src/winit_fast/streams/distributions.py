@@ -1,21 +1,17 @@
 """Distributions: parameters checked and made ready for the kernels."""
 
 from functools import lru_cache
+from typing import Any
+
+import numpy as np
 
 import winit_fast._core as _core
 from winit_fast._core import Distribution
 from winit_fast.base.arguments import finite, not_negative, real
-from winit_fast.base.dtypes import FLOATS
-
-NAMES = {kind.code: kind.name for kind in FLOATS.values()}
+from winit_fast.base.dtypes import FLOATS, working
 
 Names = tuple[str, str]
 """What the caller calls the first two parameters: the errors do too."""
-
-
-def working(code: int) -> str:
-    """Name the type of the arithmetic."""
-    return NAMES[_core.F64 if code == _core.F64 else _core.F32]
 
 
 def _given(names: Names, first: float, second: float) -> str:
@@ -35,33 +31,39 @@ def bits(width: int) -> Distribution:
     return _core.bits(_core.F64 if width == 64 else _core.F32)
 
 
-def uniform(code: int, low: float, high: float, names: Names = ("low", "high")) -> Distribution:
+def uniform(
+    dtype: np.dtype[Any], low: float, high: float, names: Names = ("low", "high")
+) -> Distribution:
     """Uniform numbers in [low, high)."""
     low_name, high_name = names
     a, b = _bounds(finite(low_name, low), finite(high_name, high), names)
-    status, distribution = _core.uniform(code, a, b)
+    status, distribution = _core.uniform(FLOATS[dtype].code, a, b)
     if status == _core.NOT_FINITE:
         raise ValueError(
             f"({high_name} - {low_name}) / 2 and ({high_name} + {low_name}) / 2, taken in float64, "
-            f"must be finite in {working(code)}, {_given(names, low, high)}"
+            f"must be finite in {working(dtype)}, {_given(names, low, high)}"
         )
     if status == _core.NO_VALUE:
         raise ValueError(
-            f"{NAMES[code]} has no value in [{low_name}, {high_name}) = [{low!r}, {high!r})"
+            f"{dtype.name} has no value in [{low_name}, {high_name}) = [{low!r}, {high!r})"
         )
     return distribution
 
 
-def normal(code: int, loc: float, scale: float, names: Names = ("loc", "scale")) -> Distribution:
+def normal(
+    dtype: np.dtype[Any], loc: float, scale: float, names: Names = ("loc", "scale")
+) -> Distribution:
     """Normal numbers with mean loc and standard deviation scale."""
-    status, distribution = _core.normal(code, finite(names[0], loc), not_negative(names[1], scale))
+    status, distribution = _core.normal(
+        FLOATS[dtype].code, finite(names[0], loc), not_negative(names[1], scale)
+    )
     if status == _core.NOT_FINITE:
-        raise ValueError(_not_finite(code, loc, scale, names))
+        raise ValueError(_not_finite(dtype, loc, scale, names))
     return distribution
 
 
 def truncated_normal(
-    code: int,
+    dtype: np.dtype[Any],
     loc: float,
     scale: float,
     low: float,
@@ -74,22 +76,22 @@ def truncated_normal(
     mean, deviation = finite(names[0], loc), not_negative(names[1], scale)
     a, b = _bounds(low, high)
     if deviation == 0:  # there is no window
-        return normal(code, mean, deviation, names)
+        return normal(dtype, mean, deviation, names)
     status, distribution = _core.truncated_normal(
-        code, mean, deviation, a, b, window(a, b, 64 if code == _core.F64 else 32)
+        FLOATS[dtype].code, mean, deviation, a, b, window(a, b, 64 if dtype == np.float64 else 32)
     )
     if status == _core.NOT_FINITE:
-        raise ValueError(_not_finite(code, loc, scale, names))
+        raise ValueError(_not_finite(dtype, loc, scale, names))
     if status == _core.NO_VALUE:
         loc_name, scale_name = names
         raise ValueError(
-            f"{NAMES[code]} has no value between {loc_name} + low*{scale_name} and "
+            f"{dtype.name} has no value between {loc_name} + low*{scale_name} and "
             f"{loc_name} + high*{scale_name}, got {loc_name}={loc!r}, {scale_name}={scale!r}, "
             f"low={low!r}, high={high!r}"
         )
     return distribution
 
 
-def _not_finite(code: int, loc: float, scale: float, names: Names) -> str:
+def _not_finite(dtype: np.dtype[Any], loc: float, scale: float, names: Names) -> str:
     first, second = names
-    return f"{first} and {second} must be finite in {working(code)}, {_given(names, loc, scale)}"
+    return f"{first} and {second} must be finite in {working(dtype)}, {_given(names, loc, scale)}"

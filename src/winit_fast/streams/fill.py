@@ -35,7 +35,7 @@ STREAMING_BYTES = 1 << 23
 reads them: stores go round them."""
 
 
-class Axis(NamedTuple):
+class Loop(NamedTuple):
     """One axis of a destination: its extent, and what a step adds to the index and the address."""
 
     extent: int
@@ -43,46 +43,46 @@ class Axis(NamedTuple):
     byte_stride: int
 
 
-Axes = tuple[Axis, ...]
+Loops = tuple[Loop, ...]
 
 
-Piece = tuple[int, int, Axes]
-"""Address and logical index of the first element, and the axes."""
+Piece = tuple[int, int, Loops]
+"""Address and logical index of the first element, and the loops."""
 
 
-def merged(axes: Iterable[Axis]) -> Axes:
-    """Join axes that continue one another in index and in memory, and drop those of extent 1.
+def merged(loops: Iterable[Loop]) -> Loops:
+    """Join loops that continue one another in index and in memory, and drop those of extent 1.
 
     Examples
     --------
-    >>> [tuple(a) for a in merged([Axis(2, 12, 96), Axis(1, 12, 0), Axis(3, 4, 16), Axis(4, 1, 4)])]
+    >>> [tuple(a) for a in merged([Loop(2, 12, 96), Loop(1, 12, 0), Loop(3, 4, 16), Loop(4, 1, 4)])]
     [(2, 12, 96), (12, 1, 4)]
     """
-    result: list[Axis] = []
-    for extent, index_stride, byte_stride in axes:
+    result: list[Loop] = []
+    for extent, index_stride, byte_stride in loops:
         if extent == 1:
             continue
         if result and result[-1][1:] == (extent * index_stride, extent * byte_stride):
             extent *= result.pop().extent
-        result.append(Axis(extent, index_stride, byte_stride))
-    return tuple(result) or (Axis(1, 0, 0),)
+        result.append(Loop(extent, index_stride, byte_stride))
+    return tuple(result) or (Loop(1, 0, 0),)
 
 
-def pieces(address: int, index: int, axes: Axes, limit: int, span: int) -> Iterator[Piece]:
-    """Split a box lazily, along the outermost axes, into pieces of limited size.
+def pieces(address: int, index: int, loops: Loops, limit: int, span: int) -> Iterator[Piece]:
+    """Split a box lazily, along the outermost loops, into pieces of limited size.
 
     Parameters
     ----------
     address, index : int
         Of the first element.
-    axes : tuple of Axis
+    loops : tuple of Loop
         Outermost in memory first, so that no two pieces are interleaved.
     limit : int
         Elements in a piece at most; a power of two, so that a contiguous run is cut at multiples
         of it.
     span : int
         Bytes from a piece's first element to its last one at most, about: those of the steps along
-        its outermost axis.
+        its outermost loop.
 
     Yields
     ------
@@ -90,22 +90,22 @@ def pieces(address: int, index: int, axes: Axes, limit: int, span: int) -> Itera
 
     Examples
     --------
-    >>> rows = Axis(3, 4, 1000), Axis(4, 1, 4)
-    >>> for address, index, axes in pieces(0, 0, rows, limit=8, span=1 << 20):
-    ...     print(address, index, [axis.extent for axis in axes])
+    >>> rows = Loop(3, 4, 1000), Loop(4, 1, 4)
+    >>> for address, index, loops in pieces(0, 0, rows, limit=8, span=1 << 20):
+    ...     print(address, index, [loop.extent for loop in loops])
     0 0 [2, 4]
     2000 8 [1, 4]
     >>> [index for _, index, _ in pieces(0, 0, rows, limit=1 << 20, span=1000)]
     [0, 4, 8]
     """
-    (extent, index_stride, byte_stride), *inner = axes
-    each = math.prod(axis.extent for axis in inner)
+    (extent, index_stride, byte_stride), *inner = loops
+    each = math.prod(loop.extent for loop in inner)
     if extent * each <= limit and (extent - 1) * abs(byte_stride) <= span:
-        yield address, index, axes
+        yield address, index, loops
         return
     step = max(1, min(limit // each, span // abs(byte_stride)))
     for first in range(0, extent, step):
-        outer = Axis(min(step, extent - first), index_stride, byte_stride)
+        outer = Loop(min(step, extent - first), index_stride, byte_stride)
         yield from pieces(
             address + first * byte_stride,
             index + first * index_stride,
@@ -134,17 +134,17 @@ def share_out(
     num_threads = threads.resolve(num_threads)
     if out.size == 0:
         return
-    axes = tuple(map(Axis, box.shape, box.index_strides, out.strides))
+    loops = tuple(map(Loop, box.shape, box.index_strides, out.strides))
     if small:
-        work((out.__array_interface__["data"][0], box.first, axes or (Axis(1, 0, 0),)))
+        work((out.__array_interface__["data"][0], box.first, loops or (Loop(1, 0, 0),)))
         return
-    axes = merged(axes)
-    axes = tuple(sorted(axes, key=lambda axis: -abs(axis.byte_stride)))
+    loops = merged(loops)
+    loops = tuple(sorted(loops, key=lambda loop: -abs(loop.byte_stride)))
     # Four pieces a thread even out their speeds; a power of two keeps cuts on round positions.
     limit = 1 << (out.size // (4 * num_threads)).bit_length()
     largest = MAX_PIECE_SCALAR if _core.isa() == "scalar" else MAX_PIECE
     limit = min(max(limit, MIN_PIECE), largest)
-    work_on = pieces(out.__array_interface__["data"][0], box.first, axes, limit, MAX_SPAN)
+    work_on = pieces(out.__array_interface__["data"][0], box.first, loops, limit, MAX_SPAN)
     threads.run(work, work_on, min(num_threads, -(-out.size // limit)))
 
 
@@ -176,9 +176,9 @@ def fill(
     """
 
     def work(piece: Piece) -> None:
-        address, index, axes = piece
+        address, index, loops = piece
         streaming = _spread(out) >= STREAMING_BYTES  # asked here, so that work keeps the memory
-        extents, index_strides, byte_strides = zip(*axes, strict=True)
+        extents, index_strides, byte_strides = zip(*loops, strict=True)
         _core.fill(
             distribution, seed, stream, address, offset + index,
             extents, index_strides, byte_strides, streaming,
@@ -220,8 +220,8 @@ def constant(value: float, out: Array, box: Box, num_threads: int | None = None)
     bits = rounded(value, out.dtype).view(f"u{out.itemsize}")
 
     def work(piece: Piece) -> None:
-        address, _, axes = piece
-        extents, _, byte_strides = zip(*axes, strict=True)
+        address, _, loops = piece
+        extents, _, byte_strides = zip(*loops, strict=True)
         np.asarray(_Memory(address, extents, byte_strides, out.itemsize, out)).fill(bits)
 
     share_out(work, out, box, num_threads)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
 
 import winit_fast._core as _core
-from winit_fast.base.arguments import utf8, word
+from winit_fast.base import threads
+from winit_fast.base.arguments import integer, utf8, word
 from winit_fast.base.arrays import empty
 from winit_fast.base.boxes import MAX_SIZE, Index, Shape, box, logical_shape
 from winit_fast.base.dtypes import FLOATS, find
@@ -20,27 +20,46 @@ from winit_fast.streams import distributions
 from winit_fast.streams.buffers import destination
 from winit_fast.streams.fill import MIN_PIECE, fill
 
+STREAM_VERSION = 1
+"""Version of the numbers: another one where any of them would change (docs/contract.md)."""
+
 # As text: NumPy imports its random module where it is first used, and so do we.
 Seed: TypeAlias = "int | np.random.SeedSequence | np.random.Generator | None"
+
+STREAM_VERSION = 1
+"""The version of docs/contract.md that all numbers follow."""
 
 _WORDS: dict[np.dtype[Any], int] = {np.dtype(np.uint32): 32, np.dtype(np.uint64): 64}
 
 Make = Callable[..., _core.Distribution]
 
 
+def _settled(parameter: Any) -> Any:
+    """Read a number once, before the buffer: reading it may run a user's code.
+
+    What is no number stays as it is, for the error that tells its name.
+    """
+    if type(parameter) is float or type(parameter) is int:
+        return parameter
+    try:
+        return parameter if isinstance(parameter, (str, bytes)) else float(parameter)
+    except (TypeError, ValueError, OverflowError):
+        return parameter
+
+
 @lru_cache
-def _kept(make: Make, code: int, *parameters: float) -> _core.Distribution:
-    if not all(isinstance(parameter, Real) for parameter in parameters):
-        raise TypeError("what is not a number may change and still be the same key")
-    return make(code, *parameters)
+def _kept(make: Make, dtype: np.dtype[Any], *parameters: float) -> _core.Distribution:
+    return make(dtype, *parameters)
 
 
-def _distribution(make: Make, code: int, parameters: tuple[float, ...]) -> _core.Distribution:
+def _distribution(
+    make: Make, dtype: np.dtype[Any], parameters: tuple[float, ...]
+) -> _core.Distribution:
     """Make a distribution, or find it: small calls have no time for the kernel's constants."""
     try:
-        return _kept(make, code, *parameters)
-    except TypeError:  # no keys: lists, which are refused, and scalar arrays and tensors
-        return make(code, *parameters)
+        return _kept(make, dtype, *parameters)
+    except TypeError:  # what is no number: refused, by its name
+        return make(dtype, *parameters)
 
 
 def seed_number(seed: Seed) -> int:
@@ -49,8 +68,9 @@ def seed_number(seed: Seed) -> int:
     Parameters
     ----------
     seed : int, numpy.random.SeedSequence, numpy.random.Generator or None
-        A number is used as it is. A SeedSequence gives its first 64-bit word, the same at each
-        call; a Generator draws one, a new one at each call; None asks the operating system.
+        A number below 2^64 is used as it is; a larger one by way of ``SeedSequence(seed)``. A
+        SeedSequence gives its first 64-bit word, the same at each call; a Generator draws one, a
+        new one at each call; None asks the operating system.
 
     Returns
     -------
@@ -59,7 +79,7 @@ def seed_number(seed: Seed) -> int:
     Raises
     ------
     TypeError, ValueError
-        If it is none of these, or not from 0 to 2^64 - 1.
+        If it is none of these, or negative.
 
     Examples
     --------
@@ -68,13 +88,16 @@ def seed_number(seed: Seed) -> int:
     """
     if seed is None:
         return int.from_bytes(os.urandom(8), "little")
-    if isinstance(seed, int):
-        return word("seed", seed)
+    if isinstance(seed, int) and 0 <= seed < 1 << 64:
+        return int(seed)
     if isinstance(seed, np.random.SeedSequence):
         return int(seed.generate_state(1, np.uint64)[0])
     if isinstance(seed, np.random.Generator):
         return int(seed.integers(1 << 64, dtype=np.uint64))
-    return word("seed", seed, "an integer, a SeedSequence, a Generator or None")
+    number = integer("seed", seed, "an integer, a SeedSequence, a Generator or None")
+    if number < 0:
+        raise ValueError(f"seed must be at least 0, got {number}")
+    return number if number < 1 << 64 else seed_number(np.random.SeedSequence(number))
 
 
 @cache
@@ -220,7 +243,7 @@ class Stream:
         >>> Stream(0).bits(4)  # Philox4x32-10 of key 0 and counter 0
         array([1713891541, 3781805453, 3159862348, 2600524760], dtype=uint32)
         """
-        offset = word("offset", offset)
+        offset, num_threads = word("offset", offset), threads.checked(num_threads)
         kind = None if dtype is None else _word_type(dtype)
         if out is None:
             cut = box(_given(n, "n"), index)
@@ -354,14 +377,16 @@ class Stream:
         index: Index | None,
         num_threads: int | None,
     ) -> Any:
+        parameters = tuple(map(_settled, parameters))
         # A small plain array goes the shortest way: the call is to cost little beside the numbers.
         if type(out) is np.ndarray and shape is dtype is index is num_threads is None:
             kind = FLOATS.get(out.dtype)
             if kind is not None and out.size <= MIN_PIECE and out.flags.carray:
                 carried = out if kind.carrier is kind.dtype else out.view(kind.carrier)
-                distribution = _distribution(make, kind.code, parameters)
+                distribution = _distribution(make, out.dtype, parameters)
                 _core.fill_array(distribution, self.seed, self.id, carried)
                 return out
+        num_threads = threads.checked(num_threads)
         if out is None:
             cut = box(_given(shape), index)
             out = array = empty(cut.shape, find("float32" if dtype is None else dtype).dtype)
@@ -369,7 +394,7 @@ class Stream:
             array, cut = destination(out, shape, index)
             if dtype is not None and find(dtype).dtype != array.dtype:
                 raise TypeError(f"dtype is {dtype!r}, but out has {array.dtype}")
-        distribution = _distribution(make, FLOATS[array.dtype].code, parameters)
+        distribution = _distribution(make, array.dtype, parameters)
         fill(distribution, self.seed, self.id, array, cut, num_threads)
         return out
 

@@ -143,7 +143,7 @@ def _draw(
         return peer(tensor, *parameters, generator=generator)
     try:
         numbers = [p if type(p) is float else _real(p) for p in parameters]
-        distribution = make(FLOATS[tensor.dtype].code, *numbers)
+        distribution = make(FLOATS[tensor.dtype].dtype, *numbers)
     except _REFUSALS:
         if seed is None:
             return peer(tensor, *parameters, generator=generator)
@@ -185,15 +185,17 @@ _normal = lru_cache(distributions.normal)
 
 
 @lru_cache
-def _uniform(code: int, low: float, high: float) -> Distribution:
+def _uniform(dtype: np.dtype[Any], low: float, high: float) -> Distribution:
     """Uniform numbers in [low, high); as in torch, an interval of one number is that number."""
     if low == high:
-        return distributions.normal(code, low, 0.0)
-    return distributions.uniform(code, low, high)
+        return distributions.normal(dtype, low, 0.0)
+    return distributions.uniform(dtype, low, high)
 
 
 @lru_cache
-def _truncated_normal(code: int, mean: float, std: float, a: float, b: float) -> Distribution:
+def _truncated_normal(
+    dtype: np.dtype[Any], mean: float, std: float, a: float, b: float
+) -> Distribution:
     """Normal numbers in [a, b]; the core counts bounds in deviations from the mean."""
     if not std > 0:
         raise ValueError(f"std must be positive, got {std}")
@@ -203,7 +205,7 @@ def _truncated_normal(code: int, mean: float, std: float, a: float, b: float) ->
         low = math.nextafter(low, math.inf)
     if math.isfinite(high) and mean + high * std > b:
         high = math.nextafter(high, -math.inf)
-    return distributions.truncated_normal(code, mean, std, low, high)
+    return distributions.truncated_normal(dtype, mean, std, low, high)
 
 
 def _fans(tensor: Tensor) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import winit_fast._core as _core
 from winit_fast.base import dtypes
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, box, whole
-from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.protocol import Initializer, draw
 from winit_fast.streams.buffers import overlaps, view
 from winit_fast.streams.fill import MIN_PIECE, fill
 from winit_fast.streams.stream import Stream, stream_id
@@ -222,4 +222,4 @@ def fill_by(
 ) -> None:
     """Fill a fillable tensor by any scheme; ``axis`` as in `boxes`."""
     stream = Stream(key, name)
-    fill_tensor(tensor, lambda out, cut: initializer._fill(out, cut, stream, None), axis)
+    fill_tensor(tensor, lambda out, cut: draw(initializer, out, cut, stream), axis)

@@ -1,0 +1,403 @@
+"""The safetensors format: nothing else knows its header, its index or its names of types.
+
+A file is 8 bytes with the header's length, the header in JSON, and the tensors' bytes. It is read
+as strictly as by the format's own library, which gives NumPy neither float8 nor, before its version
+0.5, bfloat16.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+import struct
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from winit_fast.base import dtypes
+from winit_fast.base.arrays import Array, empty
+from winit_fast.base.boxes import logical_shape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_HEADER = 100_000_000
+"""Bytes of a header, or of an index, at most: the format's own limit."""
+
+RESERVED = "__metadata__"
+"""The one name that no tensor may have."""
+
+TAGS = {
+    dtypes.find(name).dtype: tag
+    for name, tag in {
+        "float64": "F64",
+        "float32": "F32",
+        "float16": "F16",
+        "bfloat16": "BF16",
+        "float8_e4m3fn": "F8_E4M3",
+        "float8_e5m2": "F8_E5M2",
+    }.items()
+}
+"""What files call the types that are read and written here."""
+
+_DTYPES = {tag: dtype for dtype, tag in TAGS.items()}
+
+# Every type of the format, of which a file may have tensors beside the one that is asked for.
+_BITS = {
+    "F4": 4,
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0"), 8),
+    **dict.fromkeys(("F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
+}
+
+
+class Entry(NamedTuple):
+    """What a header says of one tensor.
+
+    Attributes
+    ----------
+    tag : str
+        Its type, as the format calls it.
+    shape : tuple of int
+    begin, end : int
+        Its bytes, counted from the end of the header.
+    """
+
+    tag: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+class Header(NamedTuple):
+    """The header of a file.
+
+    Attributes
+    ----------
+    size : int
+        Bytes before those of the tensors.
+    metadata : dict of str to str
+    entries : dict of str to Entry
+        The tensors by name.
+    """
+
+    size: int
+    metadata: dict[str, str]
+    entries: dict[str, Entry]
+
+    @property
+    def end(self) -> int:
+        """Length of the file."""
+        return self.size + max((entry.end for entry in self.entries.values()), default=0)
+
+
+# --------------------------------------------------------------------------------------------------
+# Writing
+# --------------------------------------------------------------------------------------------------
+
+
+def header_bytes(
+    tensors: Iterable[tuple[str, np.dtype[Any], tuple[int, ...]]], metadata: Mapping[str, str]
+) -> tuple[bytes, list[int]]:
+    """Make what stands in a file before the first tensor.
+
+    Parameters
+    ----------
+    tensors : iterable of (str, numpy.dtype, tuple of int)
+        Name, type and shape, in the order of the file.
+    metadata : mapping of str to str
+
+    Returns
+    -------
+    header : bytes
+        Its length is a multiple of 8.
+    offsets : list of int
+        Where each tensor begins, from the start of the file, and where the last one ends.
+
+    Examples
+    --------
+    >>> header, offsets = header_bytes([("w", np.dtype("f4"), (2, 3))], {})
+    >>> header[8:]
+    b'{"__metadata__":{},"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}     '
+    >>> offsets
+    [88, 112]
+    """
+    entries: dict[str, Any] = {RESERVED: dict(metadata)}
+    ends = [0]
+    for name, dtype, shape in tensors:
+        ends.append(ends[-1] + math.prod(shape) * dtype.itemsize)
+        entries[name] = {"dtype": TAGS[dtype], "shape": shape, "data_offsets": ends[-2:]}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format pads with spaces, so that the data is aligned
+    header = struct.pack("<Q", len(text)) + text
+    return header, [len(header) + end for end in ends]
+
+
+def index_text(files: Mapping[str, str], total_size: int) -> str:
+    """Make the index of a checkpoint of several files.
+
+    Parameters
+    ----------
+    files : mapping of str to str
+        Which file each tensor is in.
+    total_size : int
+        Bytes of all tensors.
+
+    Returns
+    -------
+    str
+        JSON.
+    """
+    content = {"metadata": {"total_size": total_size}, "weight_map": dict(files)}
+    return json.dumps(content, indent=2) + "\n"
+
+
+# --------------------------------------------------------------------------------------------------
+# Reading
+# --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def regular_file(path: str) -> Iterator[BinaryIO]:
+    """Open a file for reading that is one: to open a pipe would wait for whoever writes to it.
+
+    Raises
+    ------
+    ValueError
+        If it is a pipe, a device or a socket.
+    """
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError(f"{path} is no regular file")
+        yield file
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def read_header(path: str) -> Header:
+    """Read the header of a file, and check that the tensors make up the rest of it.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    Header
+
+    Raises
+    ------
+    ValueError
+        If it is not a whole file of the format: it is refused where the format's own library
+        refuses it, and where a name is there twice.
+    """
+    status = Path(path).stat()
+    return _read_header(
+        path,
+        (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
+    )
+
+
+@lru_cache(maxsize=4)  # a checkpoint's tensors are asked for one by one
+def _read_header(path: str, _identity: tuple[int, ...]) -> Header:
+    with regular_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if length > MAX_HEADER:
+            raise ValueError(
+                f"{path} is no safetensors file: its header has {length:,} bytes, "
+                f"{MAX_HEADER:,} are the most"
+            )
+        if size < 8 + length:
+            raise ValueError(f"{path} is no whole safetensors file: its header is cut off")
+        content = _json(file.read(length), path, "safetensors file")
+    metadata = content.pop(RESERVED, None) or {}
+    if not _maps_text_to_text(metadata):
+        raise ValueError(
+            f"{path} is no safetensors file: {RESERVED} must map text to text, "
+            f"got {metadata!r:.200}"
+        )
+    header = Header(
+        8 + length, metadata, {name: _entry(path, name, entry) for name, entry in content.items()}
+    )
+    end = 0
+    for name, entry in sorted(header.entries.items(), key=lambda item: item[1][2:]):
+        if entry.begin != end:
+            fault = "overlaps another one" if entry.begin < end else "has a hole before it"
+            raise ValueError(f"{path} is no safetensors file: tensor {name!r} {fault}")
+        end = entry.end
+        if header.size + end > size:
+            raise ValueError(f"{path} is no whole safetensors file: tensor {name!r} is cut off")
+    if header.size + end < size:
+        raise ValueError(
+            f"{path} is no safetensors file: {size - header.size - end:,} bytes follow the last "
+            "tensor"
+        )
+    return header
+
+
+def _entry(path: str, name: str, entry: Any) -> Entry:
+    """Check what a header says of one tensor."""
+    try:
+        name.encode()  # half of a surrogate pair is no text
+        tag, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        if not (isinstance(shape, list) and all(map(_natural, [*shape, begin, end]))):
+            raise TypeError("shape and data_offsets must hold integers from 0 to 2^64 - 1")
+        if tag not in _BITS:
+            raise ValueError("no such dtype is known")
+        if 8 * (end - begin) != math.prod(shape) * _BITS[tag]:
+            raise ValueError("its data_offsets are not those of its shape")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no safetensors file: tensor {name!r:.200} is {entry!r:.200}: {error!r}"
+        ) from None
+    return Entry(tag, tuple(shape), begin, end)
+
+
+def _natural(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64
+
+
+def _maps_text_to_text(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def read_index(path: str) -> dict[str, str]:
+    """Read the index of a checkpoint of several files.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    dict of str to str
+        The file of each tensor: a path below the index's own folder, with slashes.
+
+    Raises
+    ------
+    ValueError
+        If it is no index, a name is there twice, or a file is outside of the folder.
+    """
+    with regular_file(path) as file:
+        text = file.read(MAX_HEADER + 1)
+    if len(text) > MAX_HEADER:
+        raise ValueError(
+            f"{path} is no index of safetensors files: it has more than {MAX_HEADER:,} bytes"
+        )
+    files = _json(text, path, "index of safetensors files").get("weight_map")
+    if not (isinstance(files, dict) and _maps_text_to_text(files)):
+        raise ValueError(
+            f"{path} is no index of safetensors files: weight_map must map names of tensors to "
+            f"files, got {files!r:.200}"
+        )
+    for name, file_name in files.items():
+        if not _stays_below(file_name):
+            raise ValueError(
+                f"{path} is no index of safetensors files of its own folder: "
+                f"{name!r:.200} is in {file_name!r:.200}"
+            )
+    return files
+
+
+def _stays_below(name: str) -> bool:
+    """Tell whether a name is that of a safetensors file inside a folder, on any system.
+
+    Examples
+    --------
+    >>> [_stays_below(name) for name in ("a.safetensors", "../a.safetensors", "/a.safetensors")]
+    [True, False, False]
+    """
+    return (
+        name.endswith(".safetensors")
+        and not {"", ".", ".."} & {*name.split("/")}
+        and not {"\\", ":", "\0"} & {*name}
+    )
+
+
+def _json(text: bytes, path: str, what: str) -> dict[str, Any]:
+    """Read an object of JSON in UTF-8, in which no name is there twice."""
+    try:
+        content = json.loads(
+            text.decode(), object_pairs_hook=_without_repetition, parse_constant=_no_number
+        )
+        if not isinstance(content, dict):
+            raise TypeError(f"it holds {content!r:.200}")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no {what}: {error}") from None
+    return content
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{twice!r:.200} is there twice")
+    return content
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def mapped(path: str, tensor: str) -> Array:
+    """Map a tensor into memory.
+
+    Parameters
+    ----------
+    path : str
+        A file of the format, or the index of several.
+    tensor : str
+        Its name.
+
+    Returns
+    -------
+    numpy.ndarray
+        Read-only.
+
+    Raises
+    ------
+    ValueError
+        If there is no such tensor, or the file is not one of the format.
+    TypeError
+        If the tensor has another type than those of `winit_fast.base.dtypes`.
+    """
+    if path.endswith(".index.json"):
+        path = str(Path(path).parent / _find(read_index(path), path, tensor))
+    header = read_header(path)
+    tag, extents, begin, end = _find(header.entries, path, tensor)
+    if tag not in _DTYPES:
+        raise TypeError(
+            f"tensor {tensor!r} in {path} must have one of the types {', '.join(_DTYPES)}, "
+            f"got {tag}"
+        )
+    shape = logical_shape(extents, f"tensor {tensor!r} in {path}")
+    if begin == end:
+        return empty(shape, _DTYPES[tag])
+    with regular_file(path) as file:
+        if os.fstat(file.fileno()).st_size != header.end:
+            raise ValueError(f"{path} is no whole safetensors file: it has just been changed")
+        return np.memmap(file, _DTYPES[tag], "r", header.size + begin, shape)
+
+
+def _find(entries: Mapping[str, Any], path: str, tensor: str) -> Any:
+    if tensor in entries:
+        return entries[tensor]
+    nearest = get_close_matches(tensor, entries) or get_close_matches(tensor, entries, 1, 0.0)
+    hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
+    raise ValueError(
+        f"tensor must be one of those in {path}, which are {len(entries):,}, got {tensor!r}{hint}"
+    )

@@ -1,0 +1,249 @@
+"""A hidden folder in which a checkpoint's files grow, and from which they get to their names.
+
+The folder says itself that it is one, and which files are being moved: a run that finds it after a
+kill finishes the moving, and clears the folder away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import mkdtemp
+
+from winit_fast.checkpoint.layout import INDEX, SINGLE
+
+STAGE = ".winit-fast-"
+"""What the names of stages, and of what they keep for themselves, begin with."""
+
+_MARK = STAGE + "stage"
+_MOVES = STAGE + "moves"
+_ATTIC = STAGE + "old"
+
+
+class Stage:
+    """A hidden folder inside the directory of a checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+        The folder, which exists and is marked as one.
+    new : iterable of str
+        Names of the files that are made in it.
+    old : iterable of str, optional
+        Names of the files that make room for them, once files are moved: then all of `new` are
+        whole and on the disk.
+
+    Attributes
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path, new: Iterable[str], old: Iterable[str] | None = None) -> None:
+        self.path = path
+        self._new = sorted(new, key=lambda name: name in (INDEX, SINGLE))
+        self._old: list[str] | None = None
+        self._set_old(old)
+
+    @classmethod
+    def make(cls, directory: Path, new: Iterable[str]) -> Stage:
+        """Make a folder for new files.
+
+        Parameters
+        ----------
+        directory : Path
+        new : iterable of str
+
+        Returns
+        -------
+        Stage
+        """
+        path = Path(mkdtemp(prefix=STAGE, dir=directory))
+        try:
+            (path / _MARK).touch()
+        except OSError:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        return cls(path, new)
+
+    def publish(self, old: Iterable[str]) -> None:
+        """Move old files out of the directory, and the new ones to their names in it.
+
+        Parameters
+        ----------
+        old : iterable of str
+            Names of files in the directory.
+
+        Raises
+        ------
+        OSError
+            Everything is then as it was before.
+        """
+        old = list(old)
+        (self.path / _ATTIC).mkdir()
+        draft = self.path / (_MOVES + ".draft")
+        with draft.open("w", encoding="utf-8") as file:
+            json.dump({"new": self._new, "old": old}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.path / _MOVES)
+        self._set_old(old)
+        try:
+            flush_directory(self.path)
+            flush_directory(self.path.parent)
+            self.finish()
+        except BaseException:
+            try:
+                self._undo()
+            except OSError as error:
+                raise OSError(
+                    f"{self.path} holds files of {self.path.parent} that could not be moved back "
+                    f"({error}); the next run moves them"
+                ) from error
+            raise
+
+    def finish(self) -> None:
+        """Move what is not moved yet, if moving has begun.
+
+        What the directory has under a new file's name is an old file as long as the new one is
+        here. So moving can be finished wherever it was cut off, this included.
+
+        Raises
+        ------
+        FileNotFoundError
+            If a new file is nowhere: somebody else has been here.
+        """
+        if self._old is None:
+            return
+        directory, attic = self.path.parent, self.path / _ATTIC
+        for name in self._new:
+            if not (self._waits(name) or (directory / name).exists()):
+                raise FileNotFoundError(
+                    f"{self.path} holds files that were being moved to {directory}, "
+                    f"but {name} is in neither: move by hand what is worth it, then delete it"
+                )
+        for name in self._old:
+            has_arrived = name in self._new and not self._waits(name)
+            if os.path.lexists(directory / name) and not has_arrived:
+                (directory / name).rename(attic / name)
+        flush_directory(directory)
+        for name in self._new:
+            if self._waits(name):
+                (self.path / name).rename(directory / name)
+        flush_directory(directory)
+        self._end_of_moves()
+
+    def clear(self) -> None:
+        """Remove the folder, unless files in it belong into the directory."""
+        if self._old is not None:
+            return
+        for entry in os.scandir(self.path):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry)
+            elif entry.name != _MARK:
+                Path(entry).unlink()
+        # Last, so that a folder that is cleared in part is still known for what it is.
+        (self.path / _MARK).unlink()
+        self.path.rmdir()
+
+    def _waits(self, name: str) -> bool:
+        """Tell whether a new file is still here."""
+        return (self.path / name).exists()
+
+    def _undo(self) -> None:
+        """Move back whatever was moved."""
+        assert self._old is not None, "nothing was moved"
+        directory, attic = self.path.parent, self.path / _ATTIC
+        for name in reversed(self._new):
+            if not self._waits(name):
+                (directory / name).rename(self.path / name)
+        for name in reversed(self._old):
+            if os.path.lexists(attic / name):
+                (attic / name).rename(directory / name)
+        flush_directory(directory)
+        self._end_of_moves()
+
+    def _end_of_moves(self) -> None:
+        (self.path / _MOVES).unlink()
+        self._old = None
+
+    def _set_old(self, old: Iterable[str] | None) -> None:
+        """Have the file that a loader looks for leave first."""
+        if old is not None:
+            self._old = sorted(old, key=lambda name: (name != INDEX, name != SINGLE))
+
+
+def left_behind(directory: Path) -> list[Stage]:
+    """Find the stages that killed runs left in a directory; nobody may be writing there.
+
+    Folders with a name like theirs that they did not make are left alone.
+
+    Parameters
+    ----------
+    directory : Path
+
+    Returns
+    -------
+    list of Stage
+
+    Raises
+    ------
+    FileExistsError
+        If a symbolic link has such a name, or what a stage says of itself cannot be read.
+    """
+    stages = []
+    for path in sorted(directory.glob(STAGE + "*")):
+        if path.is_symlink():
+            raise FileExistsError(
+                f"{path} is a symbolic link where only folders of winit_fast should be: remove it"
+            )
+        if (path / _MARK).is_file():
+            new, old = _read_moves(path)
+            stages.append(Stage(path, new, old))
+    return stages
+
+
+def is_empty_stage(path: Path) -> bool:
+    """Tell whether a folder may be a stage of which a kill left nothing but the folder.
+
+    Parameters
+    ----------
+    path : Path
+    """
+    return (
+        path.name.startswith(STAGE)
+        and not path.is_symlink()
+        and path.is_dir()
+        and next(path.iterdir(), None) is None
+    )
+
+
+def _read_moves(stage: Path) -> tuple[list[str], list[str] | None]:
+    try:
+        text = (stage / _MOVES).read_text(encoding="utf-8")
+    except FileNotFoundError:  # nothing was being moved
+        return [], None
+    try:
+        moves = json.loads(text)
+        new, old = moves["new"], moves["old"]
+        if not all(Path(name).name == name and name not in ("", "..") for name in [*new, *old]):
+            raise ValueError("it names files elsewhere")
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileExistsError(f"{stage / _MOVES} cannot be read: {error!r}") from None
+    return new, old
+
+
+def flush_directory(path: Path) -> None:
+    """Have the names in a directory written to the disk.
+
+    Parameters
+    ----------
+    path : Path
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
