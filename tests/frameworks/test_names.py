@@ -15,7 +15,7 @@ import winit_fast as wf
 import winit_fast.dask
 import winit_fast.jax
 import winit_fast.torch as wt
-from winit_fast.torch.source import draw_word
+from winit_fast.torch.seeding import draw_word
 
 MATRIX, KERNEL = (24, 16), (24, 16, 3)
 TORCH = {"in_axis": 1, "out_axis": 0}

@@ -129,9 +129,6 @@ def test_nesting():
         second = torch.empty(9).normal_()
     assert torch.equal(first, again)
     assert (second.numpy() == wf.Stream(7, 1).normal(shape=9)).all()
-    same = fast_init(seed=1)
-    with same, same:
-        torch.empty(9).normal_()
     torch.manual_seed(3)
     outside = torch.empty(9).normal_()
     torch.manual_seed(3)
@@ -265,17 +262,19 @@ def test_in_a_graph():
     assert (leaf.grad == 0).all()
 
 
-@pytest.mark.parametrize("bounds", [(-2.0, 2.0), (-1.0, 0.5), (1.0, 3.0)], ids=str)
+@pytest.mark.filterwarnings("ignore:mean 0.0 is more than 2 std")
+@pytest.mark.parametrize(
+    "bounds", [(-2.0, 2.0), (-1.0, 0.5), (1.0, 3.0), (4.0, 40.0), (-9.0, -7.0)], ids=str
+)
 def test_trunc_normal(bounds):
-    """Wholly ours where torch begins by normal numbers; its own rejection elsewhere."""
+    """Wholly ours, where torch rejects normal numbers and where it rejects uniform ones."""
     torch.manual_seed(4)
     with fast_init():
         tensor = nn.init.trunc_normal_(torch.empty(20000), 0.0, 1.0, *bounds)
     assert bounds[0] <= tensor.min() and tensor.max() <= bounds[1]
     assert stats.kstest(tensor, stats.truncnorm(*bounds).cdf).pvalue > 1e-4
     torch.manual_seed(4)
-    same = torch.equal(tensor, trunc_normal_(torch.empty(20000), 0.0, 1.0, *bounds))
-    assert same is (bounds[0] < 0)
+    assert torch.equal(tensor, trunc_normal_(torch.empty(20000), 0.0, 1.0, *bounds))
 
 
 class Other(TorchFunctionMode):

@@ -284,7 +284,7 @@ def test_generators(scheme):
 
 def test_every_bit_of_a_key_varies():
     torch.manual_seed(0)
-    keys = np.array([ours.source.draw_word() for _ in range(200)], np.uint64)
+    keys = np.array([ours.seeding.draw_word() for _ in range(200)], np.uint64)
     for bit in range(64):  # 200 fair coins: all alike once in 2^199
         assert 0 < (keys >> np.uint64(bit) & np.uint64(1)).sum() < 200
 

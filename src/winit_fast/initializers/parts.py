@@ -1,14 +1,15 @@
 """A tensor that is made of boxes, each with a scheme of its own."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from winit_fast.base.arguments import integer
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, whole
-from winit_fast.base.dtypes import FLOATS
-from winit_fast.initializers.protocol import Initializer, _Elementwise, get
+from winit_fast.initializers.protocol import Elementwise, Initializer, get
 from winit_fast.streams.fill import fill
 from winit_fast.streams.stream import Stream
 
@@ -30,6 +31,11 @@ class Part(NamedTuple):
     stops: tuple[int, ...]
     initializer: Initializer
     stream: str | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extent along every axis."""
+        return tuple(stop - start for start, stop in zip(self.starts, self.stops, strict=True))
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,7 +65,7 @@ class Parts(Initializer, names=("parts",)):
     (True, True)
     """
 
-    parts: Iterable[Any]
+    parts: Sequence[Any]
 
     def __post_init__(self) -> None:
         checked = []
@@ -81,59 +87,15 @@ class Parts(Initializer, names=("parts",)):
 
     def get_config(self) -> dict[str, Any]:
         parts = [
-            (
-                *part[:2],
-                {"class_name": type(part.initializer).__name__, "config": part.initializer.get_config()},
-                part.stream,
-            )
+            (part.starts, part.stops, _described(part.initializer), part.stream)
             for part in self.parts
-        ]  # fmt: skip
+        ]
         return {"parts": parts}
 
-    def _fill(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        self._check(box.tensor)
-        expanded = box.expand(out)
-        for part in self.parts:
-            starts = tuple(map(max, part.starts, box.starts))
-            ends = (start + size for start, size in zip(box.starts, box.sizes, strict=True))
-            stops = tuple(map(min, part.stops, ends))
-            sizes = tuple(stop - start for start, stop in zip(starts, stops, strict=True))
-            at = tuple(
-                slice(start - first, stop - first)
-                for start, stop, first in zip(starts, stops, box.starts, strict=True)
-            )
-            if min(sizes, default=1) < 0:
-                at, sizes = (slice(0, 0),) * len(at), (0,) * len(at)
-            self._fill_part(part, expanded[at], Box(box.tensor, starts, sizes, tuple(range(len(at)))),
-                            stream, num_threads)  # fmt: skip
-
-    def _fill_part(
-        self, part: Part, out: Array, box: Box, stream: Stream, num_threads: int | None
-    ) -> None:
-        shape = tuple(stop - start for start, stop in zip(part.starts, part.stops, strict=True))
-        own = Box(
-            shape,
-            tuple(at - first for at, first in zip(box.starts, part.starts, strict=True)),
-            box.sizes,
-            box.kept,
-        )
-        if 0 in out.shape:
-            own = own._replace(starts=(0,) * len(shape), sizes=out.shape)
-            box = box._replace(starts=(0,) * len(shape), sizes=out.shape)
-        if part.stream is not None:
-            part.initializer._fill(out, own, Stream(stream.seed, part.stream), num_threads)
-        elif isinstance(part.initializer, _Elementwise):
-            distribution = part.initializer._distribution(FLOATS[out.dtype].code, shape)
-            fill(distribution, stream.seed, stream.id, out, box, num_threads)
-        elif shape == box.tensor:
-            part.initializer._fill(out, own, stream, num_threads)
-        else:
-            ends = zip(part.starts, part.stops, strict=True)
-            place = ",".join(f"{start}:{stop}" for start, stop in ends)
-            part.initializer._fill(out, own, stream.part(f"[{place}]"), num_threads)
-
-    def _check(self, shape: tuple[int, ...]) -> None:
-        for part in self.parts:
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Refuse a shape that the parts leave or do not cover, and what a part refuses."""
+        parts: tuple[Part, ...] = tuple(self.parts)
+        for part in parts:
             if len(part.stops) != len(shape) or any(
                 stop > extent for stop, extent in zip(part.stops, shape, strict=True)
             ):
@@ -141,15 +103,63 @@ class Parts(Initializer, names=("parts",)):
                     f"parts must lie in the tensor, got {part.starts} to {part.stops} "
                     f"for shape {shape}"
                 )
-        boxes = [part[:2] for part in self.parts]
-        if not covers(boxes, whole(shape)):
-            raise ValueError(f"parts must cover the tensor of shape {shape}, got {boxes}")
+        if not covers([part[:2] for part in parts], whole(shape)):
+            raise ValueError(f"parts must cover the tensor of shape {shape}, got {self!r}")
+        for part in parts:
+            part.initializer.check(part.shape, dtype)
 
-    def _times(self, factor: float) -> Initializer | None:
-        scaled = [(part, part.initializer._times(factor)) for part in self.parts]
-        if any(initializer is None for _, initializer in scaled):
-            return None
-        return Parts(tuple(part._replace(initializer=own) for part, own in scaled))
+    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        """Fill what the box has of every part, in their order."""
+        expanded = box.expand(out)
+        axes = tuple(range(len(box.tensor)))
+        for part in self.parts:
+            starts = tuple(map(max, part.starts, box.starts))
+            ends = (start + size for start, size in zip(box.starts, box.sizes, strict=True))
+            sizes = tuple(
+                min(stop, end) - start
+                for stop, end, start in zip(part.stops, ends, starts, strict=True)
+            )
+            if min(sizes, default=1) <= 0:
+                continue
+            at = tuple(
+                slice(start - first, start - first + size)
+                for start, first, size in zip(starts, box.starts, sizes, strict=True)
+            )
+            cut = Box(box.tensor, starts, sizes, axes)
+            _fill_part(part, expanded[at], cut, stream, num_threads)
+
+    def scaled(self, factor: float) -> Initializer | None:
+        """Scale every part, if each has a scheme for it."""
+        parts = []
+        for part in self.parts:
+            scaled = part.initializer.scaled(factor)
+            if scaled is None:
+                return None
+            parts.append(part._replace(initializer=scaled))
+        return Parts(tuple(parts))
+
+
+def _described(initializer: Initializer) -> dict[str, Any]:
+    return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
+
+
+def _fill_part(
+    part: Part, out: Array, cut: Box, stream: Stream, num_threads: int | None
+) -> None:
+    """Fill the elements of a part that lie in a box of the tensor."""
+    starts = tuple(at - first for at, first in zip(cut.starts, part.starts, strict=True))
+    own = Box(part.shape, starts, cut.sizes, cut.kept)
+    if part.stream is not None:
+        stream = Stream(stream.seed, part.stream)
+    elif isinstance(part.initializer, Elementwise):
+        distribution = part.initializer.draws_from(part.shape, out.dtype)
+        fill(distribution, stream.seed, stream.id, out, cut, num_threads)
+        return
+    elif part.shape != cut.tensor:
+        ends = zip(part.starts, part.stops, strict=True)
+        stream = stream.part(f"[{','.join(f'{start}:{stop}' for start, stop in ends)}]")
+    part.initializer.check_box(own, out.dtype)
+    part.initializer.fill_box(out, own, stream, num_threads)
 
 
 def covers(boxes: list[Any], rest: Box) -> bool:

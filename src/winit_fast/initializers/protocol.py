@@ -19,7 +19,7 @@ from winit_fast.base.arrays import Array, empty
 from winit_fast.base.boxes import Box, Index, Shape, box, logical_shape
 from winit_fast.base.names import spelling, unknown
 from winit_fast.initializers.fans import Convention, without_batch
-from winit_fast.streams.buffers import destination
+from winit_fast.streams.buffers import destination, written
 from winit_fast.streams.fill import fill
 from winit_fast.streams.stream import Seed, Stream
 
@@ -144,7 +144,7 @@ class Initializer:
         array, cut = destination(out, shape, index, dtypes.WITH_COMPLEX)
         check(self, cut.tensor, array.dtype)
         _draw(self, array, cut, stream, num_threads)
-        return out
+        return written(out)
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Refuse a shape or a type that this scheme is not for: before anything is allocated.

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from importlib import import_module
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -10,6 +11,36 @@ import winit_fast._dlpack as _dlpack
 from winit_fast.base import dtypes
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import MAX_SIZE, Box, Index, Shape, box, logical_shape, whole
+
+Out = TypeVar("Out")
+
+LIBRARIES = {"torch": "winit_fast.torch.memory"}
+"""Libraries whose tensors are more than their memory, with the module that sees to the rest."""
+
+
+class _Destinations(Protocol):
+    def check(self, out: Any) -> None:
+        """Refuse what must not be written behind the library's back."""
+
+    def written(self, out: Any) -> None:
+        """Tell the library that the memory has other contents now."""
+
+
+def _library(out: object) -> _Destinations | None:
+    """Find who sees to an object of a library, or of a class that derives from one of these."""
+    for base in type(out).__mro__:
+        module = LIBRARIES.get(base.__module__.partition(".")[0])
+        if module is not None:
+            return cast(_Destinations, import_module(module))
+    return None
+
+
+def written(out: Out) -> Out:
+    """Return what has been filled, once its library knows: autograd counts writes, say."""
+    library = None if isinstance(out, np.ndarray) else _library(out)
+    if library is not None:
+        library.written(out)
+    return out
 
 
 class _Memory:
@@ -119,6 +150,9 @@ def writable(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) ->
         # Its memory as it is now: a subclass may lie about it, and change it later.
         array: Array = np.ndarray.view(out, np.ndarray)
     elif hasattr(out, "__dlpack__"):
+        library = _library(out)
+        if library is not None:
+            library.check(out)
         array = from_dlpack(out)
     else:
         try:

@@ -17,7 +17,7 @@ from winit_fast.base.arrays import empty
 from winit_fast.base.boxes import MAX_SIZE, Index, Shape, box, logical_shape
 from winit_fast.base.dtypes import FLOATS, find
 from winit_fast.streams import distributions
-from winit_fast.streams.buffers import destination
+from winit_fast.streams.buffers import destination, written
 from winit_fast.streams.fill import MIN_PIECE, fill
 
 STREAM_VERSION = 1
@@ -256,7 +256,7 @@ class Stream:
             raise ValueError(f"offset must leave the indices below 2^63, got {offset}")
         bits = distributions.bits(_WORDS[array.dtype])
         fill(bits, self.seed, self.id, array, cut, num_threads, offset)
-        return out
+        return written(out)
 
     def uniform(
         self,
@@ -396,7 +396,7 @@ class Stream:
                 raise TypeError(f"dtype is {dtype!r}, but out has {array.dtype}")
         distribution = _distribution(make, array.dtype, parameters)
         fill(distribution, self.seed, self.id, array, cut, num_threads)
-        return out
+        return written(out)
 
 
 def _word_type(dtype: Any) -> np.dtype[Any]:

@@ -42,21 +42,21 @@ from torch import Tensor
 
 Function = Callable[..., Any]
 
-_WHOLE = "torch.nn.init"
+WHOLE = "torch.nn.init"
 """The question of an entry that asks the modes before it begins."""
 
 LANDINGS: Mapping[str, tuple[str, ...]] = {
-    "uniform_": (_WHOLE, "uniform_"),
-    "normal_": (_WHOLE, "normal_"),
+    "uniform_": (WHOLE, "uniform_"),
+    "normal_": (WHOLE, "normal_"),
     "trunc_normal_": ("is_meta",),
-    "constant_": (_WHOLE, "fill_"),
+    "constant_": (WHOLE, "fill_"),
     "ones_": ("fill_",),
     "zeros_": ("zero_",),
     "eye_": ("eye",),
     "dirac_": ("is_meta",),
     "xavier_uniform_": ("uniform_",),
     "xavier_normal_": ("normal_",),
-    "kaiming_uniform_": (_WHOLE, "uniform_"),
+    "kaiming_uniform_": (WHOLE, "uniform_"),
     "kaiming_normal_": ("normal_",),
     "orthogonal_": ("is_meta",),
     "sparse_": ("is_meta",),
@@ -145,7 +145,7 @@ def question(func: Any) -> str | None:
     for name in METHODS:
         if func is getattr(Tensor, name):
             return name
-    return _WHOLE
+    return WHOLE
 
 
 def arrival(
@@ -167,7 +167,7 @@ def arrival(
     Arrival or None
         None if no entry asks this, or not of its own tensor.
     """
-    if asked == _WHOLE:
+    if asked == WHOLE:
         tensor = kwargs.get("tensor")
     else:
         tensor = kwargs.get("out") if asked == "eye" else args[0] if args else None

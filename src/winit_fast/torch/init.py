@@ -9,12 +9,13 @@ import math
 import warnings
 from collections.abc import Callable
 from functools import lru_cache, wraps
+from types import SimpleNamespace
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
-from torch.nn.init import calculate_gain, constant, constant_, eye, eye_, ones_, zeros_
+from torch.nn.init import calculate_gain, constant, eye
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from winit_fast._core import Distribution
@@ -23,8 +24,16 @@ from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.sparse import Sparse
 from winit_fast.streams import distributions
 from winit_fast.streams.stream import Seed
-from winit_fast.torch.memory import FLOATS, fill_by, fill_elementwise, fillable
-from winit_fast.torch.source import Name, key_and_name
+from winit_fast.torch.entries import originals
+from winit_fast.torch.memory import (
+    FLOATS,
+    fill_by,
+    fill_elementwise,
+    fillable,
+    refuse_sharded,
+    watched,
+)
+from winit_fast.torch.seeding import Name, key_and_name
 
 __all__ = [
     "calculate_gain",
@@ -54,6 +63,14 @@ __all__ = [
     "xavier_uniform_",
     "zeros_",
 ]
+
+_TORCH = SimpleNamespace(**originals())
+"""Torch's own functions, for all that is not ours."""
+
+constant_ = _TORCH.constant_
+eye_ = _TORCH.eye_
+ones_ = _TORCH.ones_
+zeros_ = _TORCH.zeros_
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -109,7 +126,14 @@ def _ours(tensor: Tensor, generator: Any, seed: Seed) -> bool:
         return generator is None or (
             isinstance(generator, Generator) and generator.device.type == tensor.device.type
         )
+    refuse_sharded(tensor)
     if seed is not None and not tensor.is_meta:
+        watcher = watched()
+        if watcher is not None:
+            raise RuntimeError(
+                f"seed={seed!r} asks for numbers that {watcher} would not see drawn: "
+                "leave it out, or fill the tensor outside"
+            )
         types = ", ".join(kind.name for kind in FLOATS.values())
         raise TypeError(
             f"seed= is for strided tensors of the types {types}, "
@@ -145,9 +169,10 @@ def _draw(
         numbers = [p if type(p) is float else _real(p) for p in parameters]
         distribution = make(FLOATS[tensor.dtype].dtype, *numbers)
     except _REFUSALS:
-        if seed is None:
-            return peer(tensor, *parameters, generator=generator)
-        peer(tensor.new_empty(0), *parameters)  # torch's error, where it has one
+        if tensor.itemsize > 1:  # torch refuses whatever it is asked to draw in 8 bits
+            if seed is None:
+                return peer(tensor, *parameters, generator=generator)
+            peer(tensor.new_empty(0), *parameters)  # torch's error, where it has one
         raise
     if warning:
         warnings.warn(warning, stacklevel=4)
@@ -184,9 +209,14 @@ def _apply(
 _normal = lru_cache(distributions.normal)
 
 
+_LARGEST = {kind.code: torch.finfo(dtype).max for dtype, kind in FLOATS.items()}
+
+
 @lru_cache
 def _uniform(dtype: np.dtype[Any], low: float, high: float) -> Distribution:
     """Uniform numbers in [low, high); as in torch, an interval of one number is that number."""
+    if max(-low, high) > _LARGEST[code]:
+        raise ValueError(f"a and b must be numbers of the tensor's type, got {low} and {high}")
     if low == high:
         return distributions.normal(dtype, low, 0.0)
     return distributions.uniform(dtype, low, high)
@@ -289,7 +319,7 @@ def uniform_(
     >>> winit_fast.torch.uniform_(w, -1, 1, seed=0, name="fc.weight") is w
     True
     """
-    return _draw(tensor, _uniform, (a, b), generator, seed, name, torch.nn.init.uniform_)
+    return _draw(tensor, _uniform, (a, b), generator, seed, name, _TORCH.uniform_)
 
 
 @_overridable
@@ -330,7 +360,7 @@ def normal_(
     >>> bool((first == winit_fast.torch.normal_(torch.empty_like(first), std=0.02)).all())
     True
     """
-    return _draw(tensor, _normal, (mean, std), generator, seed, name, torch.nn.init.normal_)
+    return _draw(tensor, _normal, (mean, std), generator, seed, name, _TORCH.normal_)
 
 
 @_overridable
@@ -387,7 +417,7 @@ def trunc_normal_(
         warning = f"mean {mean} is more than 2 std from [a, b] = [{a}, {b}]"
     return _draw(
         tensor, _truncated_normal, (mean, std, a, b), generator, seed, name,
-        torch.nn.init.trunc_normal_, warning,
+        _TORCH.trunc_normal_, warning,
     )  # fmt: skip
 
 
@@ -433,7 +463,7 @@ def xavier_uniform_(
     """
     fan_in, fan_out = _fans(tensor)
     bound = math.sqrt(3.0) * (gain * math.sqrt(2.0 / float(fan_in + fan_out)))
-    return _draw(tensor, _uniform, (-bound, bound), generator, seed, name, torch.nn.init.uniform_)
+    return _draw(tensor, _uniform, (-bound, bound), generator, seed, name, _TORCH.uniform_)
 
 
 @_overridable
@@ -469,7 +499,7 @@ def xavier_normal_(
     """
     fan_in, fan_out = _fans(tensor)
     std = gain * math.sqrt(2.0 / float(fan_in + fan_out))
-    return _draw(tensor, _normal, (0.0, std), generator, seed, name, torch.nn.init.normal_)
+    return _draw(tensor, _normal, (0.0, std), generator, seed, name, _TORCH.normal_)
 
 
 @_overridable
@@ -525,7 +555,7 @@ def kaiming_uniform_(
     if _is_empty(tensor):
         return tensor
     bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
-    return _draw(tensor, _uniform, (-bound, bound), generator, seed, name, torch.nn.init.uniform_)
+    return _draw(tensor, _uniform, (-bound, bound), generator, seed, name, _TORCH.uniform_)
 
 
 @_overridable
@@ -566,7 +596,7 @@ def kaiming_normal_(
     if _is_empty(tensor):
         return tensor
     std = _kaiming_std(tensor, a, mode, nonlinearity)
-    return _draw(tensor, _normal, (0.0, std), generator, seed, name, torch.nn.init.normal_)
+    return _draw(tensor, _normal, (0.0, std), generator, seed, name, _TORCH.normal_)
 
 
 @_overridable
@@ -622,7 +652,7 @@ def orthogonal_(
         # Whole columns of the tall matrix: as cheap in pieces as all at once.
         0 if tensor.numel() >= tensor.shape[0] ** 2 else 1,
         generator, seed, name,
-        lambda own: torch.nn.init.orthogonal_(own, gain, generator),
+        lambda own: _TORCH.orthogonal_(own, gain, generator),
     )  # fmt: skip
 
 
@@ -725,7 +755,7 @@ def sparse_(
         lambda: Sparse(_real(sparsity), _real(std)),
         1,  # the zeros of a column are chosen together
         generator, seed, name,
-        lambda own: torch.nn.init.sparse_(own, sparsity, std, generator),
+        lambda own: _TORCH.sparse_(own, sparsity, std, generator),
     )  # fmt: skip
 
 

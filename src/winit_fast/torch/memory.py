@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.autograd.graph import increment_version
 from torch.nn import Parameter
 
@@ -19,7 +20,7 @@ from winit_fast.initializers.protocol import Initializer, draw
 from winit_fast.streams.buffers import overlaps, view
 from winit_fast.streams.fill import MIN_PIECE, fill
 from winit_fast.streams.stream import Stream, stream_id
-from winit_fast.torch.source import Name
+from winit_fast.torch.seeding import Name
 
 FLOATS = {getattr(torch, kind.name): kind for kind in dtypes.FLOATS.values()}
 """The supported types by torch's."""
@@ -35,18 +36,40 @@ Work = Callable[[Array, Box], object]
 """Fill an array with the box of the logical tensor that it holds."""
 
 
+def watched() -> str | None:
+    """Name what has to see every operation of this thread just now, or None.
+
+    What this package writes is no operation of torch, so that a trace would lack it; and tensors
+    need not be what they seem.
+
+    Examples
+    --------
+    >>> watched() is None
+    True
+    """
+    if torch._C._get_tracing_state() is not None:
+        return "torch.jit.trace"
+    if torch._C._functorch.maybe_current_level() is not None:
+        return "a transform of torch.func"
+    if torch._C._len_torch_dispatch_stack():
+        return "a TorchDispatchMode"
+    return "torch.compile" if torch.compiler.is_compiling() else None
+
+
 def fillable(tensor: Tensor) -> bool:
     """Tell whether a tensor is one whose elements this package can set.
 
     Not those of other types or of the meta device; and not those that are more than strided memory
-    (sparse, wrapped by a transform or by a subclass that dispatches for itself): these are torch's
-    own business, as is an inference tensor outside of its mode, which torch refuses to change.
+    (sparse, wrapped by a transform or by a subclass that dispatches for itself), nor any while
+    operations are `watched`: these are torch's own business, as is an inference tensor outside of
+    its mode, which torch refuses to change.
     """
     if (
         tensor.dtype not in FLOATS
         or tensor.is_meta
         or type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
         or (tensor.is_inference() and not torch.is_inference_mode_enabled())
+        or watched()
     ):
         return False
     try:
@@ -78,6 +101,54 @@ def refuse_sharded(tensor: object, what: str = "tensor") -> None:
             f"{what} must be a whole tensor, got a DTensor of shape {tuple(tensor.shape)}: "
             "fill its local part, with shape= and index= of the whole"
         )
+
+
+def check(out: Tensor) -> None:
+    """Refuse a destination that is not just memory, or whose filling must be an operation of torch.
+
+    `winit_fast.streams.buffers` asks for the tensors that it is given.
+
+    Raises
+    ------
+    TypeError, RuntimeError
+
+    Examples
+    --------
+    >>> check(torch.empty(3))
+    """
+    refuse_sharded(out, "out")
+    watcher = watched()
+    if watcher is not None:
+        raise RuntimeError(
+            f"out is a tensor of torch, and {watcher} would not see it filled: "
+            "use winit_fast.torch without seed=, or fill it outside"
+        )
+    if type(out).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        raise TypeError(
+            f"out must be a tensor that is its memory, got a {type(out).__name__}, "
+            "which dispatches for itself"
+        )
+    if out.is_inference() and not torch.is_inference_mode_enabled():
+        raise RuntimeError("out is an inference tensor: torch changes it in inference_mode only")
+
+
+def written(out: Tensor) -> None:
+    """Let autograd know that a tensor has been filled, as by an operation without gradients.
+
+    Its version moves, so that a backward pass that needs what was there before is an error. The
+    tangent of forward-mode differentiation becomes zeros: the numbers depend on nothing.
+
+    Examples
+    --------
+    >>> tensor = torch.empty(3)
+    >>> written(tensor)
+    >>> tensor._version
+    1
+    """
+    increment_version(out)
+    if forward_ad._current_level >= 0:
+        with torch.no_grad():
+            out.copy_(out.detach())  # what has no tangent gives none
 
 
 def is_plain(tensor: object) -> bool:
@@ -201,7 +272,7 @@ def fill_tensor(tensor: Tensor, work: Work, axis: int | None = None) -> None:
             if tensor.nbytes >= HUGE_BYTES and tensor.is_contiguous():
                 _prefer_huge_pages(tensor.data_ptr(), tensor.nbytes)
             work(array, whole(array.shape))
-            increment_version(tensor)
+            written(tensor)
 
 
 def fill_elementwise(
@@ -212,7 +283,7 @@ def fill_elementwise(
     if size <= MIN_PIECE and on_host(tensor) and tensor.is_contiguous() and not tensor.is_neg():
         address, step = tensor.data_ptr(), FLOATS[tensor.dtype].dtype.itemsize
         _core.fill(distribution, key, stream, address, 0, (size,), (1,), (step,), False)
-        increment_version(tensor)
+        written(tensor)
         return
     fill_tensor(tensor, lambda out, cut: fill(distribution, key, stream, out, cut))
 

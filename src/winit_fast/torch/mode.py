@@ -1,44 +1,55 @@
 """Existing code made fast: torch's own override mechanism brings its calls here."""
 
+import inspect
 import itertools
 import sys
 from collections.abc import Callable
-from types import CodeType, FrameType
-from typing import Any, Self
+from functools import wraps
+from typing import Any, ParamSpec, Self, TypeVar
 
 import torch
 from torch import Generator, Tensor
 from torch.overrides import TorchFunctionMode
 
-from winit_fast.initializers.orthogonal import Orthogonal
 from winit_fast.streams.stream import Seed, seed_number
 from winit_fast.torch import init
-from winit_fast.torch.memory import fill_by, fillable, is_plain, on_host
-from winit_fast.torch.source import Source, key_and_name, local
+from winit_fast.torch.entries import METHODS, WHOLE, arrival, originals, question
+from winit_fast.torch.memory import is_plain, on_host, refuse_sharded, watched
+from winit_fast.torch.seeding import Seeding, local
 
 Function = Callable[..., Any]
+P = ParamSpec("P")
+R = TypeVar("R")
 
-_REPLACED: dict[Function, Function] = {
-    getattr(torch.nn.init, name): getattr(init, name)
-    for name in ("uniform_", "normal_", "kaiming_uniform_")
+_TORCH = originals()
+
+_ENTRIES: dict[str, Function] = {
+    name: getattr(init, name)
+    for name in (
+        "uniform_",
+        "normal_",
+        "kaiming_uniform_",
+        "trunc_normal_",
+        "orthogonal_",
+        "sparse_",
+    )
 }
-"""Functions of torch.nn.init that ask the modes before they begin: they are replaced wholly.
+"""Entries of torch.nn.init that are replaced wholly, where they land (see `entries`).
 
-The others call `Tensor.normal_` or `Tensor.uniform_`, or one of these, for their numbers.
+The others that draw end in `Tensor.uniform_` or `Tensor.normal_`, with the distribution's numbers.
 """
-
-_TRUNC_NORMAL: CodeType = torch.nn.init._no_grad_trunc_normal_.__code__
-_ORTHOGONAL: CodeType = torch.nn.init.orthogonal_.__code__
 
 
 class fast_init(TorchFunctionMode):  # named like torch.no_grad
     """Make ``model = Model()`` fast: a context in which torch fills weights on this core.
 
-    Inside, and in this thread only, the functions of ``torch.nn.init`` and `Tensor.normal_` and
-    `Tensor.uniform_` fill CPU tensors of float64, float32, float16, bfloat16, float8_e4m3fn and
-    float8_e5m2 by this package. All else is torch's as before: other devices (meta as well), other
-    types, subclasses of Tensor that override functions, and functions that make tensors
-    (`torch.randn`).
+    Inside, and in this thread only, the functions of ``torch.nn.init``, by whatever path they are
+    reached, and `Tensor.normal_` and `Tensor.uniform_` fill CPU tensors of float64, float32,
+    float16, bfloat16, float8_e4m3fn and float8_e5m2 by this package, and normals of complex64 and
+    complex128. All else is torch's as before: other devices (meta as well), other types, subclasses
+    of Tensor that override functions, functions that make tensors (`torch.randn`), and all that is
+    traced or transformed (``torch.compile``, ``torch.jit.trace``, ``make_fx``, ``torch.func``, any
+    ``TorchDispatchMode``).
 
     Parameters
     ----------
@@ -48,14 +59,21 @@ class fast_init(TorchFunctionMode):  # named like torch.no_grad
         of this seed in the order in which they are filled. A call's own ``generator=`` goes before
         either.
 
+    Raises
+    ------
+    RuntimeError
+        If one object is entered a second time: it would number on where the first time ended. As a
+        decorator it makes a context for every call. Or if a tensor is to be filled in a backward
+        pass (a region of ``torch.utils.checkpoint`` is run again there) by the next stream of a
+        seed, which cannot be the one of the first time.
+    TypeError
+        If a DTensor is to be filled.
+
     Notes
     -----
-    The distributions are torch's, the numbers are not. Contexts may be nested: the innermost
-    counts. It is a `torch.overrides.TorchFunctionMode`; nothing is patched. Two functions of
-    ``torch.nn.init`` have a slow part that no mode sees as a whole: ``trunc_normal_`` draws again
-    what falls outside, and ``orthogonal_`` factors its draws. They are recognised by who calls:
-    the former is handed a truncated normal, of which nothing falls outside, and the latter an
-    orthogonal matrix, which is its own Q.
+    The distributions are torch's, the numbers are not: they are those of the same function of
+    `winit_fast.torch`. Contexts may be nested: the innermost counts. It is a
+    `torch.overrides.TorchFunctionMode`; nothing is patched.
 
     Examples
     --------
@@ -63,60 +81,104 @@ class fast_init(TorchFunctionMode):  # named like torch.no_grad
     >>> import winit_fast.torch
     >>> with winit_fast.torch.fast_init(seed=0):
     ...     first = torch.nn.Linear(1000, 1000)
-    >>> with winit_fast.torch.fast_init(seed=0):
-    ...     again = torch.nn.Linear(1000, 1000)
-    >>> bool((first.weight == again.weight).all())
+    >>> @winit_fast.torch.fast_init(seed=0)
+    ... def make():
+    ...     return torch.nn.Linear(1000, 1000)
+    >>> bool((first.weight == make().weight).all())
     True
     """
 
     def __init__(self, seed: Seed = None) -> None:
         super().__init__()
-        self._source = None if seed is None else _in_order(seed_number(seed))
+        self._seed = None if seed is None else seed_number(seed)
+        self._seeding = None if self._seed is None else _in_order(self._seed)
+        self._entered = False
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Make a function that runs in a context of its own at every call."""
+        _check_function(function)
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            with fast_init(self._seed):
+                return function(*args, **kwargs)
+
+        return call
 
     def __enter__(self) -> Self:
+        if self._entered:
+            raise RuntimeError("this fast_init was entered before: make a new one for every with")
+        self._entered = True
         super().__enter__()
-        local.sources.append(self._source)
+        local.seedings.append(self._seeding)
         return self
 
     def __exit__(self, *error: Any) -> None:
-        local.sources.pop()
+        local.seedings.pop()
         super().__exit__(*error)
 
     def __torch_function__(
         self, func: Function, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in _REPLACED:
-            if self._takes(kwargs["tensor"]):
-                return _REPLACED[func](**kwargs)
-        elif func in _METHODS:
+        if torch.compiler.is_compiling():
+            return func(*args, **kwargs)
+        asked = question(func)
+        if asked in _METHODS:
+            own = METHODS[asked]
             if self._takes(args[0]) and not (args[0].requires_grad and torch.is_grad_enabled()):
-                return _METHODS[func](_caller(sys._getframe(1)), func, args, kwargs)
-        elif func is torch.linalg.qr and _caller(sys._getframe(1)).f_code is _ORTHOGONAL:
-            (matrix,) = args
-            if self._takes(matrix):  # so what it was filled with is orthogonal already
-                return matrix, torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
+                return _METHODS[asked](own, args, kwargs)
+            return own(*args, **kwargs)
+        if asked in (WHOLE, "is_meta"):
+            found = arrival(asked, args, kwargs, sys._getframe(1))
+            if found is not None:
+                if found.name in _ENTRIES and self._takes(found.arguments["tensor"]):
+                    _ENTRIES[found.name](**found.arguments)
+                    return found.answer
+                if asked == WHOLE:  # the name may stand for anything
+                    func = _TORCH[found.name]
         return func(*args, **kwargs)
 
     def _takes(self, tensor: Any) -> bool:
-        """Tell whether this core is to fill a tensor."""
-        return is_plain(tensor) and fillable(tensor) and on_host(tensor)
+        """Tell whether a tensor is for our functions, which hand on what they cannot fill."""
+        if is_plain(tensor):
+            return on_host(tensor) and watched() is None
+        refuse_sharded(tensor)
+        return False
 
 
-def _in_order(key: int) -> Source:
+def _check_function(function: object) -> None:
+    """Refuse to decorate what does not run in the call."""
+    if not inspect.isroutine(function):
+        raise TypeError(f"fast_init decorates functions, got {function!r}")
+    if (
+        inspect.isgeneratorfunction(function)
+        or inspect.iscoroutinefunction(function)
+        or inspect.isasyncgenfunction(function)
+    ):
+        raise TypeError(
+            f"fast_init cannot decorate {function.__name__}, whose body runs after the call: "
+            "use with inside it"
+        )
+
+
+def _in_order(key: int) -> Seeding:
     """Number the streams of a seed as they are asked for."""
     streams = itertools.count()
-    return lambda tensor: (key, next(streams))
+
+    def seeding(tensor: Tensor) -> tuple[int, int]:
+        if torch._C._current_graph_task_id() != -1:
+            raise RuntimeError(
+                "fast_init(seed=...) was to draw in a backward pass, where "
+                "torch.utils.checkpoint runs a function again: its numbers would not be those of "
+                "the first time. Use fast_init() and torch.manual_seed"
+            )
+        return key, next(streams)
+
+    return seeding
 
 
-def _caller(frame: FrameType) -> FrameType:
-    """Find who called a function of torch: other modes may stand between."""
-    while frame.f_code.co_name == "__torch_function__" and frame.f_back is not None:
-        frame = frame.f_back
-    return frame
-
-
-def _uniform(caller: FrameType, own: Function, args: Any, kwargs: dict[str, Any]) -> Tensor:
+def _uniform(own: Function, args: Any, kwargs: dict[str, Any]) -> Tensor:
     """Do what `Tensor.uniform_` does."""
 
     def read(
@@ -132,8 +194,8 @@ def _uniform(caller: FrameType, own: Function, args: Any, kwargs: dict[str, Any]
     return init.uniform_(*arguments)
 
 
-def _normal(caller: FrameType, own: Function, args: Any, kwargs: dict[str, Any]) -> Tensor:
-    """Do what `Tensor.normal_` does, or what its caller is about to do with the numbers."""
+def _normal(own: Function, args: Any, kwargs: dict[str, Any]) -> Tensor:
+    """Do what `Tensor.normal_` does."""
 
     def read(
         tensor: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None
@@ -141,17 +203,10 @@ def _normal(caller: FrameType, own: Function, args: Any, kwargs: dict[str, Any])
         return tensor, mean, std, generator
 
     try:
-        tensor, mean, std, generator = read(*args, **kwargs)
+        arguments = read(*args, **kwargs)
     except TypeError:
         return own(*args, **kwargs)
-    if caller.f_code is _TRUNC_NORMAL:
-        bounds = caller.f_locals["a"], caller.f_locals["b"]
-        return init.trunc_normal_(tensor, mean, std, *bounds, generator)
-    if caller.f_code is _ORTHOGONAL:
-        key, name = key_and_name(caller.f_locals["tensor"], generator, None, None)
-        fill_by(tensor, Orthogonal(column_axis=0), key, name)
-        return tensor
-    return init.normal_(tensor, mean, std, generator)
+    return init.normal_(*arguments)
 
 
-_METHODS = {Tensor.uniform_: _uniform, Tensor.normal_: _normal}
+_METHODS = {"uniform_": _uniform, "normal_": _normal}

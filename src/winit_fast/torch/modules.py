@@ -216,7 +216,7 @@ class _ByName(fast_init):
             self._names.setdefault(_place(parameter), name)
         self._versions = {name: parameters[name]._version for name in parameters}
         self._touched: set[str] = set()
-        self._source = self._find
+        self._seeding = self._find
 
     @property
     def filled(self) -> set[str]:

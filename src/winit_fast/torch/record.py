@@ -28,8 +28,8 @@ from winit_fast.initializers.orthogonal import Orthogonal
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.sparse import Sparse
 from winit_fast.streams.stream import seed_number
-from winit_fast.torch.entries import arrival, originals, question
-from winit_fast.torch.source import Name
+from winit_fast.torch.entries import WHOLE, arrival, originals, question
+from winit_fast.torch.seeding import Name
 from winit_fast.torch.values import (
     Call,
     Cast,
@@ -370,7 +370,7 @@ class _Calls(TorchFunctionMode):
 
 
 _SET_DATA = Tensor.data.__set__  # type: ignore[attr-defined]
-_LOOKED_AT = {"is_meta", "torch.nn.init"}
+_LOOKED_AT = {"is_meta", WHOLE}
 """The questions that say more than the operations below them."""
 
 

@@ -321,7 +321,7 @@ def _affine(scheme: Initializer, scale: float, shift: float, divisor: float = 0.
         scheme, (Orthogonal, Sparse, Dirac, constants.Identity)
     ):
         return None
-    return scheme._times(scale) if scale else constants.Zeros()
+    return scheme.scaled(scale) if scale else constants.Zeros()
 
 
 def _clamped(

@@ -12,13 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from winit_fast.initializers.elementwise import RandomNormal, RandomUniform, TruncatedNormal
-from winit_fast.initializers.protocol import Initializer
-from winit_fast.torch.source import Name
-
-ELEMENTWISE = RandomNormal, RandomUniform, TruncatedNormal
-"""Draws in which an element follows from its own index."""
-
+from winit_fast.initializers.protocol import Elementwise, Initializer
+from winit_fast.torch.seeding import Name
 
 def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Steps of the logical index along every axis, in C order.
@@ -149,7 +144,8 @@ class Draw(Value):
 
     @property
     def is_elementwise(self) -> bool:
-        return isinstance(self.scheme, ELEMENTWISE)
+        """Tell whether an element follows from its own index."""
+        return isinstance(self.scheme, Elementwise)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

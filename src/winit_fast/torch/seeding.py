@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from winit_fast.streams.stream import Seed, seed_number
 
 Name = str | int | None
-Source = Callable[[Tensor], tuple[int, Name]]
+Seeding = Callable[[Tensor], tuple[int, Name]]
 """Key and name for the tensor that is about to be filled.
 
 The name itself, not its stream's number: `Stream.part` makes other names of it.
@@ -23,12 +23,12 @@ class _Local(threading.local):
     ----------
     word : Tensor
         Where 64 bits of a generator arrive. It is kept since making it costs as much as the bits.
-    sources : list of (Source or None)
+    seedings : list of (Seeding or None)
         Those of `fast_init` and `init_`, innermost last; None is torch's generator.
     """
 
     def __init__(self) -> None:
-        self.sources: list[Source | None] = [None]
+        self.seedings: list[Seeding | None] = [None]
         with torch.inference_mode(False):
             self.word = torch.empty((), dtype=torch.int64, device="cpu")
 
@@ -61,7 +61,7 @@ def key_and_name(
     """Find the key and the name of a tensor from the arguments of the function that fills it."""
     if seed is not None:
         return seed_number(seed), name
-    source = local.sources[-1]
-    if source is not None and generator is None and name is None:
-        return source(tensor)
+    seeding = local.seedings[-1]
+    if seeding is not None and generator is None and name is None:
+        return seeding(tensor)
     return draw_word(generator), name
