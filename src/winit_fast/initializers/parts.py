@@ -71,7 +71,9 @@ class Parts(Initializer, names=("parts",)):
         checked = []
         for part in self.parts:
             if not isinstance(part, (tuple, list)) or not 3 <= len(part) <= 4:
-                raise TypeError(f"parts must be (starts, stops, initializer[, stream]), got {part!r}")
+                raise TypeError(
+                    f"parts must be (starts, stops, initializer[, stream]), got {part!r}"
+                )
             starts, stops = (tuple(integer("parts", at) for at in ends) for ends in part[:2])
             if len(starts) != len(stops) or any(
                 not 0 <= start <= stop for start, stop in zip(starts, stops, strict=False)
@@ -143,9 +145,7 @@ def _described(initializer: Initializer) -> dict[str, Any]:
     return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
 
 
-def _fill_part(
-    part: Part, out: Array, cut: Box, stream: Stream, num_threads: int | None
-) -> None:
+def _fill_part(part: Part, out: Array, cut: Box, stream: Stream, num_threads: int | None) -> None:
     """Fill the elements of a part that lie in a box of the tensor."""
     starts = tuple(at - first for at, first in zip(cut.starts, part.starts, strict=True))
     own = Box(part.shape, starts, cut.sizes, cut.kept)

@@ -209,13 +209,13 @@ def _apply(
 _normal = lru_cache(distributions.normal)
 
 
-_LARGEST = {kind.code: torch.finfo(dtype).max for dtype, kind in FLOATS.items()}
+_LARGEST = {kind.dtype: torch.finfo(dtype).max for dtype, kind in FLOATS.items()}
 
 
 @lru_cache
 def _uniform(dtype: np.dtype[Any], low: float, high: float) -> Distribution:
     """Uniform numbers in [low, high); as in torch, an interval of one number is that number."""
-    if max(-low, high) > _LARGEST[code]:
+    if max(-low, high) > _LARGEST[dtype]:
         raise ValueError(f"a and b must be numbers of the tensor's type, got {low} and {high}")
     if low == high:
         return distributions.normal(dtype, low, 0.0)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import Module
 
@@ -197,5 +196,3 @@ def _base_model_prefix(module: Module) -> str:
         ):
             return f"{prefix}."
     return ""
-
-

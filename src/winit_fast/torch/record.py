@@ -104,7 +104,8 @@ def _extent(tensor: Tensor) -> int:
 
 def _storage(tensor: Tensor) -> int | None:
     try:
-        return int(tensor.untyped_storage()._cdata)
+        number: int = tensor.untyped_storage()._cdata
+        return number
     except (NotImplementedError, RuntimeError):  # sparse, say
         return None
 
@@ -156,11 +157,16 @@ class Recorder:
         memory = self._named[name]
         memory.value, memory.written = _cast(value, memory.shape, memory.dtype), True
 
+    def forget(self, names: Iterable[str]) -> None:
+        """Let named tensors be as before anything was written to them."""
+        for name in names:
+            memory = self._named.get(name)
+            if memory is not None:
+                memory.value, memory.written = Held(memory.shape, memory.dtype, name), False
+
     def add(self, name: str, tensor: Tensor) -> None:
         """Take one more named tensor."""
-        self._named[name] = self._keep(
-            tensor, Held(tuple(tensor.shape), tensor.dtype, name), name
-        )
+        self._named[name] = self._keep(tensor, Held(tuple(tensor.shape), tensor.dtype, name), name)
 
     def read(self, tensor: Tensor) -> Value:
         """What any tensor holds: what was recorded of it, or its own elements."""
@@ -178,9 +184,7 @@ class Recorder:
         value = _cast(value, region.sizes, memory.dtype)
         memory.value, memory.written = patch(memory.value, region, value), True
 
-    def draw(
-        self, tensor: Tensor, scheme: Initializer | None, operation: str
-    ) -> None:
+    def draw(self, tensor: Tensor, scheme: Initializer | None, operation: str) -> None:
         """Record that a tensor is filled by a scheme: of the whole where elements are apart."""
         memory = self.find(tensor) or self._promote(tensor)
         region = memory.region(tensor)
@@ -325,6 +329,7 @@ class _Calls(TorchFunctionMode):
                 # Not what stands for the name just now.
                 func, args, kwargs = _torch()[come.name], (), come.arguments
         if getattr(func, "__module__", None) == "winit_fast.torch.init":
+            args = args or (kwargs.pop("tensor"),)
             return self._ours(func.__name__, *args, **kwargs)
         name = getattr(func, "__name__", "")
         if name in _READERS and args and self._recorder.find(args[0]) is not None:
@@ -342,15 +347,15 @@ class _Calls(TorchFunctionMode):
                 self._recorder.draw(tensor, _SCHEMES[name](arguments), name)
         return True  # "on the meta device": the entry returns the tensor as it is
 
-    def _ours(self, name: str, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def _ours(self, entry: str, tensor: Tensor, /, *args: Any, **kwargs: Any) -> Tensor:
         """Record a call of this package's own function of the same name."""
         seed, stream = kwargs.pop("seed", None), kwargs.pop("name", None)
         if seed is None:
             with self:
-                _torch()[name](tensor, *args, **kwargs)
+                _torch()[entry](tensor, *args, **kwargs)
         else:
             with self._recorder.given(seed_number(seed), stream), self:
-                _torch()[name](tensor, *args, **kwargs)
+                _torch()[entry](tensor, *args, **kwargs)
         return tensor
 
     def _set_data(self, tensor: Tensor, other: Tensor) -> None:
@@ -369,7 +374,7 @@ class _Calls(TorchFunctionMode):
             recorder.write(tensor, recorder.read(other))
 
 
-_SET_DATA = Tensor.data.__set__  # type: ignore[attr-defined]
+_SET_DATA = Tensor.data.__set__
 _LOOKED_AT = {"is_meta", WHOLE}
 """The questions that say more than the operations below them."""
 
@@ -433,7 +438,7 @@ _IN_PLACE = {
 }
 """Draws into a tensor, by the arguments after it."""
 
-_MADE = {
+_MADE: dict[str, Callable[..., Initializer]] = {
     "aten::randn": lambda *args, **kwargs: RandomNormal(0.0, 1.0),
     "aten::randn_like": lambda *args, **kwargs: RandomNormal(0.0, 1.0),
     "aten::rand": lambda *args, **kwargs: RandomUniform(0.0, 1.0),
@@ -491,8 +496,9 @@ class _Operations(TorchDispatchMode):
                 recorder.draw(written, None, name)
             return _argument(schema, schema.written[0], args, kwargs)
         found = list(_tensors((args, kwargs)))
-        like = func(*_on_meta(args), **_on_meta({**kwargs, "device": "meta"} if not found else kwargs))
-        scheme = _MADE[name](*args, **kwargs) if name in _MADE else None
+        given = kwargs if found else {**kwargs, "device": "meta"}
+        like = func(*_on_meta(args), **_on_meta(given))
+        scheme: Initializer | None = _MADE[name](*args, **kwargs) if name in _MADE else None
         if func is aten.normal.float_float:
             scheme = _normal(*args[:2])
         device = kwargs.get("device") or (found[0].device if found else torch.device("cpu"))
@@ -519,7 +525,7 @@ class _Operations(TorchDispatchMode):
         if written and schema.returns_written:
             for position, tensor in enumerate(written):
                 shape = tuple(tensor.shape)
-                call = Call(shape, tensor.dtype, func, *values, position)
+                call = Call(shape, tensor.dtype, func, values[0], values[1], position)
                 recorder.write(tensor, _simplified(call))
             return written[0] if len(written) == 1 else tuple(written)
         if written:
@@ -536,7 +542,7 @@ class _Operations(TorchDispatchMode):
         def record(result: Any) -> Any:
             nonlocal position
             position += 1
-            call = Call(tuple(result.shape), result.dtype, func, *values, position)
+            call = Call(tuple(result.shape), result.dtype, func, values[0], values[1], position)
             return recorder.fresh(result, _simplified(call), device)
 
         return _map(record, like)
@@ -572,8 +578,13 @@ _WRITES: dict[Any, Callable[..., Value]] = {
 def _simplified(call: Call) -> Value:
     """Carry out what is known: one element for all of a constant's, part by part of a patch."""
     first = call.args[0] if call.args else None
-    alone = isinstance(first, Value) and not any(_values((call.args[1:], call.kwargs)))
-    if not alone or first.shape != call.shape or torch.Tag.pointwise not in call.function.tags:
+    alone = not any(True for _ in _values((call.args[1:], call.kwargs)))
+    if (
+        not isinstance(first, Value)
+        or not alone
+        or first.shape != call.shape
+        or torch.Tag.pointwise not in call.function.tags
+    ):
         if call.function is aten.eye.m_out:
             return Draw(call.shape, call.dtype, Identity(), "eye_")
         return call
@@ -647,9 +658,7 @@ def _on_meta(arguments: Any) -> Any:
     """The same arguments, of tensors only their shape and type."""
 
     def twin(tensor: Tensor) -> Tensor:
-        return torch.empty_strided(
-            tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta"
-        )
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
     result = _map(twin, arguments)
     if isinstance(result, dict) and result.get("device") is not None:
@@ -659,9 +668,3 @@ def _on_meta(arguments: Any) -> Any:
 
 def _argument(schema: _Schema, position: int, args: Any, kwargs: Mapping[str, Any]) -> Any:
     return args[position] if position < len(args) else kwargs[schema.names[position]]
-
-
-def moved(recorder: Recorder, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Take over what the code put in the place of named tensors."""
-    for name, tensor in tensors:
-        recorder.set(name, recorder.read(tensor))

@@ -18,6 +18,7 @@ from winit_fast.initializers.parts import Parts, covers
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.sparse import Sparse
 from winit_fast.torch.record import CannotRecord, truncated
+from winit_fast.torch.seeding import Name
 from winit_fast.torch.values import (
     Call,
     Cast,
@@ -43,8 +44,10 @@ class Entry:
     ----------
     name : str
         Its own, without wrappers' prefixes.
-    stream : str
+    stream : str or int or None
         What its numbers are drawn from.
+    key : int or None
+        The seed, where the author's code gave one.
     shape : tuple of int
     dtype : torch.dtype
     scheme : Initializer or Value
@@ -56,12 +59,17 @@ class Entry:
     """
 
     name: str
-    stream: str
+    stream: Name
+    key: int | None
     shape: tuple[int, ...]
     dtype: torch.dtype
     scheme: Initializer | Value
     drawn_in: torch.dtype
     streams: Mapping[Draw, str]
+
+
+_Place = tuple[Name, int | None]
+"""A stream, and the seed where the code gave one."""
 
 
 class _Leaf(NamedTuple):
@@ -92,9 +100,9 @@ class Reduction:
                     self._uses.setdefault(one, []).append(name)
         self._streams: dict[Draw, str] = {}
         for draw, names in self._uses.items():
-            holder = draw.home if draw.home in names else names[0]
-            if len(set(names)) > 1 and draw.home == holder:
-                self._streams[draw] = streams[holder]
+            home = draw.home
+            if home is not None and len(set(names)) > 1 and (home in names or home not in values):
+                self._streams[draw] = streams[home]
 
     def entry(self, name: str) -> Entry:
         """Reduce one tensor's value.
@@ -109,19 +117,19 @@ class Reduction:
         simple = self._simple(value, stream)
         if simple is not None:
             leaf, own = simple
-            return Entry(name, own, value.shape, value.dtype, leaf.scheme, leaf.drawn_in, {})
+            return Entry(name, *own, value.shape, value.dtype, leaf.scheme, leaf.drawn_in, {})
         draws = self._check(name, value)
         if not draws:
             known = evaluate(value, {})
             stored = Stored(value.shape, value.dtype, known.to(value.dtype))
-            return Entry(name, stream, value.shape, value.dtype, stored, value.dtype, {})
+            return Entry(name, stream, None, value.shape, value.dtype, stored, value.dtype, {})
         fresh = [draw for draw in draws if draw not in self._streams and draw.own is None]
         alone = len(draws) == 1
         for k, draw in enumerate(draws, 1):
             if draw in fresh:
                 self._streams[draw] = stream if alone else f"{stream}\0{k}"
         streams = {draw: self._streams[draw] for draw in draws if draw.own is None}
-        return Entry(name, stream, value.shape, value.dtype, value, value.dtype, streams)
+        return Entry(name, stream, None, value.shape, value.dtype, value, value.dtype, streams)
 
     def _check(self, name: str, value: Value) -> list[Draw]:
         """List an expression's draws in the order of their use; refuse what is not known."""
@@ -137,24 +145,24 @@ class Reduction:
                 draws[one] = None
         return list(draws)
 
-    def _simple(self, value: Value, stream: str) -> tuple[_Leaf, str] | None:
+    def _simple(self, value: Value, stream: str) -> tuple[_Leaf, _Place] | None:
         """Find one initializer, and its stream."""
         leaf = self._leaf(value)
         if leaf is None:
             return self._of_parts(value, stream)
         if leaf.draw is None:
-            return leaf, stream
+            return leaf, (stream, None)
         if leaf.draw.own is not None:
-            return None
+            return leaf, leaf.draw.own[::-1]
         uses = self._uses[leaf.draw]
         if len(uses) > 1 and math.prod(leaf.draw.shape) != math.prod(value.shape):
             return None
         own = self._streams.setdefault(leaf.draw, stream)
         if own != stream and leaf.draw.shape != value.shape:
             return None
-        return leaf, own
+        return leaf, (own, None)
 
-    def _of_parts(self, value: Value, stream: str) -> tuple[_Leaf, str] | None:
+    def _of_parts(self, value: Value, stream: str) -> tuple[_Leaf, _Place] | None:
         """Make boxes of what was written piece by piece."""
         pieces: list[tuple[Region, Value]] = []
         base, drawn_in = value, value.dtype
@@ -191,13 +199,11 @@ class Reduction:
         if all(leaf.scheme == first.scheme for _, leaf in found) and (
             first.draw is None or first.draw.is_elementwise
         ):
-            return first._replace(drawn_in=drawn_in), stream
+            return first._replace(drawn_in=drawn_in), (stream, None)
         scheme = Parts(tuple((*box, leaf.scheme) for box, leaf in found))
-        return _Leaf(scheme, None, drawn_in), stream
+        return _Leaf(scheme, None, drawn_in), (stream, None)
 
-    def _fits(
-        self, leaf: _Leaf, piece: Value, region: Region, tensor: Value, stream: str
-    ) -> bool:
+    def _fits(self, leaf: _Leaf, piece: Value, region: Region, tensor: Value, stream: str) -> bool:
         """Tell whether a draw may have the tensor's numbers at the elements' own indices."""
         draw = leaf.draw
         assert draw is not None
@@ -282,7 +288,7 @@ def _changed(
         return _affine(scheme, -1.0, 0.0)
     if by is None:
         return None
-    alpha = float(kwargs.get("alpha", 1))
+    alpha = float(kwargs.get("alpha") or 1)
     if name == "mul":
         return _affine(scheme, by, 0.0)
     if name in ("div", "true_divide") and by and kwargs.get("rounding_mode") is None:
@@ -317,9 +323,7 @@ def _affine(scheme: Initializer, scale: float, shift: float, divisor: float = 0.
         if scheme.stddev == math.sqrt(0.5):  # of erfinv: the factor has a sqrt(2), rounded
             stddev = float(f"{scale / math.sqrt(2):.15g}")
         return replace(scheme, mean=times(scheme.mean) + shift, stddev=stddev)
-    if shift or not isinstance(
-        scheme, (Orthogonal, Sparse, Dirac, constants.Identity)
-    ):
+    if shift or not isinstance(scheme, (Orthogonal, Sparse, Dirac, constants.Identity)):
         return None
     return scheme.scaled(scale) if scale else constants.Zeros()
 
@@ -405,7 +409,9 @@ def evaluate(value: Value, draws: Mapping[Draw, Callable[[], Tensor]]) -> Tensor
 
     def call(one: Call) -> Tensor:
         schema = one.function._schema.arguments
-        written = [at for at, item in enumerate(schema) if item.alias_info and item.alias_info.is_write]
+        written = [
+            at for at, item in enumerate(schema) if item.alias_info and item.alias_info.is_write
+        ]
         args = [argument(item, copied=at in written) for at, item in enumerate(one.args)]
         kwargs = {
             key: argument(item, copied=any(schema[at].name == key for at in written))
@@ -425,9 +431,11 @@ def evaluate(value: Value, draws: Mapping[Draw, Callable[[], Tensor]]) -> Tensor
 def _tensors(results: Any) -> list[Tensor]:
     if isinstance(results, Tensor):
         return [results]
-    return [one for result in results for one in _tensors(result)] if isinstance(
-        results, (list, tuple)
-    ) else []
+    return (
+        [one for result in results for one in _tensors(result)]
+        if isinstance(results, (list, tuple))
+        else []
+    )
 
 
 __all__ = ["Entry", "Reduction", "evaluate", "values_in"]

@@ -15,6 +15,7 @@ from torch import Tensor
 from winit_fast.initializers.protocol import Elementwise, Initializer
 from winit_fast.torch.seeding import Name
 
+
 def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Steps of the logical index along every axis, in C order.
 
@@ -214,7 +215,7 @@ def _apart(first: Region, second: Region, shape: tuple[int, ...]) -> bool:
     boxes = first.box(shape), second.box(shape)
     if boxes[0] is None or boxes[1] is None:
         return False
-    (starts, stops), (others, ends) = boxes
+    (starts, stops), (others, ends) = boxes[0], boxes[1]
     return any(
         stop <= other or end <= start
         for start, stop, other, end in zip(starts, stops, others, ends, strict=True)
