@@ -99,13 +99,12 @@ def _extent(tensor: Tensor) -> int:
     if tensor.numel() == 0:
         return 0
     reach = zip(tensor.shape, tensor.stride(), strict=True)
-    return 1 + sum((size - 1) * stride for size, stride in reach)
+    return 1 + int(sum((size - 1) * stride for size, stride in reach))
 
 
 def _storage(tensor: Tensor) -> int | None:
     try:
-        number: int = tensor.untyped_storage()._cdata
-        return number
+        return int(tensor.untyped_storage()._cdata)
     except (NotImplementedError, RuntimeError):  # sparse, say
         return None
 
@@ -335,7 +334,7 @@ class _Calls(TorchFunctionMode):
         if name in _READERS and args and self._recorder.find(args[0]) is not None:
             what = self._recorder.find(args[0]).what  # type: ignore[union-attr]
             raise CannotRecord(f"{name}() reaches the memory of {what}")
-        if func is _SET_DATA:
+        if name == "__set__" and func == _SET_DATA:
             return self._set_data(*args)
         with torch._C.DisableTorchFunction():
             return func(*args, **kwargs)

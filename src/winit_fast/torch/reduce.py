@@ -268,7 +268,7 @@ class Reduction:
 def _number(value: Any) -> float | None:
     if isinstance(value, Constant) and not isinstance(value.number, complex):
         value = value.number
-    return float(value) if isinstance(value, (int, float)) or value is None else None
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 _Scheme = Initializer | None
@@ -288,7 +288,7 @@ def _changed(
         return _affine(scheme, -1.0, 0.0)
     if by is None:
         return None
-    alpha = float(kwargs.get("alpha") or 1)
+    alpha = float(kwargs["alpha"]) if "alpha" in kwargs else 1.0
     if name == "mul":
         return _affine(scheme, by, 0.0)
     if name in ("div", "true_divide") and by and kwargs.get("rounding_mode") is None:
