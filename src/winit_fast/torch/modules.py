@@ -1,52 +1,93 @@
-"""Whole modules: every parameter by its own name."""
+"""Whole modules: record what the author's initialisation gives every tensor, and fill from that."""
 
+import inspect
+import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, replace
-from fnmatch import fnmatchcase
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import Module
-from torch.nn.parameter import is_lazy
+from torch.nn import Embedding, EmbeddingBag, Module
+from torch.nn.utils import parametrize
 
-from winit_fast.base.names import unknown
-from winit_fast.initializers.protocol import Initializer, get
-from winit_fast.streams.stream import Seed, seed_number, stream_id
-from winit_fast.torch.memory import FLOATS, fill_by, fillable, is_plain
-from winit_fast.torch.mode import fast_init
+from winit_fast._core import Distribution
+from winit_fast.initializers.constants import Constant as ConstantScheme
+from winit_fast.initializers.constants import Ones, Zeros
+from winit_fast.initializers.protocol import Elementwise, Initializer
+from winit_fast.initializers.protocol import check as check_scheme
+from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.torch.memory import FLOATS, fill_by, fill_elementwise, fillable
+from winit_fast.torch.names import Named, Names, modules, streams, tensors
+from winit_fast.torch.record import CannotRecord, Recorder, recording
+from winit_fast.torch.reduce import Entry, Reduction, evaluate
+from winit_fast.torch.refusals import refuse
+from winit_fast.torch.rules import KEEP, Choice, Rules, choose
+from winit_fast.torch.seeding import draw_word
+from winit_fast.torch.values import Constant, Draw, Held, Region, Stored, Value, c_strides, parts
+from winit_fast.torch.values import patch as patched
 
-Function = Callable[[Tensor], object]
-Rule = Initializer | str | Function
-Rules = Mapping[str, Rule] | Callable[[str, Tensor], Rule | None]
 M = TypeVar("M", bound=Module)
 
+WHOLE_MODEL = "initialize_weights", "init_states", "init_weights"
+"""Methods that initialise a whole model: of transformers, torchtitan, and timm and torchvision."""
 
-def init_(module: M, rules: Rules | None = None, seed: Seed = 0) -> M:
-    """Fill every parameter of a module, each from the stream of its fully qualified name.
+RESET = "reset_parameters", "_reset_parameters"
+"""Methods that initialise a module's own tensors: torch's, and those that its attention has."""
 
-    So a parameter's numbers do not depend on the other parameters: a layer more or less, another
-    order or another device changes no bit of the rest, and `winit_fast.HeNormal` and all others
-    give the same numbers for the same name without torch.
+
+def init_(
+    module: M,
+    rules: Rules | None = None,
+    *,
+    seed: Seed = None,
+    by: Callable[[M], object] | None = None,
+    names: Names | None = None,
+    prefix: str = "",
+    frozen: str = "keep",
+) -> M:
+    """Fill a module's tensors as its author does, or by rules, each from the stream of its name.
+
+    So a tensor's numbers do not depend on the other tensors: a layer more or less, another order,
+    device or memory layout changes no bit of the rest, and the same schemes give the same numbers
+    for the same name without torch.
+
+    What the author's own code does is recorded first, without a byte read or written; each tensor's
+    record is reduced to one scheme; everything is checked; then the tensors are filled. A model
+    with weights from a checkpoint is initialised anew.
 
     Parameters
     ----------
     module : torch.nn.Module
-        On any devices. Parameters on the meta device are left alone. A parameter that is tied, so
-        that it has several names, is filled once, by its first name in ``named_parameters()``.
-    rules : mapping of str to rule, or callable, optional
-        By name, which initializer. In a mapping, ``*`` in a pattern stands for any characters, and
-        the first pattern that matches counts; a callable takes the name and the parameter and
-        returns the rule or None. A rule is an initializer of this package, its name as in
-        `winit_fast.get`, or a function that fills the tensor it is given (one of ``torch.nn.init``
-        or of this module, say). Initializers whose axes are the default ones count them as torch
-        does: ``(out, in, *kernel)``.
+        On any devices. Tensors on the meta device are left alone. One that is tied, so that it has
+        several names, is filled once, by its first name.
+    rules : mapping of (str or type) to rule, or callable, optional
+        A str is a parameter's name, or a pattern in which ``*`` stands for any characters, or the
+        name of a class of modules, such as "Embedding". A type is one of modules, such as
+        ``torch.nn.Linear``. The first that matches counts, but one that is a tensor's own name goes
+        before all others; buffers and frozen parameters are only matched by that. For a class
+        of modules the rule is that of their ``weight``, or a mapping of their tensors' names to
+        rules. A callable takes a parameter's name and the parameter and returns its rule, or None.
 
-        Parameters without a rule are filled as their module does it itself: by its method
-        ``reset_parameters`` or, as torch's attention and transformers call it,
-        ``_reset_parameters``, inner modules first. That is what torch's own modules do when they
-        are made; it resets the statistics of normalisation layers, too.
-    seed : int, numpy.random.SeedSequence or numpy.random.Generator
+        A rule is an initializer of this package, its name as in `winit_fast.get`, "keep", or a
+        function that fills the tensor it is given, which is recorded. Axes and fans that an
+        initializer does not say are those of the tensor's module: ``(out, in, *kernel)``, the
+        groups of a convolution, ``(in, out, *kernel)`` of a transposed one. Padding rows of
+        embeddings are zero after every rule.
+    seed : int, numpy.random.SeedSequence, numpy.random.Generator, optional
+        By default 64 bits of torch's generator, which `torch.manual_seed` governs. Otherwise it is
+        left alone.
+    by : callable, optional
+        Initialises the module that it is given, in place of the author's method.
+    names : mapping of str to str, or callable, optional
+        From a tensor's name to that of its stream.
+    prefix : str
+        What the module is called in a larger one: it gets the numbers that it has there.
+    frozen : str
+        "keep": parameters that require no gradient stay as they are, unless a rule names them or
+        the model's whole-model method, or ``by``, sets them. "fill": they are filled as others.
 
     Returns
     -------
@@ -56,15 +97,23 @@ def init_(module: M, rules: Rules | None = None, seed: Seed = 0) -> M:
     Raises
     ------
     ValueError
-        If a pattern matches no parameter, or a parameter has no rule and no module that fills it;
-        or if a lazy module has not been run, or a rule is not for the parameter's shape.
+        If only its constructor fills a parameter; if the author's code does what a recording cannot
+        follow (it reads numbers that are drawn, or what a tensor held before); if a pattern matches
+        nothing, or a rule writes nothing; if memory that is kept is not finite.
     TypeError
-        If a rule is none, or is not for the parameter's type.
+        If a rule is none or not for the parameter's type, or the tensors are not just memory (a
+        DTensor, quantised, or a shard of another library).
+
+        Whatever is raised, nothing has been written.
 
     Notes
     -----
-    A module that fills parts of a parameter, or draws by another function of torch, gets numbers
-    that depend on the seed and on the module's name. Torch's generator is left as it was.
+    Whose code is recorded: ``by``; else the whole-model methods of the outermost modules that have
+    one (``initialize_weights`` of transformers, whose flags are set aside and put back,
+    ``init_states`` or ``init_weights`` of torchtitan, ``init_weights`` of timm and torchvision).
+    Parameters that these leave are filled by ``reset_parameters``, or as torch's attention and
+    transformer call it ``_reset_parameters``, of the modules that they are in, inner ones first.
+    Buffers that nobody fills stay. docs/contract.md has the streams' names.
 
     Examples
     --------
@@ -78,177 +127,530 @@ def init_(module: M, rules: Rules | None = None, seed: Seed = 0) -> M:
     >>> bool((model[0].weight == torch.from_numpy(alone)).all())
     True
     """
-    parameters = dict(module.named_parameters())
-    for name, parameter in parameters.items():
-        if is_lazy(parameter):
-            raise ValueError(f"parameter {name!r} has no shape yet: run the lazy module once")
-    chosen = _chosen(parameters, rules)
-    for name, rule in chosen.items():
-        if isinstance(rule, Initializer):
-            _check(name, parameters[name], rule)
-    rest = {name: parameters[name] for name in parameters if name not in chosen}
-    resets = _resets(module, rest)
-
-    key = seed_number(seed)
-    with torch.random.fork_rng(devices=[]), _ByName(key, parameters) as mode:
-        for prefix, reset in resets:
-            mode.enter_module(prefix)
-            reset()
-    forgotten = [name for name in rest if name not in mode.filled]
-    if forgotten:
-        raise ValueError(f"no module fills parameter {forgotten[0]!r}: give a rule")
-    for name, rule in chosen.items():
-        parameter = parameters[name]
-        if not isinstance(rule, Initializer):
-            with torch.random.fork_rng(devices=[]), _ByName(key, {name: parameter}) as mode:
-                mode.enter_module(name)
-                rule(parameter)
-        elif fillable(parameter):
-            fill_by(parameter, rule, key, name)
+    if frozen not in ("keep", "fill"):
+        raise ValueError(f"frozen must be 'keep' or 'fill', got {frozen!r}")
+    key = None if seed is None else seed_number(seed)
+    entries, found = _plan(module, rules, by, names, prefix, frozen == "fill")
+    fills = [_checked(entry, found[entry.name]) for entry in entries]
+    if key is None:
+        key = draw_word()
+    with torch.no_grad():
+        for fill in fills:
+            fill(key)
     return module
 
 
-def _check(name: str, parameter: Tensor, rule: Initializer) -> None:
-    """Have a rule refuse a parameter now, before another one has been filled."""
-    if parameter.is_meta:
-        return
-    if not fillable(parameter):
-        raise TypeError(f"parameter {name!r} cannot be filled by {rule}: {parameter.dtype}")
-    nothing = (slice(0, 0),) * parameter.ndim
-    try:
-        rule(tuple(parameter.shape), seed=0, dtype=FLOATS[parameter.dtype].dtype, index=nothing)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"parameter {name!r} cannot be filled by {rule}: {error}") from None
+def _plan(
+    module: Module,
+    rules: Rules | None,
+    by: Callable[[Any], object] | None,
+    names: Names | None,
+    prefix: str,
+    fill_frozen: bool,
+) -> tuple[list[Entry], dict[str, Named]]:
+    """Find how every tensor that is to be filled is filled; the rest is checked and stays."""
+    inside = list(modules(module))
+    found = tensors(module)
+    refuse(inside, found)
+    effective = _effective(inside)
+    by_name = {named.name: named for named in found}
+    chosen = choose(module, found + [one for one, _ in effective], rules)
+    for name, choice in list(chosen.items()):
+        named = by_name.get(name)
+        if named is None or choice.is_exact or fill_frozen or named.tensor.requires_grad:
+            continue
+        del chosen[name]  # frozen: only by its own name
+    stream_names = streams(module, found + [one for one, _ in effective], names, prefix)
+
+    simple: dict[str, Initializer] = {}
+    for name, choice in chosen.items():
+        if isinstance(choice.rule, Initializer) and name in by_name and not _pads(by_name[name]):
+            simple[name] = choice.rule
+    rest = [
+        named
+        for named in found
+        if named.name not in chosen and (named.is_parameter or not named.tensor.is_meta)
+    ]
+    recorder = Recorder({})
+    if rest or len(simple) < len(chosen):
+        recorder = _recorded(module, inside, found, effective, chosen, by, fill_frozen)
+
+    values: dict[str, Value] = {}
+    for named in found:
+        name = named.name
+        own = chosen.get(name)
+        if name in simple or name in recorder.ties:
+            continue
+        if own is not None and own.rule is KEEP:
+            _check_kept(named)
+        elif recorder.is_written(name):
+            values[name] = recorder.value(name)
+        elif named.tensor.is_meta or not named.tensor.numel():
+            continue
+        elif named.is_parameter and (fill_frozen or named.tensor.requires_grad):
+            raise ValueError(_forgotten(named))
+        else:
+            _check_kept(named)
+    reduction = Reduction(values, stream_names)
+    entries = []
+    for named in found:
+        name = named.name
+        if named.tensor.is_meta:
+            continue
+        if name in simple:
+            shape, dtype = tuple(named.tensor.shape), named.tensor.dtype
+            stream = stream_names[name]
+            entries.append(Entry(name, stream, None, shape, dtype, simple[name], dtype, {}))
+        elif name in values:
+            entries.append(reduction.entry(name))
+    return entries, by_name
 
 
-def _chosen(
-    parameters: Mapping[str, Tensor], rules: Rules | None
-) -> dict[str, Initializer | Function]:
-    """Find the rule of every parameter that has one."""
-    found: dict[str, Rule | None] = {}
-    if callable(rules):
-        found = {name: rules(name, parameter) for name, parameter in parameters.items()}
-    elif rules is not None:
-        if not isinstance(rules, Mapping):
-            raise TypeError(f"rules must be a mapping or a function, got {rules!r}")
-        for pattern, rule in rules.items():
-            if not isinstance(pattern, str):
-                raise TypeError(f"patterns in rules must be str, got {pattern!r}")
-            names = [name for name in parameters if fnmatchcase(name, pattern)]
-            if not names:
-                raise ValueError(unknown("pattern in rules", pattern, parameters))
-            for name in names:
-                found.setdefault(name, rule)
-    return {name: _as_torch(rule) for name, rule in found.items() if rule is not None}
+def _forgotten(named: Named) -> str:
+    if "parametrizations." in named.name:
+        return f"{named.what} is parametrised in a way that cannot be recorded: give a rule"
+    return f"only its constructor fills {named.what}: give a rule"
 
 
-def _as_torch(rule: Rule) -> Initializer | Function:
-    """Read a rule's axes, where they are the default ones, as ``(out, in, *kernel)``."""
-    if isinstance(rule, str):
-        rule = get(rule)
-    if not isinstance(rule, Initializer):
-        if not callable(rule):
-            raise TypeError(f"a rule must be an initializer, a name or a function, got {rule!r}")
-        return rule
-    changes: dict[str, Any] = {}
-    for field in fields(rule):  # type: ignore[arg-type]
-        value = getattr(rule, field.name)
-        if isinstance(value, Initializer):
-            changes[field.name] = _as_torch(value)
-    own = rule.get_config()
-    if (own.get("in_axis"), own.get("out_axis")) == (-2, -1):
-        changes |= {"in_axis": 1, "out_axis": 0}
-    if own.get("column_axis") == -1:
-        changes["column_axis"] = 0
-    return replace(rule, **changes)  # type: ignore[type-var]
+def _pads(named: Named) -> bool:
+    module = named.module
+    return (
+        isinstance(module, (Embedding, EmbeddingBag))
+        and named.attribute == "weight"
+        and module.padding_idx is not None
+    )
+
+
+# ------------------------------------------------------------------------------------- recording
+
+
+def _recorded(
+    module: Module,
+    inside: list[tuple[str, Module]],
+    found: list[Named],
+    effective: list[tuple[Named, Any]],
+    chosen: Mapping[str, Choice],
+    by: Callable[[Any], object] | None,
+    fill_frozen: bool,
+) -> Recorder:
+    """Record the author's code, then the rules that are functions."""
+    units: list[Callable[[], object]] = [lambda: by(module)] if by is not None else _units(module)
+    wanted = {
+        named.name
+        for named in found
+        if named.name not in chosen and (fill_frozen or named.tensor.requires_grad)
+        and named.is_parameter
+    }  # fmt: skip
+    last: CannotRecord | None = None
+    missing = {named.name for named in found if named.name not in chosen} if not units else wanted
+    for with_resets in (False, True):
+        if not units and not with_resets:
+            continue
+        recorder = Recorder({named.name: named.tensor for named in found})
+        for named, _ in effective:
+            recorder.add(named.name, named.tensor)
+        owners = {named.module for named in found if named.name in missing}
+        owners |= {one.module for one, plist in effective if _originals(one, plist) & missing}
+        try:
+            with _as_before(inside, found), _untied(inside, found), recording(recorder):
+                if with_resets:
+                    with _stand_ins(effective):
+                        for reset in _resets(inside, owners if last is None else None):
+                            reset()
+                    _invert(recorder, effective, wanted, set(chosen))
+                    recorder.forget(
+                        named.name
+                        for named in found
+                        if named.is_parameter and not (fill_frozen or named.tensor.requires_grad)
+                    )
+                for unit in units:
+                    unit()
+                _take_over(recorder, found)
+                _apply_rules(recorder, found, effective, chosen)
+                ruled = {name for one, chain in effective if one.name in chosen
+                         for name in _originals(one, chain)}  # fmt: skip
+                _invert(recorder, effective, ruled, {one for one in chosen if one in ruled})
+        except CannotRecord as error:
+            if with_resets or not units:
+                raise
+            last, missing = error, wanted
+            continue
+        missing = {name for name in wanted if _is_missing(recorder, name)}
+        if not missing:
+            break
+    return recorder
+
+
+def _is_missing(recorder: Recorder, name: str) -> bool:
+    if name in recorder.ties:
+        return False
+    return not recorder.is_written(name) or any(
+        isinstance(one, Held) for one in parts(recorder.value(name))
+    )
+
+
+def _units(module: Module) -> list[Callable[[], object]]:
+    """List the whole-model methods of the outermost modules that have one."""
+    found: list[Callable[[], object]] = []
+    stack, seen = [module], set()
+    while stack:
+        one = stack.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        method = _whole_model_method(one)
+        if method is not None:
+            found.append(method)
+        else:
+            stack += reversed([child for child in one._modules.values() if child is not None])
+    return found
+
+
+def _whole_model_method(module: Module) -> Callable[[], object] | None:
+    for name in WHOLE_MODEL:
+        if callable(getattr(type(module), name, None)):
+            method: Callable[[], object] = getattr(module, name)
+            try:
+                inspect.signature(method).bind()
+            except TypeError:  # it needs arguments: a part's, which the whole one calls
+                continue
+            return method
+    return None
 
 
 def _resets(
-    module: Module, parameters: Mapping[str, Tensor]
-) -> list[tuple[str, Callable[[], object]]]:
-    """List the methods that fill some parameters, with their modules' names, in order.
+    inside: list[tuple[str, Module]], owners: set[Module] | None
+) -> Iterator[Callable[[], object]]:
+    """List the methods that reset modules, inner ones first, as when they are made.
 
-    Inner modules come before outer ones, as when they are made; and the first of several that
-    share a parameter comes last, so that it has the last word.
+    With owners given, only of these and of the modules that they are in.
     """
-    wanted = {prefix for name in parameters for prefix in _prefixes(name)}
-    resets = []
-    for prefix, part in reversed(list(module.named_modules())):
-        reset = getattr(part, "reset_parameters", getattr(part, "_reset_parameters", None))
-        if prefix in wanted and callable(reset):
-            resets.append((prefix, reset))
-    able = {prefix for prefix, _ in resets}
-    for name in parameters:
-        if able.isdisjoint(_prefixes(name)):
-            raise ValueError(f"no module fills parameter {name!r}: give a rule")
-    return resets
+    wanted = None if owners is None else {id(owner) for owner in owners}
+    for _, one in reversed(inside):
+        if wanted is not None and not _has_any(one, wanted):
+            continue
+        for name in RESET:
+            method = getattr(one, name, None)
+            if callable(method):
+                yield method
+                break
 
 
-def _prefixes(name: str) -> Iterator[str]:
-    """Name the modules that a parameter is in, from its own to the outermost, which is ''."""
-    while name:
-        name = name.rpartition(".")[0]
-        yield name
+def _has_any(module: Module, wanted: set[int]) -> bool:
+    """Tell whether a module is, or has inside, a wanted one; it then is wanted, too."""
+    if id(module) in wanted:
+        return True
+    if any(child is not None and id(child) in wanted for child in module._modules.values()):
+        wanted.add(id(module))
+        return True
+    return False
 
 
-def _place(tensor: Tensor) -> tuple[object, ...]:
-    """Tell tensors apart by their memory: `Tensor.data` is another object, but the same place."""
+def _take_over(recorder: Recorder, found: list[Named]) -> None:
+    """Read what the code put in the place of tensors."""
+    for named in found:
+        held = named.module._parameters if named.is_parameter else named.module._buffers
+        now = held.get(named.attribute)
+        if now is None or now is named.tensor or named.name in recorder.ties:
+            continue
+        if now.shape != named.tensor.shape:
+            raise CannotRecord(
+                f"{named.what} is replaced by a tensor of shape {tuple(now.shape)}, "
+                f"its own is {tuple(named.tensor.shape)}"
+            )
+        recorder.set(named.name, recorder.read(now))
+
+
+def _apply_rules(
+    recorder: Recorder,
+    found: list[Named],
+    effective: list[tuple[Named, Any]],
+    chosen: Mapping[str, Choice],
+) -> None:
+    """Give the tensors that have a rule its value."""
+    stand_ins = [one for one, _ in effective]
+    for named in [*found, *(one for one, _ in effective)]:
+        choice = chosen.get(named.name)
+        if choice is None or choice.rule is KEEP:
+            continue
+        if isinstance(choice.rule, Initializer) and not _pads(named) and named not in stand_ins:
+            continue  # it needs no record
+        name, tensor, rule = named.name, named.tensor, choice.rule
+        shape, dtype = tuple(tensor.shape), tensor.dtype
+        if isinstance(rule, Initializer):
+            recorder.set(name, Draw(shape, dtype, rule, type(rule).__name__, name))
+        else:
+            recorder.forget([name])
+            returned = rule(tensor)
+            if not recorder.is_written(name) and tensor.numel():
+                hint = "; it returns a new one" if _is_other(returned, tensor) else ""
+                raise ValueError(f"rule {rule!r} writes nothing to {named.what}{hint}")
+            if any(isinstance(one, Held) for one in parts(recorder.value(name))):
+                raise ValueError(
+                    f"rule {rule!r} fills {named.what} in part, or from what it held before"
+                )
+        if _pads(named):
+            row = named.module.padding_idx % shape[0]
+            region = Region((1, shape[1]), c_strides(shape), row * shape[1])
+            zeros = Constant(region.sizes, dtype, 0.0)
+            recorder.set(name, patched(recorder.value(name), region, zeros))
+
+
+def _is_other(returned: object, tensor: Tensor) -> bool:
+    return isinstance(returned, Tensor) and returned is not tensor
+
+
+@contextmanager
+def _untied(inside: list[tuple[str, Module]], found: list[Named]) -> Iterator[None]:
+    """Have all but the first of the modules that share a tensor find another one of its kind.
+
+    As when they are made: what the others draw is dropped when they are tied, whoever draws last.
+    """
+    first = {id(named.tensor): named.module for named in found}
+    replaced = []
+    for _, one in inside:
+        for held in (one._parameters, one._buffers):
+            for attribute, tensor in held.items():
+                if tensor is not None and first[id(tensor)] is not one:
+                    replaced.append((held, attribute, tensor))
+    for held, attribute, tensor in replaced:
+        other = torch.empty_like(tensor)
+        is_parameter = isinstance(tensor, torch.nn.Parameter)
+        held[attribute] = torch.nn.Parameter(other, tensor.requires_grad) if is_parameter else other
+    try:
+        yield
+    finally:
+        for held, attribute, tensor in replaced:
+            held[attribute] = tensor
+
+
+@contextmanager
+def _as_before(inside: list[tuple[str, Module]], found: list[Named]) -> Iterator[None]:
+    """Put everything back that the code changes but tensors' elements, which it does not."""
+    kept: list[tuple[Module, dict[str, Any], list[tuple[Any, Any]], set[str]]] = [
+        (
+            one,
+            dict(vars(one)),
+            [(held, dict(held)) for held in vars(one).values() if isinstance(held, dict)],
+            getattr(one, "_non_persistent_buffers_set", set()).copy(),
+        )
+        for _, one in inside
+    ]
+    attributes = [(named.tensor, dict(vars(named.tensor)), named.tensor.requires_grad)
+                  for named in found]  # fmt: skip
+    states = random.getstate(), _numpy_state(), torch.get_rng_state()
+    for _, one in inside:
+        vars(one).pop(_FLAG, None)
+    for named in found:
+        vars(named.tensor).pop(_FLAG, None)
+    try:
+        yield
+        if random.getstate() != states[0] or not _same(_numpy_state(), states[1]):
+            raise CannotRecord(
+                "the module's code draws from Python's or NumPy's generator: give rules, or by="
+            )
+    finally:
+        for one, own, held, persistence in kept:
+            vars(one).clear()
+            vars(one).update(own)
+            for now, before in held:
+                if now != before if not before else _changed(now, before):
+                    now.clear()
+                    now.update(before)
+            if persistence:
+                one._non_persistent_buffers_set.clear()
+                one._non_persistent_buffers_set.update(persistence)
+        for tensor, own, requires_grad in attributes:
+            vars(tensor).clear()
+            vars(tensor).update(own)
+            if tensor.requires_grad != requires_grad:
+                tensor.requires_grad_(requires_grad)
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])
+
+
+def _numpy_state() -> Any:
+    return np.random.get_state()  # noqa: NPY002  # the global one, which code may draw from
+
+
+_FLAG = "_is_hf_initialized"
+"""With which transformers marks what it has initialised, and leaves it alone from then on."""
+
+
+def _changed(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
+    return now.keys() != before.keys() or any(now[key] is not before[key] for key in before)
+
+
+def _same(first: Any, second: Any) -> bool:
+    return all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+# ------------------------------------------------------------------------------ parametrisations
+
+
+def _effective(inside: list[tuple[str, Module]]) -> list[tuple[Named, Any]]:
+    """List the tensors that parametrisations compute, by stand-ins of their shape and type."""
+    found = []
+    for name, one in inside:
+        if not parametrize.is_parametrized(one):
+            continue
+        chains: Any = one.parametrizations
+        for attribute, chain in chains.items():
+            own = dict(chain.named_parameters()) | dict(chain.named_buffers())
+            with recording(Recorder(own)):  # only for its shape: nothing is computed
+                tensor = getattr(one, attribute)
+            stand_in = torch.empty_like(tensor)
+            full = f"{name}.{attribute}" if name else attribute
+            found.append((Named(full, stand_in, one, attribute, True, True), chain))
+    return found
+
+
+def _originals(named: Named, chain: Any) -> set[str]:
+    start = f"{named.name.removesuffix(named.attribute)}parametrizations.{named.attribute}."
+    return {f"{start}{key}" for key, _ in chain.named_parameters()}
+
+
+@contextmanager
+def _stand_ins(effective: list[tuple[Named, Any]]) -> Iterator[None]:
+    """Have modules find the stand-ins in the place of what parametrisations compute."""
+    if not effective:
+        yield
+        return
+    cache = parametrize._cache
+    keys = [(id(named.module), named.attribute) for named, _ in effective]
+    before = {key: cache[key] for key in keys if key in cache}
+    cache.update({key: named.tensor for key, (named, _) in zip(keys, effective, strict=True)})
+    parametrize._cache_enabled += 1
+    try:
+        yield
+    finally:
+        parametrize._cache_enabled -= 1
+        for key in keys:
+            cache.pop(key, None)
+        cache.update(before)
+
+
+def _invert(
+    recorder: Recorder,
+    effective: list[tuple[Named, Any]],
+    wanted: set[str],
+    left: set[str],
+) -> None:
+    """Give the originals of parametrisations the values that make what is computed of them."""
+    for named, chain in effective:
+        originals = _originals(named, chain)
+        if not originals & wanted or originals & left or not recorder.is_written(named.name):
+            continue
+        kinds = ", ".join(type(one).__name__.lstrip("_") for one in chain)
+        what = f"{named.what}, parametrised by {kinds}"
+        if any(True for _ in chain.buffers()):
+            raise CannotRecord(f"{what}, has buffers that were computed from its values")
+        value: Any = named.tensor
+        for one in reversed(list(chain)):
+            if not hasattr(one, "right_inverse"):
+                raise CannotRecord(f"{what}, has no right_inverse: give rules for its originals")
+            value = one.right_inverse(value)
+        values = [value] if isinstance(value, Tensor) else list(value)
+        start = f"{named.name.removesuffix(named.attribute)}parametrizations.{named.attribute}."
+        keys = ["original"] if chain.is_tensor else [f"original{k}" for k in range(len(values))]
+        for key, one in zip(keys, values, strict=True):
+            recorder.set(start + key, recorder.read(one))
+
+
+# --------------------------------------------------------------------------------------- filling
+
+
+def _check_kept(named: Named) -> None:
+    """Refuse memory that nobody fills and that holds no numbers, as it is after to_empty()."""
+    tensor = named.tensor
+    if tensor.is_meta or not tensor.dtype.is_floating_point or not tensor.numel():
+        return
+    tensor = tensor.detach()
+    if tensor.itemsize == 1:
+        tensor = tensor.float()
+    # A buffer may be a mask of infinities.
+    is_right = torch.isfinite(tensor).all() if named.is_parameter else ~torch.isnan(tensor).any()
+    if not bool(is_right):
+        raise ValueError(f"{named.what} is kept as it is, but is not finite: give a rule for it")
+
+
+def _checked(entry: Entry, named: Named) -> Callable[[int], object]:
+    """Have a scheme refuse a tensor now, before another one has been filled; or give its fill."""
+    scheme, tensor, stream, own_key = entry.scheme, named.tensor, entry.stream, entry.key
+    if isinstance(scheme, Stored):
+        known = scheme.tensor
+        return lambda key: tensor.copy_(known)
+    if not isinstance(scheme, Initializer):
+        return lambda key: tensor.copy_(evaluate(scheme, _drawn(entry, scheme, key)))
+    number = _constant(scheme)
+    if number is not None and (entry.dtype not in FLOATS or number in (0.0, 1.0)):
+        if torch.tensor(number).to(entry.dtype).item() != number:
+            raise ValueError(f"{named.what} cannot be filled by {scheme}: {entry.dtype}")
+        return lambda key: tensor.fill_(number)
+    if entry.dtype not in FLOATS:
+        raise TypeError(f"{named.what} cannot be filled by {scheme}: {entry.dtype}")
     if not fillable(tensor):
-        return (id(tensor),)
-    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
+        raise TypeError(f"{named.what} cannot be filled by {scheme}: its memory is not writable")
+    dtype = FLOATS[entry.drawn_in].dtype
+    try:
+        if isinstance(scheme, Elementwise):
+            distribution = draws_from(scheme, entry.shape, dtype)
+        else:
+            check_scheme(scheme, entry.shape, dtype)
+    except (TypeError, ValueError) as error:
+        message = f"{named.what} cannot be filled by {scheme}: {error}"
+        raise type(error)(message) from None
+    if not tensor.numel():
+        return lambda key: None
+
+    def fill(key: int) -> None:
+        key = key if own_key is None else own_key
+        rounded = entry.drawn_in != entry.dtype
+        out = torch.empty(entry.shape, dtype=entry.drawn_in) if rounded else tensor
+        if isinstance(scheme, Elementwise):
+            fill_elementwise(out, distribution, key, stream)
+        else:
+            fill_by(out, scheme, key, stream)
+        if rounded:
+            tensor.copy_(out)
+
+    return fill
 
 
-class _ByName(fast_init):
-    """Inside, what fills a parameter takes its numbers from the stream of the parameter's name.
+@lru_cache(maxsize=256)
+def draws_from(scheme: Elementwise, shape: tuple[int, ...], dtype: Any) -> Distribution:
+    """Make a scheme's distribution, or find it: layers are many and alike.
 
-    Attributes
-    ----------
-    filled : set of str
-        Names of the parameters that something has written.
+    Examples
+    --------
+    >>> import winit_fast as wf
+    >>> float32 = np.dtype("float32")
+    >>> draws_from(wf.HeNormal(), (3, 2), float32) is draws_from(wf.HeNormal(), (3, 2), float32)
+    True
     """
+    return scheme.draws_from(shape, dtype)
 
-    def __init__(self, key: int, parameters: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self._key = key
-        self._parameters = parameters
-        self._names: dict[tuple[object, ...], str] = {}
-        for name, parameter in parameters.items():
-            self._names.setdefault(_place(parameter), name)
-        self._versions = {name: parameters[name]._version for name in parameters}
-        self._touched: set[str] = set()
-        self._seeding = self._find
 
-    @property
-    def filled(self) -> set[str]:
-        return self._touched | {
-            name
-            for name, parameter in self._parameters.items()
-            if parameter._version != self._versions[name]
-            or parameter.is_meta
-            or parameter.numel() == 0
-        }
+def _constant(scheme: Initializer) -> float | None:
+    if isinstance(scheme, ConstantScheme):
+        return float(scheme.value)
+    return {Zeros: 0.0, Ones: 1.0}.get(type(scheme))
 
-    def enter_module(self, name: str) -> None:
-        """Begin the draws of a module that are not those of a whole parameter."""
-        self._module, self._draws = name, 0
-        torch.default_generator.manual_seed(self._key ^ stream_id(f"{name}\0torch"))
 
-    def _find(self, tensor: Tensor) -> tuple[int, str]:
-        name = self._names.get(_place(tensor))
-        if name is None:
-            self._draws += 1
-            name = f"{self._module}\0{self._draws}"
-        return self._key, name
+def _drawn(entry: Entry, value: Value, key: int) -> dict[Draw, Callable[[], Tensor]]:
+    """Make the draws of an expression."""
 
-    def _takes(self, tensor: Any) -> bool:
-        return is_plain(tensor) and fillable(tensor)
+    def make(draw: Draw) -> Callable[[], Tensor]:
+        own_key, name = draw.own or (key, entry.streams[draw])
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        written = args[0] if args else (kwargs or {}).get("tensor")
-        if isinstance(written, Tensor) and getattr(func, "__name__", "").endswith("_"):
-            name = self._names.get(_place(written))
-            if name is not None:
-                self._touched.add(name)
-        return super().__torch_function__(func, types, args, kwargs)
+        def drawn() -> Tensor:
+            tensor = torch.empty(draw.shape, dtype=draw.dtype)
+            assert draw.scheme is not None  # the reduction has refused it
+            if tensor.numel():
+                fill_by(tensor, draw.scheme, own_key, name)
+            return tensor
+
+        return drawn
+
+    return {draw: make(draw) for draw in parts(value) if isinstance(draw, Draw)}

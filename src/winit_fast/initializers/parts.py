@@ -1,0 +1,192 @@
+"""A tensor that is made of boxes, each with a scheme of its own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from winit_fast.base.arguments import integer
+from winit_fast.base.arrays import Array
+from winit_fast.base.boxes import Box, whole
+from winit_fast.initializers.protocol import Elementwise, Initializer, get
+from winit_fast.streams.fill import fill
+from winit_fast.streams.stream import Stream
+
+
+class Part(NamedTuple):
+    """One box of a tensor.
+
+    Attributes
+    ----------
+    starts, stops : tuple of int
+        Where it begins and ends along every axis.
+    initializer : Initializer
+        Its fans are those of the box.
+    stream : str, optional
+        The name of its numbers, where it is not the tensor's: then indices count from 0 in the box.
+    """
+
+    starts: tuple[int, ...]
+    stops: tuple[int, ...]
+    initializer: Initializer
+    stream: str | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extent along every axis."""
+        return tuple(stop - start for start, stop in zip(self.starts, self.stops, strict=True))
+
+
+@dataclass(frozen=True, repr=False)
+class Parts(Initializer, names=("parts",)):
+    """Boxes of one tensor, each with its own scheme: fused layers, experts, a padding row.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+        Each ``(starts, stops, initializer)`` or ``(starts, stops, initializer, stream)``. Where two
+        overlap, the later one counts. Together they must cover the tensor.
+
+    Notes
+    -----
+    A part without a stream of its own has the tensor's numbers at the elements' own indices in the
+    tensor, if its scheme draws element by element. Of other schemes (orthogonal, sparse) the
+    indices count from 0 in the box, and the stream is the tensor's name with a NUL character and
+    the box after it: ``"fc.weight\\0[0:8,0:4]"``.
+
+    Examples
+    --------
+    >>> import winit_fast as wf
+    >>> rows = wf.RandomNormal(0.0, 0.02)
+    >>> scheme = Parts([((0, 0), (9, 4), rows), ((2, 0), (3, 4), wf.Zeros())])
+    >>> w = scheme((9, 4), seed=0, name="words.weight")
+    >>> bool((w[2] == 0).all()), bool((w[3] == rows((9, 4), seed=0, name="words.weight")[3]).all())
+    (True, True)
+    """
+
+    parts: Sequence[Any]
+
+    def __post_init__(self) -> None:
+        checked = []
+        for part in self.parts:
+            if not isinstance(part, (tuple, list)) or not 3 <= len(part) <= 4:
+                raise TypeError(
+                    f"parts must be (starts, stops, initializer[, stream]), got {part!r}"
+                )
+            starts, stops = (tuple(integer("parts", at) for at in ends) for ends in part[:2])
+            if len(starts) != len(stops) or any(
+                not 0 <= start <= stop for start, stop in zip(starts, stops, strict=False)
+            ):
+                raise ValueError(f"parts must stop after they start, got {starts} and {stops}")
+            stream = part[3] if len(part) == 4 else None
+            if not (stream is None or isinstance(stream, str)):
+                raise TypeError(f"the stream of a part must be a name, got {stream!r}")
+            checked.append(Part(starts, stops, get(part[2]), stream))
+        if not checked:
+            raise ValueError("parts must hold at least one part, got none")
+        object.__setattr__(self, "parts", tuple(checked))
+
+    def get_config(self) -> dict[str, Any]:
+        parts = [
+            (part.starts, part.stops, _described(part.initializer), part.stream)
+            for part in self.parts
+        ]
+        return {"parts": parts}
+
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Refuse a shape that the parts leave or do not cover, and what a part refuses."""
+        parts: tuple[Part, ...] = tuple(self.parts)
+        for part in parts:
+            if len(part.stops) != len(shape) or any(
+                stop > extent for stop, extent in zip(part.stops, shape, strict=True)
+            ):
+                raise ValueError(
+                    f"parts must lie in the tensor, got {part.starts} to {part.stops} "
+                    f"for shape {shape}"
+                )
+        if not covers([part[:2] for part in parts], whole(shape)):
+            raise ValueError(f"parts must cover the tensor of shape {shape}, got {self!r}")
+        for part in parts:
+            part.initializer.check(part.shape, dtype)
+
+    def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
+        """Fill what the box has of every part, in their order."""
+        expanded = box.expand(out)
+        axes = tuple(range(len(box.tensor)))
+        for part in self.parts:
+            starts = tuple(map(max, part.starts, box.starts))
+            ends = (start + size for start, size in zip(box.starts, box.sizes, strict=True))
+            sizes = tuple(
+                min(stop, end) - start
+                for stop, end, start in zip(part.stops, ends, starts, strict=True)
+            )
+            if min(sizes, default=1) <= 0:
+                continue
+            at = tuple(
+                slice(start - first, start - first + size)
+                for start, first, size in zip(starts, box.starts, sizes, strict=True)
+            )
+            cut = Box(box.tensor, starts, sizes, axes)
+            _fill_part(part, expanded[at], cut, stream, num_threads)
+
+    def scaled(self, factor: float) -> Initializer | None:
+        """Scale every part, if each has a scheme for it."""
+        parts = []
+        for part in self.parts:
+            scaled = part.initializer.scaled(factor)
+            if scaled is None:
+                return None
+            parts.append(part._replace(initializer=scaled))
+        return Parts(tuple(parts))
+
+
+def _described(initializer: Initializer) -> dict[str, Any]:
+    return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
+
+
+def _fill_part(part: Part, out: Array, cut: Box, stream: Stream, num_threads: int | None) -> None:
+    """Fill the elements of a part that lie in a box of the tensor."""
+    starts = tuple(at - first for at, first in zip(cut.starts, part.starts, strict=True))
+    own = Box(part.shape, starts, cut.sizes, cut.kept)
+    if part.stream is not None:
+        stream = Stream(stream.seed, part.stream)
+    elif isinstance(part.initializer, Elementwise):
+        distribution = part.initializer.draws_from(part.shape, out.dtype)
+        fill(distribution, stream.seed, stream.id, out, cut, num_threads)
+        return
+    elif part.shape != cut.tensor:
+        ends = zip(part.starts, part.stops, strict=True)
+        stream = stream.part(f"[{','.join(f'{start}:{stop}' for start, stop in ends)}]")
+    part.initializer.check_box(own, out.dtype)
+    part.initializer.fill_box(out, own, stream, num_threads)
+
+
+def covers(boxes: list[Any], rest: Box) -> bool:
+    """Tell whether boxes cover another one: what the last leaves of it is cut up for the others."""
+    if 0 in rest.sizes:
+        return True
+    if not boxes:
+        return False
+    starts, stops = boxes[-1]
+    first = rest.starts
+    end = tuple(start + size for start, size in zip(first, rest.sizes, strict=True))
+    for axis, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        if stop <= first[axis] or end[axis] <= start:
+            return covers(boxes[:-1], rest)
+    for axis, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        for low, high in ((first[axis], start), (stop, end[axis])):
+            if low < high:
+                piece = rest._replace(
+                    starts=(*first[:axis], low, *first[axis + 1 :]),
+                    sizes=(*rest.sizes[:axis], high - low, *rest.sizes[axis + 1 :]),
+                )
+                if not covers(boxes[:-1], piece):
+                    return False
+        low, high = max(first[axis], start), min(end[axis], stop)
+        first = (*first[:axis], low, *first[axis + 1 :])
+        end = (*end[:axis], high, *end[axis + 1 :])
+        rest = rest._replace(
+            starts=first, sizes=tuple(b - a for a, b in zip(first, end, strict=True))
+        )
+    return True

@@ -1,0 +1,441 @@
+"""From what a tensor holds to one scheme for it."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from winit_fast.base.boxes import whole
+from winit_fast.initializers import constants
+from winit_fast.initializers.dirac import Dirac
+from winit_fast.initializers.elementwise import RandomNormal, RandomUniform, TruncatedNormal
+from winit_fast.initializers.orthogonal import Orthogonal
+from winit_fast.initializers.parts import Parts, covers
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.sparse import Sparse
+from winit_fast.torch.record import CannotRecord, truncated
+from winit_fast.torch.seeding import Name
+from winit_fast.torch.values import (
+    Call,
+    Cast,
+    Constant,
+    Draw,
+    Held,
+    Patch,
+    Region,
+    Stored,
+    Value,
+    View,
+    c_strides,
+    parts,
+    values_in,
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How one tensor is filled.
+
+    Attributes
+    ----------
+    name : str
+        Its own, without wrappers' prefixes.
+    stream : str or int or None
+        What its numbers are drawn from.
+    key : int or None
+        The seed, where the author's code gave one.
+    shape : tuple of int
+    dtype : torch.dtype
+    scheme : Initializer or Value
+        A value where the package has no initializer for it: known elements, or an expression.
+    drawn_in : torch.dtype
+        The type in which the author draws, before it is rounded to the tensor's.
+    streams : mapping of Draw to str
+        Of an expression's draws.
+    """
+
+    name: str
+    stream: Name
+    key: int | None
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    scheme: Initializer | Value
+    drawn_in: torch.dtype
+    streams: Mapping[Draw, str]
+
+
+_Place = tuple[Name, int | None]
+"""A stream, and the seed where the code gave one."""
+
+
+class _Leaf(NamedTuple):
+    """A scheme of one kind for all elements, and the draw that it is of."""
+
+    scheme: Initializer
+    draw: Draw | None
+    drawn_in: torch.dtype
+
+
+class Reduction:
+    """Gives the values of several tensors their schemes, in order.
+
+    Parameters
+    ----------
+    values : mapping of str to Value
+    streams : mapping of str to str
+        The tensors' streams, by their names.
+    """
+
+    def __init__(self, values: Mapping[str, Value], streams: Mapping[str, str]) -> None:
+        self._values = values
+        self._names = streams
+        self._uses: dict[Draw, list[str]] = {}
+        for name, value in values.items():
+            for one in parts(value):
+                if isinstance(one, Draw):
+                    self._uses.setdefault(one, []).append(name)
+        self._streams: dict[Draw, str] = {}
+        for draw, names in self._uses.items():
+            home = draw.home
+            if home is not None and len(set(names)) > 1 and (home in names or home not in values):
+                self._streams[draw] = streams[home]
+
+    def entry(self, name: str) -> Entry:
+        """Reduce one tensor's value.
+
+        Raises
+        ------
+        CannotRecord
+            If there is no scheme for it.
+        """
+        value = self._values[name]
+        stream = self._names[name]
+        simple = self._simple(value, stream)
+        if simple is not None:
+            leaf, own = simple
+            return Entry(name, *own, value.shape, value.dtype, leaf.scheme, leaf.drawn_in, {})
+        draws = self._check(name, value)
+        if not draws:
+            known = evaluate(value, {})
+            stored = Stored(value.shape, value.dtype, known.to(value.dtype))
+            return Entry(name, stream, None, value.shape, value.dtype, stored, value.dtype, {})
+        fresh = [draw for draw in draws if draw not in self._streams and draw.own is None]
+        alone = len(draws) == 1
+        for k, draw in enumerate(draws, 1):
+            if draw in fresh:
+                self._streams[draw] = stream if alone else f"{stream}\0{k}"
+        streams = {draw: self._streams[draw] for draw in draws if draw.own is None}
+        return Entry(name, stream, None, value.shape, value.dtype, value, value.dtype, streams)
+
+    def _check(self, name: str, value: Value) -> list[Draw]:
+        """List an expression's draws in the order of their use; refuse what is not known."""
+        draws: dict[Draw, None] = {}
+        for one in parts(value):
+            if isinstance(one, Held):
+                if one.name == name:
+                    raise CannotRecord(f"{name!r} is filled in part, or from what it held before")
+                raise CannotRecord(f"{name!r} is filled from what {one.name!r} held before")
+            if isinstance(one, Draw):
+                if one.scheme is None:
+                    raise CannotRecord(f"{name!r} is drawn by {one.operation}, which has no scheme")
+                draws[one] = None
+        return list(draws)
+
+    def _simple(self, value: Value, stream: str) -> tuple[_Leaf, _Place] | None:
+        """Find one initializer, and its stream."""
+        leaf = self._leaf(value)
+        if leaf is None:
+            return self._of_parts(value, stream)
+        if leaf.draw is None:
+            return leaf, (stream, None)
+        if leaf.draw.own is not None:
+            return leaf, leaf.draw.own[::-1]
+        uses = self._uses[leaf.draw]
+        if len(uses) > 1 and math.prod(leaf.draw.shape) != math.prod(value.shape):
+            return None
+        own = self._streams.setdefault(leaf.draw, stream)
+        if own != stream and leaf.draw.shape != value.shape:
+            return None
+        return leaf, (own, None)
+
+    def _of_parts(self, value: Value, stream: str) -> tuple[_Leaf, _Place] | None:
+        """Make boxes of what was written piece by piece."""
+        pieces: list[tuple[Region, Value]] = []
+        base, drawn_in = value, value.dtype
+        while isinstance(base, (Patch, Cast)):
+            if isinstance(base, Cast):
+                if base.shape != base.value.shape:
+                    return None
+                base = base.value
+                continue
+            pieces.append((base.region, base.value))
+            base = base.base
+        if not pieces or base.shape != value.shape:
+            return None
+        if not isinstance(base, Held):
+            pieces.append((Region(value.shape, c_strides(value.shape), 0), base))
+        found: list[tuple[Any, _Leaf]] = []
+        for region, piece in reversed(pieces):
+            box, leaf = region.box(value.shape), self._leaf(piece)
+            if box is None or leaf is None:
+                return None
+            if leaf.draw is not None and not self._fits(leaf, piece, region, value, stream):
+                return None
+            found.append((box, leaf))
+        if not covers([box for box, _ in found], whole(value.shape)):
+            return None
+        kinds = {leaf.drawn_in for _, leaf in found if leaf.draw is not None}
+        if len(kinds) > 1:
+            return None
+        drawn_in = kinds.pop() if kinds else value.dtype
+        for _, leaf in found:
+            if leaf.draw is not None:
+                self._streams[leaf.draw] = stream
+        first = found[0][1]
+        if all(leaf.scheme == first.scheme for _, leaf in found) and (
+            first.draw is None or first.draw.is_elementwise
+        ):
+            return first._replace(drawn_in=drawn_in), (stream, None)
+        scheme = Parts(tuple((*box, leaf.scheme) for box, leaf in found))
+        return _Leaf(scheme, None, drawn_in), (stream, None)
+
+    def _fits(self, leaf: _Leaf, piece: Value, region: Region, tensor: Value, stream: str) -> bool:
+        """Tell whether a draw may have the tensor's numbers at the elements' own indices."""
+        draw = leaf.draw
+        assert draw is not None
+        if draw.own is not None or self._streams.get(draw, stream) != stream:
+            return False
+        if not draw.is_elementwise:
+            # Its indices count from 0 in the box, in the order of its axes.
+            return len(self._uses[draw]) == 1 and region.in_order() and draw.shape == region.sizes
+        if len(self._uses[draw]) == 1:
+            return True
+        at_home = isinstance(piece, View) and piece.base is draw and piece.region == region
+        return draw.shape == tensor.shape and (at_home or piece is draw)
+
+    def _leaf(self, value: Value) -> _Leaf | None:
+        """Find the one scheme of all elements."""
+        if isinstance(value, Constant):
+            if isinstance(value.number, complex):
+                return None
+            number = float(value.number)
+            plain: Initializer = constants.Constant(number)
+            if number == 0 and math.copysign(1, number) > 0:
+                plain = constants.Zeros()
+            elif number == 1:
+                plain = constants.Ones()
+            return _Leaf(plain, None, value.dtype)
+        if isinstance(value, Draw):
+            return None if value.scheme is None else _Leaf(value.scheme, value, value.dtype)
+        if isinstance(value, Cast):
+            inner = self._leaf(value.value)
+            return inner if math.prod(value.shape) == math.prod(value.value.shape) else None
+        if isinstance(value, View):
+            inner = self._leaf(value.base)
+            if inner is None or inner.draw is None or not inner.draw.is_elementwise:
+                return None
+            distinct = value.region.is_whole(value.base.shape) or (
+                value.region.box(value.base.shape) is not None
+            )
+            return inner if distinct else None
+        if isinstance(value, Call):
+            return self._call(value)
+        return None
+
+    def _call(self, call: Call) -> _Leaf | None:
+        name = call.function._schema.name.removeprefix("aten::").removesuffix("_")
+        first, *rest = call.args or (None,)
+        if not isinstance(first, Value) or first.shape != call.shape:
+            if name in ("mul", "add") and rest and isinstance(rest[0], Value):
+                first, rest = rest[0], [first, *rest[1:]]  # the number stands first
+            else:
+                return None
+        if first.shape != call.shape or (inner := self._leaf(first)) is None or inner.draw is None:
+            return None
+        if name in ("clone", "contiguous", "_to_copy", "alias", "detach"):
+            return inner
+        numbers = [_number(one) for one in rest]
+        if None in numbers or any(_number(one) is None for one in call.kwargs.values()):
+            return None
+        scheme = _changed(name, inner.scheme, numbers, {**call.kwargs})
+        return None if scheme is None else inner._replace(scheme=scheme)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, Constant) and not isinstance(value.number, complex):
+        value = value.number
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+_Scheme = Initializer | None
+
+
+def _changed(
+    name: str, scheme: Initializer, numbers: list[float | None], kwargs: dict[str, Any]
+) -> _Scheme:
+    """Carry an operation with numbers out on a scheme."""
+    if name == "erfinv" and isinstance(scheme, RandomUniform):
+        low, high = (_quantile(bound) for bound in (scheme.minval, scheme.maxval))
+        return TruncatedNormal(0.0, math.sqrt(0.5), low, high)
+    if name in ("clamp", "clip", "clamp_min", "clamp_max"):
+        return _clamped(name, scheme, numbers, kwargs)
+    by = numbers[0] if numbers else kwargs.get("other")
+    if name == "neg":
+        return _affine(scheme, -1.0, 0.0)
+    if by is None:
+        return None
+    alpha = float(kwargs["alpha"]) if "alpha" in kwargs else 1.0
+    if name == "mul":
+        return _affine(scheme, by, 0.0)
+    if name in ("div", "true_divide") and by and kwargs.get("rounding_mode") is None:
+        return _affine(scheme, 1.0 / by, 0.0, by)
+    if name in ("add", "sub"):
+        return _affine(scheme, 1.0, alpha * by if name == "add" else -alpha * by)
+    return None
+
+
+def _quantile(bound: float) -> float:
+    """sqrt(2) erfinv of a bound: a normal's quantile."""
+    if abs(bound) >= 1:
+        return math.copysign(math.inf, bound)
+    return NormalDist().inv_cdf((1 + bound) / 2)
+
+
+def _affine(scheme: Initializer, scale: float, shift: float, divisor: float = 0.0) -> _Scheme:
+    """Give the scheme of scale x + shift."""
+
+    def times(number: float) -> float:
+        return number / divisor if divisor else number * scale
+
+    if scale < 0 or not (math.isfinite(scale) and math.isfinite(shift)):
+        return None
+    if isinstance(scheme, RandomNormal):
+        return RandomNormal(times(scheme.mean) + shift, times(scheme.stddev))
+    if isinstance(scheme, RandomUniform):
+        low, high = times(scheme.minval) + shift, times(scheme.maxval) + shift
+        return RandomUniform(low, high) if low < high else None
+    if isinstance(scheme, TruncatedNormal):
+        stddev = times(scheme.stddev)
+        if scheme.stddev == math.sqrt(0.5):  # of erfinv: the factor has a sqrt(2), rounded
+            stddev = float(f"{scale / math.sqrt(2):.15g}")
+        return replace(scheme, mean=times(scheme.mean) + shift, stddev=stddev)
+    if shift or not isinstance(scheme, (Orthogonal, Sparse, Dirac, constants.Identity)):
+        return None
+    return scheme.scaled(scale) if scale else constants.Zeros()
+
+
+def _clamped(
+    name: str, scheme: Initializer, numbers: list[float | None], kwargs: dict[str, Any]
+) -> _Scheme:
+    """Bound a truncated normal where its bounds are these already, but for rounding."""
+    given = [*numbers, None, None][:2]
+    low = kwargs.get("min", given[0] if name != "clamp_max" else None)
+    high = kwargs.get("max", given[1] if name != "clamp_max" else given[0])
+    if isinstance(scheme, RandomUniform):
+        inside = (low is None or low <= scheme.minval) and (high is None or scheme.maxval <= high)
+        return scheme if inside else None
+    if not isinstance(scheme, TruncatedNormal) or not scheme.stddev:
+        return None
+    low = -math.inf if low is None else low
+    high = math.inf if high is None else high
+    mean, std, mass = scheme.mean, scheme.stddev, NormalDist().cdf
+    cut = max(0.0, mass((low - mean) / std) - mass(scheme.low))
+    cut += max(0.0, mass(scheme.high) - mass((high - mean) / std))
+    if cut > 1e-9 * (mass(scheme.high) - mass(scheme.low)):
+        return None
+    own_low, own_high = mean + scheme.low * std, mean + scheme.high * std
+    near = 1e-6 * std
+    return truncated(
+        mean,
+        std,
+        low if low > own_low - near else own_low,
+        high if high < own_high + near else own_high,
+    )
+
+
+def evaluate(value: Value, draws: Mapping[Draw, Callable[[], Tensor]]) -> Tensor:
+    """Compute a value's elements: in float64 where draws go into it, else as its author does.
+
+    Parameters
+    ----------
+    value : Value
+    draws : mapping of Draw to callable
+        The draws' elements.
+    """
+    exact = bool(draws)
+    known: dict[int, Tensor] = {}
+
+    def widened(tensor: Tensor) -> Tensor:
+        return tensor.double() if exact and tensor.is_floating_point() else tensor
+
+    def compute(one: Value) -> Tensor:
+        if id(one) not in known:
+            known[id(one)] = widened(result(one))
+        return known[id(one)]
+
+    def result(one: Value) -> Tensor:
+        if isinstance(one, Constant):
+            return torch.full(one.shape, one.number, dtype=one.dtype)
+        if isinstance(one, Stored):
+            return one.tensor.cpu()
+        if isinstance(one, Draw):
+            return draws[one]()
+        if isinstance(one, View):
+            return compute(one.base).contiguous().as_strided(*one.region).clone()
+        if isinstance(one, Patch):
+            new = compute(one.base).clone(memory_format=torch.contiguous_format)
+            new.as_strided(*one.region).copy_(compute(one.value))
+            return new
+        if isinstance(one, Cast):
+            inner = compute(one.value).expand(one.shape)
+            return inner if exact and one.dtype.is_floating_point else inner.to(one.dtype)
+        assert isinstance(one, Call)
+        return call(one)
+
+    def argument(item: Any, copied: bool = False) -> Any:
+        if isinstance(item, Value):
+            return compute(item).clone() if copied else compute(item)
+        if isinstance(item, Mapping):
+            return {key: argument(inner) for key, inner in item.items()}
+        if isinstance(item, (list, tuple)):
+            return type(item)([argument(inner, copied) for inner in item])
+        if exact and isinstance(item, torch.dtype) and item.is_floating_point:
+            return torch.float64
+        return torch.device("cpu") if isinstance(item, torch.device) else item
+
+    def call(one: Call) -> Tensor:
+        schema = one.function._schema.arguments
+        written = [
+            at for at, item in enumerate(schema) if item.alias_info and item.alias_info.is_write
+        ]
+        args = [argument(item, copied=at in written) for at, item in enumerate(one.args)]
+        kwargs = {
+            key: argument(item, copied=any(schema[at].name == key for at in written))
+            for key, item in one.kwargs.items()
+        }
+        results = one.function(*args, **kwargs)
+        if written:
+            at = written[one.position]
+            chosen: Tensor = args[at] if at < len(args) else kwargs[schema[at].name]
+            return chosen
+        tensors = list(_tensors(results))
+        return tensors[one.position]
+
+    return compute(value)
+
+
+def _tensors(results: Any) -> list[Tensor]:
+    if isinstance(results, Tensor):
+        return [results]
+    return (
+        [one for result in results for one in _tensors(result)]
+        if isinstance(results, (list, tuple))
+        else []
+    )
+
+
+__all__ = ["Entry", "Reduction", "evaluate", "values_in"]

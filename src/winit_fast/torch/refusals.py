@@ -1,0 +1,43 @@
+"""Modules whose tensors are not just memory: refused by name, before anything is done."""
+
+from collections.abc import Iterable
+
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.parameter import is_lazy
+
+from winit_fast.torch.memory import refuse_sharded
+from winit_fast.torch.names import Named
+
+
+def refuse(inside: Iterable[tuple[str, Module]], found: Iterable[Named]) -> None:
+    """Refuse a module that cannot be filled as a whole.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    for name, one in inside:
+        kind = type(one)
+        if kind.__name__ == "FullyShardedDataParallel":
+            state = getattr(getattr(one, "training_state", None), "name", "")
+            if state != "SUMMON_FULL_PARAMS":
+                raise TypeError(
+                    f"module {name!r} is FullyShardedDataParallel, whose parameters are parts of "
+                    "a flat one: use init_ inside summon_full_params, or before wrapping"
+                )
+        if ".ao.nn.quantized" in kind.__module__ or ".nn.quantized" in kind.__module__:
+            raise TypeError(f"module {name!r} is quantised: a {kind.__module__}.{kind.__name__}")
+    for named in found:
+        tensor, what = named.tensor, named.what
+        refuse_sharded(tensor, what)
+        if is_lazy(tensor):
+            raise ValueError(f"{what} has no shape yet: run the lazy module once")
+        if hasattr(tensor, "ds_id"):
+            raise TypeError(f"{what} is partitioned by ZeRO-3 (it has a ds_id): gather it first")
+        if getattr(tensor, "tensor_model_parallel", False):
+            raise TypeError(f"{what} is a shard of a tensor-parallel layer of Megatron")
+        if tensor.is_quantized or hasattr(tensor, "quant_state"):
+            raise TypeError(f"{what} is quantised: {tensor.dtype}")
+        if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+            raise TypeError(f"{what} is a {type(tensor).__name__}, which is not just memory")

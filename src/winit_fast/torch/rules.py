@@ -1,0 +1,280 @@
+"""Which tensors of a module a rule is for, and what it says of them."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import Module
+
+from winit_fast.initializers.fans import TORCH, Convention
+from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.initializers.variance_scaling import VarianceScaling
+from winit_fast.torch.names import Named, modules, tensors
+
+Function = Callable[[Tensor], object]
+Rule = Initializer | str | Function
+Rules = (
+    Mapping[str | type[Module], Rule | Mapping[str, Rule]] | Callable[[str, Tensor], Rule | None]
+)
+
+KEEP = "keep"
+"""The rule that leaves a tensor as it is."""
+
+_TRANSPOSED = Convention(in_axis=0, out_axis=1, column_axis=0)
+"""(in, out, *kernel): transposed convolutions'."""
+
+
+class Choice:
+    """The rule of one tensor.
+
+    Attributes
+    ----------
+    rule : Initializer, callable or "keep"
+    is_exact : bool
+        Whether the pattern was the tensor's name itself.
+    """
+
+    __slots__ = ("is_exact", "rule")
+
+    def __init__(self, rule: Any, is_exact: bool) -> None:
+        self.rule = rule
+        self.is_exact = is_exact
+
+
+def choose(module: Module, found: list[Named], rules: Rules | None) -> dict[str, Choice]:
+    """Find the rule of every tensor that has one.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    found : list of Named
+        Its tensors.
+    rules : mapping or callable, optional
+
+    Returns
+    -------
+    dict of str to Choice
+        By name.
+
+    Raises
+    ------
+    ValueError
+        If a pattern matches nothing.
+    TypeError
+        If the rules, a pattern or a rule are none.
+    """
+    by_name = {named.name: named for named in found}
+    parameters = {
+        name: named
+        for name, named in by_name.items()
+        if named.is_parameter and "parametrizations." not in name  # these only by their own names
+    }
+    chosen: dict[str, Choice] = {}
+    if rules is None:
+        return chosen
+    if isinstance(rules, Mapping):
+        for pattern, rule in rules.items():
+            for name, one, is_exact in _matches(module, by_name, parameters, pattern, rule):
+                if name not in chosen or (is_exact and not chosen[name].is_exact):
+                    chosen[name] = Choice(one, is_exact)
+    elif callable(rules):
+        for name, named in parameters.items():
+            given = rules(name, named.tensor)
+            if given is not None:
+                chosen[name] = Choice(given, False)
+    else:
+        raise TypeError(f"rules must be a mapping or a function, got {rules!r}")
+    kept: dict[tuple[object, ...], Initializer] = {}
+    for name, choice in chosen.items():
+        choice.rule = _read(choice.rule, by_name[name], kept)
+    return chosen
+
+
+def _matches(
+    module: Module,
+    by_name: Mapping[str, Named],
+    parameters: Mapping[str, Named],
+    pattern: object,
+    rule: Any,
+) -> Iterator[tuple[str, Any, bool]]:
+    """Go through the tensors that a pattern is for, with their rules."""
+    if isinstance(pattern, str) and pattern in by_name:
+        yield pattern, rule, True
+        return
+    if isinstance(pattern, type) and issubclass(pattern, Module):
+        yield from _of_type(module, by_name, pattern.__name__, rule,
+                            lambda one: isinstance(one, pattern))  # fmt: skip
+        return
+    if not isinstance(pattern, str):
+        raise TypeError(f"patterns in rules must be str or types of modules, got {pattern!r}")
+    matched = [name for name in parameters if "*" in pattern and matches(name, pattern)]
+    if matched:
+        for name in matched:
+            yield name, rule, False
+        return
+    if any(_is_called(one, pattern) for _, one in modules(module)):
+        yield from _of_type(module, by_name, pattern, rule, lambda one: _is_called(one, pattern))
+        return
+    raise ValueError(_no_match(module, by_name, pattern))
+
+
+def _is_called(module: Module, name: str) -> bool:
+    return any(kind.__name__ == name for kind in type(module).__mro__[:-1])
+
+
+def _of_type(
+    module: Module,
+    by_name: Mapping[str, Named],
+    kind: str,
+    rule: Any,
+    is_meant: Callable[[Module], bool],
+) -> Iterator[tuple[str, Any, bool]]:
+    """Go through the tensors of the modules of a type: their weights, or those that are named."""
+    inner = rule if isinstance(rule, Mapping) else {"weight": rule}
+    meant = {id(one) for _, one in modules(module) if is_meant(one)}
+    own = [named for named in by_name.values() if id(named.module) in meant]
+    if not meant:
+        raise ValueError(f"rules must be for types of modules that there are, got {kind}")
+    for pattern, one in inner.items():
+        count = 0
+        for named in own:
+            if matches(named.attribute, pattern):
+                count += 1
+                yield named.name, one, False
+        if not count:
+            known = ", ".join(sorted({named.attribute for named in own})) or "none"
+            raise ValueError(
+                f"no {kind} has a tensor {pattern!r} (they have {known}): "
+                "give a mapping of their tensors' names to rules"
+            )
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Tell whether a name matches a pattern, in which ``*`` stands for any characters.
+
+    No other character is special, and the time is in proportion to the two lengths' product at
+    most: every piece is looked for once, at the earliest place.
+
+    Examples
+    --------
+    >>> matches("h.0.mlp.weight", "h.*.weight"), matches("h[0].weight", "h[0].*")
+    (True, True)
+    >>> matches("aba", "ab*ba"), matches("a" * 200, "*a" * 40 + "b")
+    (False, False)
+    """
+    first, *rest = pattern.split("*")
+    if not rest:
+        return name == pattern
+    last = rest.pop()
+    if len(name) < len(first) + len(last) or not (name.startswith(first) and name.endswith(last)):
+        return False
+    at, end = len(first), len(name) - len(last)
+    for piece in rest:
+        at = name.find(piece, at, end)
+        if at < 0:
+            return False
+        at += len(piece)
+    return True
+
+
+def _no_match(module: Module, by_name: Mapping[str, Named], pattern: str) -> str:
+    """Word the error for a pattern that matches nothing, with the few names that are nearest."""
+    first = {id(named.tensor): named.name for named in by_name.values()}
+    for named in tensors(module, shared=True):
+        if matches(named.name, pattern) and first.get(id(named.tensor), named.name) != named.name:
+            return (
+                f"pattern in rules {pattern!r} is for {named.name!r}, "
+                f"which is tied to {first[id(named.tensor)]!r}: use that name"
+            )
+    return f"pattern in rules must match a parameter, got {pattern!r}{nearest(pattern, by_name)}"
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """List the nearest of many names, as the end of an error.
+
+    Examples
+    --------
+    >>> nearest("fc.wieght", ["fc.weight", "fc.bias"], 1)
+    "; did you mean 'fc.weight'?"
+    """
+    close = get_close_matches(name, islice(known, 5000), n=count, cutoff=0.4)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def _read(rule: Any, named: Named, kept: dict[tuple[object, ...], Initializer]) -> Any:
+    """Make of a rule an initializer with the tensor's axes, a function, or "keep"."""
+    if isinstance(rule, str):
+        if rule == KEEP:
+            return KEEP
+        rule = _by_name(rule)
+    if isinstance(rule, Initializer):
+        place = id(rule), *_layout(named)
+        if place not in kept:
+            kept[place] = with_fans(rule, named)
+        return kept[place]
+    if not callable(rule) or isinstance(rule, type):
+        raise TypeError(
+            f"a rule must be an initializer, a name, 'keep' or a function, got {rule!r} "
+            f"for {named.what}"
+        )
+    return rule
+
+
+_by_name = lru_cache(get)
+"""The same object for the same name."""
+
+
+def _layout(named: Named) -> tuple[object, ...]:
+    """What the axes and fans of a tensor follow from."""
+    module, ndim = named.module, named.tensor.ndim
+    if isinstance(module, nn.modules.conv._ConvNd) and named.attribute == "weight":
+        return ndim, module.transposed, module.groups, tuple(named.tensor.shape)
+    return (ndim,)
+
+
+def with_fans(rule: Initializer, named: Named) -> Initializer:
+    """Say the axes and fans that a rule leaves to the framework: those of the tensor's module.
+
+    Examples
+    --------
+    >>> import winit_fast as wf
+    >>> conv = nn.Conv1d(8, 8, 3, groups=4)
+    >>> with_fans(wf.HeNormal(mode="fan_out"), tensors(conv)[0])
+    HeNormal(mode='fan_out', in_axis=1, out_axis=0, fan_out=6)
+    """
+    module, shape = named.module, tuple(named.tensor.shape)
+    is_kernel = isinstance(module, nn.modules.conv._ConvNd) and named.attribute == "weight"
+    convention = TORCH
+    fans: dict[str, int] = {}
+    if is_kernel:
+        assert isinstance(module, nn.modules.conv._ConvNd)
+        taps = math.prod(shape[2:])
+        if module.transposed:
+            convention = _TRANSPOSED
+            fans = {"fan_in": shape[0] // module.groups * taps}
+        else:
+            fans = {"fan_out": shape[0] // module.groups * taps}
+        if module.groups == 1:
+            fans = {}
+    return _say(rule, convention, fans, len(shape))
+
+
+def _say(rule: Initializer, convention: Convention, fans: dict[str, int], ndim: int) -> Initializer:
+    if isinstance(rule, VarianceScaling) and rule.in_axis is None and rule.out_axis is None:
+        unsaid: dict[str, Any] = {
+            name: fan for name, fan in fans.items() if getattr(rule, name) is None
+        }
+        if unsaid and not rule.batch_axis:
+            rule = replace(rule, **unsaid)
+    changes = {}
+    for name, value in vars(rule).items():
+        if isinstance(value, Initializer):
+            changes[name] = _say(value, convention, fans, ndim)
+    if changes:
+        rule = replace(rule, **changes)  # type: ignore[type-var]
+    return rule.with_axes(convention, ndim)

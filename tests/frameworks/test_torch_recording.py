@@ -1,0 +1,587 @@
+"""init_ by recording: what the author's code does to a tensor, by whatever path."""
+
+import copy
+import functools
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+from torch.distributed.algorithms._checkpoint import checkpoint_wrapper
+from torch.nn.utils import parametrizations
+
+import winit_fast as wf
+import winit_fast.torch as ours
+from winit_fast.initializers.parts import Parts
+from winit_fast.torch import init_
+from winit_fast.torch.names import tensors
+from winit_fast.torch.rules import matches
+
+
+class Own(nn.Module):
+    """A weight and a bias that a function resets."""
+
+    def __init__(self, reset, shape=(6, 4)):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full(shape, math.nan))
+        self.bias = nn.Parameter(torch.full((5,), math.nan))
+        self.reset = reset
+
+    def reset_parameters(self):
+        with torch.no_grad():
+            self.reset(self)
+
+
+def normal(name="weight", shape=(6, 4), std=1.0, seed=3):
+    return torch.from_numpy(wf.RandomNormal(0.0, std)(shape, seed=seed, name=name))
+
+
+def test_reading_is_not_writing():
+    """Fault 3, and its kind: every attribute that is read; in place on what only looks alike."""
+
+    def reads(module):
+        weight = module.weight
+        assert (weight.shape, weight.dtype, weight.device.type) == ((6, 4), torch.float32, "cpu")
+        assert weight.grad is None and weight.data.shape == weight.detach().shape
+        torch.empty_like(weight).fill_(1)
+        weight.data_ptr(), weight.requires_grad, weight.numel(), weight.new_zeros(3).add_(1)
+        nn.init.zeros_(module.bias)
+
+    module = Own(reads)
+    with pytest.raises(ValueError, match="only its constructor fills parameter 'weight'"):
+        init_(module, seed=3)
+    assert torch.isnan(module.weight).all() and torch.isnan(module.bias).all()
+
+
+WAYS = {
+    "in place": lambda m: m.weight.normal_(),
+    "data": lambda m: m.weight.data.normal_(),
+    "temporary": lambda m: m.weight.copy_(torch.empty(6, 4).normal_()),
+    "randn": lambda m: m.weight.copy_(torch.randn(6, 4)),
+    "transposed": lambda m: m.weight.copy_(torch.randn(4, 6).t()),
+    "out": lambda m: torch.randn(6, 4, out=torch.empty(6, 4)) is None or m.weight.normal_(),
+    "set data": lambda m: setattr(m.weight, "data", torch.randn(6, 4)),
+    "new parameter": lambda m: setattr(m, "weight", nn.Parameter(torch.randn(6, 4))),
+    "flat": lambda m: m.weight.view(-1).normal_(),
+    "by rows": lambda m: [nn.init.normal_(row) for row in m.weight],
+    "by chunks": lambda m: [nn.init.normal_(part) for part in m.weight.chunk(3, dim=1)],
+    "twice": lambda m: (nn.init.uniform_(m.weight), m.weight.zero_(), m.weight.normal_()),
+    "zeros first": lambda m: m.weight.copy_(torch.zeros(6, 4).normal_(generator=None)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_draw_is_the_tensors_own_whatever_the_way(way):
+    module = Own(lambda m: (WAYS[way](m), m.bias.zero_()))
+    parameter = module.weight
+    assert torch.equal(init_(module, seed=3).weight, normal())
+    assert module.weight is parameter and (module.bias == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "scheme"),
+    [
+        (lambda w: w.normal_().mul_(0.5), wf.RandomNormal(0.0, 0.5)),
+        (lambda w: w.normal_().div_(4).add_(1), wf.RandomNormal(1.0, 0.25)),
+        (lambda w: w.copy_(2 * torch.rand(6, 4) - 1), wf.RandomUniform(-1.0, 1.0)),
+        (lambda w: w.copy_(torch.randn(6, 4) * 0.02), wf.RandomNormal(0.0, 0.02)),
+        (lambda w: nn.init.trunc_normal_(w, std=0.5), wf.TruncatedNormal(0.0, 0.5, -4.0, 4.0)),
+        (lambda w: nn.init.orthogonal_(w, 2.0), wf.Orthogonal(2.0, column_axis=0)),
+        (lambda w: nn.init.sparse_(w, 0.5), wf.Sparse(0.5, 0.01)),
+        (nn.init.eye_, wf.Identity()),
+        (lambda w: w.fill_(3).sub_(1), wf.Constant(2.0)),
+    ],
+)  # fmt: skip
+def test_schemes(change, scheme):
+    module = init_(Own(lambda m: (change(m.weight), m.bias.zero_())), seed=3)
+    expected = scheme((6, 4), seed=3, name="weight")
+    np.testing.assert_allclose(module.weight.detach(), expected, rtol=3e-7, atol=1e-9)
+
+
+def test_truncated_normals_by_erfinv():
+    """timm's form: uniform_, erfinv_, mul_, add_, clamp_."""
+    timm = pytest.importorskip("timm")
+
+    def reset(module):
+        timm.layers.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
+        timm.layers.trunc_normal_tf_(module.bias, std=0.02)
+
+    module = init_(Own(reset, (64, 64)), seed=3)
+    expected = ours.trunc_normal_(torch.empty(64, 64), 0, 0.02, -0.04, 0.04, seed=3, name="weight")
+    torch.testing.assert_close(module.weight.detach(), expected, rtol=1e-6, atol=1e-9)
+    assert module.bias.unique().numel() == 5
+
+
+def test_what_is_computed():
+    """Deterministic values as the author's code gives them; expressions of draws in float64."""
+
+    def reset(module):
+        module.weight.copy_(torch.arange(24.0).view(6, 4).log1p())
+        module.bias.copy_(torch.log(torch.rand(5) + 1))
+
+    module = init_(Own(reset), seed=3)
+    assert torch.equal(module.weight, torch.arange(24.0).view(6, 4).log1p())
+    uniform = wf.RandomUniform(0.0, 1.0)(5, seed=3, name="bias").astype(np.float64)
+    np.testing.assert_array_equal(module.bias.detach(), np.log(uniform + 1).astype(np.float32))
+
+
+def test_parts_of_a_tensor():
+    def reset(module):
+        module.weight.normal_()
+        module.weight[2].zero_()
+        module.weight[3:, :2].uniform_(2, 3)
+        module.bias.zero_()
+
+    weight = init_(Own(reset), seed=3).weight.detach()
+    rest = normal()
+    rest[2] = 0
+    uniform = wf.RandomUniform(2.0, 3.0)((6, 4), seed=3, name="weight")
+    rest[3:, :2] = torch.from_numpy(uniform)[3:, :2]
+    assert torch.equal(weight, rest)
+
+
+def test_boxes_of_parts():
+    rows = wf.RandomNormal(0.0, 0.02)
+    scheme = Parts(
+        [
+            ((0, 0), (9, 4), rows),
+            ((2, 0), (3, 4), wf.Zeros()),
+            ((4, 0), (6, 4), wf.HeNormal()),
+            ((6, 1), (9, 4), wf.Sparse(0.5)),
+            ((0, 0), (1, 4), wf.RandomUniform(), "other"),
+        ]
+    )
+    whole = scheme((9, 4), seed=1, name="n")
+    for index in (np.s_[1:8, 1:3], np.s_[0:9, 3], np.s_[4:4, :], np.s_[8:9, 0:1]):
+        np.testing.assert_array_equal(scheme((9, 4), seed=1, name="n", index=index), whole[index])
+    he = wf.HeNormal().stddev((2, 4)) * wf.Stream(1, "n").normal(shape=(9, 4))
+    np.testing.assert_allclose(whole[4:6], he[4:6], rtol=1e-6)
+    np.testing.assert_array_equal(whole[0], wf.RandomUniform()((1, 4), seed=1, name="other")[0])
+    assert wf.get({"class_name": "parts", "config": scheme.get_config()}) == scheme
+    with pytest.raises(ValueError, match="must cover"):
+        Parts([((0, 0), (8, 4), rows)])((9, 4))
+    with pytest.raises(ValueError, match="must lie in"):
+        scheme((8, 4))
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("make", [
+    lambda: nn.Conv2d(8, 16, 3), lambda: nn.ConvTranspose2d(8, 16, 3),
+    lambda: nn.Conv2d(8, 8, 3, groups=8),
+])  # fmt: skip
+def test_the_memory_layout_changes_no_number(make, layout):
+    """Fault 4."""
+    expected = init_(make(), seed=3).weight
+    module = make().to(memory_format=layout)
+    assert torch.equal(init_(module, seed=3).weight, expected)
+    rule = {"weight": wf.HeNormal()}
+    assert torch.equal(init_(module, rule, seed=3).weight, init_(make(), rule, seed=3).weight)
+
+
+@pytest.mark.parametrize(
+    ("shape", "rule", "stddev"),
+    [
+        ((64, 4096), wf.HeNormal(in_axis=-2, out_axis=-1), math.sqrt(2 / 64)),
+        ((64, 4096), wf.HeNormal(), math.sqrt(2 / 4096)),
+        ((3, 3, 8, 64), wf.HeNormal(in_axis=-2, out_axis=-1), math.sqrt(2 / 72)),
+        ((8, 64, 256), wf.HeNormal(batch_axis=0), math.sqrt(2 / 256)),
+    ],
+)
+def test_axes_that_are_said_count(shape, rule, stddev):
+    """Fault 5. 5 standard errors: a false alarm in 10^6 seeds; the seed is fixed."""
+    weight = init_(Own(None, shape), {"weight": rule, "bias": "zeros"}, seed=3).weight.detach()
+    assert abs(float(weight.std()) / stddev - 1) < 5 / math.sqrt(2 * weight.numel())
+
+
+def test_no_twins():
+    """Fault 6: without a seed torch's generator decides; a prefix gives the numbers of a whole."""
+    torch.manual_seed(0)
+    first, second = init_(nn.Linear(4, 4)), init_(nn.Linear(4, 4))
+    assert not torch.equal(first.weight, second.weight)
+    torch.manual_seed(0)
+    assert torch.equal(init_(nn.Linear(4, 4)).weight, first.weight)
+    whole = init_(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), seed=5)
+    assert torch.equal(init_(nn.Linear(4, 4), seed=5, prefix="1").weight, whole[1].weight)
+    renamed = init_(nn.Linear(4, 4), seed=5, names={"weight": "1.weight"})
+    assert torch.equal(renamed.weight, whole[1].weight)
+    renamed = init_(nn.Linear(4, 4), seed=5, names="1.{}".format)
+    assert torch.equal(renamed.bias, whole[1].bias)
+    for names, error in (({"w": "x"}, "'w'"), (lambda name: "x", "of its own"), (3, "names must")):
+        with pytest.raises((TypeError, ValueError), match=error):
+            init_(nn.Linear(4, 4), names=names)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        torch.compile,
+        nn.DataParallel,
+        checkpoint_wrapper.checkpoint_wrapper,
+        lambda module: nn.DataParallel(torch.compile(module)),
+    ],
+)
+def test_wrappers_change_neither_numbers_nor_patterns(wrap):
+    """Fault 7; a module that is only called like a wrapper's stays."""
+    rules = {"0.weight": wf.HeNormal(), "module.*": "ones"}
+
+    def make():
+        model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+        model.add_module("module", nn.Linear(3, 3))
+        return model
+
+    model = make()
+    expected = init_(make(), rules, seed=3).state_dict()
+    init_(wrap(model), rules, seed=3)
+    assert all(torch.equal(model.state_dict()[name], expected[name]) for name in expected)
+    inside = make()
+    inside[1] = wrap(inside[1])
+    init_(inside, rules, seed=3)
+    assert [named.name for named in tensors(inside)] == list(expected)
+    values = [named.tensor for named in tensors(inside)]
+    assert all(map(torch.equal, values, expected.values()))
+
+
+@pytest.mark.parametrize(
+    ("rule", "error"),
+    [
+        (lambda t: torch.randn(t.shape), "writes nothing to parameter 'weight'; it returns a new"),
+        (lambda t: t.clone().normal_(), "writes nothing to parameter 'weight'"),
+        (lambda t: t.double().normal_(), "writes nothing to parameter 'weight'"),
+        (lambda t: None, "writes nothing to parameter 'weight'"),
+        (lambda t: t[1:].normal_(), "fills parameter 'weight' in part"),
+        (lambda t: t.mul_(0.5), "from what it held before"),
+        (lambda t: t.detach().numpy().fill(1), "numpy.. reaches the memory"),
+        (lambda t: wf.HeNormal().fill(t, seed=1), "."),
+    ],
+)
+def test_rules_that_fill_nothing(rule, error):
+    """Fault 9: and nothing has been written."""
+    module = nn.Linear(4, 4)
+    before = copy.deepcopy(module.state_dict())
+    with pytest.raises((ValueError, RuntimeError, TypeError), match=error):
+        init_(module, {"weight": rule, "bias": "ones"}, seed=3)
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+
+
+def test_frozen_and_padding():
+    """Fault 12."""
+    table = torch.arange(12.0).view(4, 3)
+    model = nn.ModuleDict(
+        {"fixed": nn.Embedding.from_pretrained(table.clone()), "free": nn.Embedding(5, 3, 2)}
+    )
+    init_(model, {"*.weight": "he_normal"}, seed=3)
+    assert torch.equal(model["fixed"].weight, table)
+    assert (model["free"].weight[2] == 0).all() and model["free"].weight.unique().numel() > 12
+    init_(model, {"free.weight": nn.init.ones_}, seed=3)
+    assert model["free"].weight.sum() == 12
+    init_(model, {"fixed.weight": "ones"}, seed=3)
+    assert (model["fixed"].weight == 1).all()
+    init_(model, seed=3, frozen="fill")
+    assert model["fixed"].weight.unique().numel() == 12
+    model["fixed"].weight.data.fill_(math.nan)
+    before = model["free"].weight.clone()
+    for rules in (None, {"fixed.weight": "keep"}):
+        with pytest.raises(ValueError, match="'fixed.weight' is kept as it is, but is not finite"):
+            init_(model, rules, seed=4)
+    assert torch.equal(model["free"].weight, before)
+
+
+def test_errors_are_short():
+    """Fault 19."""
+    model = nn.Sequential(*[nn.Linear(2, 2) for _ in range(1000)])
+    with pytest.raises(ValueError, match="did you mean '5.weight'") as error:
+        init_(model, {"5.wieght": "ones"})
+    assert len(str(error.value)) < 200
+    model = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+    model["b"].weight = model["a"].weight
+    with pytest.raises(ValueError, match="'b.weight', which is tied to 'a.weight'"):
+        init_(model, {"b.weight": "ones"})
+    strange = nn.Module()
+    strange.register_parameter("w[0]?", nn.Parameter(torch.zeros(2)))
+    assert (init_(strange, {"w[0]?": "ones"}).state_dict()["w[0]?"] == 1).all()
+    assert not matches("w0", "w[0]") and not matches("a" * 3000, "*a" * 300 + "b")
+
+
+def test_inference_mode():
+    """Fault 20."""
+    expected = init_(nn.Linear(3, 3), seed=1).weight
+    module = nn.Linear(3, 3)
+    with torch.inference_mode():
+        assert torch.equal(init_(module, seed=1).weight, expected)
+        assert torch.equal(init_(nn.Linear(3, 3), seed=1).weight, expected)
+
+
+@pytest.mark.parametrize(
+    ("module", "mode", "fan"),
+    [
+        (nn.Conv2d(8, 16, 3), "fan_out", 144),
+        (nn.Conv2d(8, 16, 3, groups=4), "fan_in", 18),
+        (nn.Conv2d(8, 16, 3, groups=4), "fan_out", 36),
+        (nn.Conv2d(8, 8, 3, groups=8), "fan_out", 9),
+        (nn.ConvTranspose2d(8, 16, 3), "fan_in", 72),
+        (nn.ConvTranspose2d(8, 16, 3, groups=4), "fan_in", 18),
+        (nn.ConvTranspose2d(8, 16, 3, groups=4), "fan_out", 36),
+    ],
+)
+def test_fans_of_convolutions(module, mode, fan):
+    """Fault 22."""
+    init_(module, {"weight": wf.HeNormal(mode=mode), "bias": "zeros"}, seed=3)
+    normal = wf.RandomNormal(0.0, math.sqrt(2 / fan))(module.weight.shape, seed=3, name="weight")
+    torch.testing.assert_close(module.weight.detach(), torch.from_numpy(normal))
+
+
+def test_rules_by_type():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Embedding(4, 4), nn.Sequential(nn.Linear(4, 4)))
+    rules = {"0.weight": "ones", nn.Linear: {"weight": wf.HeNormal(), "b*": "zeros"}}
+    init_(model, {**rules, "Embedding": "zeros"}, seed=3)
+    assert (model[0].weight == 1).all() and (model[0].bias == 0).all()
+    assert (model[1].weight == 0).all() and (model[2][0].bias == 0).all()
+    assert torch.equal(model[2][0].weight, normal("2.0.weight", (4, 4), math.sqrt(0.5)))
+    with pytest.raises(ValueError, match="types of modules that there are, got Conv1d"):
+        init_(model, {nn.Conv1d: "ones"})
+    with pytest.raises(ValueError, match="no Linear has a tensor 'scale'"):
+        init_(model, {nn.Linear: {"scale": "ones"}})
+    before = model[0].weight.clone()
+    init_(model, {"0.weight": "keep"}, seed=4)
+    assert torch.equal(model[0].weight, before) and model[0].bias.unique().numel() == 4
+
+
+def test_parametrised_modules():
+    """Weight normalisation: the effective weight has the scheme. Others are refused by name."""
+    plain = init_(nn.Linear(64, 32), seed=3)
+    module = parametrizations.weight_norm(nn.Linear(64, 32))
+    init_(module, seed=3)
+    torch.testing.assert_close(module.weight, plain.weight)
+    init_(module, {"weight": wf.HeNormal()}, seed=3)
+    expected = normal("weight", (32, 64), math.sqrt(2 / 64))
+    torch.testing.assert_close(module.weight.detach(), expected)
+    for wrap in (parametrizations.spectral_norm, parametrizations.orthogonal):
+        module = wrap(nn.Linear(4, 4))
+        before = copy.deepcopy(module.state_dict())
+        with pytest.raises(ValueError, match="weight"):
+            init_(module, seed=3)
+        after = module.state_dict()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+class Whole(nn.Module):
+    """A model with a method for the whole of it, and a flag."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Linear(4, 4), nn.LayerNorm(4)
+        self.last = nn.Linear(4, 4, bias=False)
+        self.fixed = nn.Parameter(torch.zeros(3), requires_grad=False)
+        self.register_buffer("table", torch.zeros(3, dtype=torch.int64), persistent=False)
+
+    def init_weights(self, scale=0.5):
+        if getattr(self, "done", False):
+            raise AssertionError("the flag of an earlier recording")
+        self.done = True
+        torch.manual_seed(0)
+        nn.init.normal_(self.first.weight, std=scale)
+        self.last.weight.data.normal_().mul_(scale)
+        self.table.copy_(torch.arange(3))
+        self.fixed.fill_(2)
+
+
+def test_whole_model_methods():
+    model = Whole()
+    model.first.weight.requires_grad_(False)
+    hook = model.first.register_forward_hook(lambda *args: None)
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    before = {name: (value, value.requires_grad) for name, value in model.named_parameters()}
+    init_(model.eval(), seed=3)
+    assert torch.equal(states[0], torch.get_rng_state()) and states[1] == random.getstate()
+    assert (states[2] == np.random.get_state()[1]).all()  # noqa: NPY002
+    assert not hasattr(model, "done") and not model.training
+    assert list(model.first._forward_hooks) == [hook.id]
+    assert all(before[name] == (value, value.requires_grad)
+               for name, value in model.named_parameters())  # fmt: skip
+    assert torch.equal(model.first.weight, normal("first.weight", (4, 4), 0.5))
+    assert torch.equal(model.last.weight, normal("last.weight", (4, 4), 0.5))
+    assert (model.norm.weight == 1).all() and (model.fixed == 2).all()
+    assert model.table.tolist() == [0, 1, 2] and model.first.bias.unique().numel() == 4
+    inside = init_(nn.ModuleDict({"part": Whole()}), seed=3)["part"]
+    assert torch.equal(inside.last.weight, normal("part.last.weight", (4, 4), 0.5))
+    init_(
+        model, seed=3, by=lambda m: m.apply(lambda one: [p.data.zero_() for p in one.parameters()])
+    )
+    assert all((value == 0).all() for value in model.parameters())
+
+
+def test_momentum_encoders_share_a_stream():
+    model = nn.ModuleDict({"query": nn.Linear(4, 4), "key": nn.Linear(4, 4)})
+
+    def by(model):
+        for one, other in zip(model["query"].parameters(), model["key"].parameters(), strict=True):
+            nn.init.normal_(one)
+            other.data.copy_(one.data)
+
+    init_(model, seed=3, by=by)
+    assert torch.equal(model["query"].weight, normal("query.weight", (4, 4)))
+    assert torch.equal(model["key"].weight, model["query"].weight)
+
+
+@pytest.mark.parametrize(
+    ("reset", "error"),
+    [
+        (lambda m: m.weight.fill_(torch.randn(3).max().item()), "reads an element"),
+        (lambda m: m.weight.normal_().div_(m.weight.norm().item()), "reads an element"),
+        (lambda m: m.weight.copy_(torch.randperm(24).view(6, 4)), "randperm, which has no scheme"),
+        (lambda m: m.weight.mul_(2), "from what it held before"),
+        (lambda m: m.weight[1:].normal_(), "in part"),
+        (lambda m: m.weight.fill_(random.random()), "Python's or NumPy's generator"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused(reset, error):
+    module = Own(lambda m: (m.bias.zero_(), reset(m)))
+    with pytest.raises(ValueError, match=error):
+        init_(module, seed=3)
+    assert torch.isnan(module.weight).all() and torch.isnan(module.bias).all()
+
+
+def test_modules_that_are_not_just_memory():
+    module = nn.Linear(3, 3)
+    module.weight.ds_id = 1
+    with pytest.raises(TypeError, match="'weight' is partitioned by ZeRO-3"):
+        init_(module)
+    module = nn.Linear(3, 3)
+    module.weight.tensor_model_parallel = True
+    with pytest.raises(TypeError, match="'weight' is a shard"):
+        init_(module)
+    kind = type("FullyShardedDataParallel", (nn.Module,), {})
+    with pytest.raises(TypeError, match="FullyShardedDataParallel"):
+        init_(kind())
+    quantised = type("Linear", (nn.Module,), {"__module__": "torch.ao.nn.quantized.modules.linear"})
+    with pytest.raises(TypeError, match="is quantised"):
+        init_(quantised())
+
+
+def test_nothing_is_written_before_all_checks():
+    """Fault 18: a rule for the last tensor that its type refuses."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4, dtype=torch.float16))
+    before = copy.deepcopy(model.state_dict())
+    for rule in (wf.Constant(1e6), wf.Dirac(), wf.HeNormal(batch_axis=5)):
+        with pytest.raises(ValueError, match="parameter '1.weight' cannot be filled by"):
+            init_(model, {"1.weight": rule}, seed=3)
+        after = model.state_dict()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_numbers_that_are_drawn_cannot_be_read():
+    """Reading what was drawn is refused, since there is nothing there to read."""
+
+    def reset(module):
+        temporary = torch.empty(4, 4).normal_()
+        assert torch.isfinite(temporary).all()
+        module.weight.copy_(torch.randn(6, 4))
+
+    with pytest.raises(ValueError, match="reads an element"):
+        init_(Own(reset), seed=3)
+
+
+def ks_equal(own, new, alarm):
+    """Constants exactly, else by Kolmogorov and Smirnov's test of two samples."""
+    if own.unique().numel() <= 3 or not own.is_floating_point() or torch.equal(own, new):
+        return torch.equal(own, new)
+    sample = own.detach().flatten().double(), new.detach().flatten().double()
+    return stats.ks_2samp(*sample).pvalue > alarm
+
+
+SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+         "num_attention_heads": 4, "vocab_size": 101}  # fmt: skip
+GROUPED = {**SMALL, "num_key_value_heads": 2, "max_position_embeddings": 64}
+SEQ = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4,
+       "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64,
+       "vocab_size": 101}  # fmt: skip
+IMAGE = {"image_size": 32, "patch_size": 8}
+TRANSFORMERS = {
+    "Llama": (GROUPED, "ForCausalLM"),
+    "GPT2": ({"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 101}, "LMHeadModel"),
+    "Bert": (SMALL, "ForMaskedLM"),
+    "T5": ({"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4,
+            "vocab_size": 101}, "ForConditionalGeneration"),
+    "Whisper": ({**SEQ, "max_source_positions": 50, "num_mel_bins": 16, "pad_token_id": 0},
+                "ForConditionalGeneration"),
+    "ViT": ({**SMALL, **IMAGE}, "ForImageClassification"),
+    "Mamba": ({"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 101}, "ForCausalLM"),
+    "Mamba2": ({"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 101, "num_heads": 8,
+                "head_dim": 8, "n_groups": 1}, "ForCausalLM"),
+    "Qwen3Moe": ({**GROUPED, "moe_intermediate_size": 16, "num_experts": 4, "head_dim": 8},
+                 "ForCausalLM"),
+    "Mixtral": ({**GROUPED, "num_local_experts": 4}, "ForCausalLM"),
+    "Falcon": (SMALL, "ForCausalLM"),
+    "GPTNeoX": (SMALL, "ForCausalLM"),
+    "OPT": ({"hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+             "vocab_size": 101, "word_embed_proj_dim": 32}, "ForCausalLM"),
+    "Wav2Vec2": ({**SMALL, "vocab_size": 32, "conv_dim": (16, 16), "conv_kernel": (3, 3),
+                  "conv_stride": (2, 2), "num_conv_pos_embeddings": 16,
+                  "num_conv_pos_embedding_groups": 4}, "ForCTC"),
+    "Swin": ({"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "image_size": 32,
+              "patch_size": 4, "window_size": 4}, "ForImageClassification"),
+    "ConvNext": ({"hidden_sizes": [8, 16, 16, 16], "depths": [1] * 4}, "ForImageClassification"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", TRANSFORMERS)
+def test_transformers(family):
+    """The author's own distributions; equal after to_empty; bare and with a head alike.
+
+    Two-sample Kolmogorov-Smirnov: a false alarm in 10^7 a tensor; the seeds are fixed.
+    """
+    transformers = pytest.importorskip("transformers")
+    numbers, head = TRANSFORMERS[family]
+    config = getattr(transformers, f"{family}Config")(**numbers)
+    make = functools.partial(getattr(transformers, family + head), config)
+    torch.manual_seed(0)
+    model = make()
+    own = {n: t.clone() for n, t in [*model.named_parameters(), *model.named_buffers()]}
+    flags = {name: vars(one).get("_is_hf_initialized") for name, one in model.named_modules()}
+    state = torch.get_rng_state()
+    init_(model, seed=3)
+    assert torch.equal(state, torch.get_rng_state())
+    assert flags == {n: vars(one).get("_is_hf_initialized") for n, one in model.named_modules()}
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        assert ks_equal(own[name], tensor, 1e-7), name
+
+    again = make().to_empty(device="cpu")
+    for parameter in again.parameters():
+        parameter.data.fill_(math.nan)
+    if any(parameter.ndim == 4 for parameter in again.parameters()):
+        again = again.to(memory_format=torch.channels_last)
+    init_(again, seed=3)
+    expected = model.state_dict()
+    assert all(torch.equal(expected[n], value) for n, value in again.state_dict().items())
+
+    bare = init_(getattr(transformers, f"{family}Model")(config), seed=3)
+    start = f"{model.base_model_prefix}."
+    both = 0
+    for name, value in bare.named_parameters():
+        inside = expected.get(start + name, expected.get(name))
+        if inside is not None:
+            both += 1
+            assert torch.equal(inside, value), name
+    assert both > len(list(bare.parameters())) // 2
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18", "convnext_atto",
+                                  "mixer_s32_224"])  # fmt: skip
+def test_timm(name):
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    make = functools.partial(timm.create_model, name, num_classes=10)
+    model = make()
+    own = {n: t.clone() for n, t in [*model.named_parameters(), *model.named_buffers()]}
+    try:
+        init_(model, seed=3)
+    except ValueError as error:  # a parameter that only the constructor fills: refused by name
+        assert "only its constructor fills" in str(error)
+        assert all(torch.equal(own[n], t) for n, t in model.named_parameters())
+        return
+    twin = init_(make().to(memory_format=torch.channels_last), seed=3)
+    for one, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        assert torch.equal(tensor, twin.state_dict().get(one, tensor)), one
