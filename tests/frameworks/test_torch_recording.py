@@ -568,20 +568,28 @@ def test_transformers(family):
     assert both > len(list(bare.parameters())) // 2
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18", "convnext_atto",
-                                  "mixer_s32_224"])  # fmt: skip
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18", "mixer_s32_224",
+                                  "swin_tiny_patch4_window7_224"])  # fmt: skip
 def test_timm(name):
+    """As for transformers."""
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     make = functools.partial(timm.create_model, name, num_classes=10)
     model = make()
     own = {n: t.clone() for n, t in [*model.named_parameters(), *model.named_buffers()]}
-    try:
-        init_(model, seed=3)
-    except ValueError as error:  # a parameter that only the constructor fills: refused by name
-        assert "only its constructor fills" in str(error)
-        assert all(torch.equal(own[n], t) for n, t in model.named_parameters())
-        return
-    twin = init_(make().to(memory_format=torch.channels_last), seed=3)
+    init_(model, seed=3)
     for one, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        assert torch.equal(tensor, twin.state_dict().get(one, tensor)), one
+        assert ks_equal(own[one], tensor, 1e-7), one
+    twin = init_(make().to(memory_format=torch.channels_last), seed=3).state_dict()
+    assert all(torch.equal(value, twin[one]) for one, value in model.state_dict().items())
+
+
+def test_timms_scales_that_only_constructors_fill():
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("convnext_atto", num_classes=10)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="'stages.0.blocks.0.gamma': give a rule"):
+        init_(model, seed=3)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    gamma = wf.Constant(1e-6)
+    assert init_(model, {"*.gamma": gamma}, seed=3).stages[0].blocks[0].gamma.unique().numel() == 1

@@ -51,6 +51,7 @@ def is_wrapper(module: Module, attribute: str) -> bool:
 
     Examples
     --------
+    >>> import torch
     >>> is_wrapper(torch.nn.DataParallel(torch.nn.Linear(2, 2)), "module")
     True
     """
@@ -69,6 +70,7 @@ def modules(module: Module, shared: bool = False) -> Iterator[tuple[str, Module]
 
     Examples
     --------
+    >>> import torch
     >>> compiled = torch.compile(torch.nn.Sequential(torch.nn.Linear(2, 2)))
     >>> [name for name, _ in modules(compiled)]
     ['', '', '0']

@@ -127,7 +127,6 @@ class Recorder:
         self._storages: dict[int, list[_Memory]] = {}
         self._named: dict[str, _Memory] = {}
         self.ties: dict[str, str] = {}
-        self.draws: list[Draw] = []
         self._own: tuple[int, Name] | None = None
         places: dict[tuple[object, ...], str] = {}
         for name, tensor in tensors.items():
@@ -192,7 +191,6 @@ class Recorder:
         if not one.is_elementwise or self._own is not None:  # indices count from 0 in the region
             one = Draw(region.sizes, memory.dtype, scheme, operation, memory.name, self._own)
             value = one
-        self.draws.append(one)
         memory.value, memory.written = patch(memory.value, region, value), True
 
     def fresh(self, like: Tensor, value: Value, device: torch.device) -> Tensor:
@@ -504,7 +502,6 @@ class _Operations(TorchDispatchMode):
 
         def record(result: Any) -> Any:
             draw = Draw(tuple(result.shape), result.dtype, scheme, name)
-            recorder.draws.append(draw)
             return recorder.fresh(result, draw, device)
 
         return _map(record, like)

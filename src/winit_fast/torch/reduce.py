@@ -32,7 +32,6 @@ from winit_fast.torch.values import (
     View,
     c_strides,
     parts,
-    values_in,
 )
 
 
@@ -436,6 +435,3 @@ def _tensors(results: Any) -> list[Tensor]:
         if isinstance(results, (list, tuple))
         else []
     )
-
-
-__all__ = ["Entry", "Reduction", "evaluate", "values_in"]
