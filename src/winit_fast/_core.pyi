@@ -22,10 +22,10 @@ def distribution(
     name: str,
     code: int,
     *,
-    loc: float = 0,
-    scale: float = 1,
-    low: float = 0,
-    high: float = 0,
+    loc: float = 0.0,
+    scale: float = 1.0,
+    low: float = 0.0,
+    high: float = 0.0,
     window: Window | None = None,
 ) -> tuple[int, Distribution]: ...
 def fill(

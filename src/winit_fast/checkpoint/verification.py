@@ -114,7 +114,7 @@ def verify(
         If there is no checkpoint.
     ValueError
         If a file is damaged, the headers do not agree with each other or with the plan, or nothing
-        says where the numbers come from: `tensors` and `seed` do then.
+        says where the numbers come from: ``tensors`` and ``seed`` do then.
 
     Examples
     --------

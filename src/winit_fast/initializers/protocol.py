@@ -342,7 +342,7 @@ class Elementwise(Initializer):
         Returns
         -------
         Distribution
-            One of `winit_fast.streams.distributions`.
+            One of those of ``winit_fast.streams.distributions``.
 
         Raises
         ------

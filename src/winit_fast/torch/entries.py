@@ -118,8 +118,9 @@ def originals() -> dict[str, Function]:
         spec.loader.exec_module(again)
         for name, function in found.items():
             if not _is_own(function, name):
-                own = getattr(again, name)
-                found[name] = FunctionType(own.__code__, vars(home), name, own.__defaults__)
+                own = getattr(again, name, None)
+                if isinstance(own, FunctionType):  # what the documents are built with is none
+                    found[name] = FunctionType(own.__code__, vars(home), name, own.__defaults__)
     return {name: function for name, function in found.items() if function is not None}
 
 
