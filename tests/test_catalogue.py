@@ -41,6 +41,18 @@ EXAMPLES = [
     (wf.Pretrained("w.npy", fallback=wf.RandomNormal()), (12, 4)),
     (wf.Pretrained("w.safetensors", "a.weight", "glorot_normal"), (7, 8)),
     (wf.Scaled(wf.Pretrained("w.safetensors", "a.weight"), 0.5), (9, 5)),
+    (wf.Parts([((0, 0), (8, 3), "he_normal"), ((8, 0), (12, 3), wf.Zeros())]), (12, 3)),
+    (
+        wf.Parts(
+            [
+                ((0, 0), (9, 8), wf.RandomNormal()),
+                ((2, 0), (3, 8), wf.Zeros()),
+                ((4, 1), (9, 6), wf.Sparse(0.5), "own"),
+                ((0, 6), (2, 8), wf.Identity()),
+            ]
+        ),
+        (9, 8),
+    ),
 ]
 OLD = np.linspace(-3, 3, 45).reshape(9, 5)
 each = pytest.mark.parametrize(("initializer", "shape"), EXAMPLES, ids=lambda value: repr(value))
@@ -501,7 +513,7 @@ def test_offsets_that_are_not_of_the_file(files, offsets):
     """A negative one would give the header as numbers."""
     save_raw("w.safetensors", "F32", [2], offsets, bytes(8))
     out = np.full(2, 7, np.float32)
-    with pytest.raises(ValueError, match=r"w.safetensors is no whole safetensors file"):
+    with pytest.raises(ValueError, match=r"w.safetensors is no safetensors file: tensor 'w'"):
         wf.Pretrained("w.safetensors", "w").fill(out)
     assert (out == 7).all()
 
@@ -585,11 +597,13 @@ NAMES = {
     wf.XavierSimple: "xavier_simple",
     wf.Scaled: "scaled",
     wf.Pretrained: "pretrained",
+    wf.Parts: "parts",
 }
 NEEDED = {
     wf.Sparse: {"sparsity": 0.1},
     wf.Scaled: {"initializer": "zeros"},
     wf.Pretrained: {"source": "w.npy"},
+    wf.Parts: {"parts": [((0,), (3,), "zeros")]},
 }
 
 

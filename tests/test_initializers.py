@@ -320,9 +320,23 @@ REFUSED = [
     (wf.Pretrained(np.ones((3, 2, 5))), "float32"),
     (wf.Pretrained(np.ones((2, 1, 5)), fallback=wf.Constant(1e300)), "float32"),
     (wf.Pretrained(np.ones((2, 1, 5)), fallback=wf.Sparse(0.5)), "float32"),
+    (wf.Parts([((0, 0, 0), (2, 1, 5), wf.Ones())]), "float32"),
+    (
+        wf.Parts([((0,) * 3, (3, 1, 5), wf.Ones()), ((1, 0, 0), (3, 1, 5), wf.Sparse(0.5))]),
+        "float32",
+    ),
 ]
 # Those that refuse for what the box's values are.
 REFUSED_VALUES = [
+    (
+        wf.Parts(
+            [
+                ((0, 0, 0), (2, 1, 5), wf.Ones()),
+                ((2, 0, 0), (3, 1, 5), wf.Pretrained(np.full((1, 1, 5), 1e300))),
+            ]
+        ),
+        "float32",
+    ),
     (wf.Pretrained(np.full((3, 1, 5), 1e300)), "float32"),
     (wf.Pretrained(np.full((2, 1, 5), 1e300), fallback=wf.Ones()), "float32"),
     (

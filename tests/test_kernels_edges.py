@@ -22,7 +22,7 @@ def test_symmetric_windows_round_the_central_kernels_limit(isa, bound):
     words = np.arange(0, 2**32, 2**32 // 251, dtype=np.uint64)
     words = np.concatenate([words, [2**31 - 1, 2**31, 2**32 - 1]]).astype(np.uint32)
     words = np.pad(words, (0, -len(words) % 4))
-    distribution = distributions.truncated_normal(_core.F32, 0.0, 1.0, -bound, bound)
+    distribution = distributions.truncated_normal(np.dtype(np.float32), 0.0, 1.0, -bound, bound)
     got = _core.transform(distribution, words).view(np.float32)
     with mpmath.workdps(40):
         p, top = mpmath.ncdf(-bound), mpmath.ncdf(bound)

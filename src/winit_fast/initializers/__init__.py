@@ -5,6 +5,7 @@ from winit_fast.initializers.dirac import Dirac
 from winit_fast.initializers.elementwise import RandomNormal, RandomUniform, TruncatedNormal
 from winit_fast.initializers.gains import gain, gradient_gain
 from winit_fast.initializers.orthogonal import DeltaOrthogonal, Orthogonal
+from winit_fast.initializers.parts import Part, Parts
 from winit_fast.initializers.pretrained import Pretrained
 from winit_fast.initializers.protocol import Elementwise, Initializer, get
 from winit_fast.initializers.scaled import Scaled
@@ -37,6 +38,8 @@ __all__ = [
     "LecunUniform",
     "Ones",
     "Orthogonal",
+    "Part",
+    "Parts",
     "Pretrained",
     "RandomNormal",
     "RandomUniform",

@@ -1,12 +1,12 @@
 """A tensor that is made of boxes, each with a scheme of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from winit_fast.base.arguments import integer
+from winit_fast.base.arguments import integer, utf8
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, whole
 from winit_fast.initializers.protocol import Elementwise, Initializer, get
@@ -68,20 +68,24 @@ class Parts(Initializer, names=("parts",)):
     parts: Sequence[Any]
 
     def __post_init__(self) -> None:
+        if isinstance(self.parts, (str, bytes)) or not isinstance(self.parts, Iterable):
+            raise TypeError(f"parts must be a sequence of Part, got {self.parts!r}")
         checked = []
         for part in self.parts:
             if not isinstance(part, (tuple, list)) or not 3 <= len(part) <= 4:
                 raise TypeError(
                     f"parts must be (starts, stops, initializer[, stream]), got {part!r}"
                 )
-            starts, stops = (tuple(integer("parts", at) for at in ends) for ends in part[:2])
+            starts, stops = (tuple(integer("parts", at) for at in _ends(ends)) for ends in part[:2])
             if len(starts) != len(stops) or any(
                 not 0 <= start <= stop for start, stop in zip(starts, stops, strict=False)
             ):
                 raise ValueError(f"parts must stop after they start, got {starts} and {stops}")
             stream = part[3] if len(part) == 4 else None
             if not (stream is None or isinstance(stream, str)):
-                raise TypeError(f"the stream of a part must be a name, got {stream!r}")
+                raise TypeError(f"the stream of a part in parts must be a name, got {stream!r}")
+            if stream is not None:
+                utf8("the stream of a part in parts", stream)
             checked.append(Part(starts, stops, get(part[2]), stream))
         if not checked:
             raise ValueError("parts must hold at least one part, got none")
@@ -110,10 +114,23 @@ class Parts(Initializer, names=("parts",)):
         for part in parts:
             part.initializer.check(part.shape, dtype)
 
+    def check_box(self, box: Box, dtype: np.dtype[Any]) -> None:
+        """Refuse what a part refuses of its box."""
+        for part, cut in self._within(box):
+            part.initializer.check_box(_own(part, cut), dtype)
+
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         """Fill what the box has of every part, in their order."""
         expanded = box.expand(out)
-        axes = tuple(range(len(box.tensor)))
+        for part, cut in self._within(box):
+            at = tuple(
+                slice(start - first, start - first + size)
+                for start, first, size in zip(cut.starts, box.starts, cut.sizes, strict=True)
+            )
+            _fill_part(part, expanded[at], cut, stream, num_threads)
+
+    def _within(self, box: Box) -> Iterator[tuple[Part, Box]]:
+        """Cut a box of the tensor into what it has of every part."""
         for part in self.parts:
             starts = tuple(map(max, part.starts, box.starts))
             ends = (start + size for start, size in zip(box.starts, box.sizes, strict=True))
@@ -121,14 +138,8 @@ class Parts(Initializer, names=("parts",)):
                 min(stop, end) - start
                 for stop, end, start in zip(part.stops, ends, starts, strict=True)
             )
-            if min(sizes, default=1) <= 0:
-                continue
-            at = tuple(
-                slice(start - first, start - first + size)
-                for start, first, size in zip(starts, box.starts, sizes, strict=True)
-            )
-            cut = Box(box.tensor, starts, sizes, axes)
-            _fill_part(part, expanded[at], cut, stream, num_threads)
+            if min(sizes, default=1) > 0:
+                yield part, Box(box.tensor, starts, sizes, tuple(range(len(box.tensor))))
 
     def scaled(self, factor: float) -> Initializer | None:
         """Scale every part, if each has a scheme for it."""
@@ -145,10 +156,21 @@ def _described(initializer: Initializer) -> dict[str, Any]:
     return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
 
 
+def _ends(ends: Any) -> Any:
+    if isinstance(ends, (str, bytes)) or not isinstance(ends, Iterable):
+        raise TypeError(f"parts must start and stop at tuples of integers, got {ends!r}")
+    return ends
+
+
+def _own(part: Part, cut: Box) -> Box:
+    """Count the positions of a box of the tensor from the part's own start."""
+    starts = tuple(at - first for at, first in zip(cut.starts, part.starts, strict=True))
+    return Box(part.shape, starts, cut.sizes, cut.kept)
+
+
 def _fill_part(part: Part, out: Array, cut: Box, stream: Stream, num_threads: int | None) -> None:
     """Fill the elements of a part that lie in a box of the tensor."""
-    starts = tuple(at - first for at, first in zip(cut.starts, part.starts, strict=True))
-    own = Box(part.shape, starts, cut.sizes, cut.kept)
+    own = _own(part, cut)
     if part.stream is not None:
         stream = Stream(stream.seed, part.stream)
     elif isinstance(part.initializer, Elementwise):
@@ -158,7 +180,6 @@ def _fill_part(part: Part, out: Array, cut: Box, stream: Stream, num_threads: in
     elif part.shape != cut.tensor:
         ends = zip(part.starts, part.stops, strict=True)
         stream = stream.part(f"[{','.join(f'{start}:{stop}' for start, stop in ends)}]")
-    part.initializer.check_box(own, out.dtype)
     part.initializer.fill_box(out, own, stream, num_threads)
 
 
