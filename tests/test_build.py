@@ -54,6 +54,7 @@ def test_linking_adds_nothing_that_flushes_subnormals(monkeypatch, tmp_path, fla
     assert run.stdout == "False\n"
 
 
+@pytest.mark.slow  # compiles everything; that the sources refuse the flags is tested in any case
 @needs_gcc
 def test_hashes_of_a_build_that_asks_for_fast_math(tmp_path):
     """All instruction sets, in a build of its own; -O1 keeps it short."""

@@ -1,0 +1,16 @@
+"""The index has torchvision for CUDA builds of torch only: on a CPU build its operators are missing.
+
+timm and transformers import it, which fails where these two have not been declared. No test calls
+them.
+"""
+
+import torch
+
+try:
+    import torchvision
+except RuntimeError:
+    for name in ("nms", "qnms"):
+        torch.library.define(
+            f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        )
+    import torchvision  # noqa: F401
