@@ -1,4 +1,4 @@
-"""The index has torchvision for CUDA builds of torch only: on a CPU build its operators are missing.
+"""The index has torchvision for CUDA builds of torch only: a CPU build lacks its operators.
 
 timm and transformers import it, which fails where these two have not been declared. No test calls
 them.
