@@ -116,7 +116,7 @@ def cases() -> str:
 def c_literal(value: bool | int | float | tuple[float, ...] | dict) -> str:
     if isinstance(value, dict):
         fields = (f".{name} = {c_literal(each)}" for name, each in value.items())
-        return "{" + (", ".join(fields) or "0") + "}"
+        return "{" + (", ".join(fields) or ".loc = 0") + "}"
     if isinstance(value, tuple):
         return "{" + ", ".join(map(c_literal, value)) + "}"
     if value == math.inf:

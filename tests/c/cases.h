@@ -4,8 +4,8 @@ static const struct {
     winit_parameters p[2]; /* [1]: of float64 */
 } cases[] = {
     {"bits", "bits", {
-        {0},
-        {0},
+        {.loc = 0},
+        {.loc = 0},
     }},
     {"uniform", "uniform", {
         {.low = -0x1.3333333333333p-2, .high = 0x1.6666666666666p-1},
