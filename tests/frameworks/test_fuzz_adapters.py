@@ -85,7 +85,7 @@ def test_torch_modules(rules, seed):
         for parameter in module.parameters():
             parameter.fill_(7)
     named = ["rules", "pattern", "parameter", "seed", "identifier", "rule"]
-    made = refused_or(lambda: winit_fast.torch.init_(module, rules, seed), named)
+    made = refused_or(lambda: winit_fast.torch.init_(module, rules, seed=seed), named)
     if isinstance(made, Exception):
         assert all((parameter == 7).all() for parameter in module.parameters())
 

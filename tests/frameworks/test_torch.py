@@ -83,7 +83,6 @@ def test_stream_and_sizes():
     ("tensor", "error", "message"),
     [
         (torch.zeros(4, dtype=torch.int32), TypeError, "one of the types .*, got int32"),
-        (torch.zeros(4, dtype=torch.complex64), TypeError, "got complex64"),
         (torch.zeros(4, dtype=torch.bool), TypeError, "got bool"),
         (torch.zeros(1).expand(4), ValueError, "elements that overlap"),
         (torch.zeros(4, device="meta"), TypeError, "must be on the CPU, got Tensor: .*meta"),

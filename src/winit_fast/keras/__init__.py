@@ -41,7 +41,7 @@ Keras' order of axes.
 try:
     from keras.initializers import STFT, Constant, Identity, Ones, Zeros
 except ModuleNotFoundError as error:
-    if error.name != "keras":  # Keras is there, and its backend is not
+    if str(error.name).partition(".")[0] != "keras":  # Keras is there, and its backend is not
         raise
     raise ImportError(
         "winit_fast.keras needs Keras 3, which is not installed: pip install 'winit_fast[keras]'"
