@@ -433,7 +433,7 @@ def test_imported_while_transformers_has_emptied_the_names():
     declared = Path(__file__).with_name("conftest.py")  # what a CPU build of torchvision lacks
     program = (
         f"import runpy\nrunpy.run_path({str(declared)!r})"
-         """
+        """
 import torch
 from transformers.initialization import no_init_weights
 with no_init_weights():
