@@ -1,6 +1,6 @@
 """A tensor that is made of boxes, each with a scheme of its own."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -68,15 +68,15 @@ class Parts(Initializer, names=("parts",)):
     parts: Sequence[Any]
 
     def __post_init__(self) -> None:
-        if isinstance(self.parts, (str, bytes)) or not isinstance(self.parts, Iterable):
-            raise TypeError(f"parts must be a sequence of Part, got {self.parts!r}")
         checked = []
-        for part in self.parts:
+        for part in _listed(self.parts, "a sequence of Part"):
             if not isinstance(part, (tuple, list)) or not 3 <= len(part) <= 4:
                 raise TypeError(
                     f"parts must be (starts, stops, initializer[, stream]), got {part!r}"
                 )
-            starts, stops = (tuple(integer("parts", at) for at in _ends(ends)) for ends in part[:2])
+            starts, stops = (
+                tuple(integer("parts", at) for at in _listed(ends, "boxes")) for ends in part[:2]
+            )
             if len(starts) != len(stops) or any(
                 not 0 <= start <= stop for start, stop in zip(starts, stops, strict=False)
             ):
@@ -156,10 +156,13 @@ def _described(initializer: Initializer) -> dict[str, Any]:
     return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
 
 
-def _ends(ends: Any) -> Any:
-    if isinstance(ends, (str, bytes)) or not isinstance(ends, Iterable):
-        raise TypeError(f"parts must start and stop at tuples of integers, got {ends!r}")
-    return ends
+def _listed(value: Any, wanted: str) -> list[Any]:
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return list(value)  # of an array without axes, which says that it can be, it cannot
+    except TypeError:
+        raise TypeError(f"parts must be {wanted}, got {value!r}") from None
 
 
 def _own(part: Part, cut: Box) -> Box:
