@@ -118,7 +118,7 @@ def write_checkpoint(
     seed : int
         In [0, 2^64).
     dtype : str, type or numpy.dtype
-        Type of all tensors: float64, float32, float16, bfloat16, float8_e4m3fn or float8_e5m2.
+        Type of all tensors, a floating-point one of docs/contract.md.
     max_shard_size : int
         Bytes of tensors in one file; beyond it there are several and an index.
     metadata : mapping of str to str, optional

@@ -34,7 +34,7 @@ def from_initializer(
         As in `dask.array.zeros`. It changes no value. (A cut orthogonal matrix agrees to rounding:
         see `winit_fast.Orthogonal`.)
     dtype : str, type or numpy.dtype
-        One of float64, float32, float16, bfloat16, float8_e4m3fn, float8_e5m2.
+        A floating-point type of docs/contract.md.
     seed : int, numpy.random.SeedSequence, numpy.random.Generator or None
         From 0 to 2^64 - 1. None draws one from the operating system, once for the array.
     name : str, int or None

@@ -90,8 +90,8 @@ class Initializer:
             The tensor's name, or the number of its stream. Tensors of different names are
             independent.
         dtype : str, type or numpy.dtype
-            One of float64, float32, float16, bfloat16, float8_e4m3fn, float8_e5m2; for normals and
-            constants also complex128 and complex64.
+            A floating-point type of 64 to 8 bits, "bfloat16" for example: docs/contract.md lists
+            them. For normals and constants also complex128 and complex64.
         index : tuple of slice, int or Ellipsis, optional
             The box to make, as in ``numpy.s_[1024:2048, :]``: the same bits as the same box cut
             from the whole tensor.

@@ -44,7 +44,7 @@ def from_initializer(
         Of the whole array.
     sharding : jax.sharding.Sharding
     dtype : numpy.dtype or its like, optional
-        float64, float32, float16, bfloat16, float8_e4m3fn or float8_e5m2; by default JAX's own.
+        A floating-point type of docs/contract.md; by default JAX's own.
     seed : int, numpy.random.SeedSequence, numpy.random.Generator or None
         The same on all processes; None is for one process only.
     name : str, int or None

@@ -308,7 +308,7 @@ def uniform_(
     Parameters
     ----------
     tensor : Tensor
-        Of any strides; of type float64, float32, float16, bfloat16, float8_e4m3fn or float8_e5m2.
+        Of any strides, and of a floating-point type of docs/contract.md.
         A tensor of another type or kind is filled by torch itself.
     a, b : float
         Finite, a <= b; if they are equal, all elements are.

@@ -60,8 +60,8 @@ class fast_init(TorchFunctionMode):  # named like torch.no_grad
     """Make ``model = Model()`` fast: a context in which torch fills weights on this core.
 
     Inside, and in this thread only, the functions of ``torch.nn.init``, by whatever path they are
-    reached, and `Tensor.normal_` and `Tensor.uniform_` fill CPU tensors of float64, float32,
-    float16, bfloat16, float8_e4m3fn and float8_e5m2 by this package, and normals of complex64 and
+    reached, and `Tensor.normal_` and `Tensor.uniform_` fill CPU tensors of the
+    floating-point types of docs/contract.md by this package, and normals of complex64 and
     complex128. All else is torch's as before: other devices (meta as well), other types, subclasses
     of Tensor that override functions, functions that make tensors (`torch.randn`), and all that is
     traced or transformed (``torch.compile``, ``torch.jit.trace``, ``make_fx``, ``torch.func``, any
