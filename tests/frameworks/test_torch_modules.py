@@ -12,6 +12,7 @@ from torch.nn.utils import parametrizations
 
 import winit_fast as wf
 import winit_fast.torch as ours
+from winit_fast.streams import distributions
 from winit_fast.torch import init_
 
 
@@ -210,3 +211,25 @@ def test_other_devices(monkeypatch):
     monkeypatch.setattr(ours.memory, "on_host", lambda tensor: False)
     monkeypatch.setattr(ours.memory, "HOST_BYTES", 512)
     assert equal(values(init_(Tied(), seed=4)), expected)
+
+
+class Changes(wf.Elementwise):
+    """A user's own rule whose parameters may change, and which need not have a hash."""
+
+    stddev = 1.0
+    __hash__ = None
+
+    def draws_from(self, shape, dtype):
+        return distributions.normal(dtype, 0.0, self.stddev)
+
+
+class KeepsItsHash(Changes):
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("cls", [Changes, KeepsItsHash])
+def test_rules_of_ones_own_that_change(cls):
+    rule, layer = cls(), nn.Linear(3, 4, bias=False)
+    first = init_(layer, {"weight": rule}, seed=4).weight.detach().clone()
+    rule.stddev = 2.0
+    assert torch.equal(init_(layer, {"weight": rule}, seed=4).weight, 2 * first)

@@ -353,11 +353,11 @@ class Elementwise(Initializer):
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Make the distribution, which refuses what it is not for."""
-        _distribution(self, shape, dtype)
+        distribution_of(self, shape, dtype)
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         """Draw every element."""
-        distribution = _distribution(self, box.tensor, out.dtype)
+        distribution = distribution_of(self, box.tensor, out.dtype)
         fill(distribution, stream.seed, stream.id, out, box, num_threads)
 
 
@@ -368,7 +368,7 @@ def _kept(
     return initializer.draws_from(shape, dtype)
 
 
-def _distribution(
+def distribution_of(
     initializer: Elementwise, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> _core.Distribution:
     """Make a distribution, or find it: a model has many tensors of few shapes.

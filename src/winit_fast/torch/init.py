@@ -204,7 +204,7 @@ def _apply(
     name: Name,
     peer: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Fill a tensor by a scheme that is more than independent draws; ``axis`` as in `boxes`."""
+    """Fill a tensor by a scheme that is more than independent draws; ``axis`` as in `fill_by`."""
     if not _ours(tensor, generator, seed):
         return peer(tensor)
     try:

@@ -1,10 +1,9 @@
 """From tensors to memory that the core fills: directly on the CPU, else piece by piece."""
 
 import ctypes
-import math
 import mmap
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from torch.nn import Parameter
 import winit_fast._core as _core
 from winit_fast.base import dtypes
 from winit_fast.base.arrays import Array
-from winit_fast.base.boxes import Box, box, whole
+from winit_fast.base.boxes import Box, box, cuts, whole
 from winit_fast.initializers.protocol import Initializer, draw
 from winit_fast.streams.buffers import overlaps, view
 from winit_fast.streams.fill import MIN_PIECE, fill
@@ -34,7 +33,6 @@ HOST_BYTES = 1 << 26
 HUGE_BYTES = 1 << 22
 """From this size on, fresh memory is asked for in huge pages, as NumPy does for its arrays."""
 
-Slices = tuple[slice, ...]
 Work = Callable[[Array, Box], object]
 """Fill an array with the box of the logical tensor that it holds."""
 
@@ -201,46 +199,6 @@ def as_array(tensor: Tensor) -> Array | None:
     return None if overlaps(array) else array
 
 
-def boxes(shape: tuple[int, ...], limit: int, axis: int | None = None) -> Iterator[Slices]:
-    """Cut a tensor, along one axis or from the first axis on, into boxes of bounded size.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Without extents of 0.
-    limit : int
-        Elements in a box at most; one position of ``axis`` at least.
-    axis : int, optional
-        The only axis to cut.
-
-    Yields
-    ------
-    tuple of slice
-
-    Examples
-    --------
-    >>> [[(s.start, s.stop) for s in box] for box in boxes((3, 4), 8)]
-    [[(0, 2)], [(2, 3)]]
-    >>> len(list(boxes((3, 4), 3))), len(list(boxes((3, 4), 3, axis=1)))
-    (6, 4)
-    """
-    if math.prod(shape) <= limit or not shape:
-        yield ()
-        return
-    if axis is not None:
-        step = max(1, limit * shape[axis] // math.prod(shape))
-        for first in range(0, shape[axis], step):
-            cut = slice(first, min(first + step, shape[axis]))
-            yield (*(slice(0, extent) for extent in shape[:axis]), cut)
-        return
-    step = max(1, limit // math.prod(shape[1:]))
-    for first in range(0, shape[0], step):
-        outer = slice(first, min(first + step, shape[0]))
-        inner: Iterator[Slices] = boxes(shape[1:], limit) if step == 1 else iter([()])
-        for rest in inner:
-            yield (outer, *rest)
-
-
 def fill_through_host(tensor: Tensor, work: Work, axis: int | None = None) -> None:
     """Fill a tensor of any device by way of buffers of at most `HOST_BYTES` on the CPU.
 
@@ -251,10 +209,10 @@ def fill_through_host(tensor: Tensor, work: Work, axis: int | None = None) -> No
     work : callable
         Takes an array and the box of the logical tensor to fill it with.
     axis : int, optional
-        As in `boxes`.
+        The only one to cut: see `winit_fast.base.boxes.cuts`.
     """
     shape = tuple(tensor.shape)
-    for cut in boxes(shape, max(1, HOST_BYTES // tensor.itemsize), axis):
+    for cut in cuts(shape, max(1, HOST_BYTES // tensor.itemsize), axis):
         part = tensor[cut]
         piece = torch.empty(part.shape, dtype=tensor.dtype, device="cpu")
         array = as_array(piece)
@@ -315,6 +273,6 @@ def fill_elementwise(
 def fill_by(
     tensor: Tensor, initializer: Initializer, key: int, name: Name, axis: int | None = None
 ) -> None:
-    """Fill a fillable tensor by any scheme; ``axis`` as in `boxes`."""
+    """Fill a fillable tensor by any scheme; ``axis`` as in `fill_through_host`."""
     stream = Stream(key, name)
     fill_tensor(tensor, lambda out, cut: draw(initializer, out, cut, stream), axis)

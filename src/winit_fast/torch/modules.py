@@ -4,7 +4,6 @@ import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,10 +12,9 @@ from torch import Tensor
 from torch.nn import Embedding, EmbeddingBag, Module
 from torch.nn.utils import parametrize
 
-from winit_fast._core import Distribution
 from winit_fast.initializers.constants import Constant as ConstantScheme
 from winit_fast.initializers.constants import Ones, Zeros
-from winit_fast.initializers.protocol import Elementwise, Initializer
+from winit_fast.initializers.protocol import Elementwise, Initializer, distribution_of
 from winit_fast.initializers.protocol import check as check_scheme
 from winit_fast.streams.stream import Seed, seed_number
 from winit_fast.torch.memory import FLOATS, fill_by, fill_elementwise, fillable
@@ -595,7 +593,7 @@ def _checked(entry: Entry, named: Named) -> Callable[[int], object]:
     dtype = FLOATS[entry.drawn_in].dtype
     try:
         if isinstance(scheme, Elementwise):
-            distribution = draws_from(scheme, entry.shape, dtype)
+            distribution = distribution_of(scheme, entry.shape, dtype)
         else:
             check_scheme(scheme, entry.shape, dtype)
     except (TypeError, ValueError) as error:
@@ -616,20 +614,6 @@ def _checked(entry: Entry, named: Named) -> Callable[[int], object]:
             tensor.copy_(out)
 
     return fill
-
-
-@lru_cache(maxsize=256)
-def draws_from(scheme: Elementwise, shape: tuple[int, ...], dtype: Any) -> Distribution:
-    """Make a scheme's distribution, or find it: layers are many and alike.
-
-    Examples
-    --------
-    >>> import winit_fast as wf
-    >>> float32 = np.dtype("float32")
-    >>> draws_from(wf.HeNormal(), (3, 2), float32) is draws_from(wf.HeNormal(), (3, 2), float32)
-    True
-    """
-    return scheme.draws_from(shape, dtype)
 
 
 def _constant(scheme: Initializer) -> float | None:
