@@ -114,6 +114,26 @@ def test_axes_by_a_framework_s_convention():
     assert OwnNormal(in_axis=0).with_axes(TORCH, 2) == OwnNormal(in_axis=0)
 
 
+class Half(wf.HeNormal):
+    """Not a dataclass of its own: what it holds besides belongs to it."""
+
+    def __init__(self, factor):
+        super().__init__()
+        object.__setattr__(self, "factor", factor)
+
+    def draws_from(self, shape, dtype):
+        return distributions.normal(dtype, 0.0, self.factor * self.stddev(shape))
+
+
+def test_saying_axes_loses_nothing():
+    said = Half(0.5).with_axes(TORCH, 2)
+    assert (type(said), said.factor, said.in_axis, said.out_axis) == (Half, 0.5, 1, 0)
+    full = wf.HeNormal(in_axis=1, out_axis=0)(SHAPE, seed=3)
+    assert np.array_equal(said(SHAPE, seed=3), full * np.float32(0.5))
+    own = Mutable()
+    assert own.with_axes(TORCH, 2) is own and repr(own) == "Mutable()" and own.get_config() == {}
+
+
 def test_what_changes_is_not_kept():
     own = Mutable()
     first = own((4, 4), seed=0)

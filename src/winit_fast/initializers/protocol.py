@@ -6,7 +6,8 @@ buffers, any box, checkpoints, Dask, and the adapters of the frameworks.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields, replace
+from copy import copy
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -259,7 +260,12 @@ class Initializer:
         for name, value in own.items():
             if isinstance(value, Initializer):
                 changes[name] = value.with_axes(convention, ndim)
-        return replace(self, **changes) if changes else self  # type: ignore[type-var]
+        if not changes:
+            return self
+        said = copy(self)  # with whatever a user's own class holds besides
+        for name, value in changes.items():
+            object.__setattr__(said, name, value)
+        return said
 
     def get_config(self) -> dict[str, Any]:
         """Return the parameters, as `from_config` takes them.
@@ -293,7 +299,7 @@ class Initializer:
 
     @classmethod
     def _parameters(cls) -> list[Field[Any]]:
-        return [field for field in fields(cls) if field.init]  # type: ignore[arg-type]
+        return [field for field in fields(cls) if field.init] if is_dataclass(cls) else []
 
     def _parse(self, parser: Callable[[str, Any], Any], *names: str) -> None:
         """Let parameters be what a check of them returns: a float for what only becomes one."""
