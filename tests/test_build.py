@@ -54,6 +54,18 @@ def test_linking_adds_nothing_that_flushes_subnormals(monkeypatch, tmp_path, fla
     assert run.stdout == "False\n"
 
 
+@pytest.mark.parametrize(
+    ("given", "optimised"), [(None, True), ("", True), ("-g -march=native", True), ("-O1", False)]
+)
+def test_flags_of_ones_own_leave_the_kernels_fast(monkeypatch, given, optimised):
+    """Setuptools takes CFLAGS in place of Python's own flags, which have an -O3 (or -O2)."""
+    if given is None:
+        monkeypatch.delenv("CFLAGS", raising=False)
+    else:
+        monkeypatch.setenv("CFLAGS", given)
+    assert ("-O3" in settings(monkeypatch)["C_FLAGS"]) == optimised
+
+
 @pytest.mark.slow  # compiles everything; that the sources refuse the flags is tested in any case
 @needs_gcc
 def test_hashes_of_a_build_that_asks_for_fast_math(tmp_path):
