@@ -7,4 +7,4 @@ docs/guides and tests in tests/frameworks.
 FRAMEWORKS = ("torch", "jax", "keras", "dask")
 
 MEMORY = {"torch": "winit_fast.torch.memory"}
-"""The modules that handle what a framework's tensors have besides memory (autograd, for example)."""
+"""The modules that handle what a framework's tensors have besides memory, such as autograd."""

@@ -1,4 +1,4 @@
-"""``winit-fast bench``: a race on this machine."""
+"""``winit-fast bench``: a short benchmark of this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ process, and medians count. A dash: that package cannot do the case."""
 
 
 def _installed(name: str) -> str:
-    """Read the name of a package that can race here; they are looked for only if one is named."""
+    """Check the name of an installed library; the libraries are searched only if one is named."""
     import winit_fast.benchmark as benchmark
 
     known = benchmark.installed()

@@ -1,4 +1,4 @@
-"""``winit-fast info``: this machine, the known models, or one model's tensors and their rules."""
+"""``winit-fast info``: this machine, the known models, or the tensors and rules of one model."""
 
 from __future__ import annotations
 

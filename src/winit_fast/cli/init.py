@@ -1,4 +1,4 @@
-"""``winit-fast init``: a checkpoint of fresh weights."""
+"""``winit-fast init``: writes a checkpoint of freshly initialised weights."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def init(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    # A plain kill clears up behind itself as Ctrl-C does.
+    # SIGTERM cleans up in the same way as Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     in_place = False
     try:
@@ -89,7 +89,7 @@ def _write(
     force: bool,
     threads: int | None,
 ) -> tuple[Summary, str, str]:
-    """Write the files; give what was written, the model's own name and the type's."""
+    """Write the files; return the summary, the model's full name and the dtype's name."""
     try:
         from winit_fast.base import dtypes
         from winit_fast.checkpoint import write_checkpoint
