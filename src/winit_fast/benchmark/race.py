@@ -58,7 +58,7 @@ def interleaved(
 
 
 def repeated(contestant: Contestant, times: int) -> Contestant:
-    """Make a contestant that calls another several times, as one call is too short for the clock."""
+    """Make a contestant that calls another several times, if one call is too short to time."""
     if times == 1:
         return contestant
 

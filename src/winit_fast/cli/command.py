@@ -29,7 +29,7 @@ class _Command(click.Group):
 # Help texts are arguments here and in all subcommands, because python -OO removes docstrings.
 main = _Command(
     "winit-fast",
-    help="Fresh neural-network weights: the same bits on any machine.",
+    help="Initial weights of neural networks, with the same bits on any machine.",
     commands=[bench, info, init],
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -19,11 +19,11 @@ _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 threads_option = click.option(
     "--threads", type=click.IntRange(1), help="By default all processors."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print an object in JSON.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 rules_option = click.option(
     "--rules",
     metavar="NAME|FILE",
-    help="Other rules than the authors': some of the package, or a file that ends in .toml.",
+    help="Use other rules than the authors': the name of built-in rules, or a .toml file.",
 )
 
 

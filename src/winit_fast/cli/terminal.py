@@ -78,7 +78,7 @@ def _in_json(value: Any) -> Any:
 
 @contextmanager
 def printing(done: str = "") -> Iterator[None]:
-    """Convert an error of standard output, such as a full disk, to a line that begins with ``done``.
+    """Convert an error of standard output (a full disk, say) to a line that begins with ``done``.
 
     A pipe whose reader has closed it is not an error.
     """
