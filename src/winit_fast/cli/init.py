@@ -42,7 +42,11 @@ and layouts of Hugging Face. The same seed gives the same bytes on any machine."
     show_default=True,
     help="A larger checkpoint has several files and an index.",
 )
-@click.option("--force", is_flag=True, help="Replace a checkpoint in the directory.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Write to a directory that is not empty, and replace the checkpoint in it.",
+)
 @threads_option
 @json_option
 def init(
