@@ -9,8 +9,8 @@
 
 #include <stddef.h>
 
-/* Columns of a panel, and reflectors that are applied to it together: as many as have all their dot
- * products in the registers of AVX2. */
+/* Columns of a panel, and reflectors that are applied to it together. All their dot products fit in
+ * the registers of AVX2. */
 enum { WINIT_COLUMNS = 16, WINIT_GROUP = 4 };
 
 typedef struct {

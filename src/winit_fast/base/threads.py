@@ -180,7 +180,7 @@ class _Job:
     def __init__(self, work: Callable[[Any], object], pieces: Iterable[Any]) -> None:
         self._work = work
         self._pieces: Iterator[Any] = iter(pieces)
-        self._lock = threading.Lock()  # a generator may have only one caller; guards the rest too
+        self._lock = threading.Lock()  # guards the fields; a generator may have only one caller
         self._open = True
         self._helping = 0
         self._left: queue.SimpleQueue[None] = queue.SimpleQueue()

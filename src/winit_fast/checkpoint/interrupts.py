@@ -67,7 +67,7 @@ class Interrupts:
             while self._came:
                 signal.raise_signal(self._came.pop(0))
         finally:
-            if self._handlers or self._came:  # a delivered one raised an exception
+            if self._handlers or self._came:  # a handler raised: deliver the rest
                 self._let_through()
 
     def _note(self, number: int, _: FrameType | None) -> None:

@@ -49,7 +49,7 @@ class Stage:
 
     @classmethod
     def make(cls, directory: Path, new: Iterable[str]) -> Stage:
-        """Make a folder for new files.
+        """Create a stage in a directory.
 
         Parameters
         ----------

@@ -275,7 +275,7 @@ class _Comparison:
         self._is_zero = True
         self._differing = 0
         self._first: tuple[tuple[int, ...], str] | None = None
-        self._sums = np.zeros(6)  # of 1, x, y, x x, y y, x y, over the boxes that differ
+        self._sums = np.zeros(6)  # of 1, x, y, xx, yy, xy: x as made, y as found
 
     def pieces(self) -> Iterator[tuple[_Comparison, Filler, Box]]:
         """Yield the boxes in which the writer filled the tensor."""

@@ -303,7 +303,7 @@ class _Writer:
                 for fill, box, nbytes in segment.pieces:
                     begin, end = end, end + nbytes
                     fill(buffer[begin:end].view(self._dtype).reshape(box.sizes), box, 1)
-                if segment.file != number:  # one open file per thread, below the limit
+                if segment.file != number:  # one per thread: open files are limited
                     opened.close()
                     number = segment.file
                     file = opened.enter_context(self._open(number))

@@ -160,7 +160,7 @@ class MatrixAxes(NamedTuple):
 
 @lru_cache
 def _matrix_axes(shape: tuple[int, ...], column_axis: Axes | None, batch_axis: Axes) -> MatrixAxes:
-    """Assign the axes of a tensor. A wide matrix is treated as the transpose of a tall one."""
+    """Split a tensor's axes into batch, row and column axes; a wide matrix is transposed."""
     if column_axis is None:
         column_axis = without_batch(JAX.column_axis, batch_axis, len(shape))
     if len(shape) < 2:

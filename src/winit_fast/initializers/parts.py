@@ -187,7 +187,10 @@ def _fill_part(part: Part, out: Array, cut: Box, stream: Stream, num_threads: in
 
 
 def covers(boxes: list[Any], rest: Box) -> bool:
-    """Return whether boxes cover another box, by splitting what the last one does not cover."""
+    """Return whether the union of boxes covers another box.
+
+    What the last box does not cover is split into boxes, which the others must cover.
+    """
     if 0 in rest.sizes:
         return True
     if not boxes:

@@ -112,7 +112,7 @@ def on_host(
 
 
 def placed(array: Array, key: Any) -> jax.Array:
-    """Convert to a JAX array, on the devices of a key that was placed explicitly."""
+    """Convert to a JAX array, on the key's devices if the key is committed to them."""
     if getattr(key, "committed", False):
         device = key.sharding
         if isinstance(device, NamedSharding):

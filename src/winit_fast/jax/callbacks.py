@@ -62,7 +62,7 @@ def made_later(
         mesh=sharding.mesh if mesh.empty else None,
         in_specs=PartitionSpec(),
         out_specs=sharding.spec,
-        check_vma=False,  # each device gets other values from the host
+        check_vma=False,  # each device gets its own values from the host
     )
     shards: jax.Array = over(words)
     return shards

@@ -156,7 +156,7 @@ def variance_scaling(
     >>> abs(w.std() / (2 / (9 * 128)) ** 0.5 - 1) < 0.01
     Array(True, dtype=bool)
     """
-    asked = native.VarianceScaling(scale, mode, distribution)  # checks
+    asked = native.VarianceScaling(scale, mode, distribution)  # raises for invalid arguments
 
     @lru_cache
     def scheme(shape: Extents) -> Initializer | None:

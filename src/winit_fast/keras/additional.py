@@ -61,7 +61,7 @@ class Sparse(RandomNormal):
     ) -> None:
         super().__init__(0.0, stddev, seed, name=name)
         self.sparsity = sparsity
-        self._scheme(())  # checks
+        self._scheme(())  # raises for invalid arguments
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
         return native.Sparse(self.sparsity, self.stddev)
@@ -84,7 +84,7 @@ class Dirac(Drawn, keras.initializers.Initializer):
     ) -> None:
         super().__init__(name=name)
         self.groups, self.gain = groups, gain
-        self._scheme(())  # checks
+        self._scheme(())  # raises for invalid arguments
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
         return native.Dirac(self.groups, self.gain)
@@ -155,7 +155,7 @@ class Scaled(_Wrapper):
     ) -> None:
         super().__init__()
         self.initializer = self._wrap("initializer", initializer)
-        native.Scaled(native.Ones(), factor, numbers or {})  # checks
+        native.Scaled(native.Ones(), factor, numbers or {})  # raises for invalid arguments
         self.factor, self.numbers = factor, dict(numbers or {})
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:

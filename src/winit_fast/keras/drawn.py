@@ -32,7 +32,7 @@ class Drawn:
 
     def __init__(self, *args: Any, name: str | int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        stream_id(name)  # checks
+        stream_id(name)  # raises for invalid arguments
         self.name = name
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, layout: Any = None) -> Any:
@@ -60,7 +60,7 @@ class Drawn:
                 dtypes.find(keras.backend.standardize_dtype(dtype)),
                 self.name,
             )
-        except (TypeError, ValueError, OverflowError):  # or an int too large for float64
+        except (TypeError, ValueError, OverflowError):  # OverflowError: a huge int
             if not self._keras_has_it:
                 raise
             # Not supported by this package: Keras makes the tensor, or raises an error.

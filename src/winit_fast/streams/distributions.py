@@ -75,7 +75,7 @@ def truncated_normal(
 
     mean, deviation = finite(names[0], loc), not_negative(names[1], scale)
     a, b = _bounds(low, high)
-    if deviation == 0:  # every element is loc, so there is no window
+    if deviation == 0:  # there is no window
         return normal(dtype, mean, deviation, names)
     status, distribution = _core.distribution(
         "truncated_normal",
