@@ -17,7 +17,7 @@ def words_of(key: Any) -> Any:
             return None
     if key.ndim:
         return None
-    # jax.random.key_data dispatches a JAX operation, which takes longer than a small tensor.
+    # jax.random.key_data dispatches a JAX operation: slower than filling a small tensor.
     words = None if isinstance(key, jax.core.Tracer) else getattr(key, "_base_array", None)
     words = jax.random.key_data(key) if words is None else words
     if words.shape not in ((1,), (2,), (4,)):
