@@ -14,7 +14,7 @@ from winit_fast.streams.stream import stream_id
 class TensorSpec:
     """A named tensor of a model together with its initializer.
 
-    `Rules.tensors` makes them from an architecture; `write_checkpoint` writes a list of them.
+    ``Rules.tensors`` makes them from an architecture; ``write_checkpoint`` writes a list of them.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class TensorSpec:
     Raises
     ------
     TypeError, ValueError
-        If the name is not a str, the shape is invalid, or the initializer is not an `Initializer`.
+        If the name is not a str, the shape is invalid, or ``initializer`` is not an Initializer.
     """
 
     name: str
