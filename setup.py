@@ -1,4 +1,4 @@
-"""Builds the extensions; everything else stands in pyproject.toml."""
+"""Builds the extension modules; everything else is in pyproject.toml."""
 
 import os
 import platform
@@ -11,9 +11,9 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# Bit identity rests on these: no contraction of a * b + c, and nothing of -ffast-math, whatever
-# CFLAGS asks for. They come last, and to the linker too, which for -ffast-math would add code that
-# has the whole process flush subnormals.
+# Bit identity needs these flags: no contraction of a * b + c to an fma, and nothing of -ffast-math,
+# whatever CFLAGS contains. They come after CFLAGS, so that they win. The linker gets them too: with
+# -ffast-math it would link startup code that makes the whole process flush subnormals.
 EXACT = ["-fno-fast-math", "-fno-unsafe-math-optimizations", "-fno-finite-math-only"]
 EXACT += ["-fno-associative-math", "-fno-reciprocal-math", "-fsigned-zeros", "-ffp-contract=off"]
 C_FLAGS = ["-std=c11", "-fno-math-errno", "-Wall", "-Wextra", *EXACT]
@@ -21,8 +21,8 @@ if not re.search(r"(?<!\S)-O", os.environ.get("CFLAGS", "")):
     # Without a level, the kernels are twenty times slower.
     C_FLAGS += ["-O3"]
 if "CFLAGS" not in os.environ:
-    C_FLAGS += ["-g0"]  # many Pythons ask for debug information: ten times the size
-if os.name == "nt":  # clang-cl drops, with no more than a warning, what it is not given this way
+    C_FLAGS += ["-g0"]  # -g, in many Pythons' flags, makes the extension ten times as large
+if os.name == "nt":  # clang-cl ignores GCC's flags, with only a warning, without this prefix
     EXACT = [f"/clang:{flag}" for flag in EXACT]
     C_FLAGS = [f"/clang:{flag}" for flag in C_FLAGS]
 # The list of instruction sets; the file csrc/kernels_NAME.c is compiled with the set's flags.
@@ -31,20 +31,20 @@ FLAGS = {name: flags.split() for _, name, flags in SETS}
 
 
 def foreign(processor):
-    """Name the sets that a processor does not have, whatever it is called."""
+    """List the instruction sets of other architectures than ``processor``, by any of its names."""
     processor = {"amd64": "x86_64", "arm64": "aarch64"}.get(processor.lower(), processor.lower())
     return {name for owner, name, _ in SETS if owner.lower() not in {processor, "any"}}
 
 
-# The processor to build for, which a cross-build's Python names: linux-aarch64, win-amd64, ...
+# The target architecture; in a cross-build, sysconfig describes the target: linux-aarch64, ...
 MACHINE = sysconfig.get_platform().rpartition("-")[2]
-if MACHINE == "universal2":  # two processors' flags do not go into one compilation
+if MACHINE == "universal2":  # flags of two architectures cannot be given to one compilation
     MACHINE = platform.machine()
     os.environ.setdefault("ARCHFLAGS", f"-arch {MACHINE}")
 
 
 def instruction_set(source):
-    """Read which set a file is compiled for from the end of its name."""
+    """Return the instruction set that a file is compiled for, from the end of its name."""
     return Path(source).stem.rpartition("_")[2]
 
 
@@ -59,15 +59,15 @@ LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 def without_fast(command):
-    """Put -O3 for -Ofast, which no later flag undoes for the linker."""
+    """Replace -Ofast by -O3: for the linker no later flag cancels -Ofast."""
     return ["-O3" if word == "-Ofast" else word for word in command]
 
 
 class BuildExt(build_ext):
-    """Compiles each file of csrc/ with the flags of its instruction set, several at once."""
+    """Compiles each file of csrc/ with the flags of its instruction set, in parallel."""
 
     def build_extensions(self):
-        if self.compiler.compiler_type == "msvc":  # whose cl has neither FMA's nor F16C's flag
+        if self.compiler.compiler_type == "msvc":  # cl has no flags for FMA and F16C alone
             self.compiler.initialize()
             self.compiler.cc = "clang-cl"
         else:
@@ -90,7 +90,7 @@ class BuildExt(build_ext):
 
 
 def extension(pyx):
-    """Describe one module; the kernels are the core's."""
+    """Describe one extension module; only _core contains the kernels."""
     return Extension(
         f"winit_fast.{pyx.stem}",
         [pyx.as_posix(), *(SOURCES if pyx.stem == "_core" else [])],

@@ -1,4 +1,4 @@
-/* Which kernels: asks the CPU once, and can be told. */
+/* Run-time dispatch: detects the CPU's instruction sets, and chooses the kernels. */
 #include <string.h>
 
 #include "kernels.h"
@@ -25,7 +25,7 @@ static unsigned long long xgetbv(void) {
 enum { EAX, EBX, ECX, EDX };
 #define BIT(n) (1u << (n))
 
-/* Whether the processor has it, and the operating system saves its registers (XCR0). */
+/* Whether the processor has the set, and the operating system saves its registers (XCR0). */
 static int has_avx2(void) {
     const unsigned fma = BIT(12), osxsave = BIT(27), avx = BIT(28), f16c = BIT(29), avx2 = BIT(5);
     const unsigned first = fma | osxsave | avx | f16c;
@@ -63,8 +63,8 @@ static const set sets[] = {
 #undef X
 };
 
-/* The k-th of the sets that this CPU can run, best first, or NULL. The answer is always the same,
- * so that threads which find it at the same time write the same thing. */
+/* The k-th of the sets that this CPU can run, best first, or NULL. The result is always the same,
+ * so a race between threads that choose a set is harmless. */
 static const winit_kernels *supported(int k) {
     for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
         if (sets[i].has() && k-- == 0) return sets[i].table;
@@ -72,7 +72,7 @@ static const winit_kernels *supported(int k) {
     return NULL;
 }
 
-/* Set once when the module is imported, and by the test hook. */
+/* Set once when the module is imported, and by tests. */
 static const winit_kernels *chosen = &winit_kernels_scalar;
 
 const winit_kernels *winit_table(void) { return chosen; }

@@ -1,4 +1,4 @@
-/* From a user's parameters to what a kernel multiplies with, and the bounds in a type's numbers. */
+/* Converts the user's parameters to the constants of a kernel, and bounds to numbers of a type. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 typedef struct {
     const char *name;
     size_t size;
-    int precision, min_exponent; /* bits of the significand; 2^min_exponent is the first normal */
+    int precision, min_exponent; /* significand bits; 2^min_exponent is the smallest normal */
     double max;
 } format;
 
@@ -29,7 +29,7 @@ int winit_per_block(int type) { return type == WINIT_F64 ? 2 : 4; }
 
 static int is_f64(int type) { return type == WINIT_F64; }
 
-/* x as the type's arithmetic holds it; a zero is +0. */
+/* x rounded to the working type; a zero is +0. */
 static double working(int type, double x) { return (is_f64(type) ? x : (double)(float)x) + 0.0; }
 
 /* The distance between numbers of the format near x. */
@@ -76,8 +76,8 @@ static int set_uniform(winit_distribution *d, int type, const winit_parameters *
     };
     if (!isfinite(d->scale) || !isfinite(d->loc)) return WINIT_NOT_FINITE;
     if (d->low > d->high) return WINIT_NO_VALUE;
-    /* The smallest result, as the kernel would make it. A half width of 2^-94 or more keeps all its
-     * bits when it is scaled. */
+    /* The smallest result that the kernel can compute. A half width of at least 2^-94 is still a
+     * normal number after scaling by 2^-31, so it keeps all its bits. */
     const float smallest = fmaf(-1 + 0x1p-24f, (float)d->scale, (float)d->loc);
     if (!is_f64(type) && d->scale >= 0x1p-94 && smallest >= d->low) {
         d->kernel = WINIT_INSIDE;
@@ -97,7 +97,7 @@ static int set_normal(winit_distribution *d, int type, const winit_parameters *p
 }
 
 static int set_truncated_normal(winit_distribution *d, int type, const winit_parameters *p) {
-    if (p->scale == 0) return set_normal(d, type, p); /* there is no window */
+    if (p->scale == 0) return set_normal(d, type, p); /* every element is loc */
     const format *f = &formats[type];
     const winit_window *w = &p->window;
     const double loc = p->loc, scale = p->scale, low = p->low, high = p->high;
@@ -124,8 +124,9 @@ static int set_truncated_normal(winit_distribution *d, int type, const winit_par
     return d->low <= d->high ? 0 : WINIT_NO_VALUE;
 }
 
-/* The caller's rounding mode must not show in the parameters either. Compilers do not know that
- * arithmetic depends on it, but a function called by its address stays where it is called. */
+/* The caller's rounding mode must not affect the parameters either. Compilers do not know that
+ * arithmetic depends on the rounding mode and might move it past environment_enter, but they cannot
+ * move a call through a volatile function pointer. */
 static int (*volatile const setters[])(winit_distribution *, int, const winit_parameters *) = {
 #define X(name) set_##name,
     WINIT_EACH_DISTRIBUTION(X)

@@ -1,6 +1,7 @@
-/* The floating-point environment: rounding to nearest, subnormals kept, no traps.
+/* The floating-point environment of all kernels: rounding to nearest, subnormals kept, no traps.
  *
- * Libraries built with -ffast-math change it for the whole process, and so may callers. */
+ * It must be set explicitly, because libraries built with -ffast-math change it for the whole
+ * process, and callers may change it too. */
 #ifndef WINIT_ENVIRONMENT_H
 #define WINIT_ENVIRONMENT_H
 

@@ -1,4 +1,5 @@
-/* Householder's kernels of one instruction set, for both types. Included after its vec_*.h. */
+/* The Householder kernels of one instruction set, for float and double. Included after its vec_*.h.
+ */
 #ifndef WINIT_HOUSEHOLDER_INL_H
 #define WINIT_HOUSEHOLDER_INL_H
 
@@ -9,7 +10,7 @@
 #include "environment.h"
 #include "householder.h"
 
-#define LANES 16 /* partial sums of a product of vectors */
+#define LANES 16 /* partial sums of a dot product */
 #define GROUP WINIT_GROUP
 #define COLUMNS WINIT_COLUMNS
 

@@ -1,12 +1,12 @@
-/* The kernels of one instruction set, and its table of them. Included once by each kernels_*.c,
- * after the set's vec_*.h; everything but the table is static. */
+/* The kernels of one instruction set, and the table of these kernels. Each kernels_*.c includes
+ * this file once, after the set's vec_*.h. Everything except the table is static. */
 #ifndef WINIT_KERNELS_INL_H
 #define WINIT_KERNELS_INL_H
 
 #include "householder-inl.h"
 
-/* The loops are long blocks of independent work: GCC interleaves it only if it may before it has
- * given out the registers. */
+/* The loop bodies are long sequences of independent instructions. GCC interleaves them only if it
+ * may schedule instructions before register allocation. */
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC optimize("schedule-insns", "sched-pressure")
 #endif

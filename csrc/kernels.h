@@ -1,4 +1,4 @@
-/* What every instruction set provides: one const table of functions. */
+/* The interface of an instruction set: one const table of functions. */
 #ifndef WINIT_KERNELS_H
 #define WINIT_KERNELS_H
 
@@ -13,21 +13,21 @@ typedef struct {
     int64_t count, index_stride, byte_stride;
 } winit_rows;
 
-/* Elements [index, index + count) to consecutive places from dst on, and the same for the rows
- * after this one. */
+/* Writes elements [index, index + count) to consecutive places from dst on, and then the other
+ * rows->count - 1 rows, each at the strides of `rows` from the one before. */
 typedef void winit_run(void *dst, uint64_t index, uint64_t count, const winit_rows *rows,
                        const winit_distribution *d, const winit_stream *s, int streaming);
-/* All elements of the listed blocks, in their order. count is a multiple of the table's lanes.
- * Blocks of 16 bytes may each go to a place of its own instead, if `to` is not NULL; streaming
- * stores need those aligned to 16. */
+/* Writes all elements of the listed blocks to dst, in the order of the list. count is a multiple of
+ * the table's lanes. If `to` is not NULL, each block is 16 bytes and is written to its own address
+ * in `to` instead, which must be aligned to 16 bytes for streaming stores. */
 typedef void winit_gather(void *dst, char *const *to, const uint64_t *blocks, size_t count,
                           const winit_distribution *d, const winit_stream *s, int streaming);
 
 typedef struct {
     const char *name;
-    size_t lanes; /* blocks that are made at a time; at most WINIT_MAX_LANES */
+    size_t lanes; /* blocks computed at one time; at most WINIT_MAX_LANES */
     winit_run *run[WINIT_KERNELS][WINIT_TYPES];
-    void (*fence)(void); /* after streaming stores, before anybody else may read */
+    void (*fence)(void); /* after streaming stores, before another thread may read the result */
     winit_gather *gather[WINIT_KERNELS][WINIT_TYPES];
     winit_householder householder;
     winit_probes probes;

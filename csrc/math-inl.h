@@ -1,6 +1,7 @@
-/* ln and sin, cos: correctly rounded operations in one fixed order, the same bits on every set.
+/* ln, sin and cos, from correctly rounded operations in one fixed order, so that every instruction
+ * set gives the same bits.
  *
- * The error bound stands in the name: _u2 is at most 2 ulp over every input that can occur
+ * The error bound is in the name: _u2 means at most 2 ulp for every input that can occur
  * (bench/accuracy.py measures it exhaustively). */
 #ifndef WINIT_MATH_INL_H
 #define WINIT_MATH_INL_H
@@ -22,11 +23,11 @@ V_INLINE vd horner_f64(vd x, const double *c, const int n) {
     return p;
 }
 
-/* factor * ln x for normal x > 0: x = m 2^e, m in [2/3, 4/3), so that ln m and e ln 2 do not
- * cancel; f = m - 1 is exact. ln 2 in one float32 is good to 2^-28, in one float64 to 2^-55. factor
- * is a power of two, of either sign, and in the coefficients of a polynomial in g = factor f: that
- * changes no rounding and is free. With a shift (or NULL), in units of the exponent's last bit,
- * factor * ln(2^shift x). */
+/* factor * ln x for normal x > 0. x = m 2^e with m in [2/3, 4/3), so that ln m and e ln 2 do not
+ * cancel, and f = m - 1 is exact. ln 2 as a float32 is accurate to 2^-28, as a float64 to 2^-55.
+ * factor is plus or minus a power of two. The polynomial is one in g = factor f, with coefficients
+ * that include the factor, which costs nothing and changes no rounding. With a shift, in units of
+ * the exponent's last bit, the result is factor * ln(2^shift x); shift may be NULL. */
 V_INLINE vf log_u2_f32(vf x, const float factor, const float *coefficients, const vf *shift) {
     const vu bits = v_f_as_u(x);
     const vu e = v_and(v_sub32(bits, v_set32(0x3F2AAAABu)), v_set32(0xFF800000u));
@@ -48,15 +49,15 @@ V_INLINE vd log_u2_f64(vd x, const double factor, const double *coefficients, co
                   v_fmad(v_muld(g, g), p, g));
 }
 
-/* sin and cos of 2 pi a / 2^32. In quarter turns a is q + x with q whole and x in [-1/2, 1/2):
- * a << 2 is x as a signed fraction, and the bits above those of a + 2^29 are q. */
+/* sin and cos of 2 pi a / 2^32. In quarter turns a is q + x with an integer q and x in [-1/2, 1/2):
+ * a << 2 is x as a signed fraction, and the two highest bits of a + 2^29 are q. */
 V_INLINE void sincos_u2_f32(vu a, vf *sin, vf *cos) {
     const vf x = v_mulf(v_float_i32(v_shl32(a, 2)), v_setf(0x1p-32f));
     const vf y = v_mulf(x, x);
     const vf s =
         v_fmaf(x, v_setf(sin_head_f32[0]), v_mulf(x, horner_f32(y, sin_f32, COUNT(sin_f32))));
     const vf c = v_fmaf(y, horner_f32(y, cos_f32, COUNT(cos_f32)), v_setf(1.0f));
-    const vu q = v_add32(a, v_set32(0x20000000u)); /* q in the two highest bits */
+    const vu q = v_add32(a, v_set32(0x20000000u)); /* q is in the two highest bits */
     const vm32 odd = v_any32(q, v_set32(0x40000000u));
     const vu sign = v_set32(0x80000000u);
     const vu next = v_add32(q, v_set32(0x40000000u));

@@ -1,9 +1,10 @@
-/* From results in registers to elements in memory: the last step of every kernel.
+/* Rounds results to the element type and stores them: the last step of every kernel.
  *
- * Each function takes two registers of results and stores them as one type: consecutive results,
- * or `paired`, the even ones in one and the odd ones in the other. The narrow types are float32
- * rounded to nearest even; results are never NaN. The instruction sets' own bfloat16 conversions
- * flush subnormals or need extensions, so integers do it. */
+ * Each function takes two registers of results and stores them as one type. The results are
+ * consecutive or, if `paired`, the even ones are in the first register and the odd ones in the
+ * second. Narrow types are float32 rounded to nearest even; results are never NaN. bfloat16 is
+ * rounded in integer arithmetic, because the instruction sets' own conversions flush subnormals or
+ * need extensions. */
 #ifndef WINIT_NARROW_INL_H
 #define WINIT_NARROW_INL_H
 
@@ -33,8 +34,8 @@ V_INLINE void put_f16(void *p, const vu x[2], const int paired, int streaming) {
     }
 }
 
-/* A float whose upper half is rounded: half a unit carries up, or a little less where the half is
- * even. The carry runs on into the exponent, and up to infinity. */
+/* Rounds a float to its upper 16 bits, ties to even: adds just under half a unit, or exactly half
+ * if the upper bits are odd. The carry may propagate into the exponent, and to infinity. */
 V_INLINE vu to_bf16(vu u) {
     const vu odd = v_and(v_shr32(u, 16), v_set32(1));
     return v_add32(v_add32(u, v_set32(0x7FFF)), odd);
@@ -48,9 +49,9 @@ V_INLINE void put_bf16(void *p, const vu x[2], const int paired, int streaming) 
     }
 }
 
-/* To 8 bits with a mantissa of `mantissa` bits and the exponent bias `bias`; past the largest
- * number comes `overflow`. Below the smallest normal number adding the float whose unit is the
- * smallest subnormal's does the rounding. */
+/* Rounds to 8 bits with `mantissa` mantissa bits and the exponent bias `bias`; `overflow` is the
+ * code after the largest number. A result below the smallest normal number is rounded by adding a
+ * float whose last bit has the value of the smallest subnormal. */
 V_INLINE vu to_8(vu u, const int mantissa, const int bias, const uint32_t overflow) {
     const int shift = 23 - mantissa;
     const uint32_t smallest_normal = (uint32_t)(128 - bias) << 23;
@@ -73,7 +74,7 @@ V_INLINE void put_8(void *p, const vu x[2], const int paired, int streaming) {
     }
 }
 
-/* No infinity: the number past 448 is NaN. */
+/* This type has no infinity: the code after 448 is NaN. */
 V_INLINE void put_e4m3fn(void *p, const vu x[2], const int paired, int streaming) {
     const vu y[2] = {to_8(x[0], 3, 7, 0x7F), to_8(x[1], 3, 7, 0x7F)};
     put_8(p, y, paired, streaming);

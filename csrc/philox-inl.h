@@ -2,17 +2,17 @@
  *
  * J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC11.
  *
- * Each block has a 64-bit lane for each of its four words. Only the low half counts: the widening
- * multiply reads no more and gives both halves of the product, so that nothing is masked between
- * rounds and the upper halves are left to be garbage.
+ * Each of the four words of a block is in the low half of a 64-bit lane. The widening
+ * multiplication reads only the low half and gives both halves of the product, so that nothing has
+ * to be masked between rounds; the high halves may hold anything.
  *
- * Lane 2k holds block k, lane 2k + 1 block V_LANES / 2 + k. Interleaving two words' vectors within
- * 128 bits, which is what every set does fast, then puts consecutive blocks in memory order. */
+ * Lane 2k holds block k, lane 2k + 1 block V_LANES / 2 + k. Then interleaving the vectors of two
+ * words within 128 bits, which is fast on every set, puts consecutive blocks in memory order. */
 #ifndef WINIT_PHILOX_INL_H
 #define WINIT_PHILOX_INL_H
 
-/* With registers for vectors, all of a kernel is one function, so that nothing passes through
- * memory. Plain C gains little from that, and would compile for minutes. */
+/* With vector registers, a kernel is inlined into one function, so that no vector is passed through
+ * memory. In plain C inlining gains little and would take minutes to compile. */
 #if !V_REGISTERS
 #define V_INLINE static inline
 #elif defined(_MSC_VER) && !defined(__clang__)
@@ -40,9 +40,9 @@ enum { PHILOX_ROUNDS = 10 };
 typedef struct {
     vu m0, m1;
     vu key[PHILOX_ROUNDS][2];
-    vu last;   /* both keys of the last round: the first's below the second's */
-    vu any[3]; /* what the first round makes of c2 and c3, the same for all blocks */
-    vu run[3]; /* what the first two make of c1, c2 and c3: philox_schedule_run */
+    vu last;   /* both keys of the last round, k0 in the low half of a lane, k1 in the high half */
+    vu any[3]; /* results of the first round that depend only on c2 and c3 */
+    vu run[3]; /* results of the first two rounds that depend only on c1, c2 and c3 */
     uint64_t seed, stream;
 } philox_keys;
 
@@ -65,7 +65,7 @@ V_INLINE void philox_schedule(philox_keys *k, const winit_stream *s) {
     }
 }
 
-/* For blocks whose upper word is c1: then half of the first two rounds is the same for all. */
+/* Prepares for blocks with the same upper word c1, which share half of the first two rounds. */
 V_INLINE void philox_schedule_run(philox_keys *k, uint32_t c1) {
     const uint32_t k0 = (uint32_t)k->seed, k1 = (uint32_t)(k->seed >> 32);
     const uint64_t p1 = (uint64_t)PHILOX_M1 * (uint32_t)k->stream;
@@ -75,7 +75,7 @@ V_INLINE void philox_schedule_run(philox_keys *k, uint32_t c1) {
     k->run[2] = v_set64((uint32_t)p0);
 }
 
-/* The first two rounds of the blocks in `block`. */
+/* The first two rounds, for any blocks, whose numbers are in `block`. */
 V_INLINE void philox_begin(const philox_keys *k, vu block, vu w[4]) {
     const vu p0 = v_mul_low(block, k->m0);
     const vu w0 = v_xor(k->any[0], v_shr64(block, 32)), w2 = v_xor(k->any[2], v_shr64(p0, 32));
@@ -86,8 +86,8 @@ V_INLINE void philox_begin(const philox_keys *k, vu block, vu w[4]) {
     w[3] = q0;
 }
 
-/* The same for blocks whose upper word is that of philox_schedule_run, given their lower words
- * times the first round's multiplier. */
+/* The same for blocks whose upper word is the c1 of philox_schedule_run. `product` is their lower
+ * words times the multiplier of the first round. */
 V_INLINE void philox_begin_run(const philox_keys *k, vu product, vu w[4]) {
     const vu q1 = v_mul_low(v_xor(k->any[2], v_shr64(product, 32)), k->m1);
     w[0] = v_xor(v_shr64(q1, 32), k->run[0]);
@@ -96,9 +96,10 @@ V_INLINE void philox_begin_run(const philox_keys *k, vu product, vu w[4]) {
     w[3] = k->run[2];
 }
 
-/* The other rounds, of groups whose first two are in w. Then w[g][0] has words 0 and 2 of each
- * block, one below the other, and w[g][1] words 1 and 3. The groups go round by round together,
- * since a round's latency is four times its work. */
+/* The other eight rounds, for several groups; w holds the results of the first two. Afterwards each
+ * lane of w[g][0] has words 0 and 2 of a block, in its low and high half, and w[g][1] has words 1
+ * and 3. The groups go through each round together, because the latency of a round is four times
+ * the time that its instructions occupy the processor. */
 V_INLINE void philox_end(const philox_keys *k, vu (*w)[4], const int groups) {
     V_UNROLL for (int r = 2; r < PHILOX_ROUNDS - 1; r++) {
         V_UNROLL for (int g = 0; g < groups; g++) {

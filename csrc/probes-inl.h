@@ -1,4 +1,4 @@
-/* The probes of one instruction set: its transforms and elementary functions by themselves. */
+/* The probes of one instruction set: its transforms and elementary functions, without the loops. */
 #ifndef WINIT_PROBES_INL_H
 #define WINIT_PROBES_INL_H
 
@@ -24,7 +24,7 @@ V_INLINE void transform_words(char *dst, const uint32_t *words, size_t count,
     }
 }
 
-/* n elements, the last few through copies of a register's size. */
+/* Applies `statement` to n elements, through a buffer of a register's size. */
 #define ELEMENTWISE(name, in_type, out_type, statement)                        \
     static void name(const in_type *in, out_type *out, size_t n) {             \
         enum { WIDTH = sizeof(vu) / sizeof(in_type) };                         \

@@ -1,11 +1,11 @@
-/* The arithmetic of householder.h for one type: REAL, its FMA, its VECTOR with the operations V(f)
- * and AS_WORDS, and NAME(f) to name a function for it.
+/* The functions of householder.h for one type. It is REAL, with FMA, the vector type VECTOR, its
+ * operations V(f) and AS_WORDS; NAME(f) is the name of a function for this type.
  *
- * Sums have LANES interleaved partial sums, joined by halving: an order that every vector width can
- * follow. Where nearly all operations are, FMA is written out: most processors do a fused
- * multiply-add in the time of either half. On one without it, it is a slow call. */
+ * Dot products have LANES interleaved partial sums, which are added pairwise in halves: an order
+ * that every vector width can follow. The inner loops use FMA explicitly: most processors do a
+ * fused multiply-add in the time of a multiplication. On others it is a slow call. */
 
-/* x'y, in double: exact products for float, and no overflow for what a normal can be. */
+/* x'y in double precision: products of floats are exact, and normal draws cannot overflow. */
 static double NAME(dot)(const REAL *x, const REAL *y, size_t n) {
     double sums[LANES] = {0};
     size_t i = 0;
@@ -24,13 +24,13 @@ static double NAME(dot)(const REAL *x, const REAL *y, size_t n) {
 }
 
 /* v = x / pivot with pivot = x_0 + s |x|, s the sign of x_0, so that nothing cancels; then v_0 = 1
- * and tau = 2 / v'v (Golub & Van Loan, section 5.1). tau is that of the *rounded* 1 / pivot: so
- * what the rounding leaves of H'H - I is only that of the single elements, which are independent.
+ * and tau = 2 / v'v (Golub & Van Loan, section 5.1). tau is computed from the *rounded* 1 / pivot.
+ * So H'H - I has only the rounding errors of the single elements, which are independent.
  *
  * H x = -s |x| e_0 = R_jj e_0, so sign = -s is the sign of R_jj in the QR factors of the Gaussian
- * matrix that these reflectors triangularise; see orthogonal.md. A vector of one element is
- * no exception: v = 1, tau = 2, H = -1, and H sign = s. A zero vector, which has probability 2^-25
- * where there is but one element left, counts as positive. */
+ * matrix that these reflectors triangularise; see orthogonal.md. A vector with one element needs no
+ * special case: v = 1, tau = 2, H = -1, and H sign = s. The sign of a zero vector is positive; a
+ * vector with one element is zero with probability 2^-25. */
 static void NAME(reflector)(REAL *x, size_t n, REAL *tau, REAL *sign) {
     const double tail = NAME(dot)(x + 1, x + 1, n - 1);
     const double head = (double)x[0];
@@ -55,8 +55,8 @@ static void NAME(reflectors)(REAL *v, size_t rows, size_t length, size_t stride,
     environment_leave(callers);
 }
 
-/* A column of V'V: the products of a group of vectors with another, in the type itself; lanes as
- * in dot. */
+/* A column of V'V: the dot products of the vectors of a group with another vector, in REAL
+ * arithmetic, with partial sums as in dot. */
 static void NAME(dot_four)(const REAL *restrict v, size_t stride, const REAL *restrict y, size_t n,
                            REAL *products) {
     const REAL *restrict va = v, *restrict vb = va + stride, *restrict vc = vb + stride,
@@ -90,8 +90,9 @@ static void NAME(dot_four)(const REAL *restrict v, size_t stride, const REAL *re
 }
 
 /* H_0 ... H_{n-1} = I - V T V'. Since T^-1 + T^-T = V'V (Puglisi 1992), T^-1 has the strict upper
- * triangle of V'V, and 1 / tau on its diagonal. Its inverse by rows from the last, so that the
- * inner loops run along rows: with N = -T, N_i = -tau_i (e_i + sum over l > i of (V'V)_il N_l). */
+ * triangle of V'V, and 1 / tau on its diagonal. It is inverted row by row from the last, so that
+ * the inner loops run along rows: with N = -T, N_i = -tau_i (e_i + sum over l > i of (V'V)_il N_l).
+ */
 static void NAME(factors)(const REAL *v, size_t count, size_t length, size_t stride,
                           const REAL *tau, REAL *factors) {
     const environment callers = environment_enter();
@@ -117,8 +118,8 @@ static void NAME(factors)(const REAL *v, size_t count, size_t length, size_t str
     environment_leave(callers);
 }
 
-/* One group on one block of columns: q <- (I - V T V')q, or its transpose. The four reflectors are
- * spelt out, and rows are vectors: compilers left to themselves may keep the sums in memory. */
+/* Applies one group to one panel: q <- (I - V T V')q, or its transpose. The four reflectors are
+ * written out and rows are vectors, because otherwise compilers may keep the sums in memory. */
 static void NAME(apply_group)(const REAL *restrict v, size_t stride, const REAL *factor,
                               size_t rows, int transposed, REAL *restrict q) {
     enum { WIDTH = sizeof(VECTOR) / sizeof(REAL), REGISTERS = COLUMNS / WIDTH };
@@ -158,7 +159,7 @@ static void NAME(apply_group)(const REAL *restrict v, size_t stride, const REAL 
             x = V(fma)(V(set)(v1[i]), b[k], x);
             x = V(fma)(V(set)(v2[i]), c[k], x);
             x = V(fma)(V(set)(v3[i]), d[k], x);
-            x = V(add)(V(as_)(v_load(at)), x); /* last: one rounding of q a group, not four */
+            x = V(add)(V(as_)(v_load(at)), x); /* last, so that q is rounded once per group */
             v_store(at, AS_WORDS(x));
         }
     }

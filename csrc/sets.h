@@ -1,8 +1,8 @@
-/* The instruction sets: the one list of them, which setup.py reads, too.
+/* The list of the instruction sets; setup.py reads it too.
  *
- * ON_ARCHITECTURE(X(name, "compiler flags")), best first. A set has the operations vec_NAME.h,
- * compiled by kernels_NAME.c with these flags, and has_NAME of dispatch.c, which asks the
- * processor. */
+ * ON_ARCHITECTURE(X(name, "compiler flags")), best first. A set has its vector operations in
+ * vec_NAME.h, kernels_NAME.c, which is compiled with these flags, and has_NAME in dispatch.c, which
+ * detects the set at run time. */
 #ifndef WINIT_SETS_H
 #define WINIT_SETS_H
 

@@ -1,23 +1,24 @@
-/* Truncated normal numbers by inversion: one word an element, no rejection.
+/* Truncated normal numbers by inversion: one word for each element, no rejection.
  *
- * With t = 2 Phi(z) - 1 and v = 1 - |t|, twice the tail beyond |z|, the quantile is
- * z = t P(-ln(1 - t^2)) and 1 - t^2 = v (1 + |t|) (the form of M. Giles, "Approximating the erfinv
- * function", 2011). Both |t| and v are linear in the word. Computing |t| from where it is smallest
- * and v from where *it* is smallest, each as a sum of terms of one sign, keeps the relative
- * precision of both, and so of z, in the tails and round zero alike.
+ * Let t = 2 Phi(z) - 1 and v = 1 - |t|, which is twice the tail probability beyond |z|. The
+ * quantile is z = t P(-ln(1 - t^2)), with 1 - t^2 = v (1 + |t|) (the form of M. Giles,
+ * "Approximating the erfinv function", 2011). Both |t| and v are linear in the word. |t| is
+ * computed from the word where |t| is smallest, and v from the word where v is smallest, each as a
+ * sum of terms of one sign. So both keep their relative precision, and so does z, in the tails and
+ * near zero alike.
  *
- * The window (truncation.py) is turned over by `flip` where that brings it onto the positive side.
- * Words from kappa on are above zero, those below it below zero. Far out, v is kept times a power
- * of two, which ln gives back as log_shift; a window narrow round zero keeps t in units of t_unit,
- * which the scale gives back. */
+ * If most of the window (truncation.py) is below zero, `flip` mirrors it. Words from kappa on give
+ * numbers above zero, smaller words give numbers below zero. In a far tail v is scaled by a power
+ * of two, which log_shift corrects after the logarithm. In a narrow window around zero t is in
+ * units of t_unit, which the scale corrects. */
 #ifndef WINIT_TRUNCATED_INL_H
 #define WINIT_TRUNCATED_INL_H
 
 #include "math-inl.h"
 
-/* z = t P(w), P by octaves of w + 4 = m 2^(k + 2), w >= 0: a constant and a polynomial in m - 1
- * for each k, so that next to zero the polynomial and its roundings vanish. A window with any
- * probability keeps w under 745, which is in the last octave. */
+/* z = t P(w) for w >= 0. For each octave k of w + 4 = m 2^(k + 2), P is a constant plus a
+ * polynomial in m - 1, so that near zero the polynomial and its rounding errors vanish. If a
+ * window's probability does not underflow, w is less than 745, which is in the last octave. */
 V_INLINE vf inverse_f32(vf t, vf w) {
     const vu y = v_f_as_u(v_addf(w, v_setf(4.0f)));
     const vu k = v_sub32(v_shr32(y, 23), v_set32(129));
@@ -42,7 +43,7 @@ V_INLINE vd inverse_f64(vd t, vd w) {
     return v_fmad(t, v_lookupd(quantile_head_f64, k), v_muld(t, p));
 }
 
-/* The same where w < 4: in the first octave, which needs no table. m - 1 is exact. */
+/* The same for w < 4: only the first octave, so no table lookup is needed. m - 1 is exact. */
 V_INLINE vd inverse_first_f64(vd t, vd w) {
     const vd x = v_fmad(v_addd(w, v_setd(4.0)), v_setd(0.25), v_setd(-1.0));
     vd p = v_setd(quantile_f64[COUNT(quantile_f64) - 1][0]);
@@ -52,7 +53,7 @@ V_INLINE vd inverse_first_f64(vd t, vd w) {
     return v_fmad(t, v_setd(quantile_head_f64[0]), v_muld(t, p));
 }
 
-/* z scale + loc, held inside the bounds. */
+/* z scale + loc, clamped to the bounds. */
 V_INLINE vu truncated_place_f32(vu z, const winit_distribution *d) {
     const vf x = v_fmaf(v_as_f(z), v_setf((float)d->scale), v_setf((float)d->loc));
     return v_f_as_u(v_minf(v_maxf(x, v_setf((float)d->low)), v_setf((float)d->high)));
@@ -63,7 +64,7 @@ V_INLINE vu truncated_lane_f32(vu word, const winit_distribution *d) {
     const vu none = v_set32(0), all = v_set32(0xFFFFFFFFu);
     const vm32 below = v_less32(w, kappa);
     const vu turn = v_select32(below, all, none);
-    /* words between this one and the end on its side; between it and zero */
+    /* number of words from this word to the window's end on its side, and to zero */
     const vf to_end = v_float_u32(v_xor(v_xor(w, turn), all));
     const vf to_zero = v_float_u32(v_xor(v_sub32(w, kappa), turn));
     const vf v =
@@ -85,9 +86,9 @@ V_INLINE void truncated_f32(const vu w[2], const winit_distribution *d, vu out[2
     out[1] = truncated_lane_f32(v_unpack_high32(w[0], w[1]), d);
 }
 
-/* The window everybody uses, symmetric and not beyond 2 sigma: kappa is in the middle, so that the
- * distances to zero and to the end are a word's bits turned over, and P is one polynomial in
- * sqrt(1 - t^2), where the logarithm's singularity is twice as far away as in 1 - t^2. */
+/* The most common windows, symmetric and within 2 sigma. kappa is the middle word, so the distances
+ * to zero and to the end are the word with some bits flipped. P is one polynomial in sqrt(1 - t^2),
+ * a variable in which the logarithm's singularity is twice as far away as in 1 - t^2. */
 V_INLINE vu central_lane_f32(vu w, const winit_distribution *d) {
     const vu below = v_xor(v_sar32(w, 31), v_set32(0xFFFFFFFFu));
     const vf to_end = v_float_i32(v_xor3(w, below, v_set32(0xFFFFFFFFu)));
@@ -133,7 +134,7 @@ V_INLINE void truncated_f64(const vu w[2], const winit_distribution *d, vu out[2
     out[1] = truncated_lane_f64(v_unpack_high64(a, b), d, 0);
 }
 
-/* Within 2 sigma -ln(1 - t^2) is at most 2.42: the first octave. */
+/* Within 2 sigma -ln(1 - t^2) is at most 2.42, which is in the first octave. */
 V_INLINE void central_f64(const vu w[2], const winit_distribution *d, vu out[2]) {
     const vu a = v_pack_low(w[0], w[1]), b = v_pack_high(w[0], w[1]);
     out[0] = truncated_lane_f64(v_unpack_low64(a, b), d, 1);

@@ -4,8 +4,9 @@
 
 #include "philox-inl.h"
 
-/* Words to elements: t = (s + 1/2) 2^-23 in (-1, 1), exact and never 0, s the word's upper 24 bits
- * as a signed number; then middle + t half in one rounding, held inside the bounds. */
+/* Words to elements: t = (s + 1/2) 2^-23 is in (-1, 1), exact and never 0, where s is the signed
+ * number in the upper 24 bits of the word. The element is middle + t half, rounded once and clamped
+ * to the bounds. */
 V_INLINE vu uniform_lane_f32(vu word, const winit_distribution *d) {
     const vf t = v_fmaf(v_float_i32(v_sar32(word, 8)), v_setf(0x1p-23f), v_setf(0x1p-24f));
     const vf x = v_fmaf(t, v_setf((float)d->scale), v_setf((float)d->loc));
@@ -17,9 +18,10 @@ V_INLINE void uniform_f32(const vu w[2], const winit_distribution *d, vu out[2])
     out[1] = uniform_lane_f32(v_unpack_high32(w[0], w[1]), d);
 }
 
-/* The same in fewer steps. 256 (s + 1/2) is the word with its lower 8 bits replaced, an integer of
- * 24 significant bits; 2^-31 is in the scale, a power of two that rounds nothing; and where the
- * lowest number of all is not below the bound, none is. */
+/* The same in fewer operations. 256 (s + 1/2) is the word with its lower 8 bits replaced, an
+ * integer with 24 significant bits. The factor 2^-31 is part of the scale; a power of two changes
+ * no rounding. Clamping to the lower bound is not needed: winit_set has checked the smallest
+ * result. */
 V_INLINE vu inside_lane_f32(vu word, const winit_distribution *d) {
     const vf t = v_float_i32(v_and_or(word, v_set32(0xFFFFFF00u), v_set32(0x80)));
     const vf x = v_fmaf(t, v_setf((float)d->scale), v_setf((float)d->loc));
@@ -31,8 +33,8 @@ V_INLINE void inside_f32(const vu w[2], const winit_distribution *d, vu out[2]) 
     out[1] = inside_lane_f32(v_unpack_high32(w[0], w[1]), d);
 }
 
-/* The same with the upper 53 bits: t = (s + 1/2) 2^-52. Turning the sign bit over makes the shift
- * one of non-negative numbers; 2^52 less a half is taken away again with the scaling. */
+/* The same with the upper 53 bits: t = (s + 1/2) 2^-52. Flipping the sign bit adds 2^52 to s, so
+ * that a logical shift suffices; subtracting 2^52 - 1/2 removes it and adds the 1/2. */
 V_INLINE vu uniform_lane_f64(vu word, const winit_distribution *d) {
     const vu s = v_shr64(v_xor(word, v_set64(0x8000000000000000u)), 11);
     const vd t = v_muld(v_subd(v_double_u64(s), v_setd(0x1p52 - 0.5)), v_setd(0x1p-52));
@@ -46,7 +48,7 @@ V_INLINE void uniform_f64(const vu w[2], const winit_distribution *d, vu out[2])
     out[1] = uniform_lane_f64(v_unpack_high64(a, b), d);
 }
 
-/* In float64 the one way serves all intervals. */
+/* In float64 there is no faster way, so all intervals use the same function. */
 V_INLINE void inside_f64(const vu w[2], const winit_distribution *d, vu out[2]) {
     uniform_f64(w, d, out);
 }

@@ -23,7 +23,7 @@ typedef __m256i vm64;
 /* integers */
 static inline vu v_set32(uint32_t x) { return _mm256_set1_epi32((int)x); }
 static inline vu v_set64(uint64_t x) { return _mm256_set1_epi64x((long long)x); }
-/* Lane 2k takes element k, lane 2k + 1 element 2 + k: see philox-inl.h. */
+/* Lane 2k gets element k, lane 2k + 1 element 2 + k: see philox-inl.h. */
 static inline vu v_load_blocks(const uint64_t *p) {
     return _mm256_permute4x64_epi64(_mm256_loadu_si256((const __m256i *)p), 0xD8);
 }
@@ -40,28 +40,28 @@ static inline vu v_xor(vu a, vu b) { return _mm256_xor_si256(a, b); }
 static inline vu v_xor3(vu a, vu b, vu c) { return v_xor(v_xor(a, b), c); }
 static inline vu v_and_or(vu a, vu mask, vu bits) { return v_or(v_and(a, mask), bits); }
 static inline vu v_xor_and(vu a, vu b, vu mask) { return v_xor(a, v_and(b, mask)); }
-/* The 64-bit product of the low halves of each 64-bit lane. */
+/* In each 64-bit lane, the 64-bit product of the low halves. */
 static inline vu v_mul_low(vu a, vu b) { return _mm256_mul_epu32(a, b); }
 #define v_shr64(a, n) _mm256_srli_epi64(a, n)
 #define v_shl64(a, n) _mm256_slli_epi64(a, n)
 #define v_shr32(a, n) _mm256_srli_epi32(a, n)
 #define v_shl32(a, n) _mm256_slli_epi32(a, n)
 #define v_sar32(a, n) _mm256_srai_epi32(a, n)
-/* Each 64-bit lane: the low half of a below the low half of b. */
+/* In each 64-bit lane, the low half of a in the low half, that of b in the high half. */
 static inline vu v_pack_low(vu a, vu b) {
     return _mm256_blend_epi32(a, _mm256_slli_epi64(b, 32), 0xAA);
 }
-/* Each 64-bit lane: the high half of a below the high half of b. */
+/* In each 64-bit lane, the high half of a in the low half, that of b in the high half. */
 static inline vu v_pack_high(vu a, vu b) {
     return _mm256_blend_epi32(_mm256_srli_epi64(a, 32), b, 0xAA);
 }
-/* Within each 128 bits, as all of x86 does it. */
+/* Interleave within each 128 bits, as all x86 unpack instructions do. */
 static inline vu v_unpack_low64(vu a, vu b) { return _mm256_unpacklo_epi64(a, b); }
 static inline vu v_unpack_high64(vu a, vu b) { return _mm256_unpackhi_epi64(a, b); }
 static inline vu v_unpack_low32(vu a, vu b) { return _mm256_unpacklo_epi32(a, b); }
 static inline vu v_unpack_high32(vu a, vu b) { return _mm256_unpackhi_epi32(a, b); }
 
-/* masks: AVX2 compares signed numbers only, so the sign bits are turned over first */
+/* masks: AVX2 compares only signed numbers, so the sign bits are flipped first */
 static inline vm32 v_less32(vu a, vu b) {
     const vu sign = v_set32(0x80000000u);
     return _mm256_cmpgt_epi32(v_xor(b, sign), v_xor(a, sign));
@@ -70,7 +70,7 @@ static inline vm64 v_less64(vu a, vu b) {
     const vu sign = v_set64(0x8000000000000000u);
     return _mm256_cmpgt_epi64(v_xor(b, sign), v_xor(a, sign));
 }
-/* Of one bit. */
+/* `bit` must have only one bit set. */
 static inline vm32 v_any32(vu a, vu bit) { return _mm256_cmpeq_epi32(v_and(a, bit), bit); }
 static inline vm64 v_any64(vu a, vu bit) { return _mm256_cmpeq_epi64(v_and(a, bit), bit); }
 static inline vu v_select32(vm32 m, vu yes, vu no) { return _mm256_blendv_epi8(no, yes, m); }
@@ -88,7 +88,7 @@ static inline vf v_sqrtf(vf a) { return _mm256_sqrt_ps(a); }
 static inline vf v_minf(vf a, vf b) { return _mm256_min_ps(a, b); }
 static inline vf v_maxf(vf a, vf b) { return _mm256_max_ps(a, b); }
 static inline vf v_float_i32(vu a) { return _mm256_cvtepi32_ps(a); }
-/* Both halves are exact; the one rounding is the fma's. */
+/* Both halves are exact; only the fma rounds. */
 static inline vf v_float_u32(vu a) {
     vf high = _mm256_cvtepi32_ps(v_shr32(a, 16));
     vf low = _mm256_cvtepi32_ps(v_and(a, v_set32(0xFFFF)));
@@ -112,8 +112,8 @@ static inline vd v_fmad(vd a, vd b, vd c) { return _mm256_fmadd_pd(a, b, c); }
 static inline vd v_sqrtd(vd a) { return _mm256_sqrt_pd(a); }
 static inline vd v_mind(vd a, vd b) { return _mm256_min_pd(a, b); }
 static inline vd v_maxd(vd a, vd b) { return _mm256_max_pd(a, b); }
-/* high 2^32 + low: the halves are set below the exponents of 2^84 and 2^52 as they are; taking
- * away what that added is exact, and the last addition is the one rounding. */
+/* uint64 to double. The high and low halves of the integer become the low mantissa bits of 2^84 and
+ * 2^52. Subtracting 2^84 + 2^52 is exact; only the last addition rounds. */
 static inline vd v_double_u64(vu a) {
     vu high = v_or(v_shr64(a, 32), v_set64(0x4530000000000000u));       /* 2^84 + high 2^32 */
     vu low = _mm256_blend_epi32(a, v_set64(0x4330000000000000u), 0xAA); /* 2^52 + low */
@@ -129,8 +129,9 @@ static inline vd v_double_i64(vu a) {
 static inline vd v_selectd(vm64 m, vd yes, vd no) {
     return _mm256_blendv_pd(no, yes, _mm256_castsi256_pd(m));
 }
-/* Two permutations of halves of doubles and a choice by the index's third bit: a gather takes four
- * times as long, and all but the permutations is the same for tables with the same index. */
+/* Two permutations of the halves of doubles, and a selection by the index's third bit. A gather
+ * takes four times as long. For several tables with the same index, the compiler computes all but
+ * the permutations once. */
 static inline vd v_lookupd(const double table[8], vu index) {
     const vu twice = _mm256_shuffle_epi32(v_add32(index, index), 0xA0);
     const vu halves = v_add32(twice, v_set64((uint64_t)1 << 32));
@@ -140,7 +141,7 @@ static inline vd v_lookupd(const double table[8], vu index) {
                             v_as_d(v_shl64(index, 61)));
 }
 
-/* stores of two registers, consecutive in memory; streaming ones need V_STREAM_ALIGN */
+/* stores of two registers to consecutive memory; streaming ones need V_STREAM_ALIGN */
 static inline void v_put_one(void *p, vu a, int streaming) {
     if (streaming) {
         _mm256_stream_si256(p, a);
@@ -153,12 +154,12 @@ static inline void v_put32(void *p, vu a, vu b, int streaming) {
     v_put_one((char *)p + 32, b, streaming);
 }
 static inline void v_put64(void *p, vu a, vu b, int streaming) { v_put32(p, a, b, streaming); }
-/* The high 16 bits of each 32-bit lane; the low 8, the bits above being 0. */
+/* Store the high 16 bits of each 32-bit lane (put_high16) or the low 8 (put8; the rest is 0). */
 static inline void v_put_high16(void *p, vu a, vu b, int streaming) {
     const vu words = _mm256_packus_epi32(v_shr32(a, 16), v_shr32(b, 16));
     v_put_one(p, _mm256_permute4x64_epi64(words, 0xD8), streaming);
 }
-/* The same of even and odd elements. */
+/* The same for even elements in one register and odd ones in the other. */
 static inline void v_put_pairs_high16(void *p, vu even, vu odd, int streaming) {
     const vu words = _mm256_blend_epi16(v_shr32(even, 16), odd, 0xAA);
     v_put_one(p, _mm256_permute4x64_epi64(words, 0xD8), streaming);
@@ -173,7 +174,7 @@ static inline void v_put8(void *p, vu a, vu b, int streaming) {
         _mm_storeu_si128(p, bytes);
     }
 }
-/* Rounded to nearest even, whatever MXCSR says. */
+/* Rounds to nearest even, whatever the rounding mode in MXCSR. */
 static inline void v_put_f16(void *p, vf a, vf b, int streaming) {
     v_put_one(p,
               _mm256_set_m128i(_mm256_cvtps_ph(b, _MM_FROUND_TO_NEAREST_INT),

@@ -24,7 +24,7 @@ typedef __mmask8 vm64;
 /* integers */
 static inline vu v_set32(uint32_t x) { return _mm512_set1_epi32((int)x); }
 static inline vu v_set64(uint64_t x) { return _mm512_set1_epi64((long long)x); }
-/* Lane 2k takes element k, lane 2k + 1 element 4 + k: see philox-inl.h. */
+/* Lane 2k gets element k, lane 2k + 1 element 4 + k: see philox-inl.h. */
 static inline vu v_load_blocks(const uint64_t *p) {
     const vu order = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
     return _mm512_permutexvar_epi64(order, _mm512_loadu_si512(p));
@@ -48,24 +48,24 @@ static inline vu v_and_or(vu a, vu mask, vu bits) {
 static inline vu v_xor_and(vu a, vu b, vu mask) {
     return _mm512_ternarylogic_epi32(a, b, mask, 0x78);
 }
-/* The 64-bit product of the low halves of each 64-bit lane. */
+/* In each 64-bit lane, the 64-bit product of the low halves. */
 static inline vu v_mul_low(vu a, vu b) { return _mm512_mul_epu32(a, b); }
 #define v_shr64(a, n) _mm512_srli_epi64(a, n)
 #define v_shl64(a, n) _mm512_slli_epi64(a, n)
 #define v_shr32(a, n) _mm512_srli_epi32(a, n)
 #define v_shl32(a, n) _mm512_slli_epi32(a, n)
 #define v_sar32(a, n) _mm512_srai_epi32(a, n)
-/* Each 64-bit lane: the low half of a below the low half of b. */
+/* In each 64-bit lane, the low half of a in the low half, that of b in the high half. */
 static inline vu v_pack_low(vu a, vu b) {
     return _mm512_castps_si512(
         _mm512_mask_moveldup_ps(_mm512_castsi512_ps(a), 0xAAAA, _mm512_castsi512_ps(b)));
 }
-/* Each 64-bit lane: the high half of a below the high half of b. */
+/* In each 64-bit lane, the high half of a in the low half, that of b in the high half. */
 static inline vu v_pack_high(vu a, vu b) {
     return _mm512_castps_si512(
         _mm512_mask_movehdup_ps(_mm512_castsi512_ps(b), 0x5555, _mm512_castsi512_ps(a)));
 }
-/* Within each 128 bits, as all of x86 does it. */
+/* Interleave within each 128 bits, as all x86 unpack instructions do. */
 static inline vu v_unpack_low64(vu a, vu b) { return _mm512_unpacklo_epi64(a, b); }
 static inline vu v_unpack_high64(vu a, vu b) { return _mm512_unpackhi_epi64(a, b); }
 static inline vu v_unpack_low32(vu a, vu b) { return _mm512_unpacklo_epi32(a, b); }
@@ -115,7 +115,7 @@ static inline vd v_lookupd(const double table[8], vu index) {
     return _mm512_permutexvar_pd(index, _mm512_loadu_pd(table));
 }
 
-/* stores of two registers, consecutive in memory; streaming ones need V_STREAM_ALIGN */
+/* stores of two registers to consecutive memory; streaming ones need V_STREAM_ALIGN */
 static inline void v_put32(void *p, vu a, vu b, int streaming) {
     if (streaming) {
         _mm512_stream_si512(p, a);
@@ -133,13 +133,13 @@ static inline void v_put_one(void *p, vu a, int streaming) {
         _mm512_storeu_si512(p, a);
     }
 }
-/* The high 16, the low 8 bits of each 32-bit lane. */
+/* Store the high 16 bits (put_high16) or the low 8 bits (put8) of each 32-bit lane. */
 static inline void v_put_high16(void *p, vu a, vu b, int streaming) {
     const vu odd = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33,
                                     31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
     v_put_one(p, _mm512_permutex2var_epi16(a, odd, b), streaming);
 }
-/* The same of even and odd elements. */
+/* The same for even elements in one register and odd ones in the other. */
 static inline void v_put_pairs_high16(void *p, vu even, vu odd, int streaming) {
     const vu order = _mm512_set_epi16(63, 31, 61, 29, 55, 23, 53, 21, 47, 15, 45, 13, 39, 7, 37, 5,
                                       59, 27, 57, 25, 51, 19, 49, 17, 43, 11, 41, 9, 35, 3, 33, 1);
@@ -154,7 +154,7 @@ static inline void v_put8(void *p, vu a, vu b, int streaming) {
         _mm256_storeu_si256(p, bytes);
     }
 }
-/* Rounded to nearest even, whatever MXCSR says. */
+/* Rounds to nearest even, whatever the rounding mode in MXCSR. */
 static inline void v_put_f16(void *p, vf a, vf b, int streaming) {
     const __m256i low = _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const __m256i high = _mm512_cvtps_ph(b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

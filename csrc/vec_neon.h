@@ -25,7 +25,7 @@ static inline uint64x2_t v_64(vu a) { return vreinterpretq_u64_u32(a); }
 static inline vu v_from64(uint64x2_t a) { return vreinterpretq_u32_u64(a); }
 static inline vu v_set32(uint32_t x) { return vdupq_n_u32(x); }
 static inline vu v_set64(uint64_t x) { return v_from64(vdupq_n_u64(x)); }
-/* Lane k takes element k: with one pair of lanes there is nothing to reorder. */
+/* Lane k gets element k: with only two lanes nothing is reordered. */
 static inline vu v_load_blocks(const uint64_t *p) { return v_from64(vld1q_u64(p)); }
 static inline vu v_load(const void *p) { return vreinterpretq_u32_u8(vld1q_u8(p)); }
 static inline void v_store(void *p, vu a) { vst1q_u8(p, vreinterpretq_u8_u32(a)); }
@@ -40,17 +40,17 @@ static inline vu v_xor(vu a, vu b) { return veorq_u32(a, b); }
 static inline vu v_xor3(vu a, vu b, vu c) { return v_xor(v_xor(a, b), c); }
 static inline vu v_and_or(vu a, vu mask, vu bits) { return v_or(v_and(a, mask), bits); }
 static inline vu v_xor_and(vu a, vu b, vu mask) { return v_xor(a, v_and(b, mask)); }
-/* The 64-bit product of the low halves of each 64-bit lane. */
+/* In each 64-bit lane, the 64-bit product of the low halves. */
 static inline vu v_mul_low(vu a, vu b) {
     return v_from64(vmull_u32(vmovn_u64(v_64(a)), vmovn_u64(v_64(b))));
 }
 #define v_shr64(a, n) v_from64(vshrq_n_u64(v_64(a), n))
 #define v_shl64(a, n) v_from64(vshlq_n_u64(v_64(a), n))
-/* clang's vshrq_n_u32 takes a literal only, not an argument that inlining makes a constant. */
+/* An operator, because clang's vshrq_n_u32 accepts only a literal, not a constant argument. */
 static inline vu v_shr32(vu a, const int n) { return a >> (uint32_t)n; }
 #define v_shl32(a, n) vshlq_n_u32(a, n)
 #define v_sar32(a, n) vreinterpretq_u32_s32(vshrq_n_s32(vreinterpretq_s32_u32(a), n))
-/* Each 64-bit lane: the low (high) half of a below that of b. */
+/* In each 64-bit lane, the low (high) half of a in the low half, that of b in the high half. */
 static inline vu v_pack_low(vu a, vu b) { return vtrn1q_u32(a, b); }
 static inline vu v_pack_high(vu a, vu b) { return vtrn2q_u32(a, b); }
 static inline vu v_unpack_low64(vu a, vu b) { return v_from64(vzip1q_u64(v_64(a), v_64(b))); }
@@ -75,7 +75,7 @@ static inline vf v_subf(vf a, vf b) { return vsubq_f32(a, b); }
 static inline vf v_mulf(vf a, vf b) { return vmulq_f32(a, b); }
 static inline vf v_fmaf(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 static inline vf v_sqrtf(vf a) { return vsqrtq_f32(a); }
-/* The second where the two are equal, as x86 does it: that tells -0 from 0. */
+/* Return the second operand if both are equal, as x86 does: this matters for -0 and 0. */
 static inline vf v_minf(vf a, vf b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 static inline vf v_maxf(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 static inline vf v_float_i32(vu a) { return vcvtq_f32_s32(vreinterpretq_s32_u32(a)); }
@@ -108,19 +108,19 @@ static inline vd v_lookupd(const double table[8], vu index) {
     return vld1q_f64(values);
 }
 
-/* stores of two registers, consecutive in memory; there is no streaming store to choose */
+/* stores of two registers to consecutive memory; NEON has no streaming stores, so it is ignored */
 static inline void v_put32(void *p, vu a, vu b, int streaming) {
     (void)streaming;
     vst1q_u8(p, vreinterpretq_u8_u32(a));
     vst1q_u8((uint8_t *)p + 16, vreinterpretq_u8_u32(b));
 }
 static inline void v_put64(void *p, vu a, vu b, int streaming) { v_put32(p, a, b, streaming); }
-/* The high 16, the low 8 bits of each 32-bit lane. */
+/* Store the high 16 bits (put_high16) or the low 8 bits (put8) of each 32-bit lane. */
 static inline void v_put_high16(void *p, vu a, vu b, int streaming) {
     (void)streaming;
     vst1q_u8(p, vreinterpretq_u8_u16(vcombine_u16(vshrn_n_u32(a, 16), vshrn_n_u32(b, 16))));
 }
-/* The same of even and odd elements. */
+/* The same for even elements in one register and odd ones in the other. */
 static inline void v_put_pairs_high16(void *p, vu even, vu odd, int streaming) {
     (void)streaming;
     vst1q_u8(p, vreinterpretq_u8_u32(vsriq_n_u32(odd, even, 16)));
@@ -129,7 +129,7 @@ static inline void v_put8(void *p, vu a, vu b, int streaming) {
     (void)streaming;
     vst1_u8(p, vmovn_u16(vcombine_u16(vmovn_u32(a), vmovn_u32(b))));
 }
-/* Rounded to nearest even: a kernel runs in the default environment. */
+/* Rounds to nearest even, because kernels run in the default environment. */
 static inline void v_put_f16(void *p, vf a, vf b, int streaming) {
     (void)streaming;
     vst1q_u8(p, vreinterpretq_u8_f16(vcombine_f16(vcvt_f16_f32(a), vcvt_f16_f32(b))));

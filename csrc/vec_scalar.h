@@ -1,7 +1,7 @@
 /* The vector operations in plain C, for any machine: two 64-bit or four 32-bit lanes in a struct.
  *
- * fma rounds once: an instruction where the target has it; elsewhere float's is written out here
- * and double's a call of C's. */
+ * fma rounds once. It is an instruction if the target has one; otherwise that of float is
+ * implemented here, and that of double calls the C library. */
 #ifndef WINIT_VEC_SCALAR_H
 #define WINIT_VEC_SCALAR_H
 
@@ -19,7 +19,7 @@
 #define V_REGISTERS 0
 enum { V_LANES = 2, V_GROUPS = 1, V_STREAM_ALIGN = 16 };
 
-/* Without it compilers leave some of these as calls, and their operands in memory. */
+/* Without always_inline compilers call some of these functions, with operands in memory. */
 #if defined(__GNUC__)
 #define V_OP static inline __attribute__((always_inline))
 #else
@@ -64,7 +64,7 @@ V_OP uint32_t v_lane(vu a, int k) { return (uint32_t)(a.q[k >> 1] >> (k & 1) * 3
 /* integers */
 V_OP vu v_set64(uint64_t x) { return (vu){{x, x}}; }
 V_OP vu v_set32(uint32_t x) { return v_set64(v_pair(x, x)); }
-/* Lane k takes element k: with one pair of lanes there is nothing to reorder. */
+/* Lane k gets element k: with only two lanes nothing is reordered. */
 V_OP vu v_load_blocks(const uint64_t *p) { return (vu){{p[0], p[1]}}; }
 V_OP vu v_load(const void *p) {
     uint32_t w[4];
@@ -86,7 +86,7 @@ V_MAP64(xor, x ^ y)
 V_OP vu v_xor3(vu a, vu b, vu c) { return v_xor(v_xor(a, b), c); }
 V_OP vu v_and_or(vu a, vu mask, vu bits) { return v_or(v_and(a, mask), bits); }
 V_OP vu v_xor_and(vu a, vu b, vu mask) { return v_xor(a, v_and(b, mask)); }
-/* The 64-bit product of the low halves of each 64-bit lane. */
+/* In each 64-bit lane, the 64-bit product of the low halves. */
 V_MAP64(mul_low, (x & 0xFFFFFFFFu) * (y & 0xFFFFFFFFu))
 V_OP vu v_shr64(vu a, int n) {
     V_EACH a.q[k] >>= n;
@@ -104,7 +104,8 @@ V_OP vu v_shl32(vu a, int n) {
     V_EACH a.q[k] = v_pair(v_low(a.q[k]) << n, v_high(a.q[k]) << n);
     return a;
 }
-/* Turning negative numbers over makes the shift one of non-negative numbers, which C defines. */
+/* Complementing negative numbers before and after, so that only non-negative ones are shifted: C
+ * does not define the shift of a negative number. */
 V_OP uint32_t v_one_sar32(uint32_t x, int n) {
     const uint32_t sign = (uint32_t)0 - (x >> 31);
     return ((x ^ sign) >> n) ^ sign;
@@ -113,7 +114,7 @@ V_OP vu v_sar32(vu a, int n) {
     V_EACH a.q[k] = v_pair(v_one_sar32(v_low(a.q[k]), n), v_one_sar32(v_high(a.q[k]), n));
     return a;
 }
-/* Each 64-bit lane: the low (high) half of a below that of b. */
+/* In each 64-bit lane, the low (high) half of a in the low half, that of b in the high half. */
 V_MAP64(pack_low, v_pair(v_low(x), v_low(y)))
 V_MAP64(pack_high, v_pair(v_high(x), v_high(y)))
 V_OP vu v_unpack_low64(vu a, vu b) { return (vu){{a.q[0], b.q[0]}}; }
@@ -170,11 +171,12 @@ V_OP vf v_mulf(vf a, vf b) {
     V_EACHF a.f[k] *= b.f[k];
     return a;
 }
-/* Without an instruction for it C's fmaf is a call, and where the processor has none either, a slow
- * one. In doubles the product is exact; the sum is rounded to odd: to the neighbour whose last bit
- * is 1, if it is not exact. With more than twice a float's bits, rounding that once more gives what
- * one rounding of the exact sum gives (S. Boldo, G. Melquiond, "Emulation of FMA and correctly
- * rounded sums", IEEE Trans. Computers 57, 2008). */
+/* If the target has no fma instruction, fmaf of the C library is a call, and a slow one if the
+ * processor has none either. So it is emulated in double precision: the product is exact, and the
+ * sum is rounded to odd, that is, to the neighbour whose last bit is 1 if it is not exact. Because
+ * a double has more than twice the bits of a float, rounding that sum to float gives the same as
+ * rounding the exact sum once (S. Boldo, G. Melquiond, "Emulation of FMA and correctly rounded
+ * sums", IEEE Trans. Computers 57, 2008). */
 V_OP float v_one_fmaf(float a, float b, float c) {
 #if defined(FP_FAST_FMAF)
     return fmaf(a, b, c);
@@ -199,7 +201,7 @@ V_OP vf v_sqrtf(vf a) {
     V_EACHF a.f[k] = sqrtf(a.f[k]);
     return a;
 }
-/* The second where the two are equal, as x86 does it: that tells -0 from 0. */
+/* Return the second operand if both are equal, as x86 does: this matters for -0 and 0. */
 V_OP vf v_minf(vf a, vf b) {
     V_EACHF b.f[k] = a.f[k] < b.f[k] ? a.f[k] : b.f[k];
     return b;
@@ -208,7 +210,8 @@ V_OP vf v_maxf(vf a, vf b) {
     V_EACHF b.f[k] = a.f[k] > b.f[k] ? a.f[k] : b.f[k];
     return b;
 }
-/* int32 without a signed cast of a large number: both parts are exact and the sum rounds once. */
+/* int32 to float without the cast of a large unsigned number to int32_t, which C does not define.
+ * Both parts are exact, and the sum is rounded once. */
 V_OP vf v_float_i32(vu a) {
     vf r;
     V_EACHF {
@@ -277,7 +280,8 @@ V_OP vd v_double_u64(vu a) {
     V_EACH r.d[k] = (double)a.q[k];
     return r;
 }
-/* The magnitude of -2^63 is 2^63 again, and rounding is symmetric. */
+/* int64 to double by sign and magnitude, since rounding is symmetric. The magnitude of -2^63 is
+ * 2^63, which fits uint64_t. */
 V_OP vd v_double_i64(vu a) {
     vd r;
     V_EACH {
@@ -297,7 +301,7 @@ V_OP vd v_lookupd(const double table[8], vu index) {
     return r;
 }
 
-/* stores of two registers, consecutive in memory; streaming means nothing here */
+/* stores of two registers to consecutive memory; there are no streaming stores, so it is ignored */
 V_OP void v_put32(void *p, vu a, vu b, int streaming) {
     (void)streaming;
     v_store(p, a);
@@ -308,7 +312,7 @@ V_OP void v_put64(void *p, vu a, vu b, int streaming) {
     const uint64_t q[4] = {a.q[0], a.q[1], b.q[0], b.q[1]};
     memcpy(p, q, sizeof q);
 }
-/* The high 16, the low 8 bits of each 32-bit lane. */
+/* Store the high 16 bits (put_high16) or the low 8 bits (put8) of each 32-bit lane. */
 V_OP void v_put_high16(void *p, vu a, vu b, int streaming) {
     (void)streaming;
     uint16_t h[8];
@@ -316,7 +320,7 @@ V_OP void v_put_high16(void *p, vu a, vu b, int streaming) {
     V_EACHF h[4 + k] = (uint16_t)(v_lane(b, k) >> 16);
     memcpy(p, h, sizeof h);
 }
-/* The same of even and odd elements. */
+/* The same for even elements in one register and odd ones in the other. */
 V_OP void v_put_pairs_high16(void *p, vu even, vu odd, int streaming) {
     (void)streaming;
     uint16_t h[8];
@@ -331,8 +335,8 @@ V_OP void v_put8(void *p, vu a, vu b, int streaming) {
     V_EACHF c[4 + k] = (uint8_t)v_lane(b, k);
     memcpy(p, c, sizeof c);
 }
-/* Rounded to nearest even. Below 2^-14 the unit is 2^-24, which is that of floats near 1/2: adding
- * 1/2 rounds there. */
+/* Rounds to nearest even. Below 2^-14 the last bit of a float16 has the value 2^-24, like that of a
+ * float near 1/2, so adding 1/2 rounds there. */
 static inline uint16_t v_one_f16(float f) {
     const uint32_t u = v_bits_float(f), sign = u >> 16 & 0x8000u, a = u & 0x7FFFFFFFu;
     uint32_t h;

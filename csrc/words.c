@@ -1,4 +1,4 @@
-/* The words of a stream, drawn one after another: for code that asks for single numbers. */
+/* The words of a stream one after another, for NumPy's Generator, which asks for single numbers. */
 #include "winit.h"
 
 static void refill(winit_words *w) {
@@ -19,7 +19,7 @@ uint64_t winit_words_position(const winit_words *w) { return w->first + (uint64_
 
 static inline uint32_t next(winit_words *w) {
     if (w->next == WINIT_BUFFERED) {
-        w->first += WINIT_BUFFERED; /* modulo 2^64: after the last word comes the first */
+        w->first += WINIT_BUFFERED; /* wraps at 2^64, the period */
         w->next = 0;
         refill(w);
     }
@@ -39,7 +39,7 @@ uint64_t winit_words_next_u64(void *words) {
     return low | (uint64_t)next(w) << 32;
 }
 
-/* [0, 1), a multiple of 2^-53: what NumPy's own bit generators give. */
+/* [0, 1), a multiple of 2^-53, as NumPy's own bit generators do. */
 double winit_words_next_double(void *words) {
     return (double)(winit_words_next_u64(words) >> 11) * 0x1p-53;
 }

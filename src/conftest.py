@@ -1,4 +1,4 @@
-"""The adapters' examples need their frameworks: `make test-frameworks` names these files itself."""
+"""Skips the adapters' doctests, which need the frameworks; `make test-frameworks` runs them."""
 
 from winit_fast.base.frameworks import FRAMEWORKS
 

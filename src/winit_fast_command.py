@@ -1,10 +1,10 @@
-"""What ``winit-fast`` starts, outside of the package: importing that may refuse the environment."""
+"""The entry point of ``winit-fast``, outside the package, whose import may raise an error."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command, or say in a line what is wrong with an environment variable."""
+    """Run the command, or print in one line what is wrong with an environment variable."""
     try:
         from winit_fast.cli import main as command
     except ValueError as error:  # WINIT_FAST_ISA, WINIT_FAST_NUM_THREADS

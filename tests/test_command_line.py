@@ -123,9 +123,9 @@ def test_an_interruption_while_the_summary_prints(tmp_path, monkeypatch):
 
 def test_help_does_not_come_from_docstrings():
     for arguments, text in (
-        ([], b"Fresh neural-network weights"),
-        (["init"], b"The same seed gives the same bytes everywhere."),
-        (["bench"], b"all take turns in one process, and\n  medians count"),
+        ([], b"Initial weights of neural networks"),
+        (["init"], b"The same seed gives the same bytes on any machine."),
+        (["bench"], b"All take turns in one process; the figures are medians."),
         (["info"], b"a line stands for the tensors of all layers"),
     ):
         plain, optimised = (

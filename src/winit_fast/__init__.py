@@ -1,4 +1,4 @@
-"""Weights of neural networks: the same bits for any shard, on any machine.
+"""Initial weights of neural networks, with the same bits in any shard and on any machine.
 
 >>> import numpy as np
 >>> import winit_fast as wf
@@ -16,7 +16,7 @@ import winit_fast.initializers as initializers
 from winit_fast.base.frameworks import FRAMEWORKS
 from winit_fast.base.threads import get_num_threads, set_num_threads
 from winit_fast.base.version import __version__ as __version__
-from winit_fast.initializers import *  # noqa: F403  # the schemes are listed there, once
+from winit_fast.initializers import *  # noqa: F403  # its __all__ is the list of schemes
 from winit_fast.streams.stream import Stream
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ __all__ += initializers.__all__
 
 
 def __getattr__(name: str) -> object:
-    """Import what takes a while when it is asked for: ``numpy.random``, the frameworks."""
+    """Import modules that are slow to import at their first use: ``numpy.random``, the adapters."""
     if name in FRAMEWORKS:
         return import_module(f"winit_fast.{name}")
     if name == "Philox4x32":
         from winit_fast.streams.bit_generator import Philox4x32
 
         return Philox4x32
-    if name == "random":  # dask.array.random looks for NumPy's functions beside a bit generator
+    if name == "random":  # dask.array.random looks for this module next to a bit generator's class
         raise AttributeError(
             "winit_fast has no module random. Dask's Generator cannot draw from a Philox4x32, as "
             "it would lose the stream: give it NumPy's own, or see winit_fast.dask.from_initializer"

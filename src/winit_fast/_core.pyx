@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
-"""Pointers in, kernels run: nothing is checked here that the callers have checked."""
+"""Converts Python objects to pointers and calls the C kernels; callers check the arguments."""
 
 import os
 
@@ -16,7 +16,7 @@ from libc.string cimport memset
 from winit_fast cimport _winit
 
 cdef dict _types():
-    """Read C's list of types, by the names of NumPy and ml_dtypes."""
+    """Return the codes of C's types by their names in NumPy and ml_dtypes."""
     codes = {}
     cdef const char *name = _winit.winit_type_name(0)
     while name != NULL:
@@ -32,23 +32,23 @@ F32 = _winit.WINIT_F32
 NO_VALUE = _winit.WINIT_NO_VALUE
 NOT_FINITE = _winit.WINIT_NOT_FINITE
 
-# Elements below which letting go of the interpreter's lock costs more than the fill.
+# Below this number of elements, releasing the GIL takes longer than the fill.
 cdef enum:
     KEEP_LOCK = 16384
 
 
 cdef class Distribution:
-    """A distribution and its parameters, ready for the kernels; immutable."""
+    """A distribution with its parameters, prepared for the kernels; immutable."""
 
     cdef _winit.winit_distribution d
 
 
 def distribution(str name, int code, *, double loc=0, double scale=1, double low=0,
                  double high=0, window=None):
-    """Make a distribution, of winit.h's list: (0 or NO_VALUE or NOT_FINITE, Distribution).
+    """Make a distribution of winit.h's list; return (0 or NO_VALUE or NOT_FINITE, Distribution).
 
-    Its parameters are finite, but for the bounds of a truncated normal, whose truncation.Window
-    ``window`` is.
+    All parameters must be finite, except the bounds of a truncated normal. ``window`` is the
+    truncation.Window of a truncated normal.
     """
     cdef Distribution made = Distribution.__new__(Distribution)
     cdef _winit.winit_parameters p
@@ -72,7 +72,7 @@ def distribution(str name, int code, *, double loc=0, double scale=1, double low
 
 def fill(Distribution distribution, uint64_t seed, uint64_t stream, uintptr_t address,
          uint64_t index, tuple shape, tuple index_strides, tuple byte_strides, bint streaming):
-    """Fill a box: element (i0, ...) is logical element index + sum(ik * index_strides[k])."""
+    """Fill a box: element (i0, ...) has logical index ``index + sum(ik * index_strides[k])``."""
     cdef int64_t[_winit.WINIT_MAX_AXES] extents
     cdef int64_t[_winit.WINIT_MAX_AXES] steps
     cdef int64_t[_winit.WINIT_MAX_AXES] jumps
@@ -116,7 +116,7 @@ def isa():
 
 
 def supported_isas():
-    """Names of the sets that this CPU can run, best first."""
+    """Names of the instruction sets that this CPU can run, best first."""
     names = []
     cdef const char *name = _winit.winit_isa_supported(0)
     while name != NULL:
@@ -126,7 +126,7 @@ def supported_isas():
 
 
 def set_isa(str name):
-    """Choose another set, for the whole process."""
+    """Choose another instruction set, for the whole process."""
     if name not in supported_isas() or _winit.winit_isa_choose(name.encode()):
         raise ValueError(
             f"the instruction set must be one of {', '.join(supported_isas())} on this CPU, "
@@ -135,7 +135,7 @@ def set_isa(str name):
 
 
 def philox(counter, key):
-    """Four words of one counter, from the chosen set's kernels."""
+    """Return the four words of one counter, computed by the chosen instruction set."""
     cdef uint32_t[4] c = counter
     cdef uint32_t[2] k = key
     cdef uint32_t[4] words
@@ -164,24 +164,24 @@ cdef extern from *:
 
 
 cdef class Words:
-    """A place in a stream, from which NumPy's Generator draws."""
+    """A position in a stream, from which NumPy's Generator draws."""
 
     cdef _winit.winit_words words
 
     def seek(self, uint64_t seed, uint64_t stream, uint64_t position):
-        """Go to a word."""
+        """Set the position, which counts words."""
         cdef _winit.winit_stream s
         s.seed = seed
         s.stream = stream
         _winit.winit_words_seek(&self.words, &s, position)
 
     def place(self):
-        """Tell the seed, the stream and the position."""
+        """Return the seed, the stream and the position."""
         position = _winit.winit_words_position(&self.words)
         return self.words.stream.seed, self.words.stream.stream, position
 
     def drive(self, capsule):
-        """Let a numpy.random.BitGenerator, of which this is the capsule, draw from here."""
+        """Make a numpy.random.BitGenerator draw from this object, by filling in its capsule."""
         cdef winit_bitgen *bitgen = <winit_bitgen *>PyCapsule_GetPointer(capsule, "BitGenerator")
         bitgen.state = &self.words
         bitgen.next_uint64 = bitgen.next_raw = _winit.winit_words_next_u64

@@ -1,9 +1,8 @@
 # cython: language_level=3, freethreading_compatible=True
-"""Reading DLPack: what a tensor of another library is, without taking it over.
+"""Reads DLPack capsules, which describe tensors of other libraries, without consuming them.
 
-The structures are those of dlpack.h, version 1.1. A capsule stays its producer's: it is neither
-renamed nor consumed, and frees the tensor when it is collected. Whoever uses the memory keeps the
-capsule.
+The structures are those of dlpack.h, version 1.1. Since the capsule is not consumed, it frees the
+tensor when it is garbage collected. So the caller must keep the capsule while it uses the memory.
 """
 
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
@@ -68,7 +67,7 @@ cdef extern from *:
 CPU = 1
 VERSION = (1, 1)
 
-# DLDataTypeCode: for the plain kinds the name lacks the width.
+# DLDataTypeCode: the names of plain kinds, to which the width must be appended.
 KINDS = {0: "int", 1: "uint", 2: "float", 4: "bfloat", 5: "complex"}
 FLOAT8 = {
     7: "float8_e3m4",
@@ -88,7 +87,7 @@ def describe(capsule):
     Parameters
     ----------
     capsule : PyCapsule
-        What ``__dlpack__`` returned, not yet consumed, of a tensor on the CPU.
+        The result of ``__dlpack__`` of a tensor on the CPU, not yet consumed.
 
     Returns
     -------
@@ -98,12 +97,12 @@ def describe(capsule):
     dtype : str
         The type's name in NumPy or ml_dtypes.
     writable : bool or None
-        None where the capsule is from before version 1 and cannot say.
+        None if the capsule has a DLPack version before 1, which does not say.
 
     Raises
     ------
     BufferError
-        If the capsule is not one of these.
+        If the capsule is anything else.
     """
     cdef DLTensor *tensor
     cdef DLManagedTensorVersioned *versioned
@@ -115,7 +114,7 @@ def describe(capsule):
         tensor = &versioned.dl_tensor
     elif PyCapsule_IsValid(capsule, "dltensor"):
         writable = None
-        # DLManagedTensor begins with the tensor.
+        # The DLTensor is the first member of a DLManagedTensor.
         tensor = <DLTensor *> PyCapsule_GetPointer(capsule, "dltensor")
     else:
         raise BufferError(f"expected a DLPack capsule that is not consumed, got {capsule!r}")
@@ -126,7 +125,7 @@ def describe(capsule):
     shape = tuple([tensor.shape[axis] for axis in range(tensor.ndim)])
     if tensor.strides != NULL:
         strides = tuple([tensor.strides[axis] for axis in range(tensor.ndim)])
-    else:  # compact, in C order
+    else:  # no strides means contiguous in C order
         step, strides = 1, ()
         for extent in reversed(shape):
             strides = (step, *strides)

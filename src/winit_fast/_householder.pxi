@@ -1,7 +1,7 @@
-"""Householder reflectors in C: making them, and applying them.
+"""Computes and applies Householder reflectors in C.
 
-All arrays are float32 or all float64, with adjacent elements along their last axis. Nothing is
-checked: `reflectors` does not make mistakes.
+All arrays are float32 or all are float64, and contiguous along their last axis. Nothing is checked
+here: the only caller is initializers/reflectors.py.
 """
 
 ctypedef fused real:
@@ -35,7 +35,7 @@ GROUP = WINIT_GROUP
 cdef void reflect(const winit_householder *use, real *v, size_t count, size_t padded,
                   size_t length, size_t stride, real *tau, real *sign,
                   real *factors) noexcept nogil:
-    """Turn vectors into reflectors, and join groups of them; pad both with zeros."""
+    """Convert vectors to reflectors, compute the factors of their groups, and pad with zeros."""
     cdef size_t row, column
     for row in range(count, padded):
         tau[row] = 0
@@ -51,10 +51,10 @@ cdef void reflect(const winit_householder *use, real *v, size_t count, size_t pa
 
 def reflectors(real[:, :] v, Py_ssize_t count, real[::1] tau, real[::1] sign,
                real[:, ::1] factors):
-    """Turn the first ``count`` vectors, row r from column r on, into reflectors, in place.
+    """Convert the first ``count`` vectors (row r, from column r on) to reflectors, in place.
 
-    Other rows become 0. ``sign`` gets the signs of Q's columns; ``factors``, GROUP columns wide,
-    the -T of groups of reflectors.
+    Other rows are set to 0. The signs of Q's columns are written to ``sign``, and -T of each group
+    of reflectors to ``factors``, which has GROUP columns.
     """
     cdef const winit_householder *use = winit_reflections()
     with nogil:
@@ -65,11 +65,11 @@ def reflectors(real[:, :] v, Py_ssize_t count, real[::1] tau, real[::1] sign,
 def backward(real[:, :, ::1] blocks, const Py_ssize_t[::1] rows, const real[::1] values,
              real[:, :] kept, size_t skip, const real[:, ::1] v, const real[:, ::1] factors,
              const size_t[::1] stops, real scale, real[:, :] out):
-    """Write scale * H_0 H_1 ... x to ``out`` for vectors x, columns, that are put into ``blocks``.
+    """Write scale * H_0 H_1 ... x to ``out`` for vectors x, which are columns of ``blocks``.
 
-    The first are 0 but for ``values`` in ``rows``. The others are columns of ``kept``, with 0 in
-    the first ``skip`` rows; ``out`` may be ``kept``. A block meets the reflectors before its stop,
-    up to whole groups.
+    The first vectors are 0 except for ``values`` in ``rows``. The others are columns of ``kept``,
+    with 0 in the first ``skip`` rows; ``out`` may be ``kept``. The reflectors before a panel's stop
+    are applied to it, rounded up to whole groups.
     """
     cdef const winit_householder *use = winit_reflections()
     with nogil:
@@ -81,7 +81,7 @@ def backward(real[:, :, ::1] blocks, const Py_ssize_t[::1] rows, const real[::1]
 def forward(real[:, :, ::1] blocks, const Py_ssize_t[::1] rows, const real[::1] values,
             real[:, :] kept, const real[:, ::1] v, const real[:, ::1] factors,
             const size_t[::1] stops, const real[::1] scales, real[:, :] out):
-    """Write ... H_1 H_0 x to ``out`` for the same vectors, the first rows times ``scales``."""
+    """Write ... H_1 H_0 x to ``out`` for such vectors; the first rows are scaled by ``scales``."""
     cdef const winit_householder *use = winit_reflections()
     cdef Py_ssize_t block, row, column
     with nogil:
@@ -96,7 +96,7 @@ def forward(real[:, :, ::1] blocks, const Py_ssize_t[::1] rows, const real[::1] 
 
 cdef void apply(const winit_householder *use, const real[:, ::1] v, const real[:, ::1] factors,
                 bint transposed, real[:, :, ::1] q, const size_t *stops) noexcept nogil:
-    """Multiply blocks of COLUMNS columns by reflectors, the last or (transposed) first first."""
+    """Apply reflectors to panels, from the last reflector or, if transposed, from the first."""
     if real is float:
         use.apply_f32(&v[0, 0], v.shape[0], v.shape[1], v.shape[1], &factors[0, 0], transposed,
                       &q[0, 0, 0], q.shape[0], stops)
@@ -107,7 +107,7 @@ cdef void apply(const winit_householder *use, const real[:, ::1] v, const real[:
 
 cdef void load(real[:, :, ::1] blocks, const Py_ssize_t[::1] rows, const real[::1] values,
                real[:, :] kept, size_t skip) noexcept nogil:
-    """Put vectors, as columns, into blocks."""
+    """Copy vectors to the columns of panels."""
     cdef size_t fresh = rows.shape[0], length = blocks.shape[1]
     cdef size_t count = fresh if kept is None else kept.shape[1]
     cdef size_t column, row, first, last
@@ -116,7 +116,7 @@ cdef void load(real[:, :, ::1] blocks, const Py_ssize_t[::1] rows, const real[::
     for column in range(fresh):
         blocks[column // WINIT_COLUMNS, rows[column], column % WINIT_COLUMNS] = values[column]
     first = fresh
-    while first < count:  # the columns of a block
+    while first < count:  # one panel at a time
         last = min((first // WINIT_COLUMNS + 1) * WINIT_COLUMNS, count)
         block = &blocks[first // WINIT_COLUMNS, 0, 0]
         for row in range(skip, length):
@@ -126,7 +126,7 @@ cdef void load(real[:, :, ::1] blocks, const Py_ssize_t[::1] rows, const real[::
 
 
 cdef void store(const real[:, :, ::1] blocks, real scale, real[:, :] out) noexcept nogil:
-    """Write scale * the columns in blocks to ``out``."""
+    """Write the columns of panels, times scale, to ``out``."""
     cdef size_t length = blocks.shape[1], count = out.shape[1]
     cdef Py_ssize_t row_stride = out.strides[0] // <Py_ssize_t> sizeof(real)
     cdef Py_ssize_t column_stride = out.strides[1] // <Py_ssize_t> sizeof(real)
@@ -139,7 +139,7 @@ cdef void store(const real[:, :, ::1] blocks, real scale, real[:, :] out) noexce
 
 cdef void put(const real *block, size_t length, size_t width, real scale, real *out,
               Py_ssize_t row_stride, Py_ssize_t column_stride) noexcept nogil:
-    """Write a block the way that steps least in ``out``, and long runs in a fast loop."""
+    """Write a panel to ``out``, in the order of memory so that the inner loop is contiguous."""
     cdef size_t row, column
     if column_stride == 1 and width == WINIT_COLUMNS:
         for row in range(length):
@@ -163,9 +163,10 @@ cdef void put(const real *block, size_t length, size_t width, real scale, real *
 
 def matrices(real[:, :, ::1] v, real[::1] tau, real[::1] sign, real[:, ::1] factors, real gain,
              real[:, ::1] q, real[:, :, ::1] out):
-    """Write gain * Q for each of a batch of matrices of vectors, which become reflectors.
+    """Write gain * Q for each matrix of a batch, given its vectors in ``v``.
 
-    ``v`` has room for zeros behind each; ``tau`` to ``q`` are for the work on one.
+    The vectors are converted to reflectors in place. ``v`` has space for padding after each matrix.
+    ``tau``, ``sign``, ``factors`` and ``q`` are work space for one matrix.
     """
     cdef const winit_householder *use = winit_reflections()
     cdef size_t padded = v.shape[1], length = v.shape[2], count = out.shape[2]

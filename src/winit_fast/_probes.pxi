@@ -1,4 +1,4 @@
-"""Parts of the kernels by themselves, for the tests of their accuracy."""
+"""Single parts of the kernels, for the tests of their accuracy."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ cdef uintptr_t _address(array):
 
 
 def transform(Distribution distribution, words):
-    """Elements that blocks of four words become: uint32 in, a multiple of four, the bytes out."""
+    """Transform blocks of four uint32 words to elements, and return the bytes of the elements."""
     words = np.ascontiguousarray(words, np.uint32)
     blocks = len(words) // 4
     size = _winit.winit_type_size(distribution.d.type)

@@ -1,4 +1,4 @@
-# csrc/winit.h, as Cython sees it.
+# Declarations of csrc/winit.h for Cython.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 

@@ -1,6 +1,6 @@
-"""Who fills what inside fast_init: every entry of torch.nn.init x type x layout x path x tracing.
+"""What fast_init accelerates: every entry of torch.nn.init x dtype x layout x path x tracing mode.
 
-``python tests/frameworks/cells.py`` writes the table to docs/fast_init.md; a test makes it again.
+``python tests/frameworks/cells.py`` writes docs/fast_init.md; a test computes it again.
 """
 
 import logging
@@ -178,16 +178,21 @@ def row(name, dtype):
     return {column: " or ".join(sorted(verdicts)) for column, verdicts in cells.items()}
 
 
-HEAD = """# Who fills what inside fast_init
+HEAD = """# What fast_init accelerates
 
-For every function of `torch.nn.init` and every type: `ours` where `fast_init` gives the bits of
-the function of the same name in `winit_fast.torch`; `torch` where all is as without it: numbers,
-errors and torch's generator. The first columns are layouts. Each stands for the function called
-plainly, by a reference while its name stands for an empty function, and through a wrapper. The last
-columns are what watches every operation, for contiguous tensors and for transposed ones through a
-wrapper. Constants are torch's everywhere. Overlapping elements are refused.
+The table has a row for every function of `torch.nn.init` and every dtype, and a column for every
+memory layout and every tracing mode. In a cell, `ours` means that inside `fast_init` the function
+gives the result of the same function of `winit_fast.torch`: its bits, or, for tensors with
+overlapping elements, its error. `torch` means that everything is as without `fast_init`: the
+numbers, the errors and torch's generator.
 
-Made by `python tests/frameworks/cells.py`; a test makes it again and compares.
+Each layout column, from *contiguous* to *subclass*, covers three calls of the function: directly,
+through a saved reference while the name in `torch.nn.init` is bound to an empty function, and
+through a wrapper. The other columns are modes that see every operation; they cover direct calls
+with contiguous tensors, and calls through a wrapper with transposed tensors. Functions that write
+constants always remain torch's.
+
+The table is written by `python tests/frameworks/cells.py`; a test computes it again and compares.
 """
 
 

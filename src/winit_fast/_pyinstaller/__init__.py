@@ -1,8 +1,8 @@
-"""Where PyInstaller finds its hook for this package; it asks by the entry point pyinstaller40."""
+"""PyInstaller's hook for this package, which it finds through the entry point pyinstaller40."""
 
 from pathlib import Path
 
 
 def get_hook_dirs() -> list[str]:
-    """Name the folder of the hook."""
+    """Return the folder of the hook."""
     return [str(Path(__file__).parent)]

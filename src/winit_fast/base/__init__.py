@@ -1,1 +1,1 @@
-"""What everything else stands on, without a random number: arguments, types, boxes, threads."""
+"""The lowest layer, without random numbers: arguments, dtypes, boxes, threads, file formats."""

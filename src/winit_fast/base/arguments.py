@@ -1,4 +1,4 @@
-"""Checking single arguments: an error names the argument and shows what was given."""
+"""Checks of single arguments: an error names the argument and shows the value."""
 
 import math
 import operator
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def plain(value: Any) -> Any:
-    """Make a number of NumPy one of Python, which JSON and ``repr`` write as what it is.
+    """Convert a NumPy scalar to a Python number, which JSON and ``repr`` write without its type.
 
     Examples
     --------
@@ -23,7 +23,7 @@ def plain(value: Any) -> Any:
 
 
 def optional(parser: Callable[[str, Any], T]) -> Callable[[str, Any], T | None]:
-    """Let a parser leave None as it is.
+    """Make a parser accept None and return it unchanged.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def optional(parser: Callable[[str, Any], T]) -> Callable[[str, Any], T | None]:
 
 
 def integer(argument: str, value: Any, wanted: str = "an integer") -> int:
-    """Read an integer, of Python or NumPy.
+    """Read a Python or NumPy integer.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def integer(argument: str, value: Any, wanted: str = "an integer") -> int:
 
 
 def word(argument: str, value: Any, wanted: str = "an integer") -> int:
-    """Read an integer of 64 bits, without a sign.
+    """Read an unsigned 64-bit integer.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def positive(argument: str, value: Any) -> int:
 
 
 def utf8(argument: str, value: Any) -> bytes:
-    r"""Read text as UTF-8.
+    r"""Encode text as UTF-8.
 
     Examples
     --------
@@ -91,12 +91,12 @@ def utf8(argument: str, value: Any) -> bytes:
         raise TypeError(f"{argument} must be a str, got {value!r}")
     try:
         return value.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
+    except UnicodeEncodeError:  # an unpaired surrogate
         raise ValueError(f"{argument} must be text that has a UTF-8 form, got {value!r}") from None
 
 
 def path(argument: str, value: Any) -> str:
-    """Read the name of a file or a directory, which need not exist.
+    """Read the path of a file or directory, which need not exist.
 
     Examples
     --------
@@ -110,13 +110,15 @@ def path(argument: str, value: Any) -> str:
             return name
     except TypeError:
         raise TypeError(f"{argument} must be a path, got {value!r}") from None
-    except UnicodeEncodeError:  # half of a surrogate pair
+    except UnicodeEncodeError:  # an unpaired surrogate
         pass
     raise ValueError(f"{argument} must be a path that the system can have, got {value!r}")
 
 
 def real(argument: str, value: Any) -> float:
-    """Read a real number, infinities and NaN too; -0 is 0: equal arguments have equal results.
+    """Read a real number, which may be infinite or NaN.
+
+    -0 becomes 0, so that equal arguments give equal results.
 
     Examples
     --------
@@ -125,7 +127,7 @@ def real(argument: str, value: Any) -> float:
     TypeError: low must be a real number, got '-2'
     """
     try:
-        if isinstance(value, (str, bytes)):  # float would read it
+        if isinstance(value, (str, bytes)):  # float() would parse it
             raise TypeError
         return float(value) + 0.0
     except (TypeError, ValueError):

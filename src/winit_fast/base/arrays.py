@@ -1,4 +1,4 @@
-"""New arrays."""
+"""Allocation of arrays."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 CACHE_LINE = 64
-"""Bytes of a line of the cache."""
+"""Bytes of a cache line."""
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -17,7 +17,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     Raises
     ------
     ValueError
-        If the shape is more than an array can have.
+        If NumPy cannot have an array of this shape.
     """
     try:
         return np.empty(shape, dtype)
@@ -26,7 +26,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Allocate an array that begins with a line of the cache.
+    """Allocate an array whose first byte is aligned to a cache line.
 
     Examples
     --------

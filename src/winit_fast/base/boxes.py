@@ -1,4 +1,4 @@
-"""Shapes of logical tensors, and boxes of them: what a shard holds."""
+"""Shapes of logical tensors, and their boxes: the part of a tensor that a shard holds."""
 
 import math
 import operator
@@ -19,11 +19,11 @@ Index = SupportsIndex | slice | EllipsisType | tuple[SupportsIndex | slice | Ell
 
 
 MAX_SIZE = 1 << 63
-"""Elements of a logical tensor: their indices are signed 64-bit numbers."""
+"""Most elements of a logical tensor: an index is a signed 64-bit integer."""
 
 
 def logical_shape(shape: Shape, argument: str = "shape") -> tuple[int, ...]:
-    """Check the shape of a logical tensor; errors name the argument that carries it.
+    """Check the shape of a logical tensor; errors name the argument that it comes from.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def logical_shape(shape: Shape, argument: str = "shape") -> tuple[int, ...]:
     """
     extents: tuple[Any, ...] = (shape,)
     if isinstance(shape, Iterable) and not isinstance(shape, (str, bytes)):
-        with suppress(TypeError):  # of an array without axes
+        with suppress(TypeError):  # an array without axes cannot be iterated over
             extents = tuple(shape)
     checked = tuple([integer(argument, extent) for extent in extents])
     if min(checked, default=0) < 0:
@@ -57,7 +57,7 @@ def logical_shape(shape: Shape, argument: str = "shape") -> tuple[int, ...]:
 
 
 class Box(NamedTuple):
-    """A box of a logical tensor.
+    """A rectangular part of a logical tensor.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Box(NamedTuple):
     starts, sizes : tuple of int
         First position and extent along every axis of the tensor.
     kept : tuple of int
-        The tensor's axes that the box has too: an axis indexed by an integer is dropped.
+        The axes of the tensor that the box has too: an axis indexed by an integer is dropped.
     """
 
     tensor: tuple[int, ...]
@@ -76,12 +76,12 @@ class Box(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the box, and so of the destination."""
+        """Shape of the box, which is that of the destination."""
         return tuple(self.sizes[axis] for axis in self.kept)
 
     @property
     def tensor_strides(self) -> tuple[int, ...]:
-        """Steps of the logical index along every axis of the tensor, in C order."""
+        """Increment of the logical index along each axis of the tensor, in C order."""
         strides = [1]
         for size in reversed(self.tensor[1:]):
             strides.append(strides[-1] * size)
@@ -89,27 +89,27 @@ class Box(NamedTuple):
 
     @property
     def first(self) -> int:
-        """Logical index of the box's first element."""
+        """Logical index of the first element of the box."""
         return sum(map(operator.mul, self.starts, self.tensor_strides))
 
     @property
     def index_strides(self) -> tuple[int, ...]:
-        """Steps of the logical index along the box's own axes."""
+        """Increment of the logical index along each axis of the box."""
         strides = self.tensor_strides
         return tuple(strides[axis] for axis in self.kept)
 
     def expand(self, array: Array) -> Array:
-        """View a destination with the dropped axes put back, each of extent 1."""
+        """Return a view of a destination with the dropped axes restored, each with extent 1."""
         dropped = set(range(len(self.tensor))) - set(self.kept)
         return np.expand_dims(array, tuple(dropped))
 
     def with_axis(self, size: int) -> "Box":
-        """Give the box of a tensor with one more axis, the last one, whole."""
+        """Append an axis to the tensor, of which the box holds all positions."""
         axes = len(self.tensor)
         return Box((*self.tensor, size), (*self.starts, 0), (*self.sizes, size), (*self.kept, axes))
 
     def cut(self, slices: tuple[slice, ...]) -> "Box":
-        """Cut a box from this one, with all axes: the starts and stops are positions in it."""
+        """Take a box of this box, with all axes; the slices are positions within this box."""
         return Box(
             self.tensor,
             tuple(start + part.start for start, part in zip(self.starts, slices, strict=True)),
@@ -119,20 +119,20 @@ class Box(NamedTuple):
 
 
 def whole(shape: tuple[int, ...]) -> Box:
-    """Make the box that is all of a logical tensor."""
+    """Return the box that is the whole of a logical tensor."""
     return Box(shape, (0,) * len(shape), shape, tuple(range(len(shape))))
 
 
 def box(shape: tuple[int, ...], index: Index | None = None) -> Box:
-    """Cut a box from a logical tensor, as NumPy's basic indexing does.
+    """Take a box of a logical tensor, with the syntax of NumPy's basic indexing.
 
     Parameters
     ----------
     shape : tuple of int
-        The logical shape, checked.
+        The logical shape, as `logical_shape` returns it.
     index : tuple of slice, int or Ellipsis, or None
-        Slices of step 1; an integer drops its axis; negative positions count from the end; axes
-        that are not named are whole. None is the whole tensor.
+        Slices must have step 1; an integer drops its axis; negative positions count from the end;
+        axes that are not indexed are taken whole. None is the whole tensor.
 
     Returns
     -------
@@ -141,10 +141,10 @@ def box(shape: tuple[int, ...], index: Index | None = None) -> Box:
     Raises
     ------
     IndexError
-        If the index reaches out of the tensor or has too many axes. Unlike NumPy's, slices are not
-        cut at the end: a shard that hangs over is a mistake.
+        If the index is out of bounds or has too many axes. Unlike NumPy, a slice that ends beyond
+        its axis is an error: such a shard is a mistake.
     TypeError, ValueError
-        If the index holds anything else, or another step.
+        If the index contains anything else, or a step other than 1.
 
     Examples
     --------
@@ -168,7 +168,7 @@ def box(shape: tuple[int, ...], index: Index | None = None) -> Box:
 
 
 def _every_axis(shape: tuple[int, ...], index: Index) -> list[SupportsIndex | slice]:
-    """Spell an index out: one part for each axis of the tensor."""
+    """Expand an index so that it has one entry for each axis of the tensor."""
     parts = list(index) if isinstance(index, tuple) else [index]
     for part in parts:
         if isinstance(part, (bool, np.bool_)) or not (
@@ -206,15 +206,16 @@ def _position(
 def cuts(
     shape: tuple[int, ...], limit: int, axis: int | None = None
 ) -> Iterator[tuple[slice, ...]]:
-    """Cut an array lazily, along its first axes or a given one, into parts of bounded size.
+    """Split an array lazily, along its first axes or a given one, into parts of bounded size.
 
     Parameters
     ----------
     shape : tuple of int
     limit : int
-        Elements in a part at most, but one position of ``axis`` at least.
+        Most elements of a part. A part has at least one position of ``axis``, however many
+        elements these are.
     axis : int, optional
-        The only axis to cut.
+        The only axis to split.
 
     Yields
     ------

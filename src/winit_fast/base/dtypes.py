@@ -1,4 +1,4 @@
-"""The six floating-point types, by every name that NumPy, PyTorch and JAX give them."""
+"""The six floating-point types, under every name that NumPy, PyTorch and JAX use for them."""
 
 from functools import cache
 from typing import Any, NamedTuple
@@ -16,14 +16,14 @@ class Float(NamedTuple):
     Attributes
     ----------
     name : str
-        The name in NumPy and ml_dtypes.
+        Its name in NumPy or ml_dtypes.
     code : int
-        The code that the kernels know it by.
+        Its number in the C code.
     dtype : numpy.dtype
         The NumPy type.
     carrier : numpy.dtype
-        A type of the same width whose arrays have the buffer protocol. Arrays of the types of
-        ml_dtypes lack it and travel as unsigned integers.
+        A type of the same width that supports the buffer protocol. The types of ml_dtypes do not,
+        so their arrays are passed to Cython as unsigned integers.
     """
 
     name: str
@@ -46,11 +46,11 @@ FLOATS = {
     np.dtype(kind): Float(name, _core.TYPES[name], np.dtype(kind), np.dtype(carrier))
     for name, kind, carrier in _KINDS
 }
-"""The supported types by their NumPy type. Byte-swapped types compare unequal and are not in it."""
+"""The supported types by NumPy type. A byte-swapped type compares unequal, so it is not found."""
 
 _BY_NAME = {kind.name: kind for kind in FLOATS.values()}
 
-# What else the types are called: in torch ("half"), in configurations, on command lines.
+# Other names of the types: in torch ("half"), in configuration files, on command lines.
 _ALIASES = {
     **dict.fromkeys(["fp64", "f64", "double"], "float64"),
     **dict.fromkeys(["fp32", "f32", "float", "single"], "float32"),
@@ -62,7 +62,7 @@ _ALIASES = {
 _BY_NAME |= {alias: _BY_NAME[name] for alias, name in _ALIASES.items()}
 
 NAMES = tuple(kind.name for kind in FLOATS.values())
-"""The supported types by the names that NumPy and ml_dtypes give them."""
+"""The supported types by their names in NumPy and ml_dtypes."""
 
 _PARTS: dict[np.dtype[Any], np.dtype[Any]] = {
     np.dtype(np.complex128): np.dtype(np.float64),
@@ -70,11 +70,11 @@ _PARTS: dict[np.dtype[Any], np.dtype[Any]] = {
 }
 
 WITH_COMPLEX: dict[np.dtype[Any], object] = {**FLOATS, **_PARTS}
-"""The types of what may also be complex: normals and constants."""
+"""The types that normals and constants support: the floating-point types and complex ones."""
 
 
 def working(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Choose the type of the arithmetic: float64 for itself, float32 for all others.
+    """Return the working type: float64 for float64, float32 for all others.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def working(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 @cache
 def largest(dtype: np.dtype[Any]) -> float:
-    """Give the largest finite number of a type.
+    """Return the largest finite number of a type.
 
     Examples
     --------
@@ -97,12 +97,12 @@ def largest(dtype: np.dtype[Any]) -> float:
 
 
 def part_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Give the type of the real and imaginary parts of a complex type."""
+    """Return the type of the real and imaginary parts of a complex type."""
     return _PARTS[dtype]
 
 
 def parts(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """View a complex array as its parts, along a last axis of 2.
+    """View a complex array as real numbers, with a last axis of 2: real and imaginary part.
 
     Examples
     --------
@@ -143,24 +143,24 @@ def find(dtype: Any) -> Float:
     TypeError: dtype must be one of float64, float32, float16, bfloat16, float8_e4m3fn, \
 float8_e5m2, got 'int32'; did you mean 'float32'?
     """
-    if isinstance(dtype, np.dtype) and dtype in FLOATS:  # their names take microseconds to make
+    if isinstance(dtype, np.dtype) and dtype in FLOATS:  # str(dtype) below takes microseconds
         return FLOATS[dtype]
     if isinstance(dtype, str) and dtype in _BY_NAME:
         return _BY_NAME[dtype]
-    # torch.float32 prints as "torch.float32": so it is known without importing torch.
+    # str(torch.float32) is "torch.float32", so torch need not be imported to recognise it.
     name = str(dtype).removeprefix("torch.")
     if name in _BY_NAME:
         return _BY_NAME[name]
     try:
-        if dtype is None:  # float64 to NumPy, float32 to others
+        if dtype is None:  # ambiguous: float64 in NumPy, float32 in the frameworks
             raise TypeError
         return FLOATS[np.dtype(dtype)]
-    except (KeyError, TypeError, ValueError, SyntaxError):  # the last one from np.dtype("f4,,")
+    except (KeyError, TypeError, ValueError, SyntaxError):  # np.dtype("f4,,") raises SyntaxError
         raise TypeError(unknown("dtype", dtype, NAMES)) from None
 
 
 def find_with_complex(dtype: Any) -> np.dtype[Any]:
-    """Find a supported type or a complex one, as `find` does.
+    """Find a supported type or a complex type, by the same names as `find`.
 
     Examples
     --------

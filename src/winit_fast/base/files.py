@@ -1,4 +1,4 @@
-"""Opening files that others made."""
+"""Opening files from other sources."""
 
 import os
 import stat
@@ -9,7 +9,9 @@ from typing import BinaryIO
 
 @contextmanager
 def regular_file(path: str) -> Iterator[BinaryIO]:
-    """Open for reading what is a file: to open a pipe would wait for whoever writes to it.
+    """Open a regular file for reading.
+
+    Anything else is refused: opening a pipe would block until there is a writer.
 
     Parameters
     ----------
@@ -22,7 +24,7 @@ def regular_file(path: str) -> Iterator[BinaryIO]:
     Raises
     ------
     ValueError
-        If it is a pipe, a device or a socket.
+        If the path is a pipe, a device or a socket.
     """
     with open(path, "rb", opener=_open_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -1,4 +1,4 @@
-"""Formulas over named numbers, such as ``0.02 / sqrt(2 * n_layer)``."""
+"""Formulas of named numbers, such as ``0.02 / sqrt(2 * n_layer)``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from winit_fast.base.names import excerpt, unknown
 Number = int | float
 
 _MAX_LENGTH = 1000
-"""Characters of a formula."""
+"""Most characters of a formula."""
 
 _MAX_BITS = 1 << 12
-"""Of an integer: far beyond any float, and no formula can keep the machine busy."""
+"""Most bits of an integer: far more than any float needs, and few enough that a formula is fast."""
 
 
 def _power(base: Number, exponent: Number) -> Number:
@@ -49,16 +49,16 @@ _FUNCTIONS: dict[str, Callable[..., Number]] = {
 
 
 def evaluate(formula: Number | str, numbers: Mapping[str, Number]) -> Number:
-    """Value of a formula.
+    """Compute the value of a formula.
 
-    The grammar is Python's, cut down to arithmetic, so that rules stay data: numbers, names,
-    ``+ - * / // **``, parentheses, ``sqrt``, ``log``, ``min`` and ``max``. Integers stay integers
-    until a division or a function makes them floats.
+    A formula is a Python expression that contains only numbers, names, ``+ - * / // **``,
+    parentheses, ``sqrt``, ``log``, ``min`` and ``max``, so that a file of rules cannot run code.
+    Integers remain integers until a division or a function returns a float.
 
     Parameters
     ----------
     formula : int, float or str
-        A number stands for itself.
+        A number is its own value.
     numbers : mapping of str to int or float
         The names that the formula may use.
 
@@ -69,8 +69,9 @@ def evaluate(formula: Number | str, numbers: Mapping[str, Number]) -> Number:
     Raises
     ------
     ValueError
-        If the formula is longer than 1,000 characters, uses anything else or an unknown name, or
-        has no value, or one of more than 4,096 bits on the way; the message shows a part of it.
+        If the formula is longer than 1,000 characters, contains anything else or an unknown name,
+        has no value, or has an intermediate integer of more than 4,096 bits. The message shows a
+        part of the formula.
 
     Examples
     --------

@@ -1,10 +1,10 @@
-"""The frameworks that have an adapter: the one list of them.
+"""The list of the frameworks that have an adapter.
 
-Each is a folder of this package by the framework's own name, an extra in pyproject.toml, a guide in
-docs/guides and a place in tests/frameworks.
+Each framework has a folder of its name in this package, an extra in pyproject.toml, a guide in
+docs/guides and tests in tests/frameworks.
 """
 
 FRAMEWORKS = ("torch", "jax", "keras", "dask")
 
 MEMORY = {"torch": "winit_fast.torch.memory"}
-"""Those whose tensors are more than their memory, with the module that sees to the rest."""
+"""The modules that handle what a framework's tensors have besides memory, such as autograd."""

@@ -1,15 +1,15 @@
-"""Finding a name among the known ones, and saying which one was probably meant."""
+"""Looking up a name among the known ones, and suggesting the one that was probably meant."""
 
 from collections.abc import Iterable
 
 _FEW = 12
-"""Names that an error lists all; of more it lists the nearest."""
+"""An error lists all known names up to this number; of more it lists the most similar."""
 
 _NEAREST = 5
 
 
 def excerpt(value: object, limit: int = 80) -> str:
-    """Show a value in an error: its repr, of which a long one loses its middle.
+    """Return the repr of a value for an error message, with the middle of a long one left out.
 
     Examples
     --------
@@ -26,7 +26,7 @@ def excerpt(value: object, limit: int = 80) -> str:
 
 
 def spelling(name: str) -> str:
-    """Reduce the spellings of a name to one: case, underscores and hyphens do not matter.
+    """Normalise a name: case, underscores and hyphens do not matter.
 
     Examples
     --------
@@ -52,22 +52,22 @@ def one_of(argument: str, value: object, known: Iterable[str]) -> str:
 
 
 def unknown(argument: str, value: object, known: Iterable[str]) -> str:
-    """Word the error for a value that is none of the known names.
+    """Compose the error message for a value that is not one of the known names.
 
     Parameters
     ----------
     argument : str
-        The argument that carries the value, as the caller wrote it.
+        The name of the argument.
     value : object
-        What was given.
+        The value that was given.
     known : iterable of str
-        The names that would have been right.
+        The valid names.
 
     Returns
     -------
     str
-        A message with the value and the nearest known name; and with all of them if they are few,
-        else with the nearest.
+        A message with the value, the most similar name, and all valid names if they are few, or
+        else the most similar ones.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def unknown(argument: str, value: object, known: Iterable[str]) -> str:
     >>> unknown("name", "w12", [f"w.{i}" for i in range(1000)])
     "name must be one of w.12, w.912, ... and 995 more, got 'w12'; did you mean 'w.12'?"
     """
-    from difflib import get_close_matches  # only an error has a use for it
+    from difflib import get_close_matches  # needed only for an error, so not imported at the top
 
     known = list(known)
     nearest = get_close_matches(str(value), known, n=_NEAREST, cutoff=0.0)

@@ -1,4 +1,4 @@
-"""Patterns of tensor names: one language for rules from files, from Python and for modules."""
+"""Patterns of tensor names, for rules from files and from Python."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _NUMBER = r"(?<![0-9])([0-9]{1,18})(?![0-9])"
 
 @dataclass(frozen=True)
 class Pattern:
-    """A pattern that names of tensors match or do not.
+    """A pattern of tensor names.
 
-    ``*`` stands for any text, also none; ``{i}``, any name in braces, for a whole number. Every
-    other character stands for itself, brackets and question marks too. Where there are several
-    ways to match, the earlier ``*`` takes as much as it can.
+    ``*`` matches any text, including none; ``{i}``, with any name in braces, matches a whole
+    number. Every other character matches itself, brackets and question marks too. If there are
+    several ways to match, an earlier ``*`` takes as much as it can.
 
     Parameters
     ----------
@@ -31,17 +31,17 @@ class Pattern:
     Raises
     ------
     TypeError
-        If it is no str.
+        If the pattern is not a str.
     ValueError
-        If a name in braces is used twice or is none, or if a number stands next to a digit or to
-        another number, so that its end is not said.
+        If braces do not contain a name, a name is used twice, or a number is next to a digit or to
+        another number, so that its end would be ambiguous.
 
     Notes
     -----
-    The time grows with the product of both lengths at most, whatever the pattern. What follows a
-    ``*`` is looked for once: its place nearest to the end is right whenever any other one is, and
-    the regular expression may not come back to it (an atomic group). Both texts are reversed, since
-    a regular expression looks from the left.
+    The time is at most proportional to the product of the lengths of pattern and name. The text
+    after a ``*`` is searched for once, in an atomic group, which the regular expression does not
+    backtrack into: if any place of that text leads to a match, so does the last. Pattern and name
+    are reversed, because a regular expression searches from the left.
 
     Examples
     --------
@@ -73,7 +73,7 @@ class Pattern:
             raise ValueError(
                 f"pattern must have something between two numbers, got {excerpt(self.text)}"
             )
-        # The first stretch without "*" has to stand at the one end, the last one at the other.
+        # The first and the last stretch of the pattern without "*" must be at the ends of the name.
         first, *others = (_reversed(stretch) for stretch in reversed(re.split(r"\*+", self.text)))
         last = f".*{others.pop()}" if others else ""
         middle = "".join(f"(?>.*?{stretch})" for stretch in others)
@@ -82,11 +82,11 @@ class Pattern:
 
     @property
     def is_exact(self) -> bool:
-        """Whether only one name matches: the text itself."""
+        """Whether the pattern matches only one name, its own text."""
         return "*" not in self.text and not self._names
 
     def match(self, name: str) -> dict[str, int] | None:
-        """Numbers that the pattern finds in a name, None if the name does not match.
+        """Return the numbers that the pattern finds in a name, or None if the name does not match.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class Pattern:
         return dict(reversed(list(zip(self._names, numbers, strict=True))))
 
     def template(self, name: str) -> str:
-        """A name that matches, with the pattern's braces in the place of its numbers.
+        """Replace the numbers in a matching name by the pattern's braces.
 
         Examples
         --------
@@ -114,14 +114,14 @@ class Pattern:
         if found is None:
             raise ValueError(f"name must match {excerpt(self.text)}, got {excerpt(name)}")
         text = name[::-1]
-        for group in range(len(self._names), 0, -1):  # from the end, so that places stay
+        for group in range(len(self._names), 0, -1):  # from the end, so that positions stay valid
             begin, end = found.span(group)
             text = f"{text[:begin]}}}{self._names[group - 1][::-1]}{{{text[end:]}"
         return text[::-1]
 
 
 def _reversed(stretch: str) -> str:
-    """Write the regular expression of a pattern without "*", for reversed names."""
+    """Return the regular expression of a pattern without "*", for reversed names."""
     parts = reversed(_PART.split(stretch))
     return "".join(
         _NUMBER if number % 2 else re.escape(part[::-1]) for number, part in enumerate(parts)
@@ -135,9 +135,9 @@ class Found(NamedTuple, Generic[Value]):
     ----------
     pattern : Pattern
     value : object
-        What the pattern stands for.
+        The pattern's value.
     numbers : dict of str to int
-        By the names in the pattern's braces.
+        The numbers found in the name, by the names in the pattern's braces.
     """
 
     pattern: Pattern
@@ -146,9 +146,10 @@ class Found(NamedTuple, Generic[Value]):
 
 
 class Matcher(Generic[Value]):
-    """An ordered list of patterns, each with a value; of several that match, the first counts.
+    """An ordered list of patterns, each with a value; the first pattern that matches applies.
 
-    The patterns are compiled once. Those that are plain names cost nothing, however many they are.
+    The patterns are compiled once. Patterns that are plain names are looked up in a dict, so any
+    number of them costs nothing.
 
     Parameters
     ----------
@@ -178,7 +179,7 @@ class Matcher(Generic[Value]):
                 self._open.append(place)
 
     def find(self, name: str) -> Found[Value] | None:
-        """The first pattern that a name matches, None if it matches none.
+        """Return the first pattern that matches a name, or None.
 
         Parameters
         ----------
@@ -199,7 +200,7 @@ class Matcher(Generic[Value]):
         return Found(*self._rules[exact], {}) if exact < len(self._rules) else None
 
     def idle(self, names: Iterable[str]) -> list[Pattern]:
-        """The patterns that none of the names matches, whether an earlier one takes them or not.
+        """Return the patterns that match none of the names, without regard to earlier patterns.
 
         Parameters
         ----------

@@ -1,8 +1,8 @@
-"""The safetensors format: nothing else knows its header, its index or its names of types.
+"""The safetensors format: the only module that knows its header, its index and its type names.
 
-A file is 8 bytes with the header's length, the header in JSON, and the tensors' bytes. It is read
-as strictly as by the format's own library, which gives NumPy neither float8 nor, before its version
-0.5, bfloat16.
+A file consists of the header's length (8 bytes), the header in JSON, and the tensors' bytes. It is
+read as strictly as the format's own library reads it. That library is not used, because it does not
+give NumPy arrays of float8 or, before version 0.5, of bfloat16.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_HEADER = 100_000_000
-"""Bytes of a header, or of an index, at most: the format's own limit."""
+"""Most bytes of a header or of an index: the format's own limit."""
 
 RESERVED = "__metadata__"
 """The one name that no tensor may have."""
@@ -47,12 +47,12 @@ TAGS = {
         "float8_e5m2": "F8_E5M2",
     }.items()
 }
-"""What files call the types that are read and written here."""
+"""The format's names of the types that are read and written here."""
 
 DTYPES = {tag: dtype for dtype, tag in TAGS.items()}
-"""The same, the other way round."""
+"""The types by the format's names."""
 
-# Every type of the format, of which a file may have tensors beside the one that is asked for.
+# Bits of every type of the format: a file may also have tensors of types that are not read here.
 _BITS = {
     "F4": 4,
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
@@ -65,15 +65,15 @@ _BITS = {
 
 
 class Entry(NamedTuple):
-    """What a header says of one tensor.
+    """A tensor's entry in the header.
 
     Attributes
     ----------
     tag : str
-        Its type, as the format calls it.
+        The format's name of the tensor's type.
     shape : tuple of int
     begin, end : int
-        Its bytes, counted from the end of the header.
+        The range of its bytes, counted from the end of the header.
     """
 
     tag: str
@@ -88,7 +88,7 @@ class Header(NamedTuple):
     Attributes
     ----------
     size : int
-        Bytes before those of the tensors.
+        Bytes before those of the tensors, the length field included.
     metadata : dict of str to str
     entries : dict of str to Entry
         The tensors by name.
@@ -112,7 +112,7 @@ class Header(NamedTuple):
 def header_bytes(
     tensors: Iterable[tuple[str, np.dtype[Any], tuple[int, ...]]], metadata: Mapping[str, str]
 ) -> tuple[bytes, list[int]]:
-    """Make what stands in a file before the first tensor.
+    """Make the part of a file before the first tensor.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def header_bytes(
     header : bytes
         Its length is a multiple of 8.
     offsets : list of int
-        Where each tensor begins, from the start of the file, and where the last one ends.
+        The position in the file at which each tensor begins, and that at which the last one ends.
 
     Examples
     --------
@@ -147,12 +147,12 @@ def header_bytes(
 
 
 def index_text(files: Mapping[str, str], total_size: int) -> str:
-    """Make the index of a checkpoint of several files.
+    """Make the index of a checkpoint with several files.
 
     Parameters
     ----------
     files : mapping of str to str
-        Which file each tensor is in.
+        The file that contains each tensor.
     total_size : int
         Bytes of all tensors.
 
@@ -171,7 +171,7 @@ def index_text(files: Mapping[str, str], total_size: int) -> str:
 
 
 def read_header(path: str) -> Header:
-    """Read the header of a file, and check that the tensors make up the rest of it.
+    """Read the header of a file, and check that the tensors make up the rest of the file.
 
     Parameters
     ----------
@@ -184,16 +184,17 @@ def read_header(path: str) -> Header:
     Raises
     ------
     ValueError
-        If it is not a whole file of the format: it is refused where the format's own library
-        refuses it, and where a name is there twice.
+        If it is not a complete file of the format. A file is refused where the format's own library
+        refuses it, and also if a name occurs twice.
     """
     return _once(_read_header, path)
 
 
 def _once(read: _lru_cache_wrapper[T], path: str) -> T:
-    """Read a file, unless it is as it was when it was read before.
+    """Read a file, or return what was read before if the file has not changed since.
 
-    A file's times have steps of some milliseconds: what has just been written is not kept.
+    Timestamps of files have a resolution of some milliseconds, so a file that was just written is
+    not cached.
     """
     status = Path(path).stat()
     times = status.st_mtime_ns, status.st_ctime_ns
@@ -202,7 +203,7 @@ def _once(read: _lru_cache_wrapper[T], path: str) -> T:
     return read(path, (status.st_dev, status.st_ino, status.st_size, *times))
 
 
-@lru_cache(maxsize=4)  # a checkpoint's tensors are asked for one by one
+@lru_cache(maxsize=4)  # a checkpoint's tensors are read one by one, each with the same header
 def _read_header(path: str, identity: tuple[int, ...]) -> Header:
     with regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -242,9 +243,9 @@ def _read_header(path: str, identity: tuple[int, ...]) -> Header:
 
 
 def _entry(path: str, name: str, entry: Any) -> Entry:
-    """Check what a header says of one tensor."""
+    """Check a tensor's entry in the header."""
     try:
-        name.encode()  # half of a surrogate pair is no text
+        name.encode()  # raises for an unpaired surrogate
         tag, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         if not (isinstance(shape, list) and all(map(_natural, [*shape, begin, end]))):
             raise TypeError("shape and data_offsets must hold integers from 0 to 2^64 - 1")
@@ -268,7 +269,7 @@ def _maps_text_to_text(value: Any) -> bool:
 
 
 def read_index(path: str) -> dict[str, str]:
-    """Read the index of a checkpoint of several files.
+    """Read the index of a checkpoint with several files.
 
     Parameters
     ----------
@@ -277,12 +278,12 @@ def read_index(path: str) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        The file of each tensor: a path below the index's own folder, with slashes.
+        The file of each tensor: a path below the folder of the index, with slashes.
 
     Raises
     ------
     ValueError
-        If it is no index, a name is there twice, or a file is outside of the folder.
+        If it is not an index, a name occurs twice, or a file is outside the folder.
     """
     return _once(_read_index, path)
 
@@ -311,7 +312,7 @@ def _read_index(path: str, identity: tuple[int, ...]) -> dict[str, str]:
 
 
 def _stays_below(name: str) -> bool:
-    """Tell whether a name is that of a safetensors file inside a folder, on any system.
+    """Whether a path of a safetensors file stays inside its folder, on any operating system.
 
     Examples
     --------
@@ -326,14 +327,14 @@ def _stays_below(name: str) -> bool:
 
 
 def mapped(path: str, tensor: str) -> Array:
-    """Map a tensor into memory.
+    """Memory-map a tensor.
 
     Parameters
     ----------
     path : str
-        A file of the format, or the index of several.
+        A file of the format, or the index of several files.
     tensor : str
-        Its name.
+        The tensor's name.
 
     Returns
     -------
@@ -343,9 +344,9 @@ def mapped(path: str, tensor: str) -> Array:
     Raises
     ------
     ValueError
-        If there is no such tensor, or the file is not one of the format.
+        If there is no such tensor, or the file does not have the format.
     TypeError
-        If the tensor has another type than those of `winit_fast.base.dtypes`.
+        If the tensor's type is not in `winit_fast.base.dtypes`.
     """
     if path.endswith(".index.json"):
         path = str(Path(path).parent / _find(read_index(path), path, tensor))

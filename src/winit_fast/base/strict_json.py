@@ -1,4 +1,4 @@
-"""Reading JSON that others wrote: an object, in UTF-8, in which no name is there twice."""
+"""Reading JSON from other sources: an object in UTF-8 without duplicate names."""
 
 import json
 from collections import Counter
@@ -12,7 +12,7 @@ def read(text: bytes, fault: str) -> dict[str, Any]:
     ----------
     text : bytes
     fault : str
-        What an error begins with: that the file is not what it should be.
+        The beginning of the error message, which names the file and the expected content.
 
     Returns
     -------
@@ -21,7 +21,7 @@ def read(text: bytes, fault: str) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If it is anything else, in another encoding, or has a name twice.
+        If the text is not a JSON object in UTF-8, or has a duplicate name.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Threads: how many there may be, and sharing out pieces of work among them."""
+"""The number of threads, and the distribution of pieces of work among them."""
 
 import math
 import os
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from winit_fast.base.arguments import positive
 
-if TYPE_CHECKING:  # its import takes a while: see cgroup_quota
+if TYPE_CHECKING:  # importing pathlib is slow: see cgroup_quota
     from pathlib import Path
 
 
 MAX_THREADS = 4096
-"""More than any machine has processors: a larger number is a mistake."""
+"""More than any machine has processors, so a larger number is a mistake."""
 
 
 def count(argument: str, value: Any) -> int:
@@ -45,7 +45,7 @@ def _from_environment() -> int | None:
 
 
 def _quota(folder: "Path") -> float:
-    """Read the processors' worth of time that one control group allows, version 2 or 1."""
+    """Read the CPU quota of one control group (version 1 or 2), in processors."""
     try:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text().split()
@@ -53,7 +53,7 @@ def _quota(folder: "Path") -> float:
             quota = (folder / "cpu.cfs_quota_us").read_text()
             period = (folder / "cpu.cfs_period_us").read_text()
         return int(quota) / int(period) if int(quota) > 0 else math.inf
-    except (OSError, ValueError, ZeroDivisionError):  # no such group, or "max": no limit
+    except (OSError, ValueError, ZeroDivisionError):  # no such group, or "max", which is no limit
         return math.inf
 
 
@@ -62,23 +62,23 @@ def cgroup_quota(
     memberships: str | os.PathLike[str] = "/proc/self/cgroup",
     cgroups: str | os.PathLike[str] = "/sys/fs/cgroup",
 ) -> float:
-    """Read how many processors' worth of time this process's control groups allow.
+    """Read the CPU quota of this process's control groups, in processors.
 
-    A group's limit holds for everything below it, so the least of the group and all above it
-    counts. In a container the listed path may be the host's, out of sight; what is in sight is
-    the mount's root, which is always asked.
+    The limit of a group holds for all groups below it, so the result is the least limit of the
+    group and its ancestors. In a container the listed path may be a path of the host, which is not
+    visible; the root of the mount is visible, and is always read too.
 
     Parameters
     ----------
     memberships, cgroups : str or os.PathLike
-        The list of this process's groups and the folder where they are mounted.
+        The file that lists this process's groups, and the folder where they are mounted.
 
     Returns
     -------
     float
         ``inf`` without a limit.
     """
-    from pathlib import Path  # once a process, by its first fill
+    from pathlib import Path  # slow to import, and needed only at the first fill of a process
 
     try:
         lines = Path(memberships).read_text(errors="replace").splitlines()
@@ -87,7 +87,7 @@ def cgroup_quota(
     root = Path(cgroups)
     quotas = [math.inf]
     for line in lines:
-        if line.count(":") < 2:  # none that we know
+        if line.count(":") < 2:  # not the format of /proc/self/cgroup
             continue
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
@@ -99,7 +99,7 @@ def cgroup_quota(
 
 
 def available() -> int:
-    """Count the processors that this process may use: its affinity, cut by its quota.
+    """Count the processors that this process may use: its CPU affinity, limited by its CPU quota.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def available() -> int:
     """
     try:
         count = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows have no affinity to ask for
+    except AttributeError:  # macOS and Windows have no sched_getaffinity
         count = os.cpu_count() or 1
     return max(1, min(count, math.ceil(min(cgroup_quota(), count))))
 
@@ -123,13 +123,13 @@ def set_num_threads(num_threads: int | None) -> None:
     Parameters
     ----------
     num_threads : int or None
-        At least 1. None goes back to what the environment variable ``WINIT_FAST_NUM_THREADS`` asked
-        for when winit_fast was imported, or else to as many as the process may use.
+        At least 1. None restores the default: the environment variable ``WINIT_FAST_NUM_THREADS``
+        as it was when winit_fast was imported, or else as many as the process may use.
 
     Raises
     ------
     ValueError
-        If it is less than 1, or more than 4096.
+        If ``num_threads`` is less than 1 or more than 4096.
 
     Examples
     --------
@@ -143,19 +143,20 @@ def set_num_threads(num_threads: int | None) -> None:
 
 
 def get_num_threads() -> int:
-    """Tell how many threads a fill uses at most.
+    """Return the number of threads that a fill uses at most.
 
     Returns
     -------
     int
-        What `set_num_threads` or else the environment variable ``WINIT_FAST_NUM_THREADS`` asked
-        for; without either, as many as the process may use by its affinity and its quota.
+        The number set by `set_num_threads`, or else by the environment variable
+        ``WINIT_FAST_NUM_THREADS``; without either, the number of processors that the process may
+        use by its CPU affinity and its CPU quota.
     """
     return _num_threads or _default or available()
 
 
 def resolve(num_threads: int | None) -> int:
-    """Check a ``num_threads`` argument; None means `get_num_threads`.
+    """Check a ``num_threads`` argument; None becomes the value of `get_num_threads`.
 
     Examples
     --------
@@ -169,21 +170,21 @@ def resolve(num_threads: int | None) -> int:
 
 
 def checked(num_threads: int | None) -> int | None:
-    """Check a ``num_threads`` argument, and leave None for later: to ask takes a while."""
+    """Check a ``num_threads`` argument; None stays None, because resolving it takes time."""
     return None if num_threads is None else count("num_threads", num_threads)
 
 
 class _Job:
-    """One call's pieces: whoever takes part, takes the next piece until none is left."""
+    """The pieces of one call of `run`: each thread takes the next piece until none is left."""
 
     def __init__(self, work: Callable[[Any], object], pieces: Iterable[Any]) -> None:
         self._work = work
         self._pieces: Iterator[Any] = iter(pieces)
-        self._lock = threading.Lock()  # a generator has one caller at a time; also guards the rest
+        self._lock = threading.Lock()  # guards the fields; a generator may have only one caller
         self._open = True
         self._helping = 0
         self._left: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self.error: BaseException | None = None  # a helper's
+        self.error: BaseException | None = None  # raised in a helper thread
 
     def take_part(self) -> None:
         while (piece := self._next()) is not None:
@@ -194,7 +195,7 @@ class _Job:
             return next(self._pieces, None) if self._open else None
 
     def help(self) -> None:
-        """Take part as a helper: an exception ends the job and is the leader's to raise."""
+        """Work as a helper thread: an exception ends the job, and the calling thread raises it."""
         with self._lock:
             if not self._open:
                 return
@@ -212,10 +213,10 @@ class _Job:
         self._left.put(None)
 
     def close(self) -> BaseException | None:
-        """Hand out no more, wait until every helper has left, and return what interrupted that.
+        """Stop handing out pieces, wait for all helpers, and return what interrupted the wait.
 
-        The count is what tells. A message that an interrupt loses costs nothing, since there is
-        another one to come whenever the count is not 0.
+        Whether all helpers have left is known from their count. If an interrupt loses a wake-up
+        message, nothing is lost: while the count is not 0, another message will come.
         """
         interrupt = None
         while self._open or self._helping:
@@ -224,15 +225,15 @@ class _Job:
                     self._open = False
                 while self._helping:
                     self._left.get()
-            except BaseException as caught:  # kept for later: helpers are still writing
+            except BaseException as caught:  # raised later, since helpers are still writing
                 interrupt = caught
-        # A helper may come for this job much later; until then it must keep no memory alive.
+        # A helper may take this job from the queue much later; it must not keep memory alive.
         self._work, self._pieces = lambda piece: None, iter(())
         return interrupt
 
 
 class _Pool:
-    """Daemon threads that wait for jobs. They are started when first asked for, and kept."""
+    """Daemon threads that wait for jobs. They are started on demand and kept."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
@@ -240,12 +241,12 @@ class _Pool:
         self._size = 0
 
     def ask(self, job: _Job, helpers: int) -> None:
-        """Ask for help. Nobody waits for it: a helper that comes too late finds the job closed."""
+        """Queue a job for helpers. Nobody waits for them: one that is too late finds it closed."""
         with self._lock:
             while self._size < helpers:
                 try:
                     threading.Thread(target=self._serve, name="winit_fast", daemon=True).start()
-                except RuntimeError:  # none to be had (a limit, or the interpreter is closing)
+                except RuntimeError:  # cannot start one: a limit, or the interpreter is exiting
                     break
                 self._size += 1
             helpers = min(helpers, self._size)
@@ -261,7 +262,7 @@ _pool = _Pool()
 
 
 def _forget_pool() -> None:
-    """Start afresh in a forked child: threads do not survive a fork, and a lock may be held."""
+    """Make a new pool in a forked child: threads do not survive a fork, and a lock may be held."""
     global _pool
     _pool = _Pool()
 
@@ -273,23 +274,23 @@ if hasattr(os, "register_at_fork"):
 def run(work: Callable[[Any], object], pieces: Iterable[Any], num_threads: int) -> None:
     """Do ``work(piece)`` for every piece, in this thread and up to ``num_threads - 1`` others.
 
-    Returns, also by an exception (an interrupt included), only when no thread is working any more;
-    each finishes the piece it has. Calls from several threads share the helpers. No call waits for
-    one, since it works itself.
+    Returns or raises (on an interrupt too) only when no thread works on a piece any more; each
+    thread finishes its current piece. Calls from several threads share the helpers. A call never
+    waits for a helper to become free, since its own thread does the work.
 
     Parameters
     ----------
     work : callable
         Takes one piece. It should release the GIL.
     pieces : iterable
-        Taken lazily, by one thread at a time. None is not a piece.
+        Iterated over lazily, by one thread at a time. None is not a piece.
     num_threads : int
-        At least 1, this thread included.
+        At least 1, the calling thread included.
 
     Raises
     ------
     BaseException
-        What ``work`` or ``pieces`` raised first, in whichever thread.
+        The first exception of ``work`` or ``pieces``, in whichever thread.
 
     Examples
     --------
@@ -299,7 +300,7 @@ def run(work: Callable[[Any], object], pieces: Iterable[Any], num_threads: int) 
     True
     """
     pieces = iter(pieces)
-    first = list(islice(pieces, num_threads))  # no more threads than there are pieces for
+    first = list(islice(pieces, num_threads))  # no more threads than pieces
     num_threads = min(num_threads, len(first))
     pieces = chain(first, pieces)
     if num_threads <= 1:
@@ -316,7 +317,7 @@ def run(work: Callable[[Any], object], pieces: Iterable[Any], num_threads: int) 
             try:
                 error = job.close() or error
                 break
-            except BaseException as interrupt:  # one that came while close() kept another
+            except BaseException as interrupt:  # a second one, while close() handled the first
                 error = interrupt
     if error := error or job.error:
         raise error

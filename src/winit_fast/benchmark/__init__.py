@@ -1,6 +1,7 @@
-"""Speed: races against memory, NumPy and whatever else is installed, in one process.
+"""Benchmarks against memset, NumPy and other installed libraries, in one process.
 
-`run` is what the command ``winit-fast bench`` prints; the suite in bench/ has the same contestants.
+The command ``winit-fast bench`` prints the results of `run`. The benchmarks in bench/ use the same
+contestants: functions without arguments, each of which does the same work with one library.
 """
 
 from winit_fast.benchmark.contestants import (

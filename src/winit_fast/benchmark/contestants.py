@@ -1,8 +1,8 @@
-"""Who races: ourselves, memory as the limit, and the packages that people initialise with today.
+"""The contestants: winit_fast, memset as the upper limit, and the peers, which are other libraries.
 
-Each peer is asked for the standard case: uniform on [0, 1), normal(0, 1), normal(0, 1) truncated at
-two deviations, one Haar matrix. It fills memory in place where it can, and makes a new array where
-it cannot (JAX, Keras, mkl_random), since that is what its users get.
+Each peer draws the standard case: uniform on [0, 1), normal(0, 1), normal(0, 1) truncated at two
+standard deviations, or one Haar-distributed matrix. It fills memory in place if it can, and makes a
+new array otherwise (JAX, Keras, mkl_random), as it does for its users.
 """
 
 import ctypes
@@ -25,9 +25,9 @@ DISTRIBUTIONS = "uniform", "normal", "truncated_normal"
 
 _KERAS_BACKENDS = "tensorflow", "jax", "torch"
 
-_SHARED = 1 << 22  # bytes from which memset gains by a second thread, whose waking takes its time
-_PIECE = 1 << 20  # elements that NumPy draws and mends at a time
-_LARGE = 1 << 22  # bytes from which JAX and Keras leave memory to give back
+_SHARED = 1 << 22  # bytes from which memset is faster with several threads, which must be woken
+_PIECE = 1 << 20  # elements that NumPy draws at one time
+_LARGE = 1 << 22  # bytes from which JAX and Keras return memory to the system after the call
 _REST = 0.1
 
 
@@ -40,28 +40,28 @@ def ours(distribution: str, out: Array, num_threads: int | None = None) -> Conte
 
 
 def memory(out: Array, num_threads: int | None = None) -> Contestant:
-    """Write all of a contiguous array with memset: the limit of a fill.
+    """Write a contiguous array with memset, the upper limit of a fill.
 
-    Each thread writes its own part, where that is faster than one thread. The byte is not zero,
-    since some processors write zeros at two to three times the speed of anything else (AMD's Zen 4
-    does), which no numbers can take.
+    Several threads write a part each, if that is faster than one thread. The byte is not zero,
+    because some processors (AMD's Zen 4) write zeros two to three times as fast as other values,
+    which no random numbers could reach.
     """
     num_threads = 1 if out.nbytes <= _SHARED else num_threads or threads.get_num_threads()
     address, part = out.ctypes.data, -(-out.nbytes // num_threads)
     parts = [(address + at, min(part, out.nbytes - at)) for at in range(0, out.nbytes, part)]
 
     def write(span: tuple[int, int], owner: Array = out) -> None:
-        # The owner keeps the memory alive. memset lets go of the interpreter's lock.
+        # The argument `owner` keeps the memory alive. ctypes releases the GIL during memset.
         ctypes.memset(span[0], 0x5A, span[1])
 
     return lambda: threads.run(write, parts, num_threads)
 
 
 def rest(names: Iterable[str], nbytes: int) -> float:
-    """Tell how long to pause before each turn of a race, in seconds.
+    """Return the pause before each turn of a race, in seconds.
 
-    Large arrays of JAX and Keras go back to the system after the call, and for a tenth of a second
-    a fill takes half as long again.
+    JAX and Keras return the memory of large arrays to the operating system after the call. During
+    that tenth of a second a fill takes 1.5 times as long.
 
     Examples
     --------
@@ -74,17 +74,17 @@ def rest(names: Iterable[str], nbytes: int) -> float:
 
 
 def _load(name: str) -> Any:
-    """Import a peer; what it has to say about that is its own business."""
+    """Import a peer, without the warnings that its import may issue."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module(name)
 
 
 def _numpy(distribution: str, out: Array, num_threads: int) -> Contestant | None:
-    """NumPy has one thread, float64 and float32, and no truncated normal: redraw what is outside.
+    """NumPy: one thread, float64 and float32; truncated normals by rejection.
 
-    That goes in pieces, which stay in the caches and need little memory beside the array. The
-    narrow types are rounded from float32, as NumPy's users do.
+    Truncated normals are drawn in pieces, which stay in the caches and need little extra memory.
+    The narrow types are rounded from float32, as NumPy's users do.
     """
     rng = np.random.default_rng(1)
     wide = out if out.dtype in (np.float32, np.float64) else np.ones(out.shape, np.float32)
@@ -119,7 +119,7 @@ def _numpy(distribution: str, out: Array, num_threads: int) -> Contestant | None
 
 
 def _in_torch_threads(call: Contestant, num_threads: int) -> Contestant:
-    """Call with so many of PyTorch's threads; whoever comes after finds as many as before."""
+    """Make a contestant that sets PyTorch's number of threads, and restores it after the call."""
     torch = _load("torch")
 
     def run() -> None:
@@ -155,13 +155,13 @@ def _torch(
 
 
 def _jax_and_keras_can(out: Array, num_threads: int) -> bool:
-    """JAX and Keras have no float64 by default, and use all processors, whatever is asked for."""
+    """Return whether JAX and Keras can take part: they use all processors, and no float64."""
     known = out.dtype.name in ("float32", "float16", "bfloat16")
     return known and num_threads >= threads.get_num_threads()
 
 
 def _jax(distribution: str, out: Array, num_threads: int) -> Contestant | None:
-    """Compiled."""
+    """JAX, compiled with jit."""
     if not _jax_and_keras_can(out, num_threads):
         return None
     jax = _load("jax")
@@ -183,7 +183,7 @@ def _load_keras() -> Any:
 
 
 def _finished(array: Any) -> None:
-    """Wait for an array of a library that computes behind the caller's back."""
+    """Wait for an array of a library that computes asynchronously."""
     if hasattr(array, "block_until_ready"):
         array.block_until_ready()
 
@@ -201,7 +201,7 @@ def _keras(distribution: str, out: Array, num_threads: int) -> Contestant | None
 
 
 def _mkl_random(distribution: str, out: Array, num_threads: int) -> Contestant | None:
-    """Intel's, with its fastest generator: float64 only, one thread, a new array each time."""
+    """Intel's mkl_random with its fastest generator: float64, one thread, always a new array."""
     if out.dtype != np.float64 or distribution == "truncated_normal":
         return None
     mkl = _load("mkl_random")
@@ -218,11 +218,11 @@ PEERS: dict[str, tuple[str, Callable[[str, Array, int], Contestant | None]]] = {
     "Keras": ("keras", _keras),
     "mkl_random": ("mkl_random", _mkl_random),
 }
-"""By name: the module that must be installed, and the contestant."""
+"""The peers by name: the module that must be installed, and the function that makes contestants."""
 
 
 def installed() -> list[str]:
-    """Names of the peers that can be imported here.
+    """Names of the peers that are installed.
 
     Examples
     --------
@@ -238,15 +238,15 @@ def installed() -> list[str]:
 def peers(
     distribution: str, out: Array, num_threads: int | None = None, names: list[str] | None = None
 ) -> dict[str, Contestant]:
-    """All peers that are installed and can fill such an array.
+    """Make contestants of all installed peers that can fill such an array.
 
     Parameters
     ----------
     distribution : {"uniform", "normal", "truncated_normal"}
     out : numpy.ndarray
-        Warm. Those who can fill it in place.
+        Memory that was written to before. Peers that can fill it in place do so.
     num_threads : int, optional
-        Those that can be told so use as many. NumPy always has one.
+        Used by the peers whose number of threads can be set. NumPy always has one.
     names : list of str, optional
         Some of `installed`; all by default.
 
@@ -272,7 +272,7 @@ def peers(
 def fresh(
     distribution: str, shape: tuple[int, ...], dtype: Any, num_threads: int | None = None
 ) -> dict[str, Contestant]:
-    """Ourselves, memory, NumPy and PyTorch, into memory that every call gets anew and gives back.
+    """Make contestants that allocate new memory in every call: ours, memset, NumPy and PyTorch.
 
     Examples
     --------
@@ -296,10 +296,10 @@ def fresh(
 def orthogonal(
     out: Array, num_threads: int | None = None, names: list[str] | None = None
 ) -> dict[str, Contestant]:
-    """Ourselves and all peers that are installed, making one semi-orthogonal float32 matrix.
+    """Make contestants for one semi-orthogonal float32 matrix: ours and all installed peers.
 
-    NumPy's users take the QR factors of a Gaussian matrix and mend the signs; its BLAS has as many
-    threads as it will. JAX and Keras take part where all processors may.
+    With NumPy, users factor a Gaussian matrix by QR and correct the signs; its BLAS chooses its own
+    number of threads. JAX and Keras take part only if all processors may be used.
     """
     num_threads = num_threads or threads.get_num_threads()
     shape, rng = out.shape, np.random.default_rng(1)

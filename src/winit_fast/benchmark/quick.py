@@ -1,4 +1,4 @@
-"""The short run: the standard cases on this machine, in about a minute."""
+"""A short benchmark: the standard cases on this machine, in about a minute."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ CASES = (
     ("truncated_normal", "float32"),
 )
 SIZE = 1 << 25
-IN_CACHE = 1 << 24  # elements below which an array may stay in the processor's caches
+IN_CACHE = 1 << 24  # an array with fewer elements may stay in the processor's caches
 MATRIX = 1024
 LIMIT = "memory"
 TURNS = 5
@@ -27,7 +27,7 @@ TURNS = 5
 
 @dataclass(frozen=True)
 class Row:
-    """One case: what was made, and each contestant's median time.
+    """One case: a description, and each contestant's median time.
 
     Attributes
     ----------
@@ -35,8 +35,8 @@ class Row:
     nbytes : int
         Bytes of the result.
     seconds : dict of str to float
-        By contestant: ``"winit_fast"`` always, ``"memory"`` (memset, the limit) where it makes
-        sense, and the peers' names.
+        Time by contestant: always ``"winit_fast"``, ``"memory"`` (memset, the limit) where it
+        makes sense, and the names of the peers.
     """
 
     case: str
@@ -45,11 +45,11 @@ class Row:
 
     @property
     def rate(self) -> float:
-        """Our bytes a second."""
+        """Bytes per second of winit_fast."""
         return self.nbytes / self.seconds["winit_fast"]
 
     def times_as_fast(self, contestant: str) -> float | None:
-        """Our speed over a contestant's; None where it took no part.
+        """Return how many times as fast winit_fast is; None if the contestant took no part.
 
         Examples
         --------
@@ -68,20 +68,21 @@ def run(
     matrix: int = MATRIX,
     names: list[str] | None = None,
 ) -> Iterator[Row]:
-    """Race through the standard cases against all that is installed.
+    """Run the standard cases against all installed peers.
 
     Parameters
     ----------
     size : int
-        Elements of each array. Below a few times the processor's caches, memory is not the limit.
+        Elements of each array. If it is less than a few times the processor's caches, memory
+        bandwidth is not the limit.
     seconds : float
-        For each case; five turns at least.
+        Time for each case; at least five turns.
     num_threads : int, optional
         `winit_fast.get_num_threads` by default.
     matrix : int
         Rows and columns of the orthogonal matrix.
     names : list of str, optional
-        The peers, some of `installed`; all by default.
+        The peers, a subset of `installed`; all by default.
 
     Yields
     ------

@@ -1,4 +1,4 @@
-"""Races: contestants take turns in one process, so that a neighbour's noise meets all of them."""
+"""Races: contestants take turns in one process, so that noise of the machine affects all alike."""
 
 import statistics
 import time
@@ -12,19 +12,18 @@ _MOST_TURNS = 2000
 def turns(
     contestants: Sequence[Contestant], seconds: float, least: int = 3, pause: float = 0.0
 ) -> list[list[float]]:
-    """Time contestants in turns, after one call of each that does not count.
+    """Time contestants in turns, after one untimed warm-up call of each.
 
     Parameters
     ----------
     contestants : sequence of callable
     seconds : float
-        No further round begins once all contestants together have run for so long.
+        No further round begins once all contestants together have run for this time.
     least : int
-        Rounds at least, however long they take.
+        Fewest rounds, however long they take.
     pause : float
-        Seconds of rest before each turn, on top of ``seconds``. What a contestant leaves behind
-        goes on for a while: memory on its way back to the system, threads that spin before they
-        sleep.
+        Pause before each turn in seconds, which does not count towards ``seconds``. The contestant
+        before may still return memory to the system, or have threads that spin before they sleep.
 
     Returns
     -------
@@ -54,12 +53,12 @@ def turns(
 def interleaved(
     contestants: Sequence[Contestant], seconds: float, least: int = 3, pause: float = 0.0
 ) -> list[float]:
-    """Median seconds of each contestant; arguments as in `turns`."""
+    """Return the median seconds of each contestant; arguments as in `turns`."""
     return [statistics.median(taken) for taken in turns(contestants, seconds, least, pause)]
 
 
 def repeated(contestant: Contestant, times: int) -> Contestant:
-    """Call a contestant several times a turn, where one call is too short for the clock."""
+    """Make a contestant that calls another several times, if one call is too short to time."""
     if times == 1:
         return contestant
 

@@ -1,9 +1,9 @@
-"""Checkpoints: tensors and their initializers in, safetensors files out, streaming.
+"""Checkpoints: writes tensors with their initializers as safetensors files, in bounded memory.
 
-`write_checkpoint` shares the tensors out among files (``layout``), writes down where their numbers
-come from (``provenance``), fills and writes them piece by piece with several threads (``writer``)
-and puts them in place as a whole or not at all (``directory``, ``stage``). `verify` makes the
-numbers again and compares (``verification``). Nothing here knows which model it writes.
+`write_checkpoint` distributes the tensors over files (``layout``), records where their numbers come
+from (``provenance``), fills and writes them segment by segment on several threads (``writer``), and
+moves either all files into place or none (``directory``, ``stage``). `verify` makes the
+numbers again and compares (``verification``). Nothing here depends on the model.
 """
 
 from winit_fast.checkpoint.directory import DiskFull, TooLate

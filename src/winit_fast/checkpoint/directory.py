@@ -1,4 +1,4 @@
-"""A directory that gets a checkpoint as a whole or not at all."""
+"""The target directory, which receives a checkpoint atomically."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class DiskFull(OSError):
-    """There is no room for a file; the message names it and the bytes that are missing."""
+    """The disk is too full for a file; the message names the file and the missing bytes."""
 
 
 class TooLate(KeyboardInterrupt):
-    """An interrupt that came when the new checkpoint was in place already."""
+    """An interrupt that arrived after the new checkpoint was in place."""
 
 
 @contextmanager
 def no_room_means(what: str) -> Iterator[None]:
-    """Turn an error of a full disk into one that says what there is no room for.
+    """Convert the error of a full disk to a `DiskFull` that names the file.
 
     Parameters
     ----------
     what : str
-        The file and what is missing of it, as `missing` words it.
+        The file and its missing bytes, as `missing` describes them.
 
     Raises
     ------
@@ -46,14 +46,14 @@ def no_room_means(what: str) -> Iterator[None]:
 
 
 def missing(path: Path, done: int, size: int) -> str:
-    """Word what a file lacks.
+    """Describe a file and its missing bytes for an error message.
 
     Parameters
     ----------
     path : Path
         Final name of the file.
     done, size : int
-        Bytes that it has already, and those that it will have.
+        Bytes written so far, and the final size.
 
     Returns
     -------
@@ -68,9 +68,10 @@ def missing(path: Path, done: int, size: int) -> str:
 
 
 def check_space(directory: Path, sizes: Mapping[str, int]) -> None:
-    """Make sure that there is room for all files before the first is written.
+    """Check that there is enough free space for all files before the first is written.
 
-    Files that the new ones will replace count as occupied: they stay until the new ones are whole.
+    Files that will be replaced count as used space, because they stay until the new files are
+    complete.
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ def check_space(directory: Path, sizes: Mapping[str, int]) -> None:
         Names the first file that does not fit.
     """
     disk = os.statvfs(directory)
-    if disk.f_blocks == 0:  # a file system that does not tell: ramfs, some in user space
+    if disk.f_blocks == 0:  # not reported by ramfs and some user-space file systems
         return
     free = disk.f_bavail * disk.f_frsize
     needed = 0
@@ -99,21 +100,21 @@ def check_space(directory: Path, sizes: Mapping[str, int]) -> None:
 
 
 def reserve(file: int, size: int) -> None:
-    """Set room aside for a file that is going to be written, where the system can.
+    """Preallocate the space for a file, if the operating system supports it.
 
-    A disk that is too small is found out at once, and nobody else takes the room meanwhile. It also
-    makes the writes themselves faster, since they find their blocks allocated: 1.2 to 1.5 times
-    on ext4, flush included.
+    Too small a disk is then detected at once, and no other process can take the space. Writing is
+    faster too, because the blocks are already allocated: 1.2 to 1.5 times as fast on ext4,
+    including the flush.
 
     Parameters
     ----------
     file : int
         Descriptor of an empty file.
     size : int
-        Its length to be, in bytes.
+        The future length of the file, in bytes.
     """
-    # Linux' own call, on the machines whose off_t is C's long. posix_fallocate would write to every
-    # block where the file system has no such call, which is to write the file twice.
+    # fallocate is Linux-specific; here only where off_t is C's long. On a file system without
+    # support, posix_fallocate would write to every block, that is, write the file twice.
     if not sys.platform.startswith("linux") or sys.maxsize < 2**32:
         return
     fallocate = ctypes.CDLL(None, use_errno=True).fallocate
@@ -123,16 +124,16 @@ def reserve(file: int, size: int) -> None:
 
 
 class Directory:
-    """The directory of a checkpoint while a new one is made.
+    """The target directory while a new checkpoint is written.
 
-    New files are written into `stage`, a hidden directory inside, and moved out of it once they are
-    whole and on the disk. Whatever happens before that, the directory is left as it was found. A
-    caller that may be interrupted keeps interrupts back, as `Interrupts` does.
+    New files are written into `stage`, a hidden folder inside the directory, and moved out of it
+    once they are complete and flushed. If anything fails before that, the directory is left as it
+    was. The caller must defer interrupts, with `Interrupts`.
 
     Parameters
     ----------
     path : Path
-        Made if it does not exist, with its parents.
+        Created if it does not exist, with its parents.
     sizes : mapping of str to int
         The new files and their lengths in bytes, in the order in which they are written.
     force : bool
@@ -141,18 +142,18 @@ class Directory:
     Attributes
     ----------
     stage : Path
-        Where to write; exists inside the ``with`` block.
+        The folder to write to; exists inside the ``with`` block.
     published : bool
         Whether the new checkpoint is in place.
 
     Raises
     ------
     FileExistsError
-        If the path is not a directory, or not empty without `force`.
+        If the path is not a directory, or is not empty and `force` is not set.
     BlockingIOError
         If another process is writing a checkpoint there.
     DiskFull
-        If there is no room for the new files.
+        If there is not enough space for the new files.
     """
 
     def __init__(self, path: Path, sizes: Mapping[str, int], *, force: bool) -> None:
@@ -175,7 +176,7 @@ class Directory:
             with no_room_means(missing(self.path / name, 0, size)):
                 self._make()
                 self._acquire()
-                # The lock is ours: whoever made another stage here was killed before clearing it.
+                # We hold the lock, so the process that made any other stage here was killed.
                 left = left_behind(self.path)
                 for stage in left:
                     stage.finish()
@@ -191,24 +192,23 @@ class Directory:
 
     def __exit__(self, *_: object) -> None:
         if self._stage is not None:
-            with suppress(OSError):  # what cannot be removed now, the next run removes
+            with suppress(OSError):  # the next run removes what cannot be removed now
                 self._stage.clear()
         if self._lock >= 0:
             os.close(self._lock)
         for path in reversed(self._made):
             try:
                 path.rmdir()
-            except OSError:  # not empty: it holds the checkpoint
+            except OSError:  # not empty, because it contains the checkpoint
                 break
 
     def publish(self) -> None:
-        """Move the new files to their final names and what they replace out of the way.
+        """Move the old checkpoint's files away, and the new files to their final names.
 
-        The old checkpoint leaves before the new one arrives. The file that a loader looks for first
-        leaves first and arrives last: at no moment, not even after a power cut, is there a mixture
-        of the two, or an index of files that are not there. A failure in between moves everything
-        back; what a kill leaves, the next run finishes. All files must be in `stage`, whole and
-        flushed.
+        The file that a loader opens first is moved away first, and moved in last. So at no moment,
+        not even after a power failure, is there a mixture of two checkpoints, or an index of files
+        that do not exist. If a move fails, all moves are undone; if the process is killed, the next
+        run completes them. All files must be in `stage`, complete and flushed.
         """
         assert self._stage is not None, "outside of the with block"
         old = [
@@ -248,7 +248,7 @@ class Directory:
             self._made.append(path)
 
     def _acquire(self) -> None:
-        import fcntl  # not every system that imports this has it
+        import fcntl  # imported here, because Windows can import this module but has no fcntl
 
         lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -258,6 +258,6 @@ class Directory:
             raise BlockingIOError(
                 f"another process is writing a checkpoint to {self.path}"
             ) from None
-        except OSError:  # a file system without locks: two writers are then the user's affair
+        except OSError:  # the file system has no locks, so two writers cannot be detected
             pass
         self._lock = lock

@@ -1,4 +1,4 @@
-"""Ctrl-C and a plain kill, kept back while something must not stop halfway."""
+"""Defers SIGINT (Ctrl-C) and SIGTERM during work that must not stop halfway."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 
 class Interrupts:
-    """Keep SIGINT and SIGTERM back inside a ``with`` block, and let them through at its end.
+    """Defer SIGINT and SIGTERM inside a ``with`` block, and deliver them at its end.
 
-    Only the main thread is ever interrupted: in another one this does nothing.
+    Python runs signal handlers only in the main thread; in other threads this does nothing.
 
     Examples
     --------
@@ -34,7 +34,7 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         try:
             self._keep_back()
-        except BaseException:  # an interrupt that was just in time
+        except BaseException:  # an interrupt while the handlers were being replaced
             self._let_through()
             raise
         return self
@@ -44,7 +44,7 @@ class Interrupts:
 
     @contextmanager
     def allowed(self) -> Iterator[None]:
-        """Let those through that came and that come inside this block, which may stop anywhere."""
+        """Deliver interrupts inside a block that may stop anywhere, the deferred ones too."""
         try:
             self._let_through()
             yield
@@ -56,7 +56,7 @@ class Interrupts:
             return
         for number in (signal.SIGINT, signal.SIGTERM):
             handler = signal.getsignal(number)
-            if handler is not None and number not in self._handlers:  # None is another library's
+            if handler is not None and number not in self._handlers:  # None: installed by C code
                 self._handlers[number] = handler
                 signal.signal(number, self._note)
 
@@ -67,7 +67,7 @@ class Interrupts:
             while self._came:
                 signal.raise_signal(self._came.pop(0))
         finally:
-            if self._handlers or self._came:  # one that was let through raised
+            if self._handlers or self._came:  # a handler raised: deliver the rest
                 self._let_through()
 
     def _note(self, number: int, _: FrameType | None) -> None:

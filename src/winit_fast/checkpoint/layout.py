@@ -1,4 +1,4 @@
-"""What stands where: tensors shared out among safetensors files."""
+"""The distribution of tensors over safetensors files."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def checked(tensors: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
     Raises
     ------
     ValueError
-        If there is none, or a name is used twice or is the one that the format keeps for itself.
+        If there are no tensors, a name is used twice, or a name is reserved by the format.
     TypeError
-        If they are something else.
+        If they are not a sequence of `TensorSpec`.
     """
     try:
         tensors = tuple(tensors)
@@ -74,11 +74,11 @@ def checked(tensors: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
 def shards(
     tensors: Sequence[TensorSpec], kind: Float, max_shard_size: int, metadata: Mapping[str, str]
 ) -> tuple[Shard, ...]:
-    """Share tensors out among files, in their order.
+    """Distribute tensors over files, in their order.
 
-    A file is closed when the next tensor would take its tensors past `max_shard_size`; a tensor
-    that is larger than that gets a file of its own. These are the rules and the file names of the
-    Hugging Face libraries, so a model is cut here as it is there.
+    A new file begins when the next tensor would make the tensors of a file exceed `max_shard_size`;
+    a tensor that is larger than that gets its own file. These are the rules and file names of the
+    Hugging Face libraries, so a model is split as it is there.
 
     Parameters
     ----------
@@ -86,9 +86,9 @@ def shards(
     kind : Float
         Type of all tensors.
     max_shard_size : int
-        Bytes of tensors in one file.
+        Most bytes of tensors in one file.
     metadata : mapping of str to str
-        Goes into every header.
+        Written to every header.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def shards(
 
 
 def index(shards: Sequence[Shard]) -> str:
-    """The index of a checkpoint of several files: which tensor is in which.
+    """Return the index of a checkpoint with several files: the file of each tensor.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def index(shards: Sequence[Shard]) -> str:
 
 
 def is_file_of_checkpoint(name: str) -> bool:
-    """Tell whether a file's name is one that `shards`, the index or the written plan has.
+    """Return whether a file name is one that `write_checkpoint` uses for shards, index or plan.
 
     Examples
     --------

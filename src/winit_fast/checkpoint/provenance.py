@@ -1,7 +1,7 @@
-"""Where the numbers of a checkpoint come from: in its headers, and in a file beside it.
+"""The provenance of a checkpoint's numbers, in the headers and in a JSON file.
 
-Every header's metadata has the stream version, the seed and the digest of the plan: the list of all
-tensors' names, shapes, types and schemes, which stands in a JSON file of its own.
+The metadata of every header has the stream version, the seed and the digest of the plan. The plan
+is the list of all tensors' names, shapes, dtypes and schemes; it is a JSON file of its own.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import STREAM_VERSION
 
 PLAN = "winit_fast.plan.json"
-"""Name of the file that holds the plan."""
+"""Name of the plan's file."""
 
 FORMAT = 1
-"""Version of that file's form."""
+"""Version of the plan's file format."""
 
 STREAM_KEY, SEED_KEY, DIGEST_KEY = "winit_fast.stream", "winit_fast.seed", "winit_fast.plan"
 """The keys in a header's metadata."""
 
 
 def plan_text(tensors: Iterable[TensorSpec], kind: Float) -> str:
-    """Write the plan of a checkpoint.
+    """Make the JSON text of a checkpoint's plan.
 
-    A scheme that JSON cannot hold (one of a class of the user's own, or one that holds an array) is
-    there as ``"not_written"``, with what it looks like.
+    A scheme that JSON cannot hold (of a user's own class, or with an array) is listed as
+    ``"not_written"``, with its repr.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def plan_text(tensors: Iterable[TensorSpec], kind: Float) -> str:
     Returns
     -------
     str
-        JSON, a line a tensor.
+        JSON with one line for each tensor.
 
     Examples
     --------
@@ -73,13 +73,13 @@ def plan_text(tensors: Iterable[TensorSpec], kind: Float) -> str:
 
 
 def metadata(seed: int, plan: str) -> dict[str, str]:
-    """Give what every header says of the numbers' origin.
+    """Return the metadata of every header that records the provenance.
 
     Parameters
     ----------
     seed : int
     plan : str
-        As `plan_text` makes it.
+        The result of `plan_text`.
 
     Returns
     -------
@@ -93,18 +93,18 @@ def metadata(seed: int, plan: str) -> dict[str, str]:
 
 
 class Planned(NamedTuple):
-    """A tensor as a plan has it.
+    """A tensor of a plan.
 
     Attributes
     ----------
     name : str
     shape : tuple of int
     kind : Float
-        Its type.
+        Its dtype.
     initializer : Initializer or None
-        None where JSON could not hold it.
+        None if JSON could not hold it.
     shown : str
-        What the scheme looks like.
+        The repr of the scheme.
     """
 
     name: str
@@ -115,7 +115,7 @@ class Planned(NamedTuple):
 
 
 def read_plan(path: Path) -> tuple[list[Planned], str]:
-    """Read what `plan_text` wrote.
+    """Read a plan that `plan_text` made.
 
     Parameters
     ----------
@@ -125,12 +125,12 @@ def read_plan(path: Path) -> tuple[list[Planned], str]:
     -------
     tensors : list of Planned
     digest : str
-        As in a header's metadata.
+        The SHA-256 of the file, as in the headers' metadata.
 
     Raises
     ------
     ValueError
-        If it is no such file, or of another version.
+        If the file is not a plan, or has another version.
     """
     with regular_file(str(path)) as file:
         text = file.read()
@@ -159,7 +159,7 @@ def _digest(text: bytes) -> str:
 
 
 def scheme_to_json(initializer: Initializer) -> dict[str, Any] | None:
-    """Give a scheme as JSON holds it, or None where it cannot be made again from that.
+    """Convert a scheme to JSON objects, or return None if it could not be made again from them.
 
     Parameters
     ----------
@@ -175,13 +175,13 @@ def scheme_to_json(initializer: Initializer) -> dict[str, Any] | None:
     scheme = {"class_name": type(initializer).__name__, "config": config}
     try:
         again = scheme_from_json(json.loads(json.dumps(scheme, allow_nan=False)))
-    except (TypeError, ValueError):  # an array, NaN
+    except (TypeError, ValueError):  # JSON cannot hold an array or NaN
         return None
     return scheme if again == initializer else None
 
 
 def scheme_from_json(scheme: Mapping[str, Any]) -> Initializer:
-    """Make a scheme from what `scheme_to_json` gives.
+    """Make a scheme from the result of `scheme_to_json`.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def scheme_from_json(scheme: Mapping[str, Any]) -> Initializer:
     Raises
     ------
     TypeError, ValueError
-        If it is none.
+        If ``scheme`` is not such a result.
 
     Examples
     --------
@@ -205,7 +205,7 @@ def scheme_from_json(scheme: Mapping[str, Any]) -> Initializer:
 
 
 def _is_of_the_catalogue(initializer: Initializer) -> bool:
-    """Tell whether any process that has this package can make a scheme again."""
+    """Return whether a scheme consists only of this package's classes, not of a user's own."""
     values = [getattr(initializer, field.name) for field in fields(initializer)]  # type: ignore[arg-type]
     return type(initializer).__module__.startswith("winit_fast.") and all(
         _is_of_the_catalogue(value) for value in values if isinstance(value, Initializer)
@@ -213,7 +213,7 @@ def _is_of_the_catalogue(initializer: Initializer) -> bool:
 
 
 def _without_infinities(value: Any) -> Any:
-    """Replace infinite numbers, which JSON lacks, by ``{"float": "inf"}``."""
+    """Replace infinite numbers, which JSON does not have, by ``{"float": "inf"}``."""
     if isinstance(value, Mapping):
         return {key: _without_infinities(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

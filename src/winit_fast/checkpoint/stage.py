@@ -1,7 +1,7 @@
-"""A hidden folder in which a checkpoint's files grow, and from which they get to their names.
+"""The stage: a hidden folder where a checkpoint's files are written before they are renamed.
 
-The folder says itself that it is one, and which files are being moved: a run that finds it after a
-kill finishes the moving, and clears the folder away.
+The folder contains a marker file and, during the moves, a list of the files that are being moved.
+If the process is killed, the next run finds the folder, completes the moves and removes it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tempfile import mkdtemp
 from winit_fast.checkpoint.layout import INDEX, SINGLE
 
 STAGE = ".winit-fast-"
-"""What the names of stages, and of what they keep for themselves, begin with."""
+"""Prefix of the names of stages, and of the files inside that do not belong to a checkpoint."""
 
 _MARK = STAGE + "stage"
 _MOVES = STAGE + "moves"
@@ -29,12 +29,12 @@ class Stage:
     Parameters
     ----------
     path : Path
-        The folder, which exists and is marked as one.
+        The folder, which exists and contains the marker file.
     new : iterable of str
-        Names of the files that are made in it.
+        Names of the files that are written in it.
     old : iterable of str, optional
-        Names of the files that make room for them, once files are moved: then all of `new` are
-        whole and on the disk.
+        Names of the files to move away, if moving has begun; then all of `new` are complete and
+        flushed.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Stage:
 
     @classmethod
     def make(cls, directory: Path, new: Iterable[str]) -> Stage:
-        """Make a folder for new files.
+        """Create a stage in a directory.
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ class Stage:
         return cls(path, new)
 
     def publish(self, old: Iterable[str]) -> None:
-        """Move old files out of the directory, and the new ones to their names in it.
+        """Move the old files out of the directory, and the new ones into it.
 
         Parameters
         ----------
@@ -79,7 +79,7 @@ class Stage:
         Raises
         ------
         OSError
-            Everything is then as it was before.
+            All moves have then been undone.
         """
         old = list(old)
         (self.path / _ATTIC).mkdir()
@@ -105,15 +105,15 @@ class Stage:
             raise
 
     def finish(self) -> None:
-        """Move what is not moved yet, if moving has begun.
+        """Complete the moves, if moving has begun.
 
-        What the directory has under a new file's name is an old file as long as the new one is
-        here. So moving can be finished wherever it was cut off, this included.
+        As long as a new file is in the stage, a file of its name in the directory is an old one.
+        So the moves can be completed from wherever they, or this method, were interrupted.
 
         Raises
         ------
         FileNotFoundError
-            If a new file is nowhere: somebody else has been here.
+            If a new file is neither in the stage nor in the directory, so someone else moved it.
         """
         if self._old is None:
             return
@@ -136,7 +136,7 @@ class Stage:
         self._end_of_moves()
 
     def clear(self) -> None:
-        """Remove the folder, unless files in it belong into the directory."""
+        """Remove the folder, unless it contains files that must be moved to the directory."""
         if self._old is not None:
             return
         for entry in os.scandir(self.path):
@@ -144,16 +144,16 @@ class Stage:
                 shutil.rmtree(entry)
             elif entry.name != _MARK:
                 Path(entry).unlink()
-        # Last, so that a folder that is cleared in part is still known for what it is.
+        # Last, so that a partly removed folder is still recognised as a stage.
         (self.path / _MARK).unlink()
         self.path.rmdir()
 
     def _waits(self, name: str) -> bool:
-        """Tell whether a new file is still here."""
+        """Return whether a new file is still in the stage."""
         return (self.path / name).exists()
 
     def _undo(self) -> None:
-        """Move back whatever was moved."""
+        """Undo all moves."""
         assert self._old is not None, "nothing was moved"
         directory, attic = self.path.parent, self.path / _ATTIC
         for name in reversed(self._new):
@@ -170,15 +170,15 @@ class Stage:
         self._old = None
 
     def _set_old(self, old: Iterable[str] | None) -> None:
-        """Have the file that a loader looks for leave first."""
+        """Sort the old files so that the one a loader opens first is moved away first."""
         if old is not None:
             self._old = sorted(old, key=lambda name: (name != INDEX, name != SINGLE))
 
 
 def left_behind(directory: Path) -> list[Stage]:
-    """Find the stages that killed runs left in a directory; nobody may be writing there.
+    """Find the stages that killed runs left in a directory, to which no process may be writing.
 
-    Folders with a name like theirs that they did not make are left alone.
+    Folders with similar names but without the marker file are ignored.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def left_behind(directory: Path) -> list[Stage]:
     Raises
     ------
     FileExistsError
-        If a symbolic link has such a name, or what a stage says of itself cannot be read.
+        If a symbolic link has such a name, or a stage's list of moves cannot be read.
     """
     stages = []
     for path in sorted(directory.glob(STAGE + "*")):
@@ -206,7 +206,7 @@ def left_behind(directory: Path) -> list[Stage]:
 
 
 def is_empty_stage(path: Path) -> bool:
-    """Tell whether a folder may be a stage of which a kill left nothing but the folder.
+    """Return whether a folder may be a stage whose process was killed before marking it.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ def is_empty_stage(path: Path) -> bool:
 def _read_moves(stage: Path) -> tuple[list[str], list[str] | None]:
     try:
         text = (stage / _MOVES).read_text(encoding="utf-8")
-    except FileNotFoundError:  # nothing was being moved
+    except FileNotFoundError:  # moving had not begun
         return [], None
     try:
         moves = json.loads(text)
@@ -236,7 +236,7 @@ def _read_moves(stage: Path) -> tuple[list[str], list[str] | None]:
 
 
 def flush_directory(path: Path) -> None:
-    """Have the names in a directory written to the disk.
+    """Flush a directory, so that renames in it are on the disk (fsync).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Comparing a checkpoint with what its plan says: every tensor is made once more."""
+"""Verification of a checkpoint: makes every tensor of its plan again and compares."""
 
 from __future__ import annotations
 
@@ -27,26 +27,27 @@ from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import STREAM_VERSION, Stream
 
 _BOUND = 6.0
-"""Correlations of less than this many standard errors are none: 2e-9 of those that are none."""
+"""A correlation below this many standard errors counts as none. Unrelated numbers exceed it with
+probability 2e-9."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one tensor.
+    """The result of `verify` for one tensor.
 
     Attributes
     ----------
     name : str
     status : str
-        "fresh": every bit is what the plan says. "zero": all elements are zeros, and should not be.
-        "unrelated": the elements have nothing to do with those of the plan, as of another seed.
-        "changed": they have, as after training, or some of them are still the plan's. "missing":
-        in no file. "other": of another shape or type. "unknown": in a file, not in the plan.
-        "not checked": the plan could not hold its scheme.
+        "fresh": every bit is that of the plan. "zero": all elements are zero, but not in the plan.
+        "unrelated": the elements do not correlate with the plan's, as with another seed.
+        "changed": they correlate, as after training, or some are still those of the plan.
+        "missing": the tensor is in no file. "other": it has another shape or dtype. "unknown": it
+        is in a file, but not in the plan. "not checked": the plan could not hold its scheme.
     detail : str
-        The first difference, or what is wrong.
+        The first difference, or another problem.
     differing : int
-        How many elements differ.
+        Number of elements that differ.
     """
 
     name: str
@@ -57,12 +58,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found.
+    """The result of `verify`.
 
     Attributes
     ----------
     tensors : tuple of Finding
-        In the order of the plan; then those that it does not have.
+        In the order of the plan, then the tensors that are not in the plan.
     seed : int
     nbytes : int
         Bytes that were compared.
@@ -76,7 +77,7 @@ class Verification:
 
     @property
     def fresh(self) -> bool:
-        """Whether every tensor is what the plan says, and there is no other."""
+        """Whether every tensor has the bits of the plan, and no tensor is unknown."""
         return all(finding.status == "fresh" for finding in self.tensors)
 
 
@@ -88,21 +89,21 @@ def verify(
     num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
-    """Make every tensor of a checkpoint again, and compare.
+    """Make every tensor of a checkpoint again, and compare bit for bit.
 
     Parameters
     ----------
     directory : path
-        That of the checkpoint.
+        The checkpoint's directory.
     tensors : sequence of TensorSpec, optional
-        What it should hold; by default, what winit_fast.plan.json beside it says. The types are
-        then those of the files.
+        The expected tensors, by default those of winit_fast.plan.json in the directory. If given,
+        their dtypes are those of the files.
     seed : int, optional
-        By default that of the files' headers.
+        By default the seed in the headers.
     num_threads : int, optional
-        By default as many as any fill uses.
+        By default `winit_fast.get_num_threads`.
     progress : callable, optional
-        Called with the bytes that are compared and those that there are.
+        Called with the number of bytes compared so far and the total.
 
     Returns
     -------
@@ -113,8 +114,8 @@ def verify(
     FileNotFoundError
         If there is no checkpoint.
     ValueError
-        If a file is damaged, the headers do not agree with each other or with the plan, or nothing
-        says where the numbers come from: ``tensors`` and ``seed`` do then.
+        If a file is damaged, the headers contradict each other or the plan, or the provenance is
+        missing. In the last case, give ``tensors`` and ``seed``.
 
     Examples
     --------
@@ -171,7 +172,7 @@ def verify(
 
 
 class _Place(NamedTuple):
-    """Where a tensor stands: its file, that file's header and the tensor's entry in it."""
+    """The location of a tensor: its file, the file's header, and the tensor's entry in it."""
 
     file: str
     header: safetensors.Header
@@ -179,7 +180,7 @@ class _Place(NamedTuple):
 
 
 def _places(folder: Path) -> dict[str, _Place]:
-    """Find all tensors of a checkpoint, as a loader does."""
+    """Find all tensors of a checkpoint, in the way of a loader: from the index if there is one."""
     if (folder / SINGLE).exists():
         files = None
         names = [SINGLE]
@@ -201,7 +202,7 @@ def _places(folder: Path) -> dict[str, _Place]:
 
 
 def _origin(folder: Path, places: Mapping[str, _Place]) -> dict[str, str]:
-    """Read where the numbers come from, which all headers must agree on."""
+    """Read the provenance from the headers, which must all agree."""
     keys = (provenance.STREAM_KEY, provenance.SEED_KEY, provenance.DIGEST_KEY)
     headers = {place.file: place.header.metadata for place in places.values()}
     origins = {
@@ -236,7 +237,7 @@ def _seed(folder: Path, origin: Mapping[str, str]) -> int:
 
 
 def _as_planned(tensor: TensorSpec, places: Mapping[str, _Place]) -> Planned:
-    """Take a tensor's type from its file."""
+    """Convert a given tensor to a planned one, with the dtype that it has in its file."""
     place = places.get(tensor.name)
     dtype = None if place is None else safetensors.DTYPES.get(place.entry.tag)
     kind = find("float32" if dtype is None else dtype)
@@ -244,7 +245,7 @@ def _as_planned(tensor: TensorSpec, places: Mapping[str, _Place]) -> Planned:
 
 
 def _before_reading(tensor: Planned, place: _Place | None) -> Finding | None:
-    """Find what is wrong with a tensor that need not be read."""
+    """Return a finding that does not require reading the tensor, or None."""
     if place is None:
         return Finding(tensor.name, "missing", "it is in no file")
     wanted = (safetensors.TAGS[tensor.kind.dtype], tensor.shape)
@@ -259,7 +260,10 @@ def _before_reading(tensor: Planned, place: _Place | None) -> Finding | None:
 
 
 class _Comparison:
-    """One tensor, compared in the writer's boxes, where every scheme gives the writer's bits."""
+    """The comparison of one tensor.
+
+    It uses the writer's boxes, because orthogonal matrices have the same bits only in equal boxes.
+    """
 
     def __init__(self, tensor: Planned, place: _Place, seed: int) -> None:
         self.name = tensor.name
@@ -271,10 +275,10 @@ class _Comparison:
         self._is_zero = True
         self._differing = 0
         self._first: tuple[tuple[int, ...], str] | None = None
-        self._sums = np.zeros(6)  # of 1, x, y, x x, y y, x y, where x and y may differ
+        self._sums = np.zeros(6)  # of 1, x, y, xx, yy, xy: x as made, y as found
 
     def pieces(self) -> Iterator[tuple[_Comparison, Filler, Box]]:
-        """Cut the tensor as the writer does."""
+        """Yield the boxes in which the writer filled the tensor."""
         name, shape, kind, initializer, _ = self._tensor
         assert initializer is not None, "not to be compared"
         initializer.check(shape, kind.dtype)
@@ -283,7 +287,7 @@ class _Comparison:
             yield self, fill, whole(shape).cut(cut)
 
     def compare(self, fill: Filler, box: Box) -> int:
-        """Compare a box, and give its bytes."""
+        """Compare a box, and return its number of bytes."""
         dtype = self._tensor.kind.dtype
         made = np.empty(box.sizes, dtype)
         fill(made, box, 1)
@@ -296,7 +300,7 @@ class _Comparison:
         return made.nbytes
 
     def finding(self) -> Finding:
-        """Tell what all boxes together say."""
+        """Return the finding, when all boxes have been compared."""
         if not self._differing:
             return Finding(self.name, "fresh")
         assert self._first is not None, "noted with the first difference"
@@ -308,7 +312,7 @@ class _Comparison:
     def _is_unrelated(self, size: int) -> bool:
         n, x, y, xx, yy, xy = self._sums.tolist()
         variances = (n * xx - x * x, n * yy - y * y)
-        if n < size or n < 100 or min(variances) <= 0:  # some boxes are equal; or constants
+        if n < size or n < 100 or min(variances) <= 0:  # some boxes are equal, or all elements are
             return False
         return n * (n * xy - x * y) ** 2 < _BOUND**2 * variances[0] * variances[1]
 

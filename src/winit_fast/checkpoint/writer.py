@@ -1,4 +1,4 @@
-"""Generating tensors and writing them at the same time, in bounded memory."""
+"""Fills tensors and writes them at the same time, in bounded memory."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import Stream
 
 SEGMENT_BYTES = 1 << 20
-"""Bytes that are generated and then written in one go.
+"""Bytes that are filled and then written in one call.
 
-A segment is written from the cache of the core that made it: it has to fit there (L2), and to be
-long enough that the two calls it takes do not count.
+A segment is written from the L2 cache of the core that filled it. So it must fit into that cache,
+and be long enough that the overhead of the two calls is negligible.
 """
 
 MAX_THREADS = 128
-"""Threads of a run at most: each has a segment, and all together stay below 256 MiB."""
+"""Most threads of a run. Each has a buffer of one segment; together they stay below 256 MiB."""
 
 FLUSH_BYTES = 1 << 26
-"""Bytes after which what was written so far is sent to the disk, while the rest is being made.
+"""After this many bytes the files are flushed (fsync), while the next segments are filled.
 
-The disk is then at work from the beginning: 1.4 times as fast as one flush at the end, where making
-and writing together take about as long as the disk does.
+So the disk works from the beginning. That is 1.4 times as fast as one flush at the end, if filling
+takes about as long as the disk does.
 """
 
 
 class Piece(NamedTuple):
-    """A box of a tensor that is contiguous in C order, what fills it, and the bytes it takes."""
+    """A contiguous box of a tensor, the function that fills it, and its number of bytes."""
 
     fill: Filler
     box: Box
@@ -55,7 +55,7 @@ class Piece(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """Pieces that follow one another in a file."""
+    """Pieces that are adjacent in a file."""
 
     file: int
     offset: int
@@ -64,18 +64,18 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written, and how fast.
+    """Statistics of a written checkpoint.
 
     Attributes
     ----------
     files : tuple of Path
-        The files of tensors, in order.
+        The safetensors files, in order.
     parameters : int
-        Elements of all tensors.
+        Number of elements of all tensors.
     nbytes : int
-        Bytes of all files of tensors, headers included.
+        Bytes of all safetensors files, headers included.
     seconds : float
-        From the first byte made to the last one on the disk.
+        From the first byte filled to the last byte flushed.
     num_threads : int
     """
 
@@ -101,37 +101,37 @@ def write_checkpoint(
 ) -> Summary:
     """Write a model's freshly initialised tensors as a safetensors checkpoint.
 
-    Every thread makes a segment in a buffer of its own, about 1 MiB, and writes it to its place:
-    while one writes, another one makes. Memory is one such buffer for each thread, whatever the
-    size of the model. The files come under their names when all of them are whole and on the disk;
+    Each thread fills a segment of about 1 MiB in its own buffer and writes it to the file, while
+    other threads fill theirs. Memory use is one such buffer for each thread, whatever the
+    size of the model. The files get their names when all of them are complete and flushed;
     a run that fails, is refused or is interrupted leaves the directory as it was.
 
-    Element by element a tensor is what ``tensor.initializer(tensor.shape, seed=seed,
+    The elements of a tensor are those that ``tensor.initializer(tensor.shape, seed=seed,
     name=tensor.name, dtype=dtype)`` returns.
 
     Parameters
     ----------
     directory : path
-        Made if it does not exist.
+        Created if it does not exist.
     tensors : sequence of TensorSpec
-        In the order in which they are to stand in the files.
+        In the order of the files.
     seed : int
         In [0, 2^64).
     dtype : str, type or numpy.dtype
-        Type of all tensors, a floating-point one of docs/contract.md.
+        Type of all tensors, a floating-point type of docs/contract.md.
     max_shard_size : int
-        Bytes of tensors in one file; beyond it there are several and an index.
+        Most bytes of tensors in one file. A larger checkpoint has several files and an index.
     metadata : mapping of str to str, optional
-        Goes into the header of every file.
+        Written to the header of every file.
     texts : mapping of str to str, optional
-        Further small files, name to content.
+        Additional small files: content by name.
     force : bool
         Replace the checkpoint in a directory that is not empty; other files stay.
     num_threads : int, optional
-        By default as many as any fill uses; at most 128, and fewer if the system gives no more.
+        By default `winit_fast.get_num_threads`; at most 128, and fewer if memory is short.
     progress : callable, optional
-        Called in the calling thread, about ten times a second, with the bytes that are on the disk
-        and those that there will be.
+        Called in the calling thread, about ten times a second, with the number of bytes flushed so
+        far and the total.
 
     Returns
     -------
@@ -140,20 +140,20 @@ def write_checkpoint(
     Raises
     ------
     ValueError, TypeError
-        If an argument is out of its range.
+        If an argument is invalid.
     FileExistsError
-        If the directory is not empty, without ``force``.
+        If the directory is not empty and ``force`` is not set.
     DiskFull
-        If there is no room; the message names the file and the bytes that are missing.
+        If there is not enough space; the message names the file and the missing bytes.
     TooLate
-        If Ctrl-C comes when the new checkpoint is in place already. It is a KeyboardInterrupt.
+        If Ctrl-C arrives after the new checkpoint is in place. It is a KeyboardInterrupt.
 
     References
     ----------
     The safetensors format: 8 bytes of header length, header in JSON, tensors.
     """
     folder = Path(path("directory", directory))
-    if os.fspath(directory) == "":  # which Path takes for the current one
+    if os.fspath(directory) == "":  # Path("") would be the current directory
         raise ValueError("directory must have a name, got ''")
     if not hasattr(os, "pwrite"):
         raise OSError("write_checkpoint needs a POSIX system: this one has no pwrite")
@@ -204,7 +204,7 @@ def write_checkpoint(
 def segments(
     shards: Sequence[Shard], kind: dtypes.Float, seed: int, limit: int
 ) -> Iterator[Segment]:
-    """Cut the tensors of all files into segments, in the order in which they stand there.
+    """Split the tensors of all files into segments, in the order of the files.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def segments(
         Type of all tensors.
     seed : int
     limit : int
-        Bytes of a segment at most.
+        Most bytes of a segment.
 
     Yields
     ------
@@ -236,7 +236,7 @@ def segments(
 
 
 class _Writer:
-    """One run: threads that take segments in turn, make them and write them."""
+    """One run: threads that take segments from a queue, fill them and write them."""
 
     def __init__(
         self,
@@ -257,7 +257,7 @@ class _Writer:
     def run(
         self, num_threads: int, progress: Callable[[int, int], None], interrupts: Interrupts
     ) -> int:
-        """Write all files into the stage, have them on the disk and tell how many threads did."""
+        """Write all files into the stage, flush them, and return the number of threads used."""
         total = sum(shard.size for shard in self._shards)
         for number, shard in enumerate(self._shards):
             with self._open(number, os.O_CREAT | os.O_EXCL) as file:
@@ -279,12 +279,12 @@ class _Writer:
         return len(tasks) - 1
 
     def _workers(self, pool: ThreadPoolExecutor, num_threads: int) -> list[Future[None]]:
-        """Start as many as there is memory for, one at least."""
+        """Start as many workers as there is memory for, at least one."""
         workers: list[Future[None]] = []
         for _ in range(num_threads):
             try:
                 workers.append(pool.submit(self._work, mmap.mmap(-1, SEGMENT_BYTES)))
-            except (OSError, RuntimeError):  # no memory, no thread
+            except (OSError, RuntimeError):  # no memory for the buffer, or no thread
                 if not workers:
                     raise
                 break
@@ -303,7 +303,7 @@ class _Writer:
                 for fill, box, nbytes in segment.pieces:
                     begin, end = end, end + nbytes
                     fill(buffer[begin:end].view(self._dtype).reshape(box.sizes), box, 1)
-                if segment.file != number:  # one at a time: there may be more than can be open
+                if segment.file != number:  # one per thread: open files are limited
                     opened.close()
                     number = segment.file
                     file = opened.enter_context(self._open(number))
@@ -337,17 +337,17 @@ class _Writer:
         try:
             yield file
         finally:
-            with self._missing(number, self._flushed[number]):  # some file systems only tell now
+            with self._missing(number, self._flushed[number]):  # NFS reports errors only now
                 os.close(file)
 
     def _missing(self, number: int, done: int) -> AbstractContextManager[None]:
-        """Have an error of a full disk name a file, of which some bytes are done."""
+        """Make the error of a full disk name the file and its missing bytes."""
         shard = self._shards[number]
         return no_room_means(missing(self._target.path / shard.filename, done, shard.size))
 
 
 def _metadata(metadata: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
-    """Check a user's metadata, and add the writer's own."""
+    """Check the user's metadata, and add the provenance."""
     if not isinstance(metadata, Mapping):
         raise TypeError(f"metadata must map str to str, got {metadata!r}")
     for key, value in metadata.items():
@@ -360,7 +360,7 @@ def _metadata(metadata: Mapping[str, str], own: Mapping[str, str]) -> dict[str, 
 
 
 def _contents(texts: Mapping[str, str]) -> dict[str, bytes]:
-    """Check the further files, and encode them."""
+    """Check the additional files, and encode them."""
     if not isinstance(texts, Mapping):
         raise TypeError(f"texts must map names of files to str, got {texts!r}")
     contents = {}

@@ -1,7 +1,7 @@
-"""The command ``winit-fast``: reads the command line and prints; the work is done elsewhere.
+"""The command ``winit-fast``: parses the command line and prints; other packages do the work.
 
-A command is a file. What a command needs beside click it imports when it runs, so that
-``winit-fast --help`` is there at once, on any system.
+Each subcommand is a file. Except for click, a subcommand imports what it needs when it runs, so
+that ``winit-fast --help`` is fast and works on any system.
 """
 
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""``winit-fast bench``: a race on this machine."""
+"""``winit-fast bench``: a short benchmark of this machine."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from winit_fast.benchmark.quick import Row
 
 _HELP = """\
-Measure this machine, in about a minute: fills against memory, NumPy and what is installed.
+Compare winit_fast with memset, NumPy and other installed libraries on this machine, in a minute.
 
-GB/s is our own rate. "of memory" is the part of the speed at which memset writes the same memory
-with as many threads. The other columns are how many times as fast we are; all take turns in one
-process, and medians count. A dash: that package cannot do the case."""
+GB/s is the rate of winit_fast. "of memory" is that rate as a share of memset's, with as many
+threads. The other columns say how many times as fast as a library winit_fast is. All take turns in
+one process; the figures are medians. A dash means that the library cannot do the case."""
 
 
 def _installed(name: str) -> str:
-    """Read the name of a package that can race here; they are looked for only if one is named."""
+    """Check the name of an installed library; the libraries are searched only if one is named."""
     import winit_fast.benchmark as benchmark
 
     known = benchmark.installed()
@@ -40,7 +40,7 @@ def _installed(name: str) -> str:
     metavar="SECONDS",
     default=3.0,
     show_default=True,
-    help="For each case; everybody has five turns at least.",
+    help="Time for each case; at least five turns of each library.",
 )
 @threads_option
 @click.option(
@@ -48,7 +48,7 @@ def _installed(name: str) -> str:
     type=_installed,
     metavar="PACKAGE",
     multiple=True,
-    help="A package to race; may be given several times. By default all that are installed.",
+    help="A library to compare with; may be given several times. By default all installed ones.",
 )
 @json_option
 def bench(

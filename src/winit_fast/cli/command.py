@@ -1,4 +1,4 @@
-"""The command itself: its subcommands, and what happens to an output that takes nothing."""
+"""The top-level command: its subcommands, and the handling of a standard output that fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from winit_fast.cli.terminal import escape_what_cannot_be_shown, printing
 
 
 class _Command(click.Group):
-    """Subcommands of which none ends in a traceback because standard output takes no more."""
+    """A group of subcommands that reports an error of standard output without a traceback."""
 
     def make_context(self, *args: Any, **more: Any) -> click.Context:
         escape_what_cannot_be_shown()
@@ -26,10 +26,10 @@ class _Command(click.Group):
             return super().invoke(ctx)
 
 
-# Texts are given as arguments, here and in all commands: python -OO has no docstrings.
+# Help texts are arguments here and in all subcommands, because python -OO removes docstrings.
 main = _Command(
     "winit-fast",
-    help="Fresh neural-network weights: the same bits on any machine.",
+    help="Initial weights of neural networks, with the same bits on any machine.",
     commands=[bench, info, init],
     context_settings={"help_option_names": ["-h", "--help"]},
 )

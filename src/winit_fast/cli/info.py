@@ -1,4 +1,4 @@
-"""``winit-fast info``: this machine, the known models, or one model's tensors and their rules."""
+"""``winit-fast info``: this machine, the known models, or the tensors and rules of one model."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from winit_fast.cli.parameters import json_option, model_and_rules, rules_option
 from winit_fast.cli.terminal import Refused, console, print_json, table
 
 _HELP = """\
-Show what this machine uses and the known models, or the tensors of one MODEL.
+Show the instruction set, the threads and the known models, or the tensors of one MODEL.
 
-With MODEL, a line stands for the tensors of all layers. * is a number in their names; {i} is one
-that the formula has as i."""
+With MODEL, a line stands for the tensors of all layers. * is a number in their names; {i} is a
+number that the formula uses as i."""
 
 
 @click.command(help=_HELP)

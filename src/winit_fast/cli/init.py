@@ -1,4 +1,4 @@
-"""``winit-fast init``: a checkpoint of fresh weights."""
+"""``winit-fast init``: writes a checkpoint of freshly initialised weights."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from winit_fast.checkpoint import Summary
 
 _HELP = """\
-Write a checkpoint of MODEL with fresh weights, by its authors' own rules.
+Write a checkpoint of MODEL with freshly initialised weights, by its authors' own rules.
 
-MODEL is a name that `winit-fast info` lists. The files are safetensors under the names and in the
-layout of Hugging Face. The same seed gives the same bytes everywhere."""
+MODEL is a name that `winit-fast info` lists. The files are safetensors files with the tensor names
+and layouts of Hugging Face. The same seed gives the same bytes on any machine."""
 
 
 @click.command(help=_HELP)
 @click.argument("model")
-@click.option("--out", type=click.Path(), required=True, help="Directory to make.")
+@click.option("--out", type=click.Path(), required=True, help="Directory to create.")
 @click.option("--dtype", default="bfloat16", show_default=True, help="Type of the weights.")
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
 @rules_option
@@ -40,9 +40,13 @@ layout of Hugging Face. The same seed gives the same bytes everywhere."""
     metavar="SIZE",
     default="5GB",
     show_default=True,
-    help="Above it the checkpoint is several files and an index.",
+    help="A larger checkpoint has several files and an index.",
 )
-@click.option("--force", is_flag=True, help="Replace the checkpoint in a directory not empty.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Write to a directory that is not empty, and replace the checkpoint in it.",
+)
 @threads_option
 @json_option
 def init(
@@ -56,7 +60,7 @@ def init(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    # A plain kill clears up behind itself as Ctrl-C does.
+    # SIGTERM cleans up in the same way as Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     in_place = False
     try:
@@ -89,7 +93,7 @@ def _write(
     force: bool,
     threads: int | None,
 ) -> tuple[Summary, str, str]:
-    """Write the files; give what was written, the model's own name and the type's."""
+    """Write the files; return the summary, the model's full name and the dtype's name."""
     try:
         from winit_fast.base import dtypes
         from winit_fast.checkpoint import write_checkpoint

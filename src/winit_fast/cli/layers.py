@@ -1,4 +1,4 @@
-"""A model's tensors by layer: a line for those that differ in a number of their name only."""
+"""A model's tensors by layer, with one line for tensors whose names differ only in a number."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from winit_fast.initializers.elementwise import TruncatedNormal
 from winit_fast.models import Architecture, Rule, Rules, TensorSpec
 
 _NO_NORMAL = 10.0
-"""Deviations that no draw of a normal reaches: a bound so far out is meant as a number."""
+"""Standard deviations that no normal draw reaches: a bound beyond it was meant to be absolute."""
 
 
 class Group(NamedTuple):
-    """Tensors of the same name but for its numbers, of one shape and by one rule.
+    """Tensors whose names differ only in numbers, with the same shape and the same rule.
 
     Attributes
     ----------
     times : int
     name : str
-        A number is ``{i}`` where the rule calls it i, and ``*`` where it has no part in the rule.
+        A number is shown as ``{i}`` if the rule names it i, as ``*`` if the rule does not use it.
     shape : tuple of int
     initializer : str
-        With the rule's formulas.
+        The initializer, with the formulas of the rule.
     """
 
     times: int
@@ -35,7 +35,7 @@ class Group(NamedTuple):
 
 
 def by_layer(rules: Rules, tensors: Iterable[TensorSpec]) -> list[Group]:
-    """Group tensors over the layers, in the order in which the first of each comes.
+    """Group tensors over the layers, in the order of each group's first tensor.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def by_layer(rules: Rules, tensors: Iterable[TensorSpec]) -> list[Group]:
 
 
 def _scheme(rule: Rule, tensors: Sequence[TensorSpec]) -> str:
-    """Write the initializer of several tensors with the rule's formulas."""
+    """Return the initializer of several tensors as text, with the formulas of the rule."""
     parameters = dict(rule.parameters)
     bounds = _absolute_bounds(tensors)
     if bounds is not None:
@@ -71,10 +71,11 @@ def _scheme(rule: Rule, tensors: Sequence[TensorSpec]) -> str:
 
 
 def _absolute_bounds(tensors: Sequence[TensorSpec]) -> tuple[float, float] | None:
-    """The numbers at which truncated normals are cut, if these are what the bounds mean.
+    """Return the absolute bounds of truncated normals, if the bounds were meant to be absolute.
 
-    Authors who give torch's ``trunc_normal_`` bounds of -2 and 2 and a deviation of 0.02 have them
-    100 deviations out. They are the same in all layers, whatever the deviation.
+    Authors who call torch's ``trunc_normal_`` with bounds -2 and 2 and a standard deviation of 0.02
+    truncate at 100 standard deviations. These bounds are equal in all layers, whatever the
+    standard deviation.
     """
     found = []
     for tensor in tensors:
@@ -90,7 +91,7 @@ def _absolute_bounds(tensors: Sequence[TensorSpec]) -> tuple[float, float] | Non
 
 
 def numbers_used(rules: Rules, architecture: Architecture) -> dict[str, Number]:
-    """The architecture's numbers that the rules' formulas use."""
+    """Return the numbers of the architecture that formulas of the rules use."""
     formulas = (
         value
         for rule in rules.rules

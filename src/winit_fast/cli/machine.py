@@ -1,4 +1,4 @@
-"""What is running, and with what."""
+"""The version, the instruction set and the threads in use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from winit_fast.streams.stream import STREAM_VERSION
 
 
 class Machine(TypedDict):
-    """The version, the instruction set and the threads of a run."""
+    """The version, the instruction set and the number of threads of a run."""
 
     winit_fast: str
     stream_version: int
@@ -21,7 +21,7 @@ class Machine(TypedDict):
 
 
 def machine(threads: int | None = None) -> Machine:
-    """Say what is running, and with what."""
+    """Return the facts of a run."""
     return Machine(
         winit_fast=__version__,
         stream_version=STREAM_VERSION,
@@ -32,7 +32,7 @@ def machine(threads: int | None = None) -> Machine:
 
 
 def in_a_line(facts: Machine) -> str:
-    """Say it in a line."""
+    """Format the facts in one line."""
     return (
         f"winit_fast {facts['winit_fast']}, stream version {facts['stream_version']}, "
         f"instruction set {facts['isa']} (of {', '.join(facts['supported_isas'])}), "

@@ -1,4 +1,4 @@
-"""Arguments that several commands have, and the reading of sizes and times."""
+"""Arguments that several subcommands share, and the parsing of sizes and times."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 threads_option = click.option(
     "--threads", type=click.IntRange(1), help="By default all processors."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print an object in JSON.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 rules_option = click.option(
     "--rules",
     metavar="NAME|FILE",
-    help="Other rules than the authors': some of the package, or a file that ends in .toml.",
+    help="Use other rules than the authors': the name of built-in rules, or a .toml file.",
 )
 
 
 def size(text: str) -> int:
-    """Read a number of bytes such as ``5GB`` (powers of 1000) or ``500MiB`` (powers of 1024)."""
+    """Parse a number of bytes such as ``5GB`` (powers of 1000) or ``500MiB`` (powers of 1024)."""
     found = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?) *([KMGT]?)(i?)B?", text, re.I | re.A)
     base = 1024 if found and found[3] else 1000
     nbytes = int(Fraction(found[1]) * base ** _UNITS[found[2].upper()]) if found else 0
@@ -38,7 +38,7 @@ def size(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """Read a time that ends: NaN is in every range of click's."""
+    """Parse a finite time; click's ranges would accept NaN."""
     try:
         value = float(text)
     except ValueError:
@@ -49,12 +49,12 @@ def seconds(text: str) -> float:
 
 
 def model_and_rules(model: str, rules: str | None) -> tuple[Architecture, Rules]:
-    """Find a model and its authors' rules, or others.
+    """Load a model's architecture, with its authors' rules or those of ``rules``.
 
     Raises
     ------
     ValueError, OSError
-        If there are none.
+        If there is no such model, or the rules cannot be read.
     """
     from winit_fast.models import Architecture, Rules
 

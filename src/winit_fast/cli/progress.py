@@ -1,4 +1,4 @@
-"""How far the writing is: a bar on a terminal, plain lines elsewhere."""
+"""Progress of writing: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from winit_fast.cli.terminal import console, tell
 
 @contextmanager
 def progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, a plain line every few seconds elsewhere."""
+    """Show a bar on a terminal, and plain lines elsewhere."""
     terminal = console(stderr=True)
     if not terminal.is_terminal:
         yield _Lines()
@@ -38,7 +38,7 @@ def progress() -> Iterator[Callable[[int, int], None]]:
 
 
 class _Lines:
-    """Progress for logs: a line after every tenth, but not more than one a second."""
+    """Progress for logs: a line after every tenth of the work, but at most one per second."""
 
     def __init__(self) -> None:
         self._begin = self._last = time.monotonic()

@@ -1,4 +1,4 @@
-"""Printing: to terminals of any encoding, and to outputs that take nothing."""
+"""Printing to terminals with any encoding, and to outputs that fail."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class Refused(click.ClickException):
-    """An error that is told in a line, escaped where the terminal cannot show it."""
+    """An error that is printed in one line, with escapes for what the terminal cannot show."""
 
     def show(self, file: Any = None) -> None:
         print(f"Error: {self.format_message()}", file=file or sys.stderr, flush=True)
 
 
 def escape_what_cannot_be_shown() -> None:
-    """Have what is not in the encoding of a stream printed as an escape, not as an error."""
+    """Make output streams print escapes for characters outside their encoding, and not fail."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not _is_utf8(stream):
             stream.reconfigure(errors="backslashreplace")
@@ -38,23 +38,23 @@ def _is_utf8(stream: TextIO) -> bool:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Make a console that takes no ``[...]`` or ``:...:`` in a user's names for its own signs."""
+    """Make a console that does not interpret ``[...]`` or ``:...:`` in a user's names as markup."""
     from rich.console import Console
 
     class Terminal(Console):
-        def on_broken_pipe(self) -> None:  # it would exit with 1: see `printing`
+        def on_broken_pipe(self) -> None:  # rich would exit with status 1; `printing` handles it
             raise BrokenPipeError
 
     return Terminal(stderr=stderr, markup=False, emoji=False)
 
 
 def spinner() -> str:
-    """Name the sign of work in progress that the terminal can show."""
+    """Return the name of a spinner that the terminal's encoding can show."""
     return "dots" if _is_utf8(sys.stdout) else "line"
 
 
 def table(*columns: str, right: tuple[str, ...] = (), header: bool = True) -> Table:
-    """Make a table whose cells are folded, never cut: an ellipsis is in no small encoding."""
+    """Make a table that wraps long cells; it never truncates, as ASCII has no ellipsis."""
     from rich.table import Table
 
     made = Table(box=None, show_header=header)
@@ -64,7 +64,7 @@ def table(*columns: str, right: tuple[str, ...] = (), header: bool = True) -> Ta
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """Print an object in ASCII; what JSON has no form of, infinity say, is a str."""
+    """Print an object as JSON in ASCII; values that JSON lacks, such as infinity, become a str."""
     click.echo(json.dumps(_in_json(content), indent=2, default=str, allow_nan=False))
 
 
@@ -78,9 +78,9 @@ def _in_json(value: Any) -> Any:
 
 @contextmanager
 def printing(done: str = "") -> Iterator[None]:
-    """Make an error of standard output, a full disk say, one line that begins with what is done.
+    """Convert an error of standard output (a full disk, say) to a line that begins with ``done``.
 
-    Whoever closes the other end of a pipe has seen enough: that is no error.
+    A pipe whose reader has closed it is not an error.
     """
     try:
         yield
@@ -93,7 +93,7 @@ def printing(done: str = "") -> Iterator[None]:
 
 
 def tell(message: str) -> None:
-    """Print a line to standard error; if nobody can read it, that is no reason to stop."""
+    """Print a line to standard error, and ignore errors of doing so."""
     try:
         print(message, file=sys.stderr, flush=True)
     except OSError:
@@ -101,6 +101,6 @@ def tell(message: str) -> None:
 
 
 def silence(stream: TextIO) -> None:
-    """Lead a stream that takes no more to nowhere: what is left in it fails again at the end."""
+    """Redirect a failed stream to the null device, so that flushing it at exit does not fail."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,4 +1,4 @@
-"""Dask arrays of an initializer: the values do not depend on how the array is cut into chunks."""
+"""Dask arrays from an initializer; the values do not depend on the chunks."""
 
 try:
     import dask.array  # noqa: F401

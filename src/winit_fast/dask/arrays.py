@@ -1,4 +1,4 @@
-"""Making arrays of Dask: a task a chunk."""
+"""Making Dask arrays, with one task for each chunk."""
 
 from functools import partial
 from typing import Any
@@ -22,28 +22,28 @@ def from_initializer(
     seed: Seed = None,
     name: str | int | None = None,
 ) -> dask.array.Array:
-    """Describe an array of which each chunk is made alone, by whichever worker needs it.
+    """Make a lazy array, whose chunks are generated independently by the workers that need them.
 
     Parameters
     ----------
     initializer : Initializer or str
-        Or its name: see `winit_fast.get`.
+        An initializer, or its name: see `winit_fast.get`.
     shape : int or tuple of int
-        Of the whole array.
+        Shape of the whole array.
     chunks : int, tuple, dict or str
-        As in `dask.array.zeros`. It changes no value. (A cut orthogonal matrix agrees to rounding:
-        see `winit_fast.Orthogonal`.)
+        As in `dask.array.zeros`. Chunks change no value. (The chunks of an orthogonal matrix may
+        agree with the whole only to rounding: see `winit_fast.Orthogonal`.)
     dtype : str, type or numpy.dtype
         A floating-point type of docs/contract.md.
     seed : int, numpy.random.SeedSequence, numpy.random.Generator or None
-        From 0 to 2^64 - 1. None draws one from the operating system, once for the array.
+        See `winit_fast.Stream`. None takes one seed from the operating system for the whole array.
     name : str, int or None
-        The tensor's name, or the number of its stream.
+        The tensor's name, or its stream id.
 
     Returns
     -------
     dask.array.Array
-        Its chunks are filled by one thread each: Dask has threads of its own.
+        Each chunk is filled by one thread, because Dask runs chunks in parallel.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def from_initializer(
     """
     tensor, kind, found = logical_shape(shape), find(dtype).dtype, get(initializer)
     key = seed_number(seed)
-    # What the scheme refuses is refused here, not by a worker later: this makes no elements.
+    # Filling an empty box checks the arguments now, so that no worker raises the error later.
     found(tensor, seed=key, name=name, dtype=kind, index=(slice(0, 0),) * len(tensor))
     cut = dask.array.core.normalize_chunks(chunks, tensor, dtype=kind)
     made: dask.array.Array = dask.array.map_blocks(

@@ -1,4 +1,4 @@
-"""The schemes. Importing this folder makes every one of them known to `get` by its names."""
+"""The schemes. Importing this package registers all of them for `get`."""
 
 from winit_fast.initializers.constants import Constant, Identity, Ones, Zeros
 from winit_fast.initializers.dirac import Dirac

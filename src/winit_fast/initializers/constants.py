@@ -15,15 +15,16 @@ from winit_fast.streams.stream import Stream
 
 @dataclass(frozen=True, repr=False)
 class Constant(Initializer, names=("constant",)):
-    """Every element is one number.
+    """Every element is the same number.
 
-    A constant weight matrix keeps the units of a layer alike for ever, since they have the same
-    gradient: constants are for biases, gains and what is multiplied by something random.
+    Do not use a constant for a weight matrix: the units of the layer would have equal gradients and
+    so remain equal. Constants are for biases, for gains, and for tensors that multiply random ones.
 
     Parameters
     ----------
     value : float
-        It must fit the destination's type; infinities and NaN are allowed.
+        Must be representable in the destination's dtype after rounding; infinities and NaN are
+        allowed.
 
     Examples
     --------
@@ -38,7 +39,7 @@ class Constant(Initializer, names=("constant",)):
         self._parse(real, "value")
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Refuse a type that the value does not fit."""
+        """Refuse a dtype whose range the value exceeds."""
         rounded(self.value, dtype)
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
@@ -46,7 +47,7 @@ class Constant(Initializer, names=("constant",)):
         constant(self.value, out, box, num_threads)
 
     def complex_parts(self, shape: tuple[int, ...]) -> Initializer:
-        """Give the value as the real part, and 0 as the imaginary one."""
+        """Return a scheme with the value as real part and 0 as imaginary part."""
         return _RealParts(self.value)
 
     def scaled(self, factor: float) -> Initializer:
@@ -55,7 +56,7 @@ class Constant(Initializer, names=("constant",)):
 
 @dataclass(frozen=True, repr=False)
 class _RealParts(Initializer):
-    """The parts of a complex constant that is real."""
+    """The real and imaginary parts of a complex tensor that holds one real number."""
 
     value: float
 
@@ -82,11 +83,11 @@ class Zeros(Initializer, names=("zeros", "zero")):
         constant(0.0, out, box, num_threads)
 
     def complex_parts(self, shape: tuple[int, ...]) -> Initializer:
-        """Give 0 for both parts."""
+        """Return zeros for both parts."""
         return self
 
     def scaled(self, factor: float) -> Initializer:
-        """Give the same: 0."""
+        """Return this scheme: zeros remain zeros."""
         return self
 
 
@@ -105,7 +106,7 @@ class Ones(Initializer, names=("ones", "one")):
         constant(1.0, out, box, num_threads)
 
     def complex_parts(self, shape: tuple[int, ...]) -> Initializer:
-        """Give 1 as the real part, and 0 as the imaginary one."""
+        """Return a scheme with 1 as real part and 0 as imaginary part."""
         return _RealParts(1.0)
 
     def scaled(self, factor: float) -> Initializer:
@@ -138,16 +139,16 @@ class Identity(Initializer, names=("identity", "eye", "identity_initializer")):
         self._parse(finite, "gain")
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Refuse what is no matrix, and a type that the gain does not fit."""
+        """Refuse a shape that is not a matrix's, and a dtype whose range the gain exceeds."""
         if len(shape) != 2:
             raise ValueError(f"Identity is for matrices, got shape {shape}")
         rounded(self.gain, dtype, "gain")
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        """Set every element to 0, and then the diagonal's."""
+        """Set every element to 0, and then the diagonal to the gain."""
         gain = rounded(self.gain, out.dtype, "gain")
         constant(0.0, out, box, num_threads)
-        # Positions of the tensor's diagonal that the box has: both coordinates are its.
+        # Positions p for which the element (p, p) of the tensor is in the box.
         (row, column), (rows, columns) = box.starts, box.sizes
         diagonal = np.arange(max(row, column), min(row + rows, column + columns))
         box.expand(out)[diagonal - row, diagonal - column] = gain

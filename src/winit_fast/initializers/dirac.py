@@ -1,4 +1,4 @@
-"""Convolutions that pass their inputs on."""
+"""Convolution kernels whose output equals their input."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,26 +16,26 @@ from winit_fast.streams.stream import Stream
 
 @dataclass(frozen=True, repr=False)
 class Dirac(Initializer, names=("dirac",)):
-    """A convolution that passes its inputs on: as many of them as there are outputs for.
+    """A convolution kernel that copies its input channels to its output channels.
 
     For kernels of one to three spatial axes.
 
     Parameters
     ----------
     groups : int
-        Groups of the convolution, at least 1; their number divides that of the outputs. Every group
-        passes its own inputs on.
+        Groups of the convolution, at least 1; must divide the number of outputs. Each group copies
+        its own inputs.
     gain : float
-        The value that is not 0.
+        The value of the nonzero elements.
     in_axis, out_axis : int
-        The axes of the inputs of one group and of all outputs; the others are spatial. Where
-        nothing is said, arrays have those of JAX and Keras, -2 and -1; tensors of torch, 1 and 0.
+        The axis of the inputs of one group and that of all outputs; the other axes are spatial. By
+        default -2 and -1, as in JAX and Keras; for torch's tensors 1 and 0.
 
     Notes
     -----
-    Output o of the n of one group has the gain at input o mod n (if there is one) and at the centre
-    tap, k // 2 of an axis of k, as in ``torch.nn.init.dirac_``. For an even k this is the tap after
-    the one of `DeltaOrthogonal`, which is JAX's.
+    If a group has n outputs, output o has the gain at input o mod n (if it exists), at the centre
+    tap: index k // 2 of an axis with k taps, as in ``torch.nn.init.dirac_``. For an even k this is
+    the tap after the one that `DeltaOrthogonal` and JAX use.
 
     References
     ----------
@@ -61,7 +61,7 @@ class Dirac(Initializer, names=("dirac",)):
         self._parse(optional(integer), "in_axis", "out_axis")
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Refuse what is no convolution's shape, and a type that the gain does not fit."""
+        """Refuse a shape that is not a convolution's, and a dtype whose range the gain exceeds."""
         _, fan_out = convolution_axes("Dirac", shape, self.in_axis, self.out_axis)
         if shape[fan_out] % self.groups:
             raise ValueError(
@@ -71,7 +71,7 @@ class Dirac(Initializer, names=("dirac",)):
         rounded(self.gain, dtype, "gain")
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        """Set every element to 0, and then those that pass an input on."""
+        """Set every element to 0, and then those that copy an input to the gain."""
         shape = box.tensor
         fan_in, fan_out = convolution_axes("Dirac", shape, self.in_axis, self.out_axis)
         gain = rounded(self.gain, out.dtype, "gain")

@@ -14,7 +14,7 @@ from winit_fast.streams import distributions
 
 @dataclass(frozen=True, repr=False)
 class RandomUniform(Elementwise, names=("random_uniform", "uniform")):
-    """Uniform on [minval, maxval), in every type.
+    """Uniform on [minval, maxval), in every dtype.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class RandomUniform(Elementwise, names=("random_uniform", "uniform")):
 class RandomNormal(Elementwise, names=("random_normal", "normal")):
     """Normal with the given mean and standard deviation.
 
-    Beyond the range of a narrow type, numbers become infinite, or NaN in float8_e4m3fn.
+    Numbers beyond the range of a narrow dtype become infinite, or NaN in float8_e4m3fn.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class RandomNormal(Elementwise, names=("random_normal", "normal")):
         return distributions.normal(dtype, self.mean, self.stddev, ("mean", "stddev"))
 
     def complex_parts(self, shape: tuple[int, ...]) -> Initializer:
-        """Give normal parts of half the variance, each of this mean, as torch does."""
+        """Return normal parts with half the variance, each with this mean, as in torch."""
         return RandomNormal(self.mean, self.stddev / math.sqrt(2.0))
 
     def scaled(self, factor: float) -> Initializer:
@@ -89,11 +89,11 @@ class TruncatedNormal(Elementwise, names=("truncated_normal", "trunc_normal")):
     ----------
     mean : float
     stddev : float
-        Finite, at least 0: of the normal before truncation, as in Keras, JAX and torch. The
-        defaults are those of Keras.
+        Standard deviation of the normal before truncation, as in Keras, JAX and torch; finite, at
+        least 0. The defaults are those of Keras.
     low, high : float
-        The bounds, in standard deviations (torch's ``a`` and ``b`` are absolute: they are
-        ``mean + low * stddev`` and ``mean + high * stddev``).
+        The bounds, in standard deviations. (In torch, ``a`` and ``b`` are absolute bounds:
+        ``mean + low * stddev`` and ``mean + high * stddev``.)
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""From the shape of a logical tensor to its fans."""
+"""The fans of a logical tensor's shape, and the axes that they are computed from."""
 
 import math
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ Axes = int | Sequence[int]
 
 
 class Convention(NamedTuple):
-    """Where a framework keeps the inputs and outputs of a layer's weight.
+    """Which axes of a layer's weight are inputs and outputs in a framework.
 
     Attributes
     ----------
     in_axis, out_axis : int
     column_axis : int
-        The axis that makes up the columns of an orthogonal matrix.
+        The axis whose positions are the columns of an orthogonal matrix.
     """
 
     in_axis: int
@@ -26,26 +26,26 @@ class Convention(NamedTuple):
 
 
 JAX = Convention(in_axis=-2, out_axis=-1, column_axis=-1)
-"""(*kernel, in, out): JAX's, Keras' and, where nothing is said, this package's."""
+"""(*kernel, in, out): the convention of JAX and Keras, and the default of this package."""
 
 TORCH = Convention(in_axis=1, out_axis=0, column_axis=0)
-"""(out, in, *kernel)."""
+"""(out, in, *kernel): the convention of torch."""
 
 
 def without_batch(axis: int, batch_axis: Axes, ndim: int) -> int:
-    """Find an axis that a convention counts without the batch axes.
+    """Convert an axis that is counted without the batch axes to one counted with them.
 
     Parameters
     ----------
     axis : int
-        Among the axes that are no batch axes.
+        Position among the axes that are not batch axes.
     batch_axis : int or sequence of int
     ndim : int
 
     Returns
     -------
     int
-        Among all axes; as given where there are no batch axes, or too few others.
+        Position among all axes; ``axis`` itself if there are no batch axes, or too few others.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def without_batch(axis: int, batch_axis: Axes, ndim: int) -> int:
 
 
 def axes_tuple(argument: str, axes: Axes) -> tuple[int, ...]:
-    """Write one axis or several as a tuple; errors name the argument that carries them.
+    """Convert one axis or several to a tuple; errors name the argument.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def axes_tuple(argument: str, axes: Axes) -> tuple[int, ...]:
 
 
 def hashable_axes(argument: str, axes: Axes) -> int | tuple[int, ...]:
-    """Read one axis or several, a list from JSON too, as a value that has a hash.
+    """Convert one axis or several, which JSON has as a list, to a hashable value.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def hashable_axes(argument: str, axes: Axes) -> int | tuple[int, ...]:
 
 
 def positions(argument: str, axes: Axes, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Number axes from 0 in increasing order, and check that the tensor has each once.
+    """Convert axes to increasing numbers from 0, and check that they exist and are different.
 
     Examples
     --------
@@ -106,12 +106,12 @@ def positions(argument: str, axes: Axes, shape: tuple[int, ...]) -> tuple[int, .
 def convolution_axes(
     scheme: str, shape: tuple[int, ...], in_axis: int | None, out_axis: int | None
 ) -> tuple[int, int]:
-    """Number the axes of a convolution's inputs and outputs from 0, for a scheme of that name.
+    """Convert the axes of a convolution's inputs and outputs to numbers from 0; check the shape.
 
     Raises
     ------
     ValueError
-        If the shape is none of a convolution, or the axes are not two of its own.
+        If the shape is not that of a convolution, or the axes are not two different axes of it.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def fans(
     out_axis: Axes | None = None,
     batch_axis: Axes = (),
 ) -> tuple[int, int]:
-    r"""Count the connections into and out of one unit of a layer.
+    r"""Compute fan-in and fan-out: the number of connections into and out of one unit of a layer.
 
     Parameters
     ----------
@@ -149,9 +149,9 @@ def fans(
         The logical shape: that of the whole tensor, never of a shard of it.
     in_axis, out_axis : int or sequence of int, optional
         The axes of the layer's inputs and outputs. By default -2 and -1, as in JAX and Keras,
-        counted among the axes that are no batch axes.
+        counted without the batch axes.
     batch_axis : int or sequence of int
-        Axes that only number independent tensors.
+        Axes along which the tensors are independent.
 
     Returns
     -------
@@ -160,17 +160,17 @@ def fans(
     Raises
     ------
     ValueError
-        If an axis is not one of the tensor's or is named twice, or the tensor has no fans.
+        If an axis does not exist or is given twice, or the tensor has no fans.
     TypeError
-        If the shape or an axis holds something else than integers.
+        If the shape or an axis contains anything other than integers.
 
     Notes
     -----
-    The axes that are named nowhere are the receptive field (a convolution's kernel), and
+    The remaining axes are the receptive field (a convolution's kernel), and
 
     .. math:: \text{fan} = \text{size of its own axes} \times \text{size of the receptive field}.
 
-    A tensor of one axis has as many inputs and outputs as elements, as in Keras, provided that the
+    Both fans of a tensor with one axis are its number of elements, as in Keras, provided that the
     axes are not given, or are given as -2 and -1.
 
     References

@@ -1,4 +1,4 @@
-"""From an activation function to the gain that keeps signals at their size."""
+"""The gain of an activation function, which preserves the mean square of signals."""
 
 import math
 from collections.abc import Callable
@@ -15,15 +15,15 @@ Activation = str | Callable[[Any], Any]
 
 
 def gain(activation: Activation, param: float | None = None) -> float:
-    r"""Factor that makes up for an activation: weights of this gain keep the signal's mean square.
+    r"""Compute the gain of an activation, with which weights preserve the signal's mean square.
 
     Parameters
     ----------
     activation : str or callable
-        A name from the table below (case, underscores and hyphens do not matter), or a function of
-        a NumPy array, element by element, or of one number.
+        A name from the table below (case, underscores and hyphens do not matter), or an elementwise
+        function of a NumPy array, or a function of one number.
     param : float, optional
-        The activation's parameter, where it has one.
+        The activation's parameter, if it has one.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def gain(activation: Activation, param: float | None = None) -> float:
         If the name is unknown, the activation has no parameter but one is given, or the mean square
         is 0 or not finite.
     TypeError
-        If an argument is of another type.
+        If an argument has another type.
 
     Notes
     -----
@@ -43,8 +43,8 @@ def gain(activation: Activation, param: float | None = None) -> float:
 
     .. math:: 1 / \sqrt{E[f(z)^2]}.
 
-    **Three names keep the conventional value of PyTorch**, which is another one: "tanh" 5/3, "selu"
-    3/4, "sigmoid" 1. The exact values have names of their own: "tanh_exact" 1.5925...,
+    **Three names have PyTorch's conventional value**, which differs from the exact one: "tanh" 5/3,
+    "selu" 3/4, "sigmoid" 1. The exact values have other names: "tanh_exact" 1.5925...,
     "selu_exact" 1.0000..., "sigmoid_exact" 1.8462.... All other values of PyTorch are exact.
 
     ============================================================== ===================== =======
@@ -67,23 +67,22 @@ def gain(activation: Activation, param: float | None = None) -> float:
     glu, reglu, geglu, swiglu
     ============================================================== ===================== =======
 
-    The last line are gated units, f(z) v: with v from N(0, 1) too, independent of z, the mean
-    square is that of the gate, f the sigmoid, relu, gelu or silu.
+    The last line of the table has gated units, f(z) v. With v from N(0, 1) too, independent of z,
+    the mean square is that of the gate f: the sigmoid, relu, gelu or silu.
 
-    "gelu" is the one with erf; "gelu_tanh" is PyTorch's ``approximate="tanh"`` and what
-    ``jax.nn.gelu`` does unless told otherwise. "leaky_relu" has PyTorch's and JAX's slope; that of
-    Keras is 0.2.
+    "gelu" is the exact function, with erf; "gelu_tanh" is PyTorch's ``approximate="tanh"`` and the
+    default of ``jax.nn.gelu``. The slope of "leaky_relu" is that of PyTorch and JAX; Keras has 0.2.
 
-    With the exact gain a mean square of 1 goes through every layer unchanged. Small deviations from
-    it die out where :math:`E[z f(z) f'(z)] < E[f(z)^2]`, as for "tanh_exact", "selu_exact", "elu"
-    and "softplus". With "relu" and "leaky_relu" they stay. With "gelu", "silu", "mish" and
-    "hard_swish" they grow, by 8 to 22 % a layer: there no gain replaces normalisation in a deep
-    network.
+    With the exact gain every layer preserves a mean square of 1. Small deviations from 1
+    decay if :math:`E[z f(z) f'(z)] < E[f(z)^2]`, as for "tanh_exact", "selu_exact", "elu"
+    and "softplus". With "relu" and "leaky_relu" they persist. With "gelu", "silu", "mish" and
+    "hard_swish" they grow by 8 to 22 % per layer, so in a deep network no gain can replace
+    normalisation.
 
-    The mean is integrated by Gauss and Legendre's rule of 16 nodes on panels of half a deviation,
-    out to 38 deviations; panels are halved until each agrees with its halves to
-    :math:`2 \times 10^{-13}` of the whole. So kinks and jumps do no harm wherever they are, while
-    the error of Gauss and Hermite's rule there falls only slowly with its nodes. The relative error
+    The mean is computed by 16-point Gauss-Legendre quadrature on panels of half a standard
+    deviation, out to 38 standard deviations. Panels are halved until each agrees with its halves to
+    :math:`2 \times 10^{-13}` of the whole. So kinks and jumps do no harm wherever they are;
+    Gauss-Hermite quadrature would converge only slowly for them. The relative error
     is below :math:`10^{-11}`, or :math:`10^{-4}` if the function computes in float32.
 
     References
@@ -103,7 +102,7 @@ def gain(activation: Activation, param: float | None = None) -> float:
 
 
 def gradient_gain(activation: Activation, param: float | None = None) -> float:
-    r"""Factor that makes up for an activation's derivative: it keeps the gradient's mean square.
+    r"""Compute the gain of an activation's derivative, which preserves the gradient's mean square.
 
     Parameters
     ----------
@@ -117,8 +116,8 @@ def gradient_gain(activation: Activation, param: float | None = None) -> float:
     Raises
     ------
     TypeError, ValueError
-        As in `gain`; also if the function jumps, as "hard_shrink" does: it has no derivative there;
-        and for gated units, which have two inputs.
+        As in `gain`. Also if the function is discontinuous, like "hard_shrink", since it has no
+        derivative there; and for gated units, which have two inputs.
 
     Notes
     -----
@@ -126,14 +125,14 @@ def gradient_gain(activation: Activation, param: float | None = None) -> float:
 
     .. math:: 1 / \sqrt{E[f'(z)^2]},
 
-    to be used with ``mode="fan_out"``. There are no conventional values here: "tanh" is exact. The
-    derivative is that of the polynomial through a panel's 16 nodes (see `gain`), so a function need
-    not bring its own. The relative error is below :math:`10^{-10}`, or :math:`10^{-4}` if the
-    function computes in float32.
+    Use it with ``mode="fan_out"``. No name has a conventional value here: "tanh" is exact. The
+    derivative is that of the polynomial through the 16 nodes of a panel (see `gain`), so only the
+    function itself is needed. The relative error is below :math:`10^{-10}`, or :math:`10^{-4}` if
+    the function computes in float32.
 
     References
     ----------
-    He et al., "Delving deep into rectifiers", ICCV 2015, section 2.2, the backward case.
+    He et al., "Delving deep into rectifiers", ICCV 2015, section 2.2, backward propagation.
 
     Examples
     --------
@@ -146,14 +145,14 @@ def gradient_gain(activation: Activation, param: float | None = None) -> float:
 def squared_gain(
     activation: Activation, param: float | None = None, *, gradient: bool = False
 ) -> float:
-    """Square of a gain: what the variance of the weights is multiplied by.
+    """Compute the square of a gain, the factor of the weights' variance.
 
     Parameters
     ----------
     activation, param
         As in `gain`.
     gradient : bool
-        Whether the derivative's is meant.
+        Whether to use `gradient_gain` instead of `gain`.
 
     Returns
     -------
@@ -217,7 +216,7 @@ def _sparse_plus(z: Array) -> Array:
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # Klambauer et al., eq. 14
 
-# Each activation with the default of its parameter, or None where it has none.
+# Each activation with the default of its parameter, or None if it has no parameter.
 _TABLE: dict[str, tuple[Callable[..., Array], float | None]] = {
     **dict.fromkeys(
         ["linear", "identity"]
@@ -278,7 +277,7 @@ def _named(name: str, param: float | None, gradient: bool) -> float:
         parameters: tuple[float, ...] = ()
     else:
         parameters = (default if param is None else param,)
-    # Closed forms: PyTorch's, to the last bit.
+    # Closed forms, so that these gains have the bits of PyTorch's.
     shown = name if param is None else f"{name} with param {param!r}"
     if function is _leaky_relu:
         slope = parameters[0]
@@ -303,12 +302,12 @@ def _inverse(square: float, shown: str, gradient: bool) -> float:
 
 
 def _on_arrays(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
-    """Let a function of arrays or of single numbers take arrays, and check what it returns."""
+    """Make a function of arrays or of single numbers accept arrays, and check its result."""
 
     def values(z: Array) -> Array:
         try:
             result = function(z)
-        except (TypeError, ValueError):  # of math.tanh, or of "if z > 0"
+        except (TypeError, ValueError):  # as math.tanh(z) or "if z > 0" raises for an array z
             try:
                 result = np.reshape([function(number) for number in z.ravel().tolist()], z.shape)
             except (TypeError, ValueError) as error:
@@ -330,16 +329,16 @@ def _on_arrays(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
     return values
 
 
-_REACH = 38.0  # the density there is 1e-314: the last that is a normal number of float64
+_REACH = 38.0  # the density there is about 1e-314; beyond, it would soon underflow to 0
 _MAX_PANELS = 2048
 
 
 @cache
 def _rule() -> tuple[Array, Array, Array]:
-    """Make Gauss and Legendre's rule of 16 nodes: nodes, weights, and a matrix.
+    """Make the 16-point Gauss-Legendre rule: nodes, weights, and a differentiation matrix.
 
-    The matrix leads from values at the nodes to the derivative there of the polynomial through
-    them. NumPy imports its polynomials where they are first used, and so do we.
+    The matrix maps values at the nodes to the derivative, at the nodes, of the polynomial through
+    these values. numpy.polynomial is imported here, because NumPy too imports it at its first use.
     """
     legendre = np.polynomial.legendre
     nodes, weights = legendre.leggauss(16)
@@ -364,8 +363,9 @@ def _mean_square(function: Callable[[Array], Array], gradient: bool) -> float:
     with np.errstate(all="ignore"):
         precision = np.finfo(function(nodes).dtype)
         tolerance = 1024 * float(precision.eps)
-        halvings = precision.nmant - 12  # to panels as narrow as the tolerance
-        # Kinks are mostly at multiples of 1/2. Jumps are too, and there would not be seen.
+        halvings = precision.nmant - 12  # until panels are as narrow as the tolerance
+        # Kinks are mostly at multiples of 1/2, so panels end there. Jumps are mostly there too, but
+        # a gradient must see a jump inside a panel, so its panels are shifted.
         left = np.arange(-_REACH, _REACH, 0.5) + (1 / 7 if gradient else 0)
         width = np.full_like(left, 0.5)
         coarse = integrals(left, width)
@@ -383,7 +383,8 @@ def _mean_square(function: Callable[[Array], Array], gradient: bool) -> float:
                 break
             left, coarse = left[:, ~done].ravel(), fine[:, ~done].ravel()
             width = np.tile(width[~done], 2)
-    # What is left over are jumps, in panels too narrow to count; or it does not converge at all.
+    # Panels that have not converged contain jumps, and are too narrow to matter; if they do matter,
+    # the integral does not converge.
     if not (math.isfinite(size) and max(ends, error[~done].sum()) <= 4 * tolerance * size):
         return math.inf
     return float(total + fine[:, ~done].sum())

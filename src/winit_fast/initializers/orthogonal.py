@@ -27,7 +27,7 @@ from winit_fast.streams.stream import Stream
 
 
 def _numbers(box: Box, axes: tuple[int, ...]) -> Array:
-    """Number, in C order, the positions that a box has along some axes joined to one."""
+    """Return the positions of a box along some axes, as C-order indices over these axes."""
     numbers = np.arange(1)
     for axis in axes:
         own = np.arange(box.starts[axis], box.starts[axis] + box.sizes[axis])
@@ -36,13 +36,13 @@ def _numbers(box: Box, axes: tuple[int, ...]) -> Array:
 
 
 def _joined(array: Array, shape: tuple[int, ...]) -> Array | None:
-    """Join axes without a copy, or say that it cannot be done."""
+    """Reshape an array without a copy, or return None if that is impossible."""
     joined = array.reshape(shape)
     return joined if np.may_share_memory(joined, array) else None
 
 
 SMALL = 256
-"""Longest side of a matrix of a batch that is left to one thread."""
+"""In a batch, a matrix whose longest side is at most this is computed by one thread."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,19 +50,18 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
     r"""A random semi-orthogonal matrix, times a gain: Haar-distributed.
 
     Its columns are orthonormal if it has at least as many rows as columns, else its rows are. Any
-    box of rows or columns can be made alone, at a cost in proportion to it.
+    box of rows or columns can be computed alone, at a cost proportional to its size.
 
     Parameters
     ----------
     gain : float
         Finite.
     column_axis : int or sequence of int
-        The axes that make up the columns of the matrix; all others, but for ``batch_axis``, make up
-        its rows, each in C order. Where nothing is said, arrays have the convention of JAX and
-        Keras, the last axis; and tensors of torch have 0: there ``(out, in, *kernel)`` is a matrix
-        ``(out, in * kernel)``, the transpose of this one.
+        The axes that form the columns of the matrix, in C order; all others, except ``batch_axis``,
+        form its rows. By default the last axis, as in JAX and Keras. For torch's tensors axis 0, so
+        that ``(out, in, *kernel)`` becomes the transpose of a matrix ``(out, in * kernel)``.
     batch_axis : int or sequence of int
-        Axes that number independent matrices.
+        Axes along which the matrices are independent.
 
     Notes
     -----
@@ -72,14 +71,14 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
     .. math:: Q = H_0 H_1 \cdots H_{k-1} E D, \quad H_j = I - \tau_j v_j v_j^T,
               \quad D = -\operatorname{diag}(\operatorname{sign} x_{jj}),
 
-    where :math:`H_j` maps the Gaussian vector :math:`x_j` to the axis :math:`e_j`. It is the Q of
-    the QR factors, diag(R) > 0, of a Gaussian matrix, for half the arithmetic and without the
-    matrix. A box has the same bits on every machine and with any number of threads, and a box of
-    whole columns (of a wide matrix: rows) has those of this part of Q. A box with fewer rows than
-    columns (of a wide matrix: fewer columns) is computed the other way round and agrees with Q to
-    rounding: each element to :math:`(8 + \sqrt{m}) \epsilon` gain, m the longest side, in the type
-    of the arithmetic. float16, bfloat16 and float8 are float32, rounded. docs/orthogonal.md tells
-    all.
+    where :math:`H_j` maps the Gaussian vector :math:`x_j` to the axis :math:`e_j`. Q has the
+    distribution of the Q factor, with diag(R) > 0, of a Gaussian matrix, but takes half the
+    arithmetic and does not need that matrix. A box has the same bits on every machine and with any
+    number of threads, and a box of whole columns (of a wide matrix: rows) has the bits of that part
+    of Q. A box with fewer rows than columns (of a wide matrix: fewer columns) is computed in
+    another order and agrees with Q to rounding: each element to :math:`(8 + \sqrt{m}) \epsilon`
+    gain, where m is the longest side and :math:`\epsilon` that of the working type. A float16,
+    bfloat16 or float8 matrix is the float32 matrix, rounded. docs/orthogonal.md has the details.
 
     References
     ----------
@@ -112,7 +111,7 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
         self._parse(hashable_axes, "batch_axis")
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Refuse a shape that is no matrix by these axes, and a type that the gain does not fit."""
+        """Refuse a shape that is no matrix with these axes, or a dtype whose range gain exceeds."""
         _matrix_axes(shape, self.column_axis, self.batch_axis)
         rounded(self.gain, dtype, "gain")
 
@@ -152,7 +151,7 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
 
 
 class MatrixAxes(NamedTuple):
-    """A tensor's axes as those of a batch, of the rows and of the columns of a tall matrix."""
+    """The axes of a tensor: those of a batch, and those of rows and columns of a tall matrix."""
 
     batch: tuple[int, ...]
     rows: tuple[int, ...]
@@ -161,7 +160,7 @@ class MatrixAxes(NamedTuple):
 
 @lru_cache
 def _matrix_axes(shape: tuple[int, ...], column_axis: Axes | None, batch_axis: Axes) -> MatrixAxes:
-    """Sort the axes of a tensor. A wide matrix is the transpose of a tall one."""
+    """Split a tensor's axes into batch, row and column axes; a wide matrix is transposed."""
     if column_axis is None:
         column_axis = without_batch(JAX.column_axis, batch_axis, len(shape))
     if len(shape) < 2:
@@ -187,7 +186,7 @@ def _destination(
     column_shape: tuple[int, ...],
     dtype: np.dtype[Any],
 ) -> Destination:
-    """Describe an array of row axes and column axes as a place for chosen rows and columns."""
+    """Describe an array with row axes and column axes as the destination of rows and columns."""
 
     def write_columns(at: slice, results: Array) -> None:
         position = np.unravel_index(np.arange(at.start, at.stop), column_shape)
@@ -205,18 +204,18 @@ def _destination(
 
 @dataclass(frozen=True, repr=False)
 class DeltaOrthogonal(Initializer, names=("delta_orthogonal",)):
-    r"""A convolution that preserves norms: an orthogonal matrix at its centre tap, 0 elsewhere.
+    r"""A norm-preserving convolution kernel: an orthogonal matrix at its centre tap, 0 elsewhere.
 
-    For kernels of one to three spatial axes with at least as many outputs as inputs. It makes very
-    deep convolutional networks trainable.
+    For kernels with one to three spatial axes and at least as many outputs as inputs. It makes very
+    deep convolutional networks trainable [1]_.
 
     Parameters
     ----------
     gain : float
         Finite.
     in_axis, out_axis : int
-        The axes of the layer's inputs and outputs; the others are spatial. Where nothing is said,
-        arrays have those of JAX and Keras, -2 and -1, and tensors of torch 1 and 0.
+        The axes of the layer's inputs and outputs; the others are spatial. By default -2 and -1, as
+        in JAX and Keras; for torch's tensors 1 and 0.
 
     Notes
     -----
@@ -247,7 +246,7 @@ class DeltaOrthogonal(Initializer, names=("delta_orthogonal",)):
         self._parse(optional(integer), "in_axis", "out_axis")
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Refuse what is no convolution's shape, and a type that the gain does not fit."""
+        """Refuse a shape that is not a convolution's, and a dtype whose range the gain exceeds."""
         fan_in, fan_out = convolution_axes("DeltaOrthogonal", shape, self.in_axis, self.out_axis)
         if shape[fan_in] > shape[fan_out]:
             raise ValueError(
@@ -257,7 +256,7 @@ class DeltaOrthogonal(Initializer, names=("delta_orthogonal",)):
         rounded(self.gain, dtype, "gain")
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        """Set every element to 0, and then the centre tap."""
+        """Set every element to 0, and then fill the centre tap."""
         shape = box.tensor
         fan_in, fan_out = convolution_axes("DeltaOrthogonal", shape, self.in_axis, self.out_axis)
         constant(0.0, out, box, num_threads)

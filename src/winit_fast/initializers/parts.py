@@ -1,4 +1,4 @@
-"""A tensor that is made of boxes, each with a scheme of its own."""
+"""A tensor that consists of boxes, each with its own scheme."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class Part(NamedTuple):
     Attributes
     ----------
     starts, stops : tuple of int
-        Where it begins and ends along every axis.
+        Its first position along every axis, and the one after its last.
     initializer : Initializer
-        Its fans are those of the box.
+        Its fans are computed from the shape of the box.
     stream : str, optional
-        The name of its numbers, where it is not the tensor's: then indices count from 0 in the box.
+        The name of its stream, if it is not the tensor's. Indices then count from 0 in the box.
     """
 
     starts: tuple[int, ...]
@@ -40,20 +40,20 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Parts(Initializer, names=("parts",)):
-    """Boxes of one tensor, each with its own scheme: fused layers, experts, a padding row.
+    """Boxes of one tensor, each with its own scheme, as for fused layers, experts, a padding row.
 
     Parameters
     ----------
     parts : sequence of Part
         Each ``(starts, stops, initializer)`` or ``(starts, stops, initializer, stream)``. Where two
-        overlap, the later one counts. Together they must cover the tensor.
+        overlap, the later one applies. Together they must cover the tensor.
 
     Notes
     -----
-    A part without a stream of its own has the tensor's numbers at the elements' own indices in the
-    tensor, if its scheme draws element by element. Of other schemes (orthogonal, sparse) the
-    indices count from 0 in the box, and the stream is the tensor's name with a NUL character and
-    the box after it: ``"fc.weight\\0[0:8,0:4]"``.
+    An elementwise scheme of a part without a stream of its own uses the tensor's stream at the
+    elements' indices in the tensor. For other schemes (orthogonal, sparse) indices count from 0 in
+    the box, and the stream's name is the tensor's name, a NUL character and the box:
+    ``"fc.weight\\0[0:8,0:4]"``.
 
     Examples
     --------
@@ -99,7 +99,7 @@ class Parts(Initializer, names=("parts",)):
         return {"parts": parts}
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Refuse a shape that the parts leave or do not cover, and what a part refuses."""
+        """Refuse a shape that the parts exceed or do not cover, and what a part refuses."""
         parts: tuple[Part, ...] = tuple(self.parts)
         for part in parts:
             if len(part.stops) != len(shape) or any(
@@ -115,12 +115,12 @@ class Parts(Initializer, names=("parts",)):
             part.initializer.check(part.shape, dtype)
 
     def check_box(self, box: Box, dtype: np.dtype[Any]) -> None:
-        """Refuse what a part refuses of its box."""
+        """Refuse the box if a part refuses its share of it."""
         for part, cut in self._within(box):
             part.initializer.check_box(_own(part, cut), dtype)
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        """Fill what the box has of every part, in their order."""
+        """Fill the box's share of every part, in the order of the parts."""
         expanded = box.expand(out)
         for part, cut in self._within(box):
             at = tuple(
@@ -130,7 +130,7 @@ class Parts(Initializer, names=("parts",)):
             _fill_part(part, expanded[at], cut, stream, num_threads)
 
     def _within(self, box: Box) -> Iterator[tuple[Part, Box]]:
-        """Cut a box of the tensor into what it has of every part."""
+        """Yield each part with its intersection with a box of the tensor."""
         for part in self.parts:
             starts = tuple(map(max, part.starts, box.starts))
             ends = (start + size for start, size in zip(box.starts, box.sizes, strict=True))
@@ -142,7 +142,7 @@ class Parts(Initializer, names=("parts",)):
                 yield part, Box(box.tensor, starts, sizes, tuple(range(len(box.tensor))))
 
     def scaled(self, factor: float) -> Initializer | None:
-        """Scale every part, if each has a scheme for it."""
+        """Scale every part, or return None if some part cannot be scaled."""
         parts = []
         for part in self.parts:
             scaled = part.initializer.scaled(factor)
@@ -160,13 +160,13 @@ def _listed(value: Any, wanted: str) -> list[Any]:
     try:
         if isinstance(value, (str, bytes)):
             raise TypeError
-        return list(value)  # of an array without axes, which says that it can be, it cannot
+        return list(value)  # raises TypeError for an array without axes, although it is iterable
     except TypeError:
         raise TypeError(f"parts must be {wanted}, got {value!r}") from None
 
 
 def _own(part: Part, cut: Box) -> Box:
-    """Count the positions of a box of the tensor from the part's own start."""
+    """Convert a box of the tensor to one of the part, whose positions count from its start."""
     starts = tuple(at - first for at, first in zip(cut.starts, part.starts, strict=True))
     return Box(part.shape, starts, cut.sizes, cut.kept)
 
@@ -187,7 +187,10 @@ def _fill_part(part: Part, out: Array, cut: Box, stream: Stream, num_threads: in
 
 
 def covers(boxes: list[Any], rest: Box) -> bool:
-    """Tell whether boxes cover another one: what the last leaves of it is cut up for the others."""
+    """Return whether the union of boxes covers another box.
+
+    What the last box does not cover is split into boxes, which the others must cover.
+    """
     if 0 in rest.sizes:
         return True
     if not boxes:

@@ -1,4 +1,4 @@
-"""Weights that exist already: in an array, a .npy file or a safetensors file."""
+"""Existing weights, from an array, a .npy file or a safetensors file."""
 
 import os
 from collections.abc import Mapping
@@ -23,38 +23,39 @@ _CUT = 1 << 17
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Pretrained(Initializer, names=("pretrained",)):
-    """Elements of an existing tensor, and another scheme's where it has none.
+    """Elements of an existing tensor, and another scheme for the elements that it does not have.
 
-    Only what a box needs is read: files are mapped into memory.
+    Files are memory-mapped, so only the parts that a box needs are read.
 
     Parameters
     ----------
     source : str, os.PathLike, array_like or an object with DLPack (on the CPU)
-        A file that ends in .npy or .safetensors; the index of a safetensors checkpoint of several
+        A file that ends in .npy or .safetensors; the index of a safetensors checkpoint with several
         files, which ends in .safetensors.index.json; or an array of floating-point numbers, which
-        is not copied and should not change.
+        is not copied, so it should not change.
     tensor : str, optional
         The tensor's name in a safetensors file.
     fallback : Initializer, str or mapping, optional
-        Makes the elements that the source does not have, where the logical shape has another extent
-        along some axis: a vocabulary that grew, say. What both have is where their indices are the
-        same. Without one, the shapes must be equal.
+        Fills the elements that the source does not have, if the logical shape is larger along some
+        axis (because a vocabulary grew, for example). Elements that the source has keep their
+        indices. Without a fallback the shapes must be equal.
     dtype : str, type or numpy.dtype, optional
-        What a .npy file or an array holds that has the bytes of another type, as void or unsigned
-        integers: NumPy saves bfloat16, and opens it again as two bytes each, ``|V2``.
+        The actual type of the elements, for a .npy file or an array that holds them as void or
+        unsigned integers. NumPy saves bfloat16, for example, but loads it as ``|V2``.
 
     Notes
     -----
-    Numbers of another type are rounded: to float64 exactly, to float32 once, and to narrower types
-    from float32. A number that is finite and would not be so in the destination's type is an error,
-    before anything is written.
+    Numbers of another type are converted: to float64 exactly, to float32 with one rounding, and to
+    narrower types by rounding the float32 number. A finite number that would become infinite or NaN
+    in the destination's type is an error, before anything is written.
 
-    Two are equal if their files have the same name, or their arrays the same type, shape and bits.
-    `Initializer.get_config` can be written as JSON for files; for arrays, it holds the array.
+    Two `Pretrained` are equal if their files have the same name, or their arrays the same type,
+    shape and bits. The result of `Initializer.get_config` can be written as JSON if the source is a
+    file; otherwise it contains the array.
 
     References
     ----------
-    The format: https://github.com/huggingface/safetensors.
+    The safetensors format: https://github.com/huggingface/safetensors.
 
     Examples
     --------
@@ -139,17 +140,17 @@ class Pretrained(Initializer, names=("pretrained",)):
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def _open(self) -> Array:
-        """Give the source as an array; a file's is mapped."""
+        """Return the source as an array, memory-mapped if it is a file."""
         if isinstance(self.source, np.ndarray):
             return self.source
         if self.tensor is None:
             return _typed(_mapped_npy(self.source), self.dtype, f"source {self.source!r}")
-        from winit_fast.base import safetensors  # only files have a use for it
+        from winit_fast.base import safetensors  # needed only for files
 
         return safetensors.mapped(self.source, self.tensor)
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Refuse a shape that is not the source's, unless there is a fallback for it."""
+        """Refuse a shape that is not the source's, unless there is a fallback."""
         source = self._open()
         if source.ndim != len(shape):
             raise ValueError(
@@ -164,13 +165,13 @@ class Pretrained(Initializer, names=("pretrained",)):
             self.fallback.check(shape, dtype)
 
     def check_box(self, box: Box, dtype: np.dtype[Any]) -> None:
-        """Refuse numbers that are finite and would not be so in the type."""
+        """Refuse finite numbers that would become infinite or NaN in the dtype."""
         self._check_values(self._open(), box, dtype)
         if isinstance(self.fallback, Initializer):
             self.fallback.check_box(box, dtype)
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        """Copy what the source has, and fill the rest by the other scheme."""
+        """Copy the elements that the source has, and fill the rest with the fallback."""
         source = self._open()
         if box.sizes != _shared(source, box)[0].shape and isinstance(self.fallback, Initializer):
             self.fallback.fill_box(out, box, stream, num_threads)
@@ -197,7 +198,7 @@ class Pretrained(Initializer, names=("pretrained",)):
 
         def check(cut: tuple[slice, ...]) -> None:
             part = values[cut]
-            suspects = part[abs(part) > largest(dtype)]  # only the next values round to it
+            suspects = part[abs(part) > largest(dtype)]  # some of these still round to the largest
             with np.errstate(over="ignore"):
                 lost = np.isfinite(suspects) & ~np.isfinite(_rounded(suspects, dtype))
             if lost.any():
@@ -209,8 +210,8 @@ class Pretrained(Initializer, names=("pretrained",)):
 
 
 def _shared(source: Array, box: Box) -> tuple[Array, tuple[slice, ...]]:
-    """Give what a source has of a box, and where in the box it is."""
-    # The positions in the box, from 0 on every axis.
+    """Return the elements of a box that a source has, and their place in the box."""
+    # Slices within the box, which count from 0 on every axis.
     shared = tuple(
         slice(0, max(0, min(start + size, extent) - start))
         for start, size, extent in zip(box.starts, box.sizes, source.shape, strict=True)
@@ -222,7 +223,7 @@ def _shared(source: Array, box: Box) -> tuple[Array, tuple[slice, ...]]:
 
 
 def _copy(source: Array, out: Array, box: Box, num_threads: int | None) -> None:
-    """Copy what a source has of a box."""
+    """Copy the elements of a box that a source has."""
     values, shared = _shared(source, box)
     place = _part(box.expand(out), shared)
 
@@ -240,21 +241,21 @@ def _shown(source: Any) -> str:
 
 
 def _part(array: Array, at: tuple[slice, ...]) -> Array:
-    """Cut a part from an array: an array too where there are no axes."""
+    """Return a part of an array, as an array even if it has no axes."""
     index: tuple[Any, ...] = (Ellipsis, *at)
     part: Array = array[index]
     return part
 
 
 def _rounded(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Round to a type as everything here is: to the narrow ones from float32."""
+    """Round to a type like all elements of this package: to narrow types from float32."""
     if values.dtype == np.float64 and dtype != np.float64:
         values = values.astype(np.float32)
     return values.astype(dtype, copy=False)
 
 
 def _typed(array: Array, dtype: str | None, shown: str) -> Array:
-    """Check an array's type, or view an array of bytes as what they are said to be."""
+    """Check an array's type, or view an array of bytes as the given type."""
     kind = array.dtype.newbyteorder("=")
     if dtype is not None and kind != dtypes.find(dtype).dtype:
         said = dtypes.find(dtype).dtype
@@ -272,17 +273,17 @@ def _typed(array: Array, dtype: str | None, shown: str) -> Array:
 
 
 def _mapped_npy(path: str) -> Array:
-    """Map a .npy file.
+    """Memory-map a .npy file.
 
-    NumPy reads its header, which is a Python literal, by Python's own tokenizer and parser: a
-    damaged one ends in nearly any exception.
+    NumPy reads the header, a Python literal, with Python's own tokenizer and parser, so a damaged
+    header can raise almost any exception.
     """
     try:
-        with regular_file(path):  # NumPy would wait for what a pipe brings
+        with regular_file(path):  # NumPy would block on a pipe
             return np.lib.format.open_memmap(path, mode="r")
     except OSError:
         raise
     except Exception as error:
-        # NumPy saves float8_e5m2 under a name that it does not know when it opens the file.
+        # NumPy saves float8_e5m2 with a type name that it does not recognise when loading the file.
         hint = ": save float8_e5m2 as its bytes, w.view('uint8')" if "'<f1'" in str(error) else ""
         raise ValueError(f"source {path!r} is not a .npy file: {error!r}{hint}") from None

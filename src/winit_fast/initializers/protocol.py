@@ -1,8 +1,8 @@
-"""What an initializer is: a scheme with its parameters, as a value; and finding one by its name.
+"""The base classes of all initializers, and finding an initializer by its name.
 
-One's own scheme is a subclass: of `Elementwise`, if its elements are independent draws from one
-distribution, else of `Initializer`. It then works wherever the catalogue's own do: new arrays,
-buffers, any box, checkpoints, Dask, and the adapters of the frameworks.
+A user's own scheme is a subclass of `Elementwise`, if its elements are independent draws from one
+distribution, or else of `Initializer`. It then works wherever the built-in initializers work: for
+new arrays, buffers and any box, in checkpoints, and in the adapters of the frameworks.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,20 +27,19 @@ from winit_fast.streams.stream import Seed, Stream
 Out = TypeVar("Out")
 
 Filler = Callable[[Array, Box, int | None], None]
-"""Fills an array with a box of one tensor, by at most so many threads."""
+"""Fills an array with a box of one tensor; the last argument is the number of threads."""
 
 
 class Initializer:
-    """A scheme and its parameters, as a value: frozen, comparable, hashable, printable.
+    """A scheme with its parameters, as an immutable, comparable, hashable, printable object.
 
     A subclass is a ``@dataclass(frozen=True, repr=False)`` whose fields are its parameters. It
-    overrides `fill_box`, and `check` where there is a shape or a type that it is not for. The class
-    keyword ``names`` lists what `get` finds it by.
+    overrides `fill_box`, and `check` if it does not support every shape and dtype. The class
+    keyword ``names`` lists the names that `get` accepts.
 
     Examples
     --------
-    A scheme that is not elementwise. Whatever box is asked for, its elements must be those of the
-    whole tensor:
+    A scheme that is not elementwise. In any box, its elements must equal those of the whole tensor:
 
     >>> from dataclasses import dataclass
     >>> import numpy as np
@@ -85,24 +84,23 @@ class Initializer:
         shape : int or tuple of int
             Shape of the logical tensor.
         seed : int, numpy.random.SeedSequence, numpy.random.Generator or None
-            At least 0; see `winit_fast.streams.stream.seed_number` for what is 2^64 or more. None
-            draws one from the operating system.
+            An int must be at least 0; see `winit_fast.streams.stream.seed_number` for 2^64 or more.
+            None takes a seed from the operating system.
         name : str, int or None
-            The tensor's name, or the number of its stream. Tensors of different names are
-            independent.
+            The tensor's name, or its stream id. Tensors with different names are independent.
         dtype : str, type or numpy.dtype
             A floating-point type of 64 to 8 bits, "bfloat16" for example: docs/contract.md lists
             them. For normals and constants also complex128 and complex64.
         index : tuple of slice, int or Ellipsis, optional
-            The box to make, as in ``numpy.s_[1024:2048, :]``: the same bits as the same box cut
-            from the whole tensor.
+            The box to make, as in ``numpy.s_[1024:2048, :]``. Its bits are those of the same box of
+            the whole tensor.
         num_threads : int, optional
             `get_num_threads` by default. It changes no bit.
 
         Returns
         -------
         numpy.ndarray
-            Of the box's shape.
+            Its shape is that of the box.
         """
         cut = box(logical_shape(shape), index)
         stream = Stream(seed, name)
@@ -128,7 +126,7 @@ class Initializer:
         Parameters
         ----------
         out : numpy.ndarray, torch.Tensor, or an object with the buffer protocol or DLPack
-            On the CPU; of any strides and any alignment.
+            On the CPU, with any strides and alignment.
         seed, name, num_threads
             As in `__call__`.
         shape : int or tuple of int, optional
@@ -148,7 +146,7 @@ class Initializer:
         return written(out)
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Refuse a shape or a type that this scheme is not for: before anything is allocated.
+        """Raise an error for an unsupported shape or dtype, before anything is allocated.
 
         Parameters
         ----------
@@ -160,13 +158,13 @@ class Initializer:
         Raises
         ------
         TypeError, ValueError
-            With the parameter, shape or type that is at fault in the message.
+            The message has the parameter, shape or dtype that is wrong.
         """
 
     def check_box(self, box: Box, dtype: np.dtype[Any]) -> None:
-        """Refuse a box for what only its values tell: before anything is written.
+        """Raise an error for a box whose values are unsuitable, before anything is written.
 
-        Only a scheme that has its values from elsewhere has a use for this.
+        Only a scheme that reads its values from elsewhere, like `Pretrained`, needs this.
         """
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
@@ -175,37 +173,36 @@ class Initializer:
         Parameters
         ----------
         out : numpy.ndarray
-            Of shape ``box.shape``, writable, of any strides, of a shape and a type that `check` has
-            passed.
+            Writable, with shape ``box.shape``, any strides, and a dtype that `check` has accepted.
         box : winit_fast.base.boxes.Box
-            Which elements ``out`` holds. Each must come out as it would in the whole tensor.
+            The elements that ``out`` holds. Each must get the value it has in the whole tensor.
         stream : Stream
             The tensor's seed and name.
         num_threads : int or None
-            How many threads it may use; None is `get_num_threads`.
+            The most threads that it may use; None means `get_num_threads`.
         """
         raise NotImplementedError(f"{type(self).__name__} is no scheme: it has no fill_box")
 
     def prepared(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: Stream) -> Filler:
-        """Give what fills any boxes of one tensor, from several threads too.
+        """Return a function that fills any box of one tensor; several threads may call it.
 
-        A sink that makes a tensor box by box asks once a tensor. A subclass overrides this where
-        boxes have work in common, which is then done once, and kept in bounded memory.
+        Code that fills a tensor box by box calls this once for each tensor. A subclass overrides it
+        if boxes share work, which is then done once and kept in bounded memory.
 
         Parameters
         ----------
         shape : tuple of int
             The logical shape.
         dtype : numpy.dtype
-            Type of all boxes. `check` has passed both.
+            Type of all boxes. `check` has accepted both.
         stream : Stream
             The tensor's seed and name.
 
         Returns
         -------
         callable
-            Takes an array, the box of the tensor that it is to hold, and ``num_threads``. It does
-            what `check_box` and `fill_box` do.
+            Takes an array, the box of the tensor that it should hold, and ``num_threads``. It does
+            the work of `check_box` and `fill_box`.
         """
 
         def fill_any(out: Array, box: Box, num_threads: int | None) -> None:
@@ -215,20 +212,20 @@ class Initializer:
         return fill_any
 
     def scaled(self, factor: float) -> "Initializer | None":
-        """Give the scheme of ``factor`` times as large elements, or None if there is none."""
+        """Return the scheme whose elements are ``factor`` times as large, or None."""
         return None
 
     def complex_parts(self, shape: tuple[int, ...]) -> "Initializer":
-        """Give the scheme of the real and imaginary parts of a complex tensor of this shape.
+        """Return the scheme for the real and imaginary parts of a complex tensor of this shape.
 
-        It is for shape ``(*shape, 2)``: docs/contract.md has the rule.
+        It fills a real tensor of shape ``(*shape, 2)``: see "Complex tensors" in docs/contract.md.
         """
         raise TypeError(
             f"{type(self).__name__} is not for complex types: normals and constants are"
         )
 
     def with_axes(self, convention: Convention, ndim: int) -> Self:
-        """Say the axes that were not said when this was made, by a framework's convention.
+        """Set the axes that are None to those of a framework's convention.
 
         Parameters
         ----------
@@ -239,7 +236,7 @@ class Initializer:
         Returns
         -------
         Initializer
-            Of the same class, those among its parameters treated alike.
+            Of the same class. Initializers among its parameters are treated in the same way.
 
         Examples
         --------
@@ -262,13 +259,13 @@ class Initializer:
                 changes[name] = value.with_axes(convention, ndim)
         if not changes:
             return self
-        said = copy(self)  # with whatever a user's own class holds besides
+        said = copy(self)  # keeps any other attributes of a user's own class
         for name, value in changes.items():
             object.__setattr__(said, name, value)
         return said
 
     def get_config(self) -> dict[str, Any]:
-        """Return the parameters, as `from_config` takes them.
+        """Return the parameters, in the form that `from_config` accepts.
 
         An initializer among them becomes ``{"class_name": ..., "config": ...}``.
         """
@@ -285,7 +282,7 @@ class Initializer:
         Raises
         ------
         TypeError
-            If it is no mapping, or the scheme has no such parameter.
+            If ``config`` is not a mapping, or the scheme has no such parameter.
         """
         if not isinstance(config, Mapping):
             raise TypeError(f"config must be a mapping of parameters by name, got {config!r}")
@@ -302,7 +299,7 @@ class Initializer:
         return [field for field in fields(cls) if field.init] if is_dataclass(cls) else []
 
     def _parse(self, parser: Callable[[str, Any], Any], *names: str) -> None:
-        """Let parameters be what a check of them returns: a float for what only becomes one."""
+        """Replace parameters by the parser's results, so that an int 1 becomes a float, say."""
         for name in names:
             object.__setattr__(self, name, parser(name, getattr(self, name)))
 
@@ -338,7 +335,7 @@ class Elementwise(Initializer):
     """
 
     def draws_from(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _core.Distribution:
-        """Make the distribution for a logical shape and a type.
+        """Return the distribution of all elements, for a logical shape and a dtype.
 
         Parameters
         ----------
@@ -348,17 +345,17 @@ class Elementwise(Initializer):
         Returns
         -------
         Distribution
-            One of those of ``winit_fast.streams.distributions``.
+            Made by a function of ``winit_fast.streams.distributions``.
 
         Raises
         ------
         TypeError, ValueError
-            If the scheme is not for the shape or the type.
+            If the scheme does not support the shape or the dtype.
         """
         raise NotImplementedError(f"{type(self).__name__} is no scheme: it has no draws_from")
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Make the distribution, which refuses what it is not for."""
+        """Make the distribution, which raises an error for unsupported arguments."""
         distribution_of(self, shape, dtype)
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
@@ -377,21 +374,21 @@ def _kept(
 def distribution_of(
     initializer: Elementwise, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> _core.Distribution:
-    """Make a distribution, or find it: a model has many tensors of few shapes.
+    """Return a cached distribution: a model has many tensors but few different shapes.
 
-    Only a frozen dataclass is the value of its parameters, and nothing else.
+    Only frozen dataclasses are cached, because only they are determined by their parameters.
     """
     parameters = vars(type(initializer)).get("__dataclass_params__")
     if parameters is None or not parameters.frozen:
         return initializer.draws_from(shape, dtype)
     try:
         return _kept(initializer, shape, dtype)
-    except TypeError:  # a parameter without a hash; or an error, to be raised anew
+    except TypeError:  # a parameter is not hashable; or a real error, which is raised again below
         return initializer.draws_from(shape, dtype)
 
 
 def check(initializer: Initializer, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Have a scheme refuse a shape or a type, a complex one by its parts."""
+    """Call a scheme's `check`; for a complex dtype, that of the scheme of its parts."""
     if dtype.kind == "c":
         initializer.complex_parts(shape).check((*shape, 2), dtypes.part_of(dtype))
     else:
@@ -401,7 +398,7 @@ def check(initializer: Initializer, shape: tuple[int, ...], dtype: np.dtype[Any]
 def draw(
     initializer: Initializer, out: Array, box: Box, stream: Stream, num_threads: int | None = None
 ) -> None:
-    """Check and fill: what every sink does with a box of a tensor.
+    """Check a box of a tensor, and fill it.
 
     Parameters
     ----------
@@ -427,7 +424,7 @@ def _draw(
 
 
 def find(identifier: str) -> type[Initializer]:
-    """Find the class of an initializer by any of its names, as `get` does."""
+    """Find the class of an initializer by any of the names that `get` accepts."""
     try:
         return Initializer._by_spelling[spelling(identifier)]
     except KeyError:
@@ -435,10 +432,10 @@ def find(identifier: str) -> type[Initializer]:
 
 
 def get(identifier: str | Mapping[str, Any] | Initializer, **parameters: Any) -> Initializer:
-    """Find an initializer by any name that PyTorch, Keras, JAX or this package gives it.
+    """Make an initializer from any name that PyTorch, Keras, JAX or this package uses for it.
 
-    A name stands for the scheme. Parameters that are left out have the defaults of this package,
-    whoever the name is from: ``"normal_"`` is ``RandomNormal()``, of standard deviation 0.05.
+    A name selects only the scheme. Parameters that are not given have the defaults of this package,
+    not those of the framework: ``"normal_"`` is ``RandomNormal()``, with standard deviation 0.05.
 
     Parameters
     ----------
@@ -447,7 +444,7 @@ def get(identifier: str | Mapping[str, Any] | Initializer, **parameters: Any) ->
         and hyphens do not matter. A mapping is ``{"class_name": ..., "config": ...}``, as in Keras
         and in `Initializer.get_config`. An initializer is returned as it is.
     **parameters
-        The initializer's own, for a name.
+        The parameters of the initializer, if ``identifier`` is a name.
 
     Returns
     -------
@@ -458,8 +455,8 @@ def get(identifier: str | Mapping[str, Any] | Initializer, **parameters: Any) ->
     ValueError
         If no initializer has that name.
     TypeError
-        If the identifier is of another type or has its parameters already, or the initializer has
-        no such parameter.
+        If the identifier has another type, if parameters are given and it is not a name, or if the
+        initializer has no such parameter.
 
     Examples
     --------

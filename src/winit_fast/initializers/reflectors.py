@@ -1,8 +1,8 @@
 """Random orthogonal matrices as products of Householder reflectors, whole or in part.
 
-A matrix is *tall* here, length x width with length >= width: Q = H_0 H_1 ... H_{width-1} E D, E the
-first columns of the identity and D the signs that make it Haar-distributed. A wide one is the
-transpose of a tall one. docs/orthogonal.md tells all.
+Every matrix here is *tall*: length x width with length >= width. Q = H_0 H_1 ... H_{width-1} E D,
+where E has the first columns of the identity and D the signs that make Q Haar-distributed. A wide
+matrix is the transpose of a tall one. docs/orthogonal.md has the mathematics.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,24 +17,24 @@ from winit_fast.base.arrays import Array, aligned
 from winit_fast.streams import distributions
 
 COLUMNS: int = _core.COLUMNS
-"""Columns of a block that is worked on in one piece of memory."""
+"""Columns of a panel, which is contiguous in memory."""
 
 BYTES = 64 << 20
-"""Memory for the reflectors that are held at once; where vectors must be kept between reflectors,
-but not where they are to stand, a third of it is for those."""
+"""Memory for the reflectors that exist at one time. If intermediate vectors must be kept and the
+destination cannot hold them, a third of this memory holds vectors instead."""
 
 CACHE_BYTES = 1 << 17
-"""Of columns that a thread works on at a time: an eighth of a core's own cache, or so."""
+"""Bytes of the panels that a thread processes at one time: about an eighth of a core's L2 cache."""
 
 WORTH_A_THREAD = 1 << 25
-"""Multiply-adds from which on a matrix is made by more than one thread."""
+"""A matrix that needs fewer multiply-adds than this is computed by one thread."""
 
 PIECE = 1 << 16
-"""Elements that are drawn, and made into reflectors or small matrices, between looks at Ctrl-C."""
+"""Elements of the normals that are processed at one time; Ctrl-C is noticed in between."""
 
 
 class Source(NamedTuple):
-    """The Gaussian vectors of one tall matrix: a width x length matrix of a stream's normals.
+    """The Gaussian vectors of one tall matrix: a width x length matrix of normals of a stream.
 
     Attributes
     ----------
@@ -43,9 +43,9 @@ class Source(NamedTuple):
     offset : int
         Index of the first number in the stream.
     length, width : int
-        Rows and columns of the tall matrix: vector j is row j, columns j... of the normals.
+        Rows and columns of the tall matrix. Vector j is row j of the normals, from column j on.
     dtype : numpy.dtype
-        float32 or float64: of the numbers and of all arithmetic.
+        The working type, float32 or float64.
     """
 
     seed: int
@@ -56,7 +56,7 @@ class Source(NamedTuple):
     dtype: np.dtype[Any]
 
     def draw(self, out: Array, start: int) -> None:
-        """Fill rows ``start``..., columns ``start``..., of the normals."""
+        """Fill an array with the normals from row ``start`` and column ``start`` on."""
         _core.fill(
             distributions.normal(self.dtype, 0.0, 1.0),
             self.seed,
@@ -71,17 +71,18 @@ class Source(NamedTuple):
 
 
 class Reflectors(NamedTuple):
-    """Reflectors ``start`` to ``stop``, from row ``start`` on.
+    """Reflectors ``start`` to ``stop``, without their first ``start`` elements, which are 0.
 
     Attributes
     ----------
     start, stop : int
     v : numpy.ndarray
-        One a row, row r from column r on; zeros fill the last group of rows.
+        One reflector in each row: row r is nonzero from column r on. Rows of zeros complete the
+        last group.
     factors : numpy.ndarray
-        How groups of them are applied together.
+        The coefficients with which a group of reflectors is applied in compact WY form.
     signs : numpy.ndarray
-        D for these columns of Q.
+        The diagonal of D for these columns of Q.
     """
 
     start: int
@@ -92,7 +93,7 @@ class Reflectors(NamedTuple):
 
 
 def make_reflectors(source: Source, start: int, stop: int, num_threads: int) -> Reflectors:
-    """Draw vectors and turn them into reflectors: the same bits everywhere."""
+    """Draw vectors and compute their reflectors, with the same bits on every machine."""
     length = source.length - start
     rows = _up(stop - start, _core.GROUP)
     v = np.empty((rows, length), source.dtype)
@@ -111,17 +112,17 @@ def make_reflectors(source: Source, start: int, stop: int, num_threads: int) -> 
 
 
 class Destination(NamedTuple):
-    """Where chosen rows and columns of a tall matrix go.
+    """The destination of chosen rows and columns of a tall matrix.
 
     Attributes
     ----------
     rows, columns : numpy.ndarray of int
-        Which, increasing.
+        The chosen rows and columns, in increasing order.
     place : numpy.ndarray or None
-        len(rows) x len(columns): the memory itself, if it is of the arithmetic's type.
+        The memory, len(rows) x len(columns), if it has the working type; else None.
     write_columns, write_rows : callable
-        Take a slice of ``columns`` and a len(rows) x (its length) array of results; or a slice of
-        ``rows`` and a len(columns) x (its length) array: rows of results as columns.
+        Write results. ``write_columns`` takes a slice of ``columns`` and an array of these columns.
+        ``write_rows`` takes a slice of ``rows`` and an array whose columns are these rows.
     """
 
     rows: Array
@@ -132,13 +133,13 @@ class Destination(NamedTuple):
 
 
 def fill_matrix(source: Source, to: Destination, gain: float, num_threads: int) -> None:
-    """Compute chosen rows and columns of gain * Q, Q tall.
+    """Compute chosen rows and columns of gain * Q, where Q is tall.
 
     Parameters
     ----------
     source : Source
     to : Destination
-        With at least one row and one column.
+        Has at least one row and one column.
     gain : float
         Finite.
     num_threads : int
@@ -147,11 +148,11 @@ def fill_matrix(source: Source, to: Destination, gain: float, num_threads: int) 
     Notes
     -----
     Column j of Q is ``H_0 (H_1 (... (H_j e_j)))`` D_j, and row i is, as a column,
-    ``D ... H_1 (H_0 e_i)``. A row and a column cost about the same: both are vectors of full length
-    that meet all reflectors before the last chosen column. So the fewer of the two are computed,
-    and cut. Reflectors are made and applied as many at a time as there is memory for; in between,
-    the vectors are kept where they are to stand if that can be, else some of them at a time in
-    other memory.
+    ``D ... H_1 (H_0 e_i)``. A row and a column cost about the same: both are vectors of full
+    length, to which all reflectors up to the last chosen column are applied. So either rows or
+    columns are computed, whichever are fewer, and then cropped. As many reflectors are computed and
+    applied at one time as memory allows. In between, the vectors are kept in the destination if
+    possible, or else some vectors at a time in other memory.
     """
     last = int(to.columns[-1]) + 1
     if source.length * last * min(to.columns.size, to.rows.size) < WORTH_A_THREAD:
@@ -195,7 +196,7 @@ def fill_matrix(source: Source, to: Destination, gain: float, num_threads: int) 
 
 
 Finish = Callable[[slice, Array], None]
-"""Takes some positions among vectors, and these vectors as columns."""
+"""Takes a slice of the vectors' positions, and an array with these vectors as columns."""
 
 
 def _backward(
@@ -206,14 +207,14 @@ def _backward(
     gain: float,
     num_threads: int,
 ) -> None:
-    """Carry columns ``index`` of Q on through reflectors, from the last to the first.
+    """Apply reflectors to columns ``index`` of Q, from the last reflector to the first.
 
-    Reflectors after column j meet only zeros in it. So it comes in, as D_j e_j, with those among
-    which j is; and those that have met all later ones are still 0 in the rows of ``made``.
+    Reflectors after j do not change column j. So column j starts, as D_j e_j, in the call whose
+    reflectors include j. Columns that started earlier are still 0 in the rows of ``made``.
     """
     start, stop, v, factors, signs = made
     scale = gain if start == 0 else 1.0
-    here = int(np.searchsorted(index, start))  # the others are not begun yet
+    here = int(np.searchsorted(index, start))  # columns before it start in a later call
     rows = index[here : np.searchsorted(index, stop)] - start
     values = signs[rows]
     count = index.size - here
@@ -250,9 +251,9 @@ def _forward(
     gain: float,
     num_threads: int,
 ) -> None:
-    """Carry rows ``index`` of Q, as columns, on through reflectors, from the first to the last.
+    """Apply reflectors to rows ``index`` of Q, held as columns, from the first to the last.
 
-    Their elements in the rows of ``made`` are done then.
+    Afterwards the elements of these vectors in the rows of ``made`` are final.
     """
     start, stop, v, factors, signs = made
     scales = signs[: stop - start] * signs.dtype.type(gain)
@@ -273,7 +274,7 @@ def _forward(
 def _share_out(
     carry: Callable[[slice, Array], None], count: int, made: Reflectors, num_threads: int
 ) -> None:
-    """Call ``carry`` with slices of ``count`` vectors and with blocks of columns to work in."""
+    """Call ``carry`` with slices of ``count`` vectors and with memory for their panels."""
     if count == 0:
         return
     length = made.v.shape[1]
@@ -291,7 +292,7 @@ def _share_out(
         carry(piece, blocks[: -(-(piece.stop - piece.start) // COLUMNS)])
         spaces.append(blocks)
 
-    # The last columns meet the most reflectors: they go first, and the threads end together.
+    # The last columns have the most reflectors. They go first, so that the threads end together.
     threads.run(work, reversed([*_slices(count, wide * COLUMNS)]), num_threads)
 
 
@@ -307,11 +308,11 @@ def fill_batch(
     Parameters
     ----------
     source : Source
-        Of matrix 0; that of matrix i is width * length numbers further on in the stream.
+        The normals of matrix 0. Those of matrix i are i * width * length further on in the stream.
     numbers : numpy.ndarray of int
-        Which matrices.
+        The matrices to compute.
     write : callable
-        Takes a slice of ``numbers`` and the tall matrices, one after another.
+        Takes a slice of ``numbers`` and an array of these tall matrices.
     gain : float
         Finite.
     num_threads : int
@@ -347,5 +348,5 @@ def _up(number: int, multiple: int) -> int:
 
 
 def _slices(stop: int, size: int) -> Iterator[slice]:
-    """Cut a range from 0 into slices, all but the last of the same size."""
+    """Split the range from 0 to ``stop`` into slices of ``size``; the last may be shorter."""
     return (slice(*ends) for ends in pairwise([*range(0, stop, size), stop]))

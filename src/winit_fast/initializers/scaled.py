@@ -1,4 +1,4 @@
-"""Schemes that are scaled by a closed form of a network's depth and width."""
+"""Schemes that are scaled by a formula of a network's depth and width."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,37 +16,37 @@ from winit_fast.initializers.protocol import Filler, Initializer, get
 from winit_fast.streams.stream import Stream
 
 _CUT = 1 << 17
-"""Elements scaled at a time: they stay in the cache."""
+"""Elements scaled at one time, few enough to stay in the cache."""
 
 
 @dataclass(frozen=True, repr=False)
 class Scaled(Initializer, names=("scaled",)):
-    """Any other scheme, times a factor: often a formula of the network's depth or width.
+    """Another scheme times a factor, which may be a formula of the network's depth or width.
 
     Parameters
     ----------
     initializer : Initializer, str or mapping
-        What is scaled, as `winit_fast.get` takes it.
+        The scheme to scale, in any form that `winit_fast.get` accepts.
     factor : float or str
-        Finite, more than 0. A str is a formula: numbers, names, ``+ - * / // **``, parentheses,
-        ``sqrt``, ``log``, ``min`` and ``max``.
+        Finite, more than 0. A str is a formula of numbers and names with ``+ - * / // **``,
+        parentheses, ``sqrt``, ``log``, ``min`` and ``max``.
     numbers : mapping of str to (int or float)
-        The names of the formula.
+        The values of the names in the formula.
 
     Attributes
     ----------
     value : float
-        The factor.
+        The value of the factor.
 
     Notes
     -----
-    Where the scheme has a parameter of scale, that one is multiplied (of variance scaling, the
-    variance by the factor's square), so the numbers are as if they had been asked for directly:
-    ``Scaled(RandomNormal(0, 0.02), 0.5)`` has the bits of ``RandomNormal(0, 0.01)``. Elements of
-    other schemes (`STFT`, `Pretrained`) are multiplied in float32, or float64 where they are that.
+    If the scheme has a scale parameter, the factor multiplies that parameter (in variance scaling,
+    its square multiplies the variance). So the bits are those of the scheme with that parameter:
+    ``Scaled(RandomNormal(0, 0.02), 0.5)`` has the bits of ``RandomNormal(0, 0.01)``. The elements
+    of other schemes (`STFT`, `Pretrained`) are multiplied in the working type.
 
     ============================ ===================================== ============================
-    factor                       of                                    by
+    factor                       of                                    from
     ============================ ===================================== ============================
     ``1 / sqrt(2 * L)``          output layers of L residual blocks    Radford et al. 2019, GPT-2
     ``1 / sqrt(2 * (i + 1))``    those of block i                      torchtitan, OLMo-core
@@ -93,7 +93,7 @@ class Scaled(Initializer, names=("scaled",)):
 
     @property
     def value(self) -> float:
-        """The factor, computed."""
+        """The value of the factor."""
         try:
             result = evaluate(self.factor, dict(self.numbers))
         except (ArithmeticError, TypeError, ValueError) as error:
@@ -105,11 +105,11 @@ class Scaled(Initializer, names=("scaled",)):
 
     @property
     def _direct(self) -> Initializer | None:
-        """The scheme whose parameter of scale is multiplied, if there is one."""
+        """The scheme with its scale parameter multiplied, or None if it has none."""
         return get(self.initializer).scaled(self.value)
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Refuse what the scheme refuses, in the type that it is made in."""
+        """Refuse what the scheme refuses for the dtype in which its elements are drawn."""
         if self._direct is not None:
             self._direct.check(shape, dtype)
         else:
@@ -123,23 +123,23 @@ class Scaled(Initializer, names=("scaled",)):
             get(self.initializer).check_box(box, working(dtype))
 
     def complex_parts(self, shape: tuple[int, ...]) -> Initializer:
-        """Give those of the scheme whose parameter of scale is multiplied."""
+        """Return the parts of the scheme with its scale parameter multiplied."""
         if self._direct is None:
             return super().complex_parts(shape)
         return self._direct.complex_parts(shape)
 
     def scaled(self, factor: float) -> Initializer:
-        """Give the same scheme, by the product of the factors."""
+        """Return the same scheme with the product of both factors."""
         return Scaled(self.initializer, factor * self.value)
 
     def prepared(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: Stream) -> Filler:
-        """Prepare the scheme that has a parameter of scale."""
+        """Prepare the scheme with its scale parameter multiplied, if it has one."""
         if self._direct is None:
             return super().prepared(shape, dtype, stream)
         return self._direct.prepared(shape, dtype, stream)
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        """Fill by the scheme that has a parameter of scale, or multiply its elements."""
+        """Fill with the scale parameter multiplied if there is one, else multiply the elements."""
         if self._direct is not None:
             self._direct.fill_box(out, box, stream, num_threads)
             return
@@ -150,7 +150,7 @@ class Scaled(Initializer, names=("scaled",)):
             own = box.cut(cut)
             values = np.empty(own.sizes, working(out.dtype))
             initializer.fill_box(values, own, stream, 1)
-            with np.errstate(over="ignore"):  # infinite, as a normal number that is too large is
+            with np.errstate(over="ignore"):  # too large a product is infinite, as for normals
                 whole[cut] = values * factor
 
         if out.size:

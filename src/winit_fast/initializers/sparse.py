@@ -1,4 +1,4 @@
-"""Matrices that are mostly 0."""
+"""Sparse random matrices."""
 
 import math
 import threading
@@ -18,43 +18,44 @@ from winit_fast.streams.fill import fill
 from winit_fast.streams.stream import Stream
 
 _CUT = 1 << 16
-"""Keys that are looked at together: so many stay in the cache."""
+"""Sort keys processed at one time, few enough to stay in the cache."""
 
 _TALL = 1 << 12
-"""Rows from which on a column's keys are not all kept at a time."""
+"""From this number of rows on, not all sort keys of a column are in memory at one time."""
 
 _WIDTH = 1 << 8
-"""Columns of such a matrix that are looked at together at most."""
+"""Most columns of such a matrix that are processed at one time."""
 
 _KEPT = 1 << 22
-"""Columns at most whose thresholds are kept while a tensor is made box by box: 32 MiB."""
+"""Most columns whose thresholds are cached while a tensor is filled box by box: 32 MiB."""
 
 
 @dataclass(frozen=True, repr=False)
 class Sparse(Initializer, names=("sparse",)):
-    r"""A matrix of normal numbers in which every column has the same number of zeros.
+    r"""A matrix of normal numbers, with the same number of zeros in every column.
 
     Parameters
     ----------
     sparsity : float
-        The fraction of zeros in a column, from 0 to 1: there are ceil(sparsity * rows).
+        The fraction of zeros, from 0 to 1: each column has ceil(sparsity * rows) zeros.
     stddev : float
-        Standard deviation of the others, finite and at least 0.
+        Standard deviation of the other elements, finite and at least 0.
 
     Notes
     -----
-    A column is one of the matrix as it stands. With (in, out), the order of JAX and Keras, each
-    unit keeps few of its inputs, as in [1]_; with torch's (out, in) each input goes to few units,
-    as in ``torch.nn.init.sparse_``.
+    A column is a position along the last axis. With axes (in, out), as in JAX and Keras, each unit
+    has few nonzero inputs, as in [1]_. With axes (out, in), as in torch, each input goes to few
+    units, as in ``torch.nn.init.sparse_``.
 
-    Which rows are 0 is drawn from the stream of the part "mask" (docs/contract.md), the same in
-    every type: row r of column c has the key
+    The rows that are 0 are drawn from the stream of the part "mask" (docs/contract.md) and are the
+    same in every dtype. Row r of column c has the sort key
 
     .. math:: 2^b \lfloor W / 2^b \rfloor + r, \qquad b = \lceil \log_2 \text{rows} \rceil,
 
-    for the 64-bit word W of its index, and the smallest keys are zeros. A box needs the keys of its
-    own columns only, some of them at a time; where a tensor is made box by box, as in a checkpoint,
-    once for all boxes (of a matrix of up to 4 million columns).
+    where W is the 64-bit word of the element's index; the rows with the smallest keys are 0. A box
+    needs only the keys of its own columns. If a tensor is filled box by box, as in a checkpoint,
+    the largest key of a zero in each column is found once for all boxes (of a matrix with up to 4
+    million columns).
 
     References
     ----------
@@ -77,18 +78,18 @@ class Sparse(Initializer, names=("sparse",)):
         self._parse(not_negative, "stddev")
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Refuse what is no matrix, and a type that the deviation does not fit."""
+        """Refuse a shape that is not a matrix's, and a dtype whose range stddev exceeds."""
         if len(shape) != 2:
             raise ValueError(f"Sparse is for matrices, got shape {shape}")
         distributions.normal(dtype, 0.0, self.stddev, ("mean", "stddev"))
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        """Draw every element, and then blank the zeros of each column."""
+        """Draw every element, and then set the zeros of each column."""
         mask = _Mask.of(self.sparsity, box.tensor, stream)
         self._fill(out, box, stream, num_threads, mask, mask.thresholds)
 
     def prepared(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: Stream) -> Filler:
-        """Find what tells a column's zeros once for all boxes."""
+        """Return a filler that finds each column's threshold once for all boxes."""
         mask = _Mask.of(self.sparsity, shape, stream)
         if not mask.zeros or shape[1] > _KEPT:
             return super().prepared(shape, dtype, stream)
@@ -122,7 +123,7 @@ class Sparse(Initializer, names=("sparse",)):
             def blank(
                 cut: tuple[slice, ...], part: Box = part, last: Array = last, to: Array = to
             ) -> None:
-                to[cut] *= mask.keys(part.cut(cut)) > last[cut[1]]  # of words: NaN becomes 0 too
+                to[cut] *= mask.keys(part.cut(cut)) > last[cut[1]]  # bits: NaN becomes 0 too
 
             threads.run(blank, cuts(part.sizes, _CUT), num_threads)
 
@@ -131,20 +132,21 @@ class Sparse(Initializer, names=("sparse",)):
 
 
 _Thresholds = Callable[[int, int, int], Array]
-"""Gives the largest key of a zero in columns: of the first, how many, by how many threads."""
+"""Returns the thresholds (the largest key of a zero) of some columns. The arguments are the first
+column, the number of columns and the number of threads."""
 
 
 @dataclass(frozen=True)
 class _Mask:
-    """Which elements of a matrix are zeros.
+    """The zeros of a matrix: in each column, the elements whose key is at most a threshold.
 
     Attributes
     ----------
     shape : tuple of int
     zeros : int
-        How many a column has.
+        Number of zeros in a column.
     stream : Stream
-        That of the keys.
+        The stream of the keys.
     """
 
     shape: tuple[int, ...]
@@ -157,21 +159,22 @@ class _Mask:
 
     @property
     def step(self) -> int:
-        """How many columns are worked on together."""
+        """Number of columns processed at one time."""
         rows = self.shape[0]
         return max(1, _CUT // rows if rows < _TALL else min(_WIDTH, _CUT // self._spread))
 
     @property
     def _spread(self) -> int:
-        """How far a column's threshold is from where it is expected: in keys, all but never more.
+        """The distance, in ranks, that a threshold almost never exceeds from its expected place.
 
-        Six standard deviations of a count, and some for the counts of few keys.
+        It is six standard deviations of the number of keys below that place, plus a few ranks for
+        small matrices.
         """
         rows = self.shape[0]
         return int(6 * math.sqrt(self.zeros * (rows - self.zeros) / rows)) + 32
 
     def keys(self, box: Box) -> Array:
-        """Make the keys of a box."""
+        """Compute the sort keys of a box."""
         keys = np.empty(box.sizes, np.uint64)
         fill(distributions.bits(64), self.stream.seed, self.stream.id, keys, box, num_threads=1)
         tie = (self.shape[0] - 1).bit_length()
@@ -180,7 +183,7 @@ class _Mask:
         return keys
 
     def thresholds(self, first: int, count: int, num_threads: int) -> Array:
-        """Find the largest key of a zero in each of some columns."""
+        """Find the threshold, the largest key of a zero, in each of some columns."""
         last = np.empty(count, np.uint64)
 
         def find(at: int) -> None:
@@ -191,7 +194,7 @@ class _Mask:
         return last
 
     def found(self, first: int, count: int) -> Array:
-        """Find the largest key of a zero in each of a few columns."""
+        """Find the thresholds of at most `step` columns."""
         box = Box(self.shape, (0, first), (self.shape[0], count), (0, 1))
         if self.shape[0] < _TALL:
             keys = np.ascontiguousarray(self.keys(box).T)
@@ -203,10 +206,10 @@ class _Mask:
         return last
 
     def _found_near(self, box: Box, spread: int) -> Array | None:
-        """Look among the keys near the place where the threshold is expected.
+        """Look for the thresholds only among the keys near their expected value.
 
-        Keys are even over all words, so it is near ``zeros / rows`` of the largest. Of those below
-        that neighbourhood only the number counts; None, if it is not enough.
+        Keys are uniformly distributed, so a threshold is near ``zeros / rows`` of the largest word.
+        Smaller keys than those near it are only counted. Returns None if a threshold is not found.
         """
         rows, columns = box.sizes
         low = max(0, ((self.zeros - spread) << 64) // rows)
@@ -231,7 +234,7 @@ class _Mask:
 
 
 class _Once:
-    """The thresholds of all columns of a matrix, each found when it is first needed."""
+    """The cached thresholds of all columns of a matrix, each computed at its first use."""
 
     def __init__(self, mask: _Mask) -> None:
         self._mask = mask
@@ -240,13 +243,13 @@ class _Once:
         self._changed = threading.Condition()
 
     def __call__(self, first: int, count: int, num_threads: int) -> Array:
-        """Give those of some columns; several threads that ask at a time share the work."""
+        """Return the thresholds of some columns; threads that call at one time share the work."""
         steps = range(first // self._mask.step, -(-(first + count) // self._mask.step))
         threads.run(self._find, steps, num_threads)
         with self._changed:
             while _BEGUN in self._states[steps.start : steps.stop]:
                 self._changed.wait()
-        threads.run(self._find, steps, num_threads)  # what another thread failed to find
+        threads.run(self._find, steps, num_threads)  # again, in case another thread failed
         return self._last[first : first + count]
 
     def _find(self, number: int) -> None:

@@ -1,4 +1,4 @@
-"""The kernels of a short-time Fourier transform, and the windows of its frames."""
+"""The kernel of a short-time Fourier transform, and its window functions."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from winit_fast.streams.stream import Stream
 
 
 def _cosines(*terms: float) -> Callable[[int], Array]:
-    """Sum cosines of 0, 1, 2 ... periods, each term alternating in sign."""
+    """Return a sum of cosines of 0, 1, 2 ... periods, with alternating signs."""
 
     def window(size: int) -> Array:
         turn = np.linspace(-math.pi, math.pi, size)
@@ -29,7 +29,7 @@ def _cosines(*terms: float) -> Callable[[int], Array]:
 
 
 def _centred(size: int) -> Array:
-    """Positions from the middle."""
+    """Return positions relative to the middle."""
     return np.arange(size) - (size - 1) / 2
 
 
@@ -51,13 +51,13 @@ def _barthann(size: int) -> Array:
 
 
 def _tukey(size: int) -> Array:
-    edge = 0.25 * (size - 1)  # half of the window is tapered, a quarter at each end
+    edge = 0.25 * (size - 1)  # half of the window is tapered, a quarter of it at each end
     inside = np.minimum(np.arange(size), np.arange(size)[::-1])
     return np.where(inside <= math.floor(edge), (1 - np.cos(math.pi * inside / edge)) / 2, 1.0)
 
 
 def _taylor(size: int) -> Array:
-    """Four side lobes next to the main one of about equal height, 30 dB below it."""
+    """Taylor window: four side lobes of nearly constant level, 30 dB below the main lobe."""
     a = math.acosh(10 ** (30 / 20)) / math.pi
     squares = 16 / (a**2 + 3.5**2) * (a**2 + (np.arange(1, 4) - 0.5) ** 2)
     phase = 2 * math.pi * _centred(size) / size
@@ -93,15 +93,15 @@ _WINDOWS: dict[str, Callable[[int], Array]] = {
 
 
 def window_values(name: str, size: int, periodic: bool) -> Array:
-    """Sample a window.
+    """Sample a window function.
 
     Parameters
     ----------
     name : str
-        One of those of ``scipy.signal.windows`` that need no parameter.
+        A window of ``scipy.signal.windows`` that needs no parameter.
     size : int
     periodic : bool
-        Whether the window is one period of an endless one; else it is symmetric.
+        Whether the window is one period of a periodic function; otherwise it is symmetric.
 
     Returns
     -------
@@ -123,45 +123,46 @@ def window_values(name: str, size: int, periodic: bool) -> Array:
     return _WINDOWS[name](size + periodic)[:size]
 
 
-_SIDES = {"real": 0, "imag": 1}  # quarters of a turn from the cosine to minus the sine
+_SIDES = {"real": 0, "imag": 1}  # quarter turns that turn the cosine into minus the sine
 _SCALINGS: dict[str, Callable[[Array], float]] = {
     "density": lambda window: math.sqrt(np.square(window).sum()),
     "spectrum": lambda window: float(abs(window).sum()),
 }
 _CUT = 1 << 17
-"""Elements made at a time: their temporaries stay in the cache."""
+"""Elements computed at one time, so that temporaries stay in the cache."""
 
 
 @dataclass(frozen=True, repr=False)
 class STFT(Initializer, names=("stft", "stft_initializer")):
-    r"""The kernel of a convolution that is a short-time Fourier transform, as in Keras.
+    r"""The kernel of a convolution that computes a short-time Fourier transform, as in Keras.
 
-    For kernels of shape (frame length T, 1, number of bins F): the length of the transform is
+    For kernels of shape (frame length T, 1, number of bins F). The length of the transform is
     2 (F - 1).
 
     Parameters
     ----------
     side : str
-        "real" or "imag": which part of the complex result.
+        "real" or "imag": the part of the complex result that the convolution computes.
     window : str, sequence of float, or None
         A window of ``scipy.signal.windows`` that needs no parameter, "hann" for example; the T
         values of one; or no window.
     scaling : str or None
-        What the window is divided by: "density", its L2 norm; "spectrum", its L1 norm; or nothing.
+        "density" divides the window by its L2 norm, "spectrum" by its L1 norm, None does not
+        divide.
     periodic : bool
         Whether a named window is periodic or symmetric.
 
     Notes
     -----
-    The element of time t and bin k is
+    With the window w and its divisor c, the element of time t and bin k is
 
     .. math:: \frac{w_t}{c} \cos \frac{2 \pi t k}{2 (F - 1)}, \qquad
               \text{or} \quad -\frac{w_t}{c} \sin \frac{2 \pi t k}{2 (F - 1)}.
 
-    The angle is reduced as an integer and all is computed in float64, to 1e-15 for any length
-    (NumPy's sine may differ by a bit of float64 between machines).
-    Keras computes the angle in the kernel's type: in float32 it is off by up to
-    :math:`2^{-23} \pi T`, which can be seen with long frames.
+    The angle is reduced in integer arithmetic and everything else is float64, so elements are exact
+    to 1e-15 for any length. (NumPy's sine may differ in the last bit of float64 between machines.)
+    Keras computes the angle in the kernel's dtype: in float32 its error is up to
+    :math:`2^{-23} \pi T`, which is visible for long frames.
 
     References
     ----------
@@ -199,7 +200,7 @@ class STFT(Initializer, names=("stft", "stft_initializer")):
         object.__setattr__(self, "periodic", bool(self.periodic))
 
     def _frame(self, length: int) -> Array:
-        """Sample and scale the window of a frame."""
+        """Return the window of a frame, divided as `scaling` says."""
         if self.window is None:
             return np.ones(length)
         if isinstance(self.window, str):
@@ -219,7 +220,7 @@ class STFT(Initializer, names=("stft", "stft_initializer")):
         return window / (norm or 1.0)
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Refuse what is no such kernel's shape, and a type that the window does not fit."""
+        """Refuse the shape of another kernel, and a dtype whose range the window exceeds."""
         if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:
             raise ValueError(
                 "STFT is for kernels of shape (frame length, 1, bins) with at least two bins, "
@@ -240,7 +241,8 @@ class STFT(Initializer, names=("stft", "stft_initializer")):
         step = max(1, _CUT // max(1, bins))
         for begin in range(0, length if out.size else 0, step):
             t = np.arange(start + begin, start + min(length, begin + step))
-            # The cosine is even, and is the sine of the rest to a quarter: 0 is exactly 0.
+            # cos(angle) is computed as the sine of a quarter turn minus |angle|, so that its zeros
+            # are exactly 0.
             angle = (4 * (t[:, None] * k) + _SIDES[self.side] * period) % (4 * period)
             rest = period - np.minimum(angle, 4 * period - angle)
             values = np.sin(math.pi / (2 * period) * rest) * frame[begin : begin + step, None]

@@ -1,4 +1,4 @@
-"""Variance by fan: Glorot, He, LeCun and all that are like them."""
+"""Variance scaling: Glorot, He, LeCun and other schemes whose variance depends on fans."""
 
 import math
 from collections.abc import Callable
@@ -43,23 +43,23 @@ def _fan(argument: str, value: Any) -> int:
 
 @dataclass(frozen=True, repr=False)
 class VarianceScaling(Elementwise, names=("variance_scaling",)):
-    r"""Draws of variance scale / fan, for the fan of the logical shape.
+    r"""Independent draws with variance scale / fan, where fan is computed from the logical shape.
 
     Parameters
     ----------
     scale : float
-        Finite, at least 0: the square of the gain.
+        The square of the gain; finite, at least 0.
     mode : str
-        Which fan: "fan_in", "fan_out", "fan_avg" (their mean) or "fan_geo_avg" (their geometric
-        mean).
+        The fan to use: "fan_in", "fan_out", "fan_avg" (their mean) or "fan_geo_avg" (their
+        geometric mean).
     distribution : str
-        "normal"; "uniform"; or "truncated_normal", a normal cut at 2 standard deviations, which is
-        widened so that what is left has the variance asked for.
+        "normal", "uniform" or "truncated_normal". The last is a normal truncated at 2 standard
+        deviations, whose scale is increased so that the variance after truncation is scale / fan.
     in_axis, out_axis, batch_axis : int or tuple of int
-        See `winit_fast.initializers.fans.fans`. Where nothing is said, arrays have the axes of JAX
-        and Keras, -2 and -1, and tensors of torch have 1 and 0.
+        See `winit_fast.initializers.fans.fans`. By default in_axis and out_axis are -2 and -1, as
+        in JAX and Keras; for torch's tensors 1 and 0.
     fan_in, fan_out : int, optional
-        In place of the shape's.
+        Used instead of the fans of the shape.
 
     Notes
     -----
@@ -68,13 +68,13 @@ class VarianceScaling(Elementwise, names=("variance_scaling",)):
         \sigma^2 = \text{scale} / \text{fan}, \qquad
         N(0, \sigma^2), \quad
         U(-\sqrt{3} \sigma, \sqrt{3} \sigma), \quad
-        N(0, (\sigma / 0.8796\ldots)^2) \text{ cut at } \pm 2.
+        N(0, (\sigma / 0.8796\ldots)^2) \text{ truncated at } \pm 2 \text{ of its deviations}.
 
     References
     ----------
-    ``jax.nn.initializers.variance_scaling``, ``keras.initializers.VarianceScaling``. In these,
-    "truncated_normal" is the same, Keras' "normal" is the truncated one, and Keras'
-    "untruncated_normal" is "normal" here.
+    ``jax.nn.initializers.variance_scaling``, ``keras.initializers.VarianceScaling``. In both,
+    "truncated_normal" has the same meaning as here. Keras' "normal" is the truncated normal, and
+    Keras' "untruncated_normal" is "normal" here.
 
     Examples
     --------
@@ -100,7 +100,7 @@ class VarianceScaling(Elementwise, names=("variance_scaling",)):
         self._parse(optional(_fan), "fan_in", "fan_out")
 
     def stddev(self, tensor: tuple[int, ...]) -> float:
-        """Standard deviation for a logical shape.
+        """Compute the standard deviation for a logical shape.
 
         Examples
         --------
@@ -116,24 +116,24 @@ class VarianceScaling(Elementwise, names=("variance_scaling",)):
         return math.sqrt(self.scale / fan)
 
     def draws_from(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _core.Distribution:
-        """Make the uniform, normal or truncated normal of the deviation for a shape."""
+        """Make the distribution with the standard deviation for a shape."""
         stddev = self.stddev(shape)
         try:
             if self.distribution == "truncated_normal":
                 widened = stddev / TRUNCATED_STDDEV
                 return distributions.truncated_normal(dtype, 0.0, widened, -2.0, 2.0)
-            if self.distribution == "uniform" and stddev > 0:  # of no width: the normal of none
+            if self.distribution == "uniform" and stddev > 0:  # [0, 0) is an error
                 limit = math.sqrt(3.0) * stddev
                 return distributions.uniform(dtype, -limit, limit)
             return distributions.normal(dtype, 0.0, stddev)
-        except ValueError as error:  # in terms of numbers that nobody gave
+        except ValueError as error:  # its message names parameters that the user did not give
             raise ValueError(
                 f"scale must give a standard deviation that fits {working(dtype)}, "
                 f"got {self.scale!r}, which gives {stddev!r}"
             ) from error
 
     def complex_parts(self, shape: tuple[int, ...]) -> Initializer:
-        """Give normal parts of half the variance, by the fans of the complex tensor."""
+        """Return normal parts with half the variance; fans are those of the complex tensor."""
         if self.distribution != "normal":
             return super().complex_parts(shape)
         return RandomNormal(0.0, self.stddev(shape) / math.sqrt(2.0))
@@ -163,7 +163,7 @@ class GlorotNormal(VarianceScaling, names=("glorot_normal", "xavier_normal")):
 
 @dataclass(frozen=True, repr=False)
 class _He(VarianceScaling):
-    """Variance gain^2 / fan, for the gain of an activation."""
+    """Variance gain^2 / fan, with the gain of an activation."""
 
     scale: float = field(init=False, default=2.0)
     mode: str = "fan_in"
@@ -189,8 +189,8 @@ class HeUniform(_He, names=("he_uniform", "kaiming_uniform")):
     mode, distribution, in_axis, out_axis, batch_axis, fan_in, fan_out
         As in `VarianceScaling`.
     nonlinearity : str
-        The activation that follows: any name that `winit_fast.gain` knows. Like that function it
-        keeps PyTorch's conventional gains of "tanh", "selu" and "sigmoid".
+        The activation that follows: any name that `winit_fast.gain` accepts. As in that function,
+        "tanh", "selu" and "sigmoid" have PyTorch's conventional gains.
     param : float, optional
         The activation's parameter, such as the negative slope of "leaky_relu".
 
@@ -245,7 +245,7 @@ class LecunNormal(VarianceScaling, names=("lecun_normal",)):
 class XavierSimple(VarianceScaling, names=("xavier_simple",)):
     """U(-a, a), a = 1 / sqrt(fan_in): the heuristic of Glorot and Bengio, AISTATS 2010, eq. 1.
 
-    It is also what torch.nn.Linear and its convolutions start from, weights and biases.
+    The layers torch.nn.Linear and torch.nn.Conv1d to Conv3d initialise weights and biases with it.
     """
 
     scale: float = 1 / 3

@@ -1,6 +1,6 @@
 """``jax.nn.initializers`` with this package's numbers: the same functions, arguments and meaning.
 
-A model moves over by one import, eager and under jit, vmap, scan, eval_shape and Flax:
+Only the import changes. The initializers work eagerly, under jit, vmap, scan, eval_shape, in Flax:
 
 >>> import jax
 >>> import winit_fast.jax as initializers
@@ -8,9 +8,9 @@ A model moves over by one import, eager and under jit, vmap, scan, eval_shape an
 >>> w.shape, w.dtype
 ((784, 256), dtype('float32'))
 
-**Keys.** The words of a key are the seed, and of a key of 128 bits the stream too: two words
-``[high, low]`` are the seed ``high << 32 | low``, two more are the stream's number. So, with JAX's
-usual keys (threefry), ``jax.random.key(n)`` is the seed n:
+**Keys.** The words of a key determine the seed: ``[high, low]`` is the seed ``high << 32 | low``.
+In a 128-bit key two more words are the stream id. So with JAX's default keys (threefry),
+``jax.random.key(n)`` is the seed n:
 
 >>> import numpy as np
 >>> import winit_fast as wf
@@ -18,19 +18,19 @@ usual keys (threefry), ``jax.random.key(n)`` is the seed n:
 >>> bool((np.asarray(w) == same).all())
 True
 
-Typed keys and raw ones are taken, of any implementation of 32, 64 or 128 bits (rbg and unsafe_rbg
-have 128). The same key with another shape or scheme starts the same stream anew, as in JAX: split
-keys, or fold in a number.
+Typed and raw keys are accepted, of any implementation with 32, 64 or 128 bits (rbg and unsafe_rbg
+have 128). Every use of a key starts the same stream, whatever the shape or scheme. So, as in JAX,
+use a key once: split it, or fold in a number.
 
-**Tracing.** Under jit and its like the numbers come from a host callback (`jax.pure_callback`),
-with the same bits. XLA runs it on one device and sends the parts round; with ``out_sharding=``, and
-with `from_initializer`, every device's shard is made alone. A computation that calls the host
-cannot be written to a file: `jax.export` refuses it. What XLA can do as well itself, it does:
-``zeros``, ``ones`` and ``constant`` *are* JAX's.
+**Tracing.** Under jit and other transformations the numbers come from a host callback
+(`jax.pure_callback`), with the same bits. XLA runs the callback on one device and distributes the
+result. With ``out_sharding=``, and with `from_initializer`, each device's shard is generated
+separately. `jax.export` refuses a computation with a host callback. ``zeros``, ``ones`` and
+``constant`` *are* JAX's functions, because XLA computes them just as well.
 
-**What is JAX's own.** Complex types, the rarer float8 types and tensors without elements are left
-to JAX, and so is every mistake: the error is JAX's. Parameters are Python numbers, not traced ones,
-and a negative scale or deviation is refused.
+**What is left to JAX.** JAX's own initializers handle complex types, the rarer float8 types and
+tensors without elements; they also raise the errors for invalid arguments. Parameters must be
+Python numbers, not tracers, and a negative scale or standard deviation is an error.
 """
 
 try:

@@ -1,4 +1,4 @@
-"""Making arrays of JAX on the host: without a copy, on one device or each shard alone."""
+"""Making JAX arrays on the host, without a copy, for one device or shard by shard."""
 
 import math
 from typing import Any
@@ -17,7 +17,7 @@ from winit_fast.streams.stream import Seed, seed_number
 Extents = tuple[int, ...]
 
 ZERO_COPY = 1 << 16
-"""Bytes from which taking an array over is cheaper than copying it."""
+"""From this many bytes on, letting JAX use an array's memory is faster than copying it."""
 
 
 def from_initializer(
@@ -30,25 +30,25 @@ def from_initializer(
     name: str | int | None = None,
     num_threads: int | None = None,
 ) -> jax.Array:
-    """Make an array that is sharded over devices: each shard alone, and the whole nowhere.
+    """Make an array that is sharded over devices, shard by shard and never as a whole.
 
-    The values are those of ``initializer(shape, seed=seed, name=name)``, however the array is cut:
-    the same model on one device and on many, and each process makes what its own devices hold. (A
-    cut orthogonal matrix agrees to rounding: see `winit_fast.Orthogonal`.)
+    The values are those of ``initializer(shape, seed=seed, name=name)``, whatever the sharding.
+    Each process generates only the shards of its own devices. (The shards of an orthogonal matrix
+    may agree with the whole only to rounding: see `winit_fast.Orthogonal`.)
 
     Parameters
     ----------
     initializer : Initializer or str
-        Or its name: see `winit_fast.get`.
+        An initializer, or its name: see `winit_fast.get`.
     shape : int or tuple of int
-        Of the whole array.
+        Shape of the whole array.
     sharding : jax.sharding.Sharding
-    dtype : numpy.dtype or its like, optional
-        A floating-point type of docs/contract.md; by default JAX's own.
+    dtype : numpy.dtype or similar, optional
+        A floating-point type of docs/contract.md; by default JAX's default type.
     seed : int, numpy.random.SeedSequence, numpy.random.Generator or None
-        The same on all processes; None is for one process only.
+        Must be the same in all processes. None is allowed only with a single process.
     name : str, int or None
-        The tensor's name, or the number of its stream.
+        The tensor's name, or its stream id.
     num_threads : int, optional
         `winit_fast.get_num_threads` by default. It changes no bit.
 
@@ -71,7 +71,7 @@ def from_initializer(
     wanted = jax.dtypes.canonicalize_dtype(np.float64) if dtype is None else dtype
     kind = canonical(find(wanted).dtype)
     found, key = get(initializer), seed_number(seed)
-    # What is refused is refused by every process, with and without a shard: this makes no elements.
+    # Filling an empty box checks the arguments in every process, also in those without a shard.
     nothing = (slice(0, 0),) * len(tensor)
     found(tensor, seed=key, name=name, dtype=kind, index=nothing, num_threads=num_threads)
 
@@ -82,7 +82,7 @@ def from_initializer(
 
 
 def canonical(kind: np.dtype[Any]) -> np.dtype[Any]:
-    """Make float64 float32 where JAX does, with its warning."""
+    """Convert float64 to float32 unless JAX has 64-bit types enabled, with JAX's warning."""
     if kind != np.float64 or jax.dtypes.canonicalize_dtype(kind) == kind:
         return kind
     truncated: np.dtype[Any] = jnp.zeros((), kind).dtype
@@ -98,13 +98,13 @@ def on_host(
     index: Index | None = None,
     num_threads: int | None = None,
 ) -> Array:
-    """Make a box of a tensor on the host; a large one so that JAX can take it over."""
+    """Make a box of a tensor on the host; JAX can use the memory of a large one without a copy."""
     shape = tensor if index is None else box(tensor, index).shape
     if math.prod(shape) * kind.itemsize < ZERO_COPY:
         return initializer(
             tensor, seed=seed, name=name, dtype=kind, index=index, num_threads=num_threads
         )
-    # JAX takes over what begins with a line of the cache, on the CPU.
+    # On the CPU, JAX uses the memory of an array without a copy if it is aligned to a cache line.
     out = aligned(shape, kind)
     return initializer.fill(
         out, seed=seed, name=name, shape=tensor, index=index, num_threads=num_threads
@@ -112,7 +112,7 @@ def on_host(
 
 
 def placed(array: Array, key: Any) -> jax.Array:
-    """Hand an array to JAX, on the devices of a key that was put there."""
+    """Convert to a JAX array, on the key's devices if the key is committed to them."""
     if getattr(key, "committed", False):
         device = key.sharding
         if isinstance(device, NamedSharding):

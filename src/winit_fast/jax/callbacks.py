@@ -1,4 +1,4 @@
-"""Making arrays inside a transformation of JAX: the host is called when the computation runs."""
+"""Making arrays inside JAX transformations, with a callback to the host at run time."""
 
 import math
 from functools import partial
@@ -20,14 +20,14 @@ from winit_fast.jax.keys import seed_and_stream
 
 Extents = tuple[int, ...]
 
-_trace = partial(get_opaque_trace_state, convention="nnx")  # the name of the only format there is
+_trace = partial(get_opaque_trace_state, convention="nnx")  # the only value that JAX accepts
 
 with jax.ensure_compile_time_eval():
     _EAGER = _trace()
 
 
 def traced(words: Any) -> bool:
-    """Tell whether an array asked for now belongs to a computation that runs later."""
+    """Return whether JAX is tracing, so that an array made now is part of a later computation."""
     return isinstance(words, jax.core.Tracer) or _trace() != _EAGER
 
 
@@ -38,7 +38,7 @@ def made_later(
     words: Any,
     sharding: NamedSharding | None,
 ) -> jax.Array:
-    """Describe an array that the host makes when the computation runs: each shard alone."""
+    """Add a host callback to the computation, which makes the array shard by shard at run time."""
     mesh = jax.sharding.get_abstract_mesh()
     if sharding is None:
         made = _called(initializer, tensor, kind, words, tensor, jnp.zeros(len(tensor), int))
@@ -62,7 +62,7 @@ def made_later(
         mesh=sharding.mesh if mesh.empty else None,
         in_specs=PartitionSpec(),
         out_specs=sharding.spec,
-        check_vma=False,  # what comes from the host differs from device to device
+        check_vma=False,  # each device gets its own values from the host
     )
     shards: jax.Array = over(words)
     return shards
@@ -76,7 +76,7 @@ def _called(
     shape: Extents,
     place: Any,
 ) -> jax.Array:
-    """Have the host make one shard of a tensor, or under vmap one for every key."""
+    """Make one shard of a tensor on the host; under vmap, one for every key."""
 
     def fill(words: Any, places: Any) -> Array:
         words, places = np.asarray(words), np.asarray(places)

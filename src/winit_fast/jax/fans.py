@@ -1,4 +1,4 @@
-"""Fans as JAX counts them."""
+"""Fans as JAX computes them."""
 
 import math
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from winit_fast.initializers.fans import Axes
 def fans(
     shape: tuple[int, ...], in_axis: Axes, out_axis: Axes, batch_axis: Axes
 ) -> tuple[Fraction, Fraction]:
-    """Count as JAX does: an axis may be named twice, and fans need not be whole numbers.
+    """Compute fans as JAX does: an axis may be given twice, and fans need not be integers.
 
     Examples
     --------

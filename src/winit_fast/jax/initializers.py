@@ -1,4 +1,4 @@
-"""The functions of ``jax.nn.initializers``, over this package's catalogue."""
+"""The functions of ``jax.nn.initializers``, implemented with this package's initializers."""
 
 import math
 from collections.abc import Callable
@@ -22,22 +22,22 @@ from winit_fast.jax.fans import fans
 from winit_fast.jax.keys import seed_and_stream, words_of
 
 Init = Callable[..., jax.Array]
-"""What the functions return: ``init(key, shape, dtype=dtype, out_sharding=None)``."""
+"""The type that the functions return: ``init(key, shape, dtype=dtype, out_sharding=None)``."""
 
 Extents = tuple[int, ...]
 Scheme = Callable[[Extents], Initializer | None]
-"""From a shape to what fills it; None for a shape that JAX refuses."""
+"""Maps a shape to the initializer that fills it, or to None for a shape that JAX refuses."""
 
 
 def normal(stddev: float = 1e-2, dtype: Any = None) -> Init:
-    """Normal numbers of mean 0: `jax.nn.initializers.normal`.
+    """Normal numbers with mean 0: `jax.nn.initializers.normal`.
 
     Parameters
     ----------
     stddev : float
         Finite, at least 0.
-    dtype : numpy.dtype or its like, optional
-        Used where ``init`` is given none; by default JAX's own, float32 or float64.
+    dtype : numpy.dtype or similar, optional
+        Used if ``init`` is called without one; by default JAX's default type, float32 or float64.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def normal(stddev: float = 1e-2, dtype: Any = None) -> Init:
 
 
 def uniform(scale: float = 1e-2, dtype: Any = None) -> Init:
-    """Uniform numbers from 0 to ``scale``, which is never reached: `jax.nn.initializers.uniform`.
+    """Uniform numbers in [0, scale): `jax.nn.initializers.uniform`.
 
     Parameters
     ----------
@@ -82,12 +82,13 @@ def uniform(scale: float = 1e-2, dtype: Any = None) -> Init:
 def truncated_normal(
     stddev: float = 1e-2, dtype: Any = None, lower: float = -2.0, upper: float = 2.0
 ) -> Init:
-    """Normal numbers between two bounds: `jax.nn.initializers.truncated_normal`.
+    """Normal numbers truncated to two bounds: `jax.nn.initializers.truncated_normal`.
 
     Parameters
     ----------
     stddev : float
-        Finite, at least 0: of the normal before it is cut; it is not corrected.
+        Standard deviation of the normal before truncation, which is not corrected; finite, at
+        least 0.
     dtype
         See `normal`.
     lower, upper : float
@@ -120,20 +121,20 @@ def variance_scaling(
     batch_axis: Axes = (),
     dtype: Any = None,
 ) -> Init:
-    r"""Draws of variance scale / fan: `jax.nn.initializers.variance_scaling`.
+    r"""Draws with variance scale / fan: `jax.nn.initializers.variance_scaling`.
 
     Parameters
     ----------
     scale : float
         Finite, at least 0.
     mode : str
-        Which fan: "fan_in", "fan_out", "fan_avg" or "fan_geo_avg".
+        The fan to use: "fan_in", "fan_out", "fan_avg" or "fan_geo_avg".
     distribution : str
-        "uniform", "normal" or "truncated_normal": the last is cut at 2 standard deviations and
-        widened so that what is left has the variance asked for.
+        "uniform", "normal" or "truncated_normal". The last is truncated at 2 standard deviations,
+        with a scale that is increased so that the variance after truncation is scale / fan.
     in_axis, out_axis, batch_axis : int or sequence of int
-        The axes of the inputs, of the outputs, and those to leave out; all others are the receptive
-        field. As in JAX, an axis may be named twice: Flax' Embed has it so.
+        The axes of the inputs, of the outputs, and those to ignore; all others are the receptive
+        field. As in JAX, an axis may be given twice, as Flax' Embed does.
     dtype
         See `normal`.
 
@@ -155,14 +156,14 @@ def variance_scaling(
     >>> abs(w.std() / (2 / (9 * 128)) ** 0.5 - 1) < 0.01
     Array(True, dtype=bool)
     """
-    asked = native.VarianceScaling(scale, mode, distribution)  # checks
+    asked = native.VarianceScaling(scale, mode, distribution)  # raises for invalid arguments
 
     @lru_cache
     def scheme(shape: Extents) -> Initializer | None:
         if len(shape) < 2 and in_axis == -2:
             return None
         fan_in, fan_out = fans(shape, in_axis, out_axis, batch_axis)
-        # The catalogue's fans are whole numbers: what makes them so goes into the scale.
+        # VarianceScaling takes integer fans, so both fans and the scale are multiplied by `factor`.
         factor = math.lcm(fan_in.denominator, fan_out.denominator)
         return replace(
             asked,
@@ -179,14 +180,14 @@ def variance_scaling(
 def glorot_uniform(
     in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
 ) -> Init:
-    """`variance_scaling` of scale 1, "fan_avg", "uniform": Glorot and Bengio, 2010, eq. 16."""
+    """`variance_scaling` with scale 1, "fan_avg", "uniform": Glorot and Bengio, 2010, eq. 16."""
     return variance_scaling(1.0, "fan_avg", "uniform", in_axis, out_axis, batch_axis, dtype)
 
 
 def glorot_normal(
     in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
 ) -> Init:
-    """`variance_scaling` of scale 1, "fan_avg", "truncated_normal": Glorot and Bengio, 2010."""
+    """`variance_scaling` with scale 1, "fan_avg", "truncated_normal": Glorot and Bengio, 2010."""
     return variance_scaling(
         1.0, "fan_avg", "truncated_normal", in_axis, out_axis, batch_axis, dtype
     )
@@ -195,28 +196,28 @@ def glorot_normal(
 def lecun_uniform(
     in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
 ) -> Init:
-    """`variance_scaling` of scale 1, "fan_in", "uniform": LeCun et al., 1998."""
+    """`variance_scaling` with scale 1, "fan_in", "uniform": LeCun et al., 1998."""
     return variance_scaling(1.0, "fan_in", "uniform", in_axis, out_axis, batch_axis, dtype)
 
 
 def lecun_normal(
     in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
 ) -> Init:
-    """`variance_scaling` of scale 1, "fan_in", "truncated_normal": LeCun et al., 1998."""
+    """`variance_scaling` with scale 1, "fan_in", "truncated_normal": LeCun et al., 1998."""
     return variance_scaling(1.0, "fan_in", "truncated_normal", in_axis, out_axis, batch_axis, dtype)
 
 
 def he_uniform(
     in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
 ) -> Init:
-    """`variance_scaling` of scale 2, "fan_in", "uniform": He et al., 2015, for ReLU."""
+    """`variance_scaling` with scale 2, "fan_in", "uniform": He et al., 2015, for ReLU."""
     return variance_scaling(2.0, "fan_in", "uniform", in_axis, out_axis, batch_axis, dtype)
 
 
 def he_normal(
     in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
 ) -> Init:
-    """`variance_scaling` of scale 2, "fan_in", "truncated_normal": He et al., 2015, for ReLU."""
+    """`variance_scaling` with scale 2, "fan_in", "truncated_normal": He et al., 2015, for ReLU."""
     return variance_scaling(2.0, "fan_in", "truncated_normal", in_axis, out_axis, batch_axis, dtype)
 
 
@@ -234,9 +235,10 @@ def orthogonal(scale: float = 1.0, column_axis: int = -1, dtype: Any = None) -> 
     scale : float
         Factor.
     column_axis : int
-        The axis of the matrix' columns; all others make up its rows.
+        The axis of the matrix's columns; all other axes form its rows.
     dtype
-        See `normal`. The types of 16 and 8 bits, which JAX's refuses, are float32 rounded.
+        See `normal`. For 16- and 8-bit types, which JAX's function refuses, the float32 matrix is
+        rounded.
 
     Returns
     -------
@@ -259,7 +261,7 @@ def orthogonal(scale: float = 1.0, column_axis: int = -1, dtype: Any = None) -> 
 
 
 def delta_orthogonal(scale: float = 1.0, column_axis: int = -1, dtype: Any = None) -> Init:
-    """Convolutions that preserve norms: `jax.nn.initializers.delta_orthogonal`.
+    """Norm-preserving convolution kernels: `jax.nn.initializers.delta_orthogonal`.
 
     Parameters
     ----------
@@ -274,8 +276,8 @@ def delta_orthogonal(scale: float = 1.0, column_axis: int = -1, dtype: Any = Non
     Returns
     -------
     callable
-        See `normal`. Shapes are (kernel..., inputs, outputs) of one to three kernel axes, with at
-        least as many outputs as inputs.
+        See `normal`. Shapes must be (kernel..., inputs, outputs) with one to three kernel axes, and
+        at least as many outputs as inputs.
 
     Examples
     --------
@@ -301,11 +303,11 @@ def _with_axis(made: Initializer, column_axis: int, shape: Extents) -> Initializ
     return made
 
 
-# From here on: one init for all schemes.
+# The rest of this file makes ``init`` for all schemes.
 
 
 def _initializer(scheme: Scheme, peer: Init, dtype: Any) -> Init:
-    """Make ``init`` from a scheme and from JAX's own initializer, for what the scheme is not."""
+    """Make ``init`` from a scheme, and from JAX's own initializer for unsupported arguments."""
 
     def init(key: Any, shape: Any, dtype: Any = dtype, out_sharding: Any = None) -> jax.Array:
         kind, tensor, words = _kind(dtype), _tensor(shape), words_of(key)
@@ -319,7 +321,7 @@ def _initializer(scheme: Scheme, peer: Init, dtype: Any) -> Init:
         sharding = None if out_sharding is None else _named(out_sharding, tracing)
         if tracing:
             nothing = (slice(0, 0),) * len(tensor)
-            initializer(tensor, dtype=kind, seed=0, index=nothing)  # refuses now what it refuses
+            initializer(tensor, dtype=kind, seed=0, index=nothing)  # raises its errors now
             return made_later(initializer, tensor, kind, words, sharding)
         seed, stream = seed_and_stream(words)
         if sharding is not None:
@@ -330,20 +332,20 @@ def _initializer(scheme: Scheme, peer: Init, dtype: Any) -> Init:
 
 
 def _kind(dtype: Any) -> np.dtype[Any] | None:
-    """Find the type, or None if it is not one of ours."""
+    """Find the dtype, or return None if this package does not support it."""
     if dtype is None or dtype is float:
         dtype = jax.dtypes.canonicalize_dtype(np.float64)
     if isinstance(dtype, jax.Array):
         return None
     try:
         kind: np.dtype[Any] = np.dtype(dtype)
-    except (TypeError, ValueError, SyntaxError):  # the last one from "f4,,"
+    except (TypeError, ValueError, SyntaxError):  # np.dtype("f4,,") raises SyntaxError
         return None
     return kind if kind in FLOATS else None
 
 
 def _tensor(shape: Any) -> Extents | None:
-    """Read a shape, or return None if it has no elements or is a mistake."""
+    """Convert a shape to a tuple, or return None if it has no elements or is invalid."""
     try:
         tensor = logical_shape(shape)
     except (TypeError, ValueError):
@@ -352,7 +354,7 @@ def _tensor(shape: Any) -> Extents | None:
 
 
 def _named(sharding: Any, tracing: bool) -> NamedSharding:
-    """Read ``out_sharding`` as JAX does: a PartitionSpec is for the mesh that was set."""
+    """Convert ``out_sharding`` as JAX does: a PartitionSpec refers to the current mesh."""
     if isinstance(sharding, NamedSharding):
         return sharding
     if not isinstance(sharding, PartitionSpec):

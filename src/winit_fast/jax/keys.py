@@ -1,4 +1,4 @@
-"""From a key of JAX to a seed and a stream."""
+"""Conversion of a JAX key to a seed and a stream id."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def words_of(key: Any) -> Any:
-    """Take the words of a key, or None if it is not a single one."""
+    """Return the words of a key, or None if it is not a single key."""
     if not hasattr(key, "dtype"):
         return None
     if not jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -17,7 +17,7 @@ def words_of(key: Any) -> Any:
             return None
     if key.ndim:
         return None
-    # The public function is an operation of JAX, and costs more than a small tensor.
+    # jax.random.key_data dispatches a JAX operation: slower than filling a small tensor.
     words = None if isinstance(key, jax.core.Tracer) else getattr(key, "_base_array", None)
     words = jax.random.key_data(key) if words is None else words
     if words.shape not in ((1,), (2,), (4,)):
@@ -26,7 +26,7 @@ def words_of(key: Any) -> Any:
 
 
 def seed_and_stream(words: Any) -> tuple[int, int]:
-    """Read two words as the seed, two more as the number of the stream; the high one first."""
+    """Convert two words to the seed, and two more to the stream id; the high word comes first."""
     seed, stream = 0, 0
     for at, word in enumerate(np.asarray(words).tolist()):
         if at < 2:

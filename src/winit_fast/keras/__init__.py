@@ -1,8 +1,8 @@
 """Keras 3's initializers, on any backend, with this package's numbers.
 
-A model moves over by one import: each class is a subclass of Keras' own of the same name, so that
-arguments, defaults, checks, errors and configurations are Keras', and fans and truncation mean what
-they mean there. Only where the numbers come from is new.
+Only the import changes: each class is a subclass of Keras' class with the same name. Arguments,
+defaults, checks, errors, configurations, fans and truncation are those of Keras; only the numbers
+differ.
 
 >>> import keras
 >>> import winit_fast.keras
@@ -12,15 +12,16 @@ they mean there. Only where the numbers come from is new.
 >>> type(copy.kernel_initializer) is winit_fast.keras.HeNormal
 True
 
-**Seeds** mean what they mean in Keras. An int gives the same values at every call, and so to every
-tensor of one shape; None is an int drawn from Python's ``random`` when the initializer is made
-(`keras.utils.set_random_seed` governs it); a `keras.random.SeedGenerator` moves on at every call.
-The 64 bits of the stream's key are the int's (modulo 2^64) or, of a SeedGenerator, its two words:
-the seed below, the count of its draws above. So its first draw is that of its seed as an int.
+**Seeds** have the meaning that they have in Keras. An int gives the same values at every call, so
+all tensors with the same shape are equal. None draws an int from Python's ``random`` when the
+initializer is constructed (`keras.utils.set_random_seed` seeds it). A
+`keras.random.SeedGenerator` advances at every call. The key of the stream is the int modulo 2^64;
+of a SeedGenerator, its seed is the low word of the key and its number of draws the high word. So
+its first draw is equal to that of its seed as an int.
 
-**Names.** Keras does not tell an initializer which tensor it makes. All these classes take a
-further argument ``name=``, and with an int seed and a name the values are those of the frozen
-stream, the same as outside Keras, whatever the backend:
+**Names.** Keras does not tell an initializer which tensor it initialises. All these classes have an
+additional argument ``name=``. With an int seed and a name the values are those of the frozen
+stream, the same as outside Keras, on any backend:
 
 >>> import numpy as np
 >>> import winit_fast as wf
@@ -28,20 +29,20 @@ stream, the same as outside Keras, whatever the backend:
 >>> np.array_equal(init((784, 256)), wf.GlorotUniform()((784, 256), seed=0, name="mlp.up"))
 True
 
-**Layouts.** Under a distribution of the JAX backend, every device's shard is made alone, and the
-whole tensor nowhere.
+**Layouts.** Under a `keras.distribution` on the JAX backend, each device's shard is generated
+separately, and the whole tensor is never in memory.
 
-What this package does not have is left to Keras' own code, errors included: integer and complex
-types, and parameters that make no distribution (``RandomUniform(1.0, 1.0)``). ``Zeros``, ``Ones``,
-``Constant``, ``Identity`` and ``STFT``, which draw nothing, *are* those of Keras. ``XavierSimple``,
-``Dirac``, ``Sparse``, ``DeltaOrthogonal``, ``Scaled`` and ``Pretrained`` are this package's, for
-Keras' order of axes.
+Keras' own code handles what this package does not support, and raises its errors: integer and
+complex types, and parameters without a distribution (``RandomUniform(1.0, 1.0)``). ``Zeros``,
+``Ones``, ``Constant``, ``Identity`` and ``STFT``, which are not random, *are* Keras' classes.
+``XavierSimple``, ``Dirac``, ``Sparse``, ``DeltaOrthogonal``, ``Scaled`` and ``Pretrained`` are
+initializers of this package, with Keras' order of axes.
 """
 
 try:
     from keras.initializers import STFT, Constant, Identity, Ones, Zeros
 except ModuleNotFoundError as error:
-    if str(error.name).partition(".")[0] != "keras":  # Keras is there, and its backend is not
+    if str(error.name).partition(".")[0] != "keras":  # Keras is installed, but not its backend
         raise
     raise ImportError(
         "winit_fast.keras needs Keras 3, which is not installed: pip install 'winit_fast[keras]'"

@@ -1,4 +1,4 @@
-"""Initializers that Keras lacks, as classes of Keras."""
+"""Initializers that Keras does not have, as Keras classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,7 +37,7 @@ class XavierSimple(VarianceScaling):
 
 @public
 class DeltaOrthogonal(Orthogonal):
-    """A convolution that preserves norms: ``winit_fast.DeltaOrthogonal``."""
+    """A norm-preserving convolution kernel: ``winit_fast.DeltaOrthogonal``."""
 
     _keras_has_it = False
 
@@ -47,7 +47,7 @@ class DeltaOrthogonal(Orthogonal):
 
 @public
 class Sparse(RandomNormal):
-    """N(0, stddev^2), ceil(sparsity * rows) of every column 0: ``winit_fast.Sparse``."""
+    """N(0, stddev^2) with ceil(sparsity * rows) zeros in each column: ``winit_fast.Sparse``."""
 
     _keras_has_it = False
 
@@ -61,7 +61,7 @@ class Sparse(RandomNormal):
     ) -> None:
         super().__init__(0.0, stddev, seed, name=name)
         self.sparsity = sparsity
-        self._scheme(())  # checks
+        self._scheme(())  # raises for invalid arguments
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
         return native.Sparse(self.sparsity, self.stddev)
@@ -75,7 +75,7 @@ class Sparse(RandomNormal):
 
 @public
 class Dirac(Drawn, keras.initializers.Initializer):
-    """A convolution that passes its inputs on: ``winit_fast.Dirac``."""
+    """A convolution kernel that copies its input channels: ``winit_fast.Dirac``."""
 
     _keras_has_it = False
 
@@ -84,7 +84,7 @@ class Dirac(Drawn, keras.initializers.Initializer):
     ) -> None:
         super().__init__(name=name)
         self.groups, self.gain = groups, gain
-        self._scheme(())  # checks
+        self._scheme(())  # raises for invalid arguments
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
         return native.Dirac(self.groups, self.gain)
@@ -94,7 +94,7 @@ class Dirac(Drawn, keras.initializers.Initializer):
         return super().get_config() | {"groups": self.groups, "gain": self.gain}
 
 
-# This package's schemes for Keras' classes that draw nothing.
+# This package's schemes for Keras' classes that are not random.
 _FIXED: dict[Any, type[Initializer]] = {
     Constant: native.Constant,
     Identity: native.Identity,
@@ -105,12 +105,12 @@ _FIXED: dict[Any, type[Initializer]] = {
 
 
 class _Wrapper(Drawn, keras.initializers.Initializer):
-    """An initializer over another one, whose seed and name it takes."""
+    """An initializer that wraps another one, and uses its seed and name."""
 
     _keras_has_it = False
 
     def _wrap(self, argument: str, identifier: Any) -> Any:
-        """Find a Keras initializer, as one that this package has numbers for."""
+        """Find a Keras initializer, and convert it to the class of this package."""
         wanted = f"{argument} must be an initializer of Keras or of this package"
         try:
             inner = keras.initializers.get(identifier)
@@ -143,8 +143,8 @@ class _Wrapper(Drawn, keras.initializers.Initializer):
 class Scaled(_Wrapper):
     """Another initializer times a factor, which may be a formula: ``winit_fast.Scaled``.
 
-    ``initializer`` is anything that `keras.initializers.get` takes; what Keras itself would draw,
-    by a name say, is drawn here, with Keras' meaning.
+    ``initializer`` is anything that `keras.initializers.get` accepts. A Keras initializer, also one
+    given by its name, is converted to the class of this package.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Scaled(_Wrapper):
     ) -> None:
         super().__init__()
         self.initializer = self._wrap("initializer", initializer)
-        native.Scaled(native.Ones(), factor, numbers or {})  # checks
+        native.Scaled(native.Ones(), factor, numbers or {})  # raises for invalid arguments
         self.factor, self.numbers = factor, dict(numbers or {})
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
@@ -175,7 +175,7 @@ class Scaled(_Wrapper):
 class Pretrained(_Wrapper):
     """Elements of an array, .npy file or safetensors tensor: ``winit_fast.Pretrained``.
 
-    ``fallback`` is anything that `keras.initializers.get` takes.
+    ``fallback`` is anything that `keras.initializers.get` accepts.
     """
 
     def __init__(self, source: Any, tensor: str | None = None, fallback: Any = None) -> None:

@@ -1,4 +1,4 @@
-"""What a Keras initializer becomes when it takes its numbers from here."""
+"""The mixin with which a Keras initializer takes its numbers from this package."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -15,24 +15,24 @@ Class = TypeVar("Class", bound=type)
 
 
 def public(cls: Class) -> Class:
-    """Register a class under the path that users know, which Keras writes in a model's file."""
+    """Register a class under its public path, which Keras writes to a model's file."""
     cls.__module__ = "winit_fast.keras"
     registered: Class = keras.saving.register_keras_serializable("winit_fast")(cls)
     return registered
 
 
 class Drawn:
-    """What a Keras initializer becomes when it takes its numbers from here.
+    """Mixin with which a Keras initializer takes its numbers from this package.
 
-    A subclass names one of Keras' classes as its second base, and overrides `_scheme`.
+    A subclass has a Keras class as its second base, and overrides `_scheme`.
     """
 
-    seed: Any = 0  # of what draws nothing
+    seed: Any = 0  # for subclasses that are not random
     _keras_has_it: ClassVar[bool] = True
 
     def __init__(self, *args: Any, name: str | int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        stream_id(name)  # checks
+        stream_id(name)  # raises for invalid arguments
         self.name = name
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, layout: Any = None) -> Any:
@@ -44,7 +44,7 @@ class Drawn:
         dtype : str, optional
             `keras.config.floatx` by default.
         layout : keras.distribution.TensorLayout or the backend's own, optional
-            How the tensor is spread over devices.
+            How the tensor is sharded over devices.
 
         Returns
         -------
@@ -60,15 +60,15 @@ class Drawn:
                 dtypes.find(keras.backend.standardize_dtype(dtype)),
                 self.name,
             )
-        except (TypeError, ValueError, OverflowError):  # the last of an int past float64
+        except (TypeError, ValueError, OverflowError):  # OverflowError: a huge int
             if not self._keras_has_it:
                 raise
-            # Not for this package: Keras makes it, or says why not.
+            # Not supported by this package: Keras makes the tensor, or raises an error.
             return distributed(super().__call__(shape, dtype), layout)  # type: ignore[misc]
         return tensor(draw, self.seed, layout)
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
-        """Make this package's scheme for a shape; a TypeError or ValueError is left to Keras."""
+        """Make this package's scheme for a shape; on TypeError or ValueError, Keras is used."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:

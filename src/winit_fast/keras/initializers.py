@@ -1,4 +1,4 @@
-"""Keras' own random initializers, over this package's catalogue."""
+"""Keras' random initializers, implemented with this package's initializers."""
 
 import math
 from functools import lru_cache
@@ -10,7 +10,7 @@ from winit_fast.initializers.fans import fans
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.keras.drawn import Drawn, public
 
-# A model has many layers of few shapes.
+# Cached, because a model has many layers but few different shapes.
 _fans = lru_cache(fans)
 _variance_scaling = lru_cache(native.VarianceScaling)
 _orthogonal = lru_cache(native.Orthogonal)
@@ -26,7 +26,7 @@ class RandomNormal(Drawn, keras.initializers.RandomNormal):
 
 @public
 class TruncatedNormal(Drawn, keras.initializers.TruncatedNormal):
-    """N(mean, stddev^2) cut at mean +- 2 stddev, not widened: its deviation is 0.8796 stddev."""
+    """N(mean, stddev^2) truncated at mean +- 2 stddev; its standard deviation is 0.8796 stddev."""
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
         return native.TruncatedNormal(float(self.mean), float(self.stddev))
@@ -34,31 +34,32 @@ class TruncatedNormal(Drawn, keras.initializers.TruncatedNormal):
 
 @public
 class RandomUniform(Drawn, keras.initializers.RandomUniform):
-    """U[minval, maxval), in every type."""
+    """U[minval, maxval), in every dtype."""
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
         return native.RandomUniform(float(self.minval), float(self.maxval))
 
 
-# Keras' names of the distributions, and this package's.
+# Keras' names of the distributions, with this package's names.
 _DISTRIBUTIONS = {
     "uniform": "uniform",
-    "truncated_normal": "truncated_normal",  # Keras has made this of "normal", too
+    "truncated_normal": "truncated_normal",  # Keras has converted "normal" to this
     "untruncated_normal": "normal",
 }
 
 
 @public
 class VarianceScaling(Drawn, keras.initializers.VarianceScaling):
-    """Variance scale / max(1, fan), where "normal" and "truncated_normal" are cut at 2 deviations.
+    """Draws with variance scale / max(1, fan).
 
-    "untruncated_normal" is the plain normal. What is cut has been widened, so that the variance is
-    that asked for. A tensor of one axis has fans of its size, and a scalar of 1; with both
-    ``input_axes`` and ``output_axes``, a fan is the product of these axes alone.
+    "normal" and "truncated_normal" are truncated at 2 standard deviations, with a scale that is
+    increased to give this variance; "untruncated_normal" is the plain normal. Both fans of a tensor
+    with one axis are its size, those of a scalar are 1. With both ``input_axes`` and
+    ``output_axes``, a fan is the product of these axes alone.
     """
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
-        # Older versions of Keras 3 have no such arguments.
+        # Older versions of Keras 3 do not have these arguments.
         inputs, outputs = getattr(self, "input_axes", None), getattr(self, "output_axes", None)
         if inputs is not None and outputs is not None:
             fan_in, fan_out = (math.prod(shape[at] for at in axes) for axes in (inputs, outputs))
@@ -68,7 +69,7 @@ class VarianceScaling(Drawn, keras.initializers.VarianceScaling):
             self.scale,
             self.mode,
             _DISTRIBUTIONS[self.distribution],
-            # A fan of 0 is one of a tensor without elements.
+            # A fan is 0 only if the tensor has no elements.
             fan_in=max(1, fan_in),
             fan_out=max(1, fan_out),
         )
@@ -81,7 +82,7 @@ class GlorotUniform(VarianceScaling, keras.initializers.GlorotUniform):
 
 @public
 class GlorotNormal(VarianceScaling, keras.initializers.GlorotNormal):
-    """Truncated normal of variance 2 / (fan_in + fan_out)."""
+    """Truncated normal with variance 2 / (fan_in + fan_out)."""
 
 
 @public
@@ -91,7 +92,7 @@ class HeUniform(VarianceScaling, keras.initializers.HeUniform):
 
 @public
 class HeNormal(VarianceScaling, keras.initializers.HeNormal):
-    """Truncated normal of variance 2 / fan_in."""
+    """Truncated normal with variance 2 / fan_in."""
 
 
 @public
@@ -101,14 +102,14 @@ class LecunUniform(VarianceScaling, keras.initializers.LecunUniform):
 
 @public
 class LecunNormal(VarianceScaling, keras.initializers.LecunNormal):
-    """Truncated normal of variance 1 / fan_in."""
+    """Truncated normal with variance 1 / fan_in."""
 
 
 @public
 class Orthogonal(Drawn, keras.initializers.Orthogonal):
-    """A random semi-orthogonal matrix (prod(shape[:-1]), shape[-1]), times gain: without QR."""
+    """A random semi-orthogonal matrix (prod(shape[:-1]), shape[-1]), times gain."""
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
         if len(shape) < 2:
-            raise ValueError  # Keras has the words
+            raise ValueError  # Keras then raises its own error
         return _orthogonal(float(self.gain))

@@ -1,4 +1,4 @@
-"""From a seed of Keras to the key of a stream."""
+"""Conversion of a Keras seed to the key of a stream."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def next_state(seed: Any) -> Any:
-    """Take an int as it is; move a SeedGenerator on, whose words may be a tracer's."""
+    """Return an int unchanged; advance a SeedGenerator and return its words, possibly a tracer."""
     if isinstance(seed, int):
         return seed
     if not isinstance(seed, keras.random.SeedGenerator):
@@ -16,10 +16,10 @@ def next_state(seed: Any) -> Any:
 
 
 def key_of(state: Any) -> int:
-    """Make 64 bits of an int, or of a SeedGenerator's two words."""
+    """Convert an int, or the two words of a SeedGenerator, to a 64-bit key."""
     if isinstance(state, int):
         return state & 0xFFFF_FFFF_FFFF_FFFF
-    # PyTorch's words are of int32, and may be on a device.
+    # With PyTorch the words are an int32 tensor, which may be on another device.
     words = state.tolist() if keras.backend.backend() == "torch" else np.asarray(state).tolist()
     low, high = (word & 0xFFFF_FFFF for word in words)
     return int(low | high << 32)

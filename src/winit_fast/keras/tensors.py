@@ -1,4 +1,4 @@
-"""Making tensors of Keras' backends: in place, without a copy, or each device's shard alone."""
+"""Making tensors of Keras' backends: in place, without a copy, or shard by shard."""
 
 import math
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from winit_fast.initializers.protocol import Initializer
 from winit_fast.keras.seeds import key_of, next_state
 
 LARGE_BYTES = 1 << 20
-"""From this size on, JAX takes a buffer over: below, it is quicker to copy it."""
+"""From this size on, JAX uses an array's memory without a copy; copying a smaller one is faster."""
 
 
 class Draw(NamedTuple):
-    """One tensor to be made: a scheme, the logical shape, the type and the name."""
+    """A tensor to make: its scheme, logical shape, dtype and name."""
 
     scheme: Initializer
     shape: tuple[int, ...]
@@ -37,20 +37,20 @@ def distributed(tensor: Any, layout: Any) -> Any:
 
 
 def _host_tensor(draw: Draw, seed: Any, layout: Any) -> Any:
-    """Make a tensor of any backend."""
+    """Make a NumPy array and convert it to a tensor of any backend."""
     tensor = keras.ops.convert_to_tensor(draw(key_of(next_state(seed))), draw.kind.name)
     return distributed(tensor, layout)
 
 
 def _torch_tensor(draw: Draw, seed: Any, layout: Any) -> Any:
-    """Fill a tensor of PyTorch in place, or through host memory where it is not on the CPU."""
+    """Fill a PyTorch tensor in place, or through host memory if it is not on the CPU."""
     import torch
 
     tensor = keras.ops.empty(draw.shape, draw.kind.name)
-    if tensor.is_meta:  # shapes are being inferred: as in Keras, the seed does not move on
+    if tensor.is_meta:  # shape inference: as in Keras, the SeedGenerator does not advance
         return tensor
     host = tensor if tensor.device.type == "cpu" else torch.empty_like(tensor, device="cpu")
-    # NumPy does not get bfloat16 and float8 from PyTorch: they travel as integers.
+    # PyTorch cannot give NumPy bfloat16 and float8 tensors, so they are viewed as integers.
     carrier = {np.uint16: torch.int16, np.uint8: torch.uint8}.get(draw.kind.carrier.type)
     array = host.numpy() if carrier is None else host.view(carrier).numpy().view(draw.kind.dtype)
     draw.fill(array, key_of(next_state(seed)))
@@ -58,19 +58,20 @@ def _torch_tensor(draw: Draw, seed: Any, layout: Any) -> Any:
 
 
 def _jax_tensor(draw: Draw, seed: Any, layout: Any) -> Any:
-    """Make an array of JAX: each shard alone, a large array without a copy, a traced one later."""
+    """Make a JAX array: shard by shard, a large one without a copy, a traced one by callback."""
     import jax
 
     dtype = draw.kind.dtype
     if dtype == np.float64 and not jax.config.jax_enable_x64:
-        dtype = np.dtype(np.float32)  # what JAX makes of it
+        dtype = np.dtype(np.float32)  # as JAX would
     nbytes = math.prod(draw.shape) * dtype.itemsize
-    # To ask costs as much as a small array, which may as well be a constant of the program.
+    # Asking JAX whether it is tracing takes as long as making a small array. So it is not asked for
+    # small ones, which become constants if the program is traced.
     ask = nbytes >= LARGE_BYTES or layout is not None
     traced = ask and isinstance(keras.ops.zeros(()), jax.core.Tracer)
-    layout = getattr(layout, "backend_layout", layout)  # of a keras.distribution.TensorLayout
+    layout = getattr(layout, "backend_layout", layout)  # a keras.distribution.TensorLayout has this
     if not traced and isinstance(getattr(layout, "mesh", None), jax.sharding.AbstractMesh):
-        # Keras calls inside an abstract mesh of explicit axes, which its own seeds are not for.
+        # Keras calls this inside an abstract mesh with explicit axes, where its seeds do not work.
         mesh = jax.sharding.get_mesh()
         layout = jax.sharding.NamedSharding(mesh, layout.spec)
         with jax.set_mesh(mesh):
@@ -92,7 +93,7 @@ def _jax_tensor(draw: Draw, seed: Any, layout: Any) -> Any:
         )
     if nbytes < LARGE_BYTES or dtype != draw.kind.dtype:
         return keras.ops.convert_to_tensor(draw(key), draw.kind.name)
-    host = aligned(draw.shape, dtype)  # what JAX can take over
+    host = aligned(draw.shape, dtype)  # so that JAX need not copy it
     draw.fill(host, key)
     return jax.device_put(host, may_alias=True)
 
@@ -104,5 +105,5 @@ _MAKERS: dict[str, Callable[[Draw, Any, Any], Any]] = {
 
 
 def tensor(draw: Draw, seed: Any, layout: Any) -> Any:
-    """Make a tensor of the backend that Keras runs on."""
+    """Make a tensor of the current Keras backend."""
     return _MAKERS.get(keras.backend.backend(), _host_tensor)(draw, seed, layout)

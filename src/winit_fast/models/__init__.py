@@ -1,9 +1,9 @@
-"""Whole models: which tensors a model has and by which rule each one is initialised.
+"""Whole models: which tensors a model has, and which rule initialises each of them.
 
 Both are data. An *architecture* (``data/architectures/*.toml``) lists the tensors of a family of
-models as formulas over a few numbers; *rules* (``data/rules/*.toml``, or a file of one's own) map
-patterns of tensor names to initializers whose parameters may be formulas over the same numbers.
-Nothing here knows of other files, of arrays or of checkpoints.
+models, with formulas of a few numbers. *Rules* (``data/rules/*.toml``, or your own file) map
+patterns of tensor names to initializers, whose parameters may be formulas of the same numbers.
+This package does not deal with arrays or checkpoints.
 """
 
 from winit_fast.base.formulas import evaluate

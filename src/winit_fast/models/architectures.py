@@ -1,4 +1,4 @@
-"""Architectures: the tensors of a family of models, as formulas over a few numbers."""
+"""Architectures: the tensors of a family of models, as formulas of a few numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from winit_fast.models.data_files import load_all, naming_the_file
 
 
 def model_names() -> list[str]:
-    """Names of all models that have an architecture here, smallest to largest in each family."""
+    """Names of all built-in models, from the smallest to the largest in each family."""
     return [name for family in load_all("architectures").values() for name in _models(family)]
 
 
@@ -33,14 +33,14 @@ class Architecture:
     name : str
         Name of the model.
     numbers : dict of str to int or float
-        The numbers that shapes and rules are formulas of; named as in the family's configuration.
+        The numbers in the formulas of shapes and rules, with their names in config.json.
     shapes : dict of str to tuple of int
-        Logical shape of every tensor, in the order in which the model holds them.
+        Logical shape of every tensor, in the order of the model.
     rules : str
         Name of the rules that the model's authors used.
     configuration : dict
-        What the family's own software needs to know to build the model: the settings that have no
-        influence on the shapes, and the numbers.
+        The content of config.json, from which Hugging Face's libraries build the model: the
+        numbers, and the settings that do not affect shapes.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Architecture:
 
     @classmethod
     def load(cls, model: str) -> Architecture:
-        """The architecture of a model.
+        """Load the architecture of a model.
 
         Parameters
         ----------
@@ -65,9 +65,9 @@ class Architecture:
         Raises
         ------
         ValueError
-            If the name is not known; the message has the nearest one that is.
+            If the name is not known; the message suggests the most similar one.
         TypeError
-            If it is no name.
+            If the name is not a str.
 
         Examples
         --------
@@ -101,7 +101,7 @@ class Architecture:
 def _shapes(
     groups: list[dict[str, Any]], numbers: dict[str, Number]
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of the tensors of all groups; a group is repeated over its indices."""
+    """Yield names and shapes of the tensors of all groups, each repeated over its indices."""
     for group in groups:
         repeat: dict[str, Number | str] = group.get("repeat", {})
         for values in product(*(range(int(evaluate(n, numbers))) for n in repeat.values())):

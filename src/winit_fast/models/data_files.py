@@ -1,4 +1,4 @@
-"""The TOML files that ship with the package."""
+"""The TOML files in the package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @cache
 def load_all(folder: str) -> dict[str, dict[str, Any]]:
-    """Every TOML file of a folder beside this module.
+    """Read every TOML file of a folder in ``data``.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def load_all(folder: str) -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict of str to dict
-        File name without ``.toml`` to the file's content, in alphabetical order.
+        Content of each file by its name without ``.toml``, in alphabetical order.
     """
     entries = (files(__package__) / "data" / folder).iterdir()
     return {
@@ -48,7 +48,7 @@ def parse(name: str, content: bytes) -> dict[str, Any]:
 
 @contextmanager
 def naming_the_file(shown: str) -> Iterator[None]:
-    """Turn whatever a file of another form ends in into an error that names it."""
+    """Convert any error from reading a malformed file into an error that names the file."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

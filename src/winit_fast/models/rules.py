@@ -1,4 +1,4 @@
-"""Rules: patterns of tensor names, each with the initializer of the tensors that match."""
+"""Rules: patterns of tensor names, each with the initializer for the tensors that match."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ from winit_fast.models.data_files import load_all, naming_the_file, parse
 from winit_fast.models.tensor_spec import TensorSpec
 
 _MAX_FILE = 1 << 20
-"""Bytes of a file of rules: what is larger is something else."""
+"""Most bytes of a file of rules: a larger file is something else."""
 
 _FEW = 5
-"""Names of tensors in an error."""
+"""Most names of tensors in an error message."""
 
 
 def rule_names() -> list[str]:
-    """Names of all sets of rules that ship with the package."""
+    """Names of all built-in sets of rules."""
     return list(load_all("rules"))
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule: an initializer for the tensors whose name matches a pattern.
+    """One rule: an initializer for the tensors whose names match a pattern.
 
     Parameters
     ----------
     pattern : str
-        See ``winit_fast.base.patterns.Pattern``: ``*`` stands for any text; ``{i}`` (any name in
-        braces) for a number, which the formulas may use under that name, as rules that depend on
-        the depth of a layer do.
+        See ``winit_fast.base.patterns.Pattern``: ``*`` matches any text; ``{i}``, with any name in
+        braces, matches a whole number, which the formulas may use under that name, for example if
+        they depend on the depth of a layer.
     initializer : str
-        Name as in `winit_fast.get`.
+        A name that `winit_fast.get` accepts.
     parameters : mapping of str to (int, float, str, …)
-        Arguments of the initializer. A str is a formula over the architecture's numbers, except
-        for an argument that takes text, such as ``distribution``.
+        Arguments of the initializer. A str is a formula of the architecture's numbers, unless the
+        argument takes text, as ``distribution`` does.
 
     Raises
     ------
     ValueError
-        If the pattern is none.
+        If the pattern is invalid.
     TypeError
-        If something has another type than it should.
+        If an argument has the wrong type.
     """
 
     pattern: str
@@ -67,7 +67,7 @@ class Rule:
         object.__setattr__(self, "compiled", Pattern(self.pattern))
 
     def match(self, name: str) -> dict[str, int] | None:
-        """Numbers that the pattern finds in a tensor's name, None if it does not match.
+        """Return the numbers that the pattern finds in a name, or None if it does not match.
 
         Parameters
         ----------
@@ -90,7 +90,7 @@ class Rule:
         Parameters
         ----------
         numbers : mapping of str to int or float
-            The architecture's, and those that the pattern found.
+            Those of the architecture, and those that the pattern found.
 
         Returns
         -------
@@ -103,7 +103,7 @@ class Rule:
         """
         try:
             hints = get_type_hints(find(self.initializer))
-        except NameError:  # of another's class, imported for type checkers only: all are formulas
+        except NameError:  # a user's class, whose types are imported for type checkers only
             hints = {}
         parameters = {
             name: value if _takes_text(hints.get(name)) else evaluate(value, numbers)
@@ -113,7 +113,7 @@ class Rule:
 
 
 def _takes_text(hint: Any) -> bool:
-    """Tell whether an argument of such a type is text, and no number that a formula may give.
+    """Whether an argument of this type is text, and not a number that a formula may compute.
 
     Examples
     --------
@@ -126,13 +126,13 @@ def _takes_text(hint: Any) -> bool:
 
 @dataclass(frozen=True)
 class Rules:
-    """An ordered set of rules for a whole model; of several that match a tensor the first counts.
+    """An ordered list of rules for a whole model; the first rule that matches a tensor applies.
 
     Attributes
     ----------
     name : str
     title : str
-        What the rules are, in one line.
+        Description in one line.
     references : tuple of str
         Where they come from.
     rules : tuple of Rule
@@ -150,7 +150,7 @@ class Rules:
 
     @classmethod
     def load(cls, name: str) -> Rules:
-        """Rules that ship with the package.
+        """Load built-in rules.
 
         Parameters
         ----------
@@ -164,7 +164,7 @@ class Rules:
         Raises
         ------
         ValueError
-            If the name is not known; the message has the nearest one that is.
+            If the name is not known; the message suggests the most similar one.
         """
         known = load_all("rules")
         if not (isinstance(name, str) and name in known):
@@ -173,28 +173,28 @@ class Rules:
 
     @classmethod
     def read(cls, file: str | os.PathLike[str]) -> Rules:
-        """Rules of one's own, from a TOML file.
+        """Read rules from a TOML file.
 
         Parameters
         ----------
         file : path
-            A list ``[[rules]]``, each with ``tensors`` (the pattern), ``initializer`` and, where
-            it needs them, ``parameters``. ``title`` and ``references`` may be left out.
+            Contains a list ``[[rules]]``, each with ``tensors`` (the pattern), ``initializer`` and
+            optionally ``parameters``. ``title`` and ``references`` are optional too.
 
         Returns
         -------
         Rules
-            Named as the file is.
+            Their name is that of the file.
 
         Raises
         ------
         ValueError
-            If the file has another form; the message names it and the place.
+            If the file has another form; the message names the file and the place in it.
         OSError
-            If it cannot be read.
+            If the file cannot be read.
         """
         file = Path(path("file", file))
-        if not file.is_file():  # a pipe or a device has no end
+        if not file.is_file():  # reading a pipe or a device may never end
             raise FileNotFoundError(f"rules must be a file, got {str(file)!r}")
         with file.open("rb") as opened:
             content = opened.read(_MAX_FILE + 1)
@@ -204,7 +204,7 @@ class Rules:
 
     @classmethod
     def _read(cls, name: str, shown: str, content: dict[str, Any]) -> Rules:
-        """Make the rules of a file's content; whatever is wrong with it names the file."""
+        """Make the rules of a file's content; every error names the file."""
         with naming_the_file(shown):
             _only(content, "the file", {"title", "references", "rules"}, {"rules"})
             title, references = content.get("title", name), content.get("references", [])
@@ -228,7 +228,7 @@ class Rules:
             return cls(name, title, tuple(references), tuple(rules))
 
     def find(self, tensor: str) -> Found[Rule] | None:
-        """The rule of a tensor and the numbers in its name, None if no rule matches.
+        """Find the rule of a tensor and the numbers in its name.
 
         Parameters
         ----------
@@ -242,15 +242,15 @@ class Rules:
         return self._matcher.find(tensor)
 
     def initializer(self, tensor: str, numbers: Mapping[str, Number]) -> Initializer:
-        """The initializer of one tensor.
+        """Make the initializer of one tensor.
 
         Parameters
         ----------
         tensor : str
             Its name.
         numbers : mapping of str to int or float
-            The architecture's numbers. A number that the pattern finds in the tensor's name wins
-            over one of the same name.
+            The architecture's numbers. A number that the pattern finds in the tensor's name takes
+            precedence over a number with the same name here.
 
         Returns
         -------
@@ -277,7 +277,7 @@ class Rules:
             raise kind(f"{where}: {error}") from None
 
     def tensors(self, architecture: Architecture) -> tuple[TensorSpec, ...]:
-        """Every tensor of a model with its initializer, in the model's order.
+        """List the tensors of a model with their initializers, in the model's order.
 
         Parameters
         ----------
@@ -290,7 +290,7 @@ class Rules:
         Raises
         ------
         ValueError
-            If no rule matches a tensor, or a rule decides none.
+            If no rule matches a tensor, or a rule applies to no tensor.
         """
         found = {name: self.find(name) for name in architecture.shapes}
         missing = [name for name, rule in found.items() if rule is None]
@@ -318,7 +318,7 @@ class Rules:
 
 
 def _only(table: Mapping[str, Any], where: str, allowed: set[str], needed: set[str]) -> None:
-    """Refuse a table with keys that mean nothing, or without one that it needs."""
+    """Refuse a table that has unknown keys or lacks a required one."""
     for key in table:
         if key not in allowed:
             raise ValueError(unknown(f"keys of {where}", key, sorted(allowed)))

@@ -1,4 +1,4 @@
-"""One tensor of a model: what it is called, its logical shape, how it is initialised."""
+"""One tensor of a model: its name, its logical shape and its initializer."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from winit_fast.streams.stream import stream_id
 class TensorSpec:
     """A named tensor of a model together with its initializer.
 
-    A list of these is what rules make of an architecture and what a checkpoint is written from.
+    ``Rules.tensors`` makes them from an architecture; ``write_checkpoint`` writes a list of them.
 
     Parameters
     ----------
     name : str
-        Full name inside the model; also the name of the tensor's random stream.
+        Full name inside the model; also the name of the tensor's stream.
     shape : tuple of int
-        Logical shape: of the whole tensor, never of a shard.
+        Logical shape: that of the whole tensor, never of a shard.
     initializer : Initializer
-        Fills any part of it.
+        Fills any part of the tensor.
 
     Raises
     ------
     TypeError, ValueError
-        If the name is no text, or the shape or the initializer is none.
+        If the name is not a str, the shape is invalid, or ``initializer`` is not an Initializer.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""How an element follows from its index: distributions, buffers, filling, streams."""
+"""How the value of an element follows from its index: distributions, buffers, filling, streams."""

@@ -1,4 +1,4 @@
-"""The stream behind NumPy's Generator: every distribution of NumPy over the same words."""
+"""A bit generator for NumPy's Generator, so that all of NumPy's distributions can use a stream."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Self, cast
@@ -10,34 +10,33 @@ from winit_fast.base.arguments import integer, word
 from winit_fast.streams.stream import Seed, seed_number, stream_id
 
 JUMP = 1 << 48
-"""Words that `Philox4x32.jumped` leaves out: 65536 jumps before the stream is back at its start."""
+"""Words that `Philox4x32.jumped` skips: after 65536 jumps the stream is back at its start."""
 
 
 class Philox4x32(np.random.BitGenerator):
-    """A bit generator for NumPy over the words of `Stream`.
+    """A NumPy bit generator that returns the words of a `Stream`.
 
-    ``numpy.random.Generator(Philox4x32(seed, name))`` draws, by NumPy's own algorithms, from the
-    words that ``Stream(seed, name).bits`` gives.
+    ``numpy.random.Generator(Philox4x32(seed, name))`` draws with NumPy's own algorithms from the
+    words of ``Stream(seed, name).bits``.
 
     Parameters
     ----------
     seed : int, numpy.random.SeedSequence, numpy.random.Generator or None
-        As in `Stream`: an integer from 0 to 2^64 - 1 is the key itself.
+        As in `Stream`: an integer from 0 to 2^64 - 1 is used as the key.
     name : str, int or None
         The name of the stream, or its number.
 
     Notes
     -----
-    The words are used in order and none is left out: a number of 32 bits is the next word; one of
-    64 bits is the next two, the low one first, wherever in the stream they stand. So no half of a
-    number is ever pending, as it may be in NumPy's own bit generators, and the position alone is
-    the state. There are 2^64 words; after the last comes the first. The generator is Philox4x32-10
-    [1]_; it is not cryptographic. NumPy's Philox is another one of the same family, with words of
-    64 bits.
+    The words are used in order and none is skipped: a 32-bit number is the next word, a 64-bit
+    number is the next two words, the low one first, whatever their position. So, unlike NumPy's own
+    bit generators, this one never buffers half of a number, and the position alone is its state.
+    The period is 2^64 words. The generator is Philox4x32-10 [1]_; it is not cryptographic.
+    NumPy's Philox is another member of the same family, with 64-bit words.
 
-    ``random_raw``, ``ctypes`` and ``cffi`` are NumPy's. As with all of its bit generators, threads
-    may share a Generator, whose lock they then wait for; each had better have its own, under a name
-    or a ``spawn`` of its own.
+    ``random_raw``, ``ctypes`` and ``cffi`` are NumPy's. As with all of NumPy's bit generators,
+    threads may share a Generator, but then they wait for its lock. It is better to give each thread
+    a Generator of its own, with another name or from ``spawn``.
 
     References
     ----------
@@ -57,8 +56,8 @@ class Philox4x32(np.random.BitGenerator):
 
     _words: Words
 
-    # A Generator keeps the address of the words: they are to live as long as this object, even if
-    # __init__ is called again.
+    # A Generator keeps a pointer to the C state, which must therefore live as long as this object,
+    # even if __init__ is called again.
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls)
         self._words = Words()
@@ -72,7 +71,7 @@ class Philox4x32(np.random.BitGenerator):
 
     @property
     def state(self) -> dict[str, Any]:
-        """Seed, stream and position: all there is to know of the generator.
+        """The whole state of the generator: seed, stream and position.
 
         Examples
         --------
@@ -105,17 +104,17 @@ class Philox4x32(np.random.BitGenerator):
             self._words.seek(*place)
 
     def advance(self, delta: int) -> Self:
-        """Go on, or back, without drawing.
+        """Move the position forwards or backwards without drawing.
 
         Parameters
         ----------
         delta : int
-            How many words of 32 bits.
+            Number of 32-bit words.
 
         Returns
         -------
         Philox4x32
-            This one.
+            This object.
 
         Examples
         --------
@@ -129,26 +128,26 @@ class Philox4x32(np.random.BitGenerator):
         return self
 
     def jumped(self, jumps: int = 1) -> Self:
-        """Make another one, 2^48 words further on in the same stream.
+        """Return a new bit generator, 2^48 words further on in the same stream.
 
-        A stream under another name is as easily had, and has no end in common with this one.
+        A bit generator with another name is as easy to make, and cannot overlap with this one.
 
         Parameters
         ----------
         jumps : int
-            How many times 2^48 words.
+            The position is advanced by this number times 2^48 words.
 
         Returns
         -------
         Philox4x32
-            A new one.
+            A new bit generator.
         """
         other = type(self)(self._sequence)
         other.state = self.state
         return other.advance(integer("jumps", jumps) * JUMP)
 
     def spawn(self, n_children: int) -> list[Self]:
-        """Make bit generators of the same stream number and of independent seeds.
+        """Make bit generators with the same stream number and independent seeds.
 
         Parameters
         ----------
@@ -166,7 +165,7 @@ class Philox4x32(np.random.BitGenerator):
         False
         """
         count = integer("n_children", n_children)
-        if not 0 <= count < 1 << 32:  # the range of SeedSequence, which says OverflowError
+        if not 0 <= count < 1 << 32:  # the range of SeedSequence, which raises OverflowError
             raise ValueError(f"n_children must be from 0 to 2^32 - 1, got {count}")
         _, stream, _ = self._words.place()
         children = self._sequence.spawn(count)
@@ -174,9 +173,9 @@ class Philox4x32(np.random.BitGenerator):
 
     @property
     def _sequence(self) -> np.random.SeedSequence:
-        return cast(np.random.SeedSequence, self.seed_seq)  # never one without `spawn`
+        return cast(np.random.SeedSequence, self.seed_seq)  # always a class with `spawn`
 
-    def __reduce__(  # type: ignore[override]  # NumPy's is for its own constructor
+    def __reduce__(  # type: ignore[override]  # NumPy's signature is that of its own constructor
         self,
     ) -> tuple[Callable[..., Self], tuple[np.random.SeedSequence], dict[str, Any]]:
         return type(self), (self._sequence,), self.state

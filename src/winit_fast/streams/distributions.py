@@ -1,4 +1,4 @@
-"""Distributions: parameters checked and made ready for the kernels."""
+"""Distributions: checks their parameters and prepares them for the kernels."""
 
 from functools import lru_cache
 from typing import Any
@@ -11,7 +11,7 @@ from winit_fast.base.arguments import finite, not_negative, real
 from winit_fast.base.dtypes import FLOATS, working
 
 Names = tuple[str, str]
-"""What the caller calls the first two parameters: the errors do too."""
+"""The caller's names of the first two parameters, for error messages."""
 
 
 def _given(names: Names, first: float, second: float) -> str:
@@ -70,8 +70,8 @@ def truncated_normal(
     high: float,
     names: Names = ("loc", "scale"),
 ) -> Distribution:
-    """Normal numbers kept between low and high, which count in standard deviations from loc."""
-    from winit_fast.streams.truncation import window  # exact arithmetic, whose modules take a while
+    """Normal numbers truncated to [low, high], which count in standard deviations from loc."""
+    from winit_fast.streams.truncation import window  # imports decimal, which is slow to import
 
     mean, deviation = finite(names[0], loc), not_negative(names[1], scale)
     a, b = _bounds(low, high)

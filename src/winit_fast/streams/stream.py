@@ -1,4 +1,4 @@
-"""A stream: a seed and a name, from which every number of one logical tensor follows."""
+"""Streams: a seed and a name determine every number of one logical tensor."""
 
 import math
 import os
@@ -21,13 +21,10 @@ from winit_fast.streams.buffers import destination, written
 from winit_fast.streams.fill import MIN_PIECE, fill
 
 STREAM_VERSION = 1
-"""Version of the numbers: another one where any of them would change (docs/contract.md)."""
+"""Version of the numbers: it changes if any bit of any number changes (docs/contract.md)."""
 
-# As text: NumPy imports its random module where it is first used, and so do we.
+# A string, because evaluating the types would import numpy.random, which NumPy imports lazily.
 Seed: TypeAlias = "int | np.random.SeedSequence | np.random.Generator | None"
-
-STREAM_VERSION = 1
-"""The version of docs/contract.md that all numbers follow."""
 
 _WORDS: dict[np.dtype[Any], int] = {np.dtype(np.uint32): 32, np.dtype(np.uint64): 64}
 
@@ -35,9 +32,9 @@ Make = Callable[..., _core.Distribution]
 
 
 def _settled(parameter: Any) -> Any:
-    """Read a number once, before the buffer: reading it may run a user's code.
+    """Convert a parameter to a number once, before the buffer is read: this may run user code.
 
-    What is no number stays as it is, for the error that tells its name.
+    A value that is not a number is returned unchanged; a later error names its argument.
     """
     if type(parameter) is float or type(parameter) is int:
         return parameter
@@ -55,22 +52,22 @@ def _kept(make: Make, dtype: np.dtype[Any], *parameters: float) -> _core.Distrib
 def _distribution(
     make: Make, dtype: np.dtype[Any], parameters: tuple[float, ...]
 ) -> _core.Distribution:
-    """Make a distribution, or find it: small calls have no time for the kernel's constants."""
+    """Return a cached distribution: computing the kernel's constants would dominate small calls."""
     try:
         return _kept(make, dtype, *parameters)
-    except TypeError:  # what is no number: refused, by its name
+    except TypeError:  # not hashable, so not a number: `make` raises an error that names it
         return make(dtype, *parameters)
 
 
 def seed_number(seed: Seed) -> int:
-    """Read a seed as a 64-bit number.
+    """Convert a seed to a 64-bit key.
 
     Parameters
     ----------
     seed : int, numpy.random.SeedSequence, numpy.random.Generator or None
-        A number below 2^64 is used as it is; a larger one by way of ``SeedSequence(seed)``. A
-        SeedSequence gives its first 64-bit word, the same at each call; a Generator draws one, a
-        new one at each call; None asks the operating system.
+        An int below 2^64 is used as it is; a larger one is converted with ``SeedSequence(seed)``.
+        A SeedSequence gives its first 64-bit word, the same at each call. A Generator draws a new
+        64-bit word at each call. None takes random bytes of the operating system.
 
     Returns
     -------
@@ -79,7 +76,7 @@ def seed_number(seed: Seed) -> int:
     Raises
     ------
     TypeError, ValueError
-        If it is none of these, or negative.
+        If the seed is none of these, or negative.
 
     Examples
     --------
@@ -102,29 +99,29 @@ def seed_number(seed: Seed) -> int:
 
 @cache
 def _blake2b() -> Callable[..., Any]:
-    """Import it at the first name: OpenSSL, which comes with hashlib, takes a while."""
+    """Import BLAKE2b at the first use: hashlib loads OpenSSL, which is slow."""
     from hashlib import blake2b
 
     return blake2b
 
 
 def stream_id(name: str | int | None) -> int:
-    """Number the stream of a name.
+    """Compute the stream id of a name.
 
     Parameters
     ----------
     name : str, int or None
-        A number is used as it is, and no name is stream 0.
+        An int is used as it is. None is stream 0.
 
     Returns
     -------
     int
-        The 8 bytes of BLAKE2b over the name in UTF-8, read little-endian.
+        The 8 bytes of BLAKE2b of the name in UTF-8, read as a little-endian integer.
 
     Raises
     ------
     TypeError, ValueError
-        If it is neither, or a number not from 0 to 2^64 - 1.
+        If the name is none of these, or an int that is not from 0 to 2^64 - 1.
 
     Examples
     --------
@@ -142,30 +139,31 @@ def stream_id(name: str | int | None) -> int:
 class Stream:
     """The numbers of one logical tensor: element ``i`` is a function of seed, name and ``i``.
 
-    It has no state: the same call gives the same numbers. Streams of other names are independent.
+    A stream has no state: the same call gives the same numbers. Streams with different names are
+    independent.
 
     Parameters
     ----------
     seed : int, numpy.random.SeedSequence, numpy.random.Generator or None
         See `winit_fast.streams.stream.seed_number`.
     name : str, int or None
-        The tensor's name, or the number of its stream.
+        The tensor's name, or its stream id.
 
     Attributes
     ----------
     seed : int
-        The 64-bit key, also where it was drawn.
+        The 64-bit key, also if it was drawn at random.
     name : str, int or None
     id : int
-        The number of the stream: see `winit_fast.streams.stream.stream_id`.
+        The stream id: see `winit_fast.streams.stream.stream_id`.
 
     Notes
     -----
-    The generator is Philox4x32-10 [1]_ with the seed as its key, and in its counter the stream's
-    number and the element's index. In all methods, ``shape`` is that of the logical tensor and
-    ``index`` (slices and integers, as in ``numpy.s_[1024:2048, :]``) the box of it to draw: the
-    same bits as the same box cut from the whole. ``out`` is filled in place and returned: a NumPy
-    array, or an object with DLPack or with the buffer protocol. ``num_threads`` changes no bit.
+    The generator is Philox4x32-10 [1]_. Its key is the seed; its counter holds the stream id and
+    the index of the block. In all methods, ``shape`` is that of the logical tensor, and ``index``
+    (slices and integers, as in ``numpy.s_[1024:2048, :]``) selects the box to draw, whose bits are
+    those of the same box of the whole tensor. ``out`` is filled in place and returned: a NumPy
+    array, or an object that supports DLPack or the buffer protocol. ``num_threads`` changes no bit.
 
     References
     ----------
@@ -190,18 +188,18 @@ class Stream:
         object.__setattr__(self, "id", stream_id(name))
 
     def part(self, part: str) -> "Stream":
-        """Give the stream of a part of the tensor that needs numbers of its own.
+        """Return the stream of a part of the tensor that needs random numbers of its own.
 
         Parameters
         ----------
         part : str
-            Such as "mask" for the zeros of a sparse tensor.
+            Name of the part, such as "mask" for the zeros of a sparse tensor.
 
         Returns
         -------
         Stream
-            Of the same seed. Its name is the tensor's and the part's with a NUL character between
-            them; a tensor that has a number for a name is called NUL and the number.
+            With the same seed. Its name is the tensor's name, a NUL character and the part's name.
+            If the tensor has a stream id instead of a name, a NUL and the id take the name's place.
 
         Examples
         --------
@@ -221,14 +219,14 @@ class Stream:
         index: Index | None = None,
         num_threads: int | None = None,
     ) -> Any:
-        """Take raw words.
+        """Return raw words of the generator.
 
         Parameters
         ----------
         n : int or tuple of int
-            How many, or the logical shape.
+            The number of words, or the logical shape.
         offset : int
-            Index of the first.
+            Index of the first word.
         dtype : str, type or numpy.dtype
             uint32 (the default) or uint64.
         out, index, num_threads
@@ -240,7 +238,7 @@ class Stream:
 
         Examples
         --------
-        >>> Stream(0).bits(4)  # Philox4x32-10 of key 0 and counter 0
+        >>> Stream(0).bits(4)  # Philox4x32-10 with key 0 and counter 0
         array([1713891541, 3781805453, 3159862348, 2600524760], dtype=uint32)
         """
         offset, num_threads = word("offset", offset), threads.checked(num_threads)
@@ -269,16 +267,16 @@ class Stream:
         index: Index | None = None,
         num_threads: int | None = None,
     ) -> Any:
-        """Draw from the uniform distribution on [low, high): never ``high``, in every type.
+        """Draw from the uniform distribution on [low, high). No dtype ever gives ``high``.
 
         Parameters
         ----------
         low, high : float
             Finite, low < high.
         shape : int or tuple of int
-            May be left out where ``out`` has it.
+            May be omitted if ``out`` has this shape.
         dtype : str, type or numpy.dtype
-            That of a new array, float32 by default.
+            The dtype of a new array, float32 by default.
         out, index, num_threads
             See `Stream`.
 
@@ -307,7 +305,7 @@ class Stream:
     ) -> Any:
         """Draw from the normal distribution.
 
-        Beyond the range of a narrow type, numbers become infinite, or NaN in float8_e4m3fn.
+        Numbers beyond the range of a narrow dtype become infinite, or NaN in float8_e4m3fn.
 
         Parameters
         ----------
@@ -343,14 +341,15 @@ class Stream:
         index: Index | None = None,
         num_threads: int | None = None,
     ) -> Any:
-        """Draw from the normal distribution between two bounds, which hold in every type.
+        """Draw from the normal distribution truncated to two bounds, which hold in every dtype.
 
         Parameters
         ----------
         loc, scale : float
-            Mean and standard deviation of the normal before it is cut.
+            Mean and standard deviation of the normal before truncation.
         low, high : float
-            Bounds in standard deviations, low < high: [loc + low * scale, loc + high * scale].
+            Bounds in standard deviations, low < high; the interval is
+            [loc + low * scale, loc + high * scale].
         shape, dtype, out, index, num_threads
             As in `uniform`.
 
@@ -378,7 +377,7 @@ class Stream:
         num_threads: int | None,
     ) -> Any:
         parameters = tuple(map(_settled, parameters))
-        # A small plain array goes the shortest way: the call is to cost little beside the numbers.
+        # A fast path for plain arrays: for small ones the overhead of the call dominates.
         if type(out) is np.ndarray and shape is dtype is index is num_threads is None:
             kind = FLOATS.get(out.dtype)
             if kind is not None and out.size <= MIN_PIECE and out.flags.carray:
@@ -401,7 +400,7 @@ class Stream:
 
 def _word_type(dtype: Any) -> np.dtype[Any]:
     kind: np.dtype[Any] | None = None
-    with suppress(TypeError, ValueError, SyntaxError):  # the last one from np.dtype("f4,,")
+    with suppress(TypeError, ValueError, SyntaxError):  # np.dtype("f4,,") raises SyntaxError
         kind = np.dtype(dtype)
     if kind is None or kind not in _WORDS:
         raise TypeError(f"dtype must be uint32 or uint64, got {dtype!r}")

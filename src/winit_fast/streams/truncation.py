@@ -1,10 +1,10 @@
-"""The window of a truncated normal, computed exactly enough to be the same on every machine.
+"""The window of a truncated normal, computed with so many digits that all machines agree.
 
-A kernel needs a few probabilities of the standard normal distribution. They decide bits of the
-stream, so they may not come from a libm, whose last bits differ between systems, and they are
-differences of numbers that can be almost equal or tiny (a window from 29 to 30 sigma holds
-10^-185). Decimal arithmetic of 100 digits settles both, of more where a window is narrower than
-that; a window is computed once and kept.
+A kernel needs a few probabilities of the standard normal distribution. They determine bits of the
+stream, so they must not come from a libm, whose last bits differ between systems. They are also
+differences of numbers that can be almost equal or tiny (the probability of a window from 29 to 30
+sigma is 10^-185). So they are computed in decimal arithmetic with 100 digits, or more for a very
+narrow window. The result is cached.
 """
 
 from decimal import ROUND_CEILING, Context, Decimal, localcontext
@@ -17,7 +17,7 @@ _GUARD = 25
 
 
 class Window(NamedTuple):
-    """What csrc/truncated-inl.h computes with; the names are those of ``winit_window``."""
+    """The constants of csrc/truncated-inl.h, under the names of ``winit_window``."""
 
     flip: bool
     kappa: int
@@ -31,14 +31,14 @@ class Window(NamedTuple):
 
 
 def _upper_tail(x: Decimal) -> Decimal:
-    """Q(x) = 1 - Phi(x) for x >= 0, to the context's relative precision less a few digits."""
+    """Q(x) = 1 - Phi(x) for x >= 0, to the relative precision of the context minus a few digits."""
     if x == Decimal("Infinity"):
         return Decimal(0)
     square = x * x
     density = (-square / 2).exp() / (2 * _PI).sqrt()
     if x < 6:
         # Phi(x) - 1/2 = density (x + x^3/3 + x^5/(3 5) + ...): all terms of one sign.
-        # At 6 the difference to 1/2 costs nine digits, which the guard digits pay.
+        # For x = 6 subtracting from 1/2 cancels nine digits; the guard digits allow for that.
         term = total = x
         n = 1
         while term > total.scaleb(-_DIGITS - _GUARD):
@@ -46,8 +46,8 @@ def _upper_tail(x: Decimal) -> Decimal:
             term = term * square / n
             total += term
         return Decimal("0.5") - density * total
-    # Laplace's continued fraction Q = density / (x + 1/(x + 2/(x + 3/(x + ...)))) from its end.
-    # 2 n^(1/2) x is above ln(10) times the digits wanted for the n taken here.
+    # Laplace's continued fraction Q = density / (x + 1/(x + 2/(x + 3/(x + ...)))), from its end.
+    # n terms give 2 n^(1/2) x / ln(10) digits; this n gives enough.
     terms = int(((_DIGITS + _GUARD) * Decimal("2.4") / x) ** 2) // 4 + 100
     fraction = x
     for n in range(terms, 0, -1):
@@ -76,25 +76,26 @@ with localcontext(_CONTEXT):
 
 
 def _nearest(x: Decimal) -> float:
-    """The float64 nearest to x.
+    """Return the float64 nearest to x.
 
-    Integer division rounds correctly by itself; float(Decimal) would go through the C library's
-    parser, which trusts the caller's rounding mode.
+    Python's integer division rounds correctly. float(Decimal) would use the C library's parser,
+    whose result depends on the caller's rounding mode.
     """
     fraction = Fraction(x)
     return fraction.numerator / fraction.denominator
 
 
 def _exponent(x: Decimal) -> int:
-    """e with 2^(e-1) <= x < 2^(e+1)."""
+    """Return an e with 2^(e-1) <= x < 2^(e+1)."""
     fraction = Fraction(x)
     return fraction.numerator.bit_length() - fraction.denominator.bit_length()
 
 
 def _context(low: float, high: float) -> Context:
-    """Give the arithmetic for a window: all digits that two tails of about 1/2 have in common more.
+    """Return the decimal context for a window.
 
-    Wider windows than 10^-100 have enough of them; what they are is frozen.
+    For a window narrower than 10^-100 it has more digits: as many as cancel when two tails of about
+    1/2 are subtracted. For all other windows the number of digits is frozen.
     """
     context = _CONTEXT.copy()
     width = _CONTEXT.subtract(Decimal(high), Decimal(low))
@@ -105,7 +106,7 @@ def _context(low: float, high: float) -> Context:
 
 @lru_cache(maxsize=256)
 def window(low: float, high: float, bits: int) -> Window:
-    """The window from low to high standard deviations for words of `bits` bits.
+    """Compute the window from low to high standard deviations for words of `bits` bits.
 
     Parameters
     ----------
@@ -121,14 +122,14 @@ def window(low: float, high: float, bits: int) -> Window:
     Raises
     ------
     ValueError
-        If no probability is left between the bounds in double precision.
+        If the probability between the bounds underflows in float64.
 
     Notes
     -----
     With u = (w + 1/2) / 2^bits and D = Phi(high) - Phi(low), t = 2 (Phi(low) + u D) - 1 is zero at
-    the word K - 1/2, K = 2^bits (1/2 - Phi(low)) / D. Words from kappa = ceil(K - 1/2) on lie
-    above zero. A window whose larger part is below zero is turned over, which takes every word to
-    its complement: then K is at most half of the words.
+    the word K - 1/2, K = 2^bits (1/2 - Phi(low)) / D. Words from kappa = ceil(K - 1/2) on give a
+    positive t. A window whose larger part is below zero is mirrored at zero, and every word is
+    replaced by its complement, so that K is at most half the number of words.
     """
     with localcontext(_context(low, high)):
         flip = -low > high

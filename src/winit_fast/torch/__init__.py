@@ -1,18 +1,18 @@
-"""PyTorch: the functions of ``torch.nn.init`` on this package's core, and whole modules.
+"""PyTorch: the functions of ``torch.nn.init`` with this package's kernels, and whole modules.
 
 Three ways to use it, from the least change to the most control:
 
 - ``with winit_fast.torch.fast_init():`` around ``model = Model()``: the same code, faster.
-- ``import winit_fast.torch as init`` in place of ``from torch.nn import init``: the same functions,
-  the same arguments; ``seed=`` and ``name=`` besides give the frozen stream.
-- ``winit_fast.torch.init_(model, rules, seed=0)``: every parameter by its own name.
+- ``import winit_fast.torch as init`` in place of ``from torch.nn import init``: the same functions
+  and arguments. The additional arguments ``seed=`` and ``name=`` select the frozen stream.
+- ``winit_fast.torch.init_(model, rules, seed=0)``: each parameter from the stream of its own name.
 
-What draws no numbers (``constant_``, ``ones_``, ``zeros_``, ``eye_``, ``calculate_gain``) is
-torch's own.
+Functions that are not random (``constant_``, ``ones_``, ``zeros_``, ``eye_``, ``calculate_gain``)
+are torch's own.
 """
 
 try:
-    import torch  # noqa: F401  # the framework: imports are absolute
+    import torch  # noqa: F401  # PyTorch itself, since imports are absolute
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise

@@ -1,8 +1,7 @@
-"""The functions of ``torch.nn.init``: its names, arguments, results, errors and warnings.
+"""The functions of ``torch.nn.init``, with its names, arguments, results, errors and warnings.
 
-Each takes ``seed`` and ``name`` besides. What this package's core does not take (another type or
-kind of tensor, an argument that is refused) is handed to torch's own function, so that errors are
-torch's, too.
+Each has the additional arguments ``seed`` and ``name``. Tensors and arguments that this package
+does not support are passed to torch's own function, so that the errors are torch's too.
 """
 
 import math
@@ -68,7 +67,7 @@ __all__ = [
 ]
 
 _TORCH = SimpleNamespace(**originals())
-"""Torch's own functions, for all that is not ours."""
+"""Torch's own functions, for tensors that this package does not fill."""
 
 constant_ = _TORCH.constant_
 eye_ = _TORCH.eye_
@@ -80,7 +79,7 @@ R = TypeVar("R")
 
 
 def _overridable(function: Callable[P, R]) -> Callable[P, R]:
-    """Let torch's modes and tensor subclasses see a call, as they see those of torch."""
+    """Let torch's modes and tensor subclasses override a function, as they can torch's own."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -94,7 +93,7 @@ def _overridable(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _deprecated(function: Callable[P, R]) -> Callable[P, R]:
-    """Make the name without the underscore, of before torch 0.4."""
+    """Make the deprecated function whose name has no underscore, from before torch 0.4."""
     new = function.__name__
     old = new.removesuffix("_")
 
@@ -112,7 +111,7 @@ def _deprecated(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _real(value: Any) -> float:
-    """Read a number where torch reads one: a tensor of one element, but not a string."""
+    """Convert a value to a float if torch would: a tensor with one element too, but not a str."""
     if isinstance(value, (float, int, np.number, Tensor)):
         return float(value)
     raise TypeError(f"expected a number, got {value!r}")
@@ -122,7 +121,7 @@ _REFUSALS = TypeError, ValueError, OverflowError, ZeroDivisionError, RuntimeErro
 
 
 def _ours(tensor: Tensor, generator: Any, seed: Seed) -> bool:
-    """Tell whether a tensor is ours to fill: if not, it is torch's business, or an error."""
+    """Return whether this package fills a tensor; if not, torch does, or it is an error."""
     if seed is not None and generator is not None:
         raise ValueError("give generator= or seed=, not both")
     if fillable(tensor):
@@ -160,11 +159,11 @@ def _draw(
     Parameters
     ----------
     make : callable
-        From a type's code and the parameters to a distribution; it raises what it refuses.
+        Makes a distribution from a dtype and the parameters, or raises an error.
     peer : callable
-        Torch's function of the same parameters, for all that is not ours.
+        Torch's function with the same parameters, for tensors that this package does not fill.
     warning : str, optional
-        What to warn of where the tensor is ours; torch warns for itself.
+        A warning to issue if this package fills the tensor; torch's function has its own.
     """
     target = _parts(tensor) if make is _normal and tensor.is_complex() else tensor
     if not _ours(target, generator, seed):
@@ -172,13 +171,13 @@ def _draw(
     try:
         numbers = [p if type(p) is float else _real(p) for p in parameters]
         if target is not tensor:
-            numbers[1] /= math.sqrt(2.0)  # so that both parts together have the variance
+            numbers[1] /= math.sqrt(2.0)  # so that the sum of both parts' variances is std^2
         distribution = make(FLOATS[target.dtype].dtype, *numbers)
     except _REFUSALS:
-        if tensor.itemsize > 1:  # torch refuses whatever it is asked to draw in 8 bits
+        if tensor.itemsize > 1:  # torch cannot draw in 8 bits
             if seed is None:
                 return peer(tensor, *parameters, generator=generator)
-            peer(tensor.new_empty(0), *parameters)  # torch's error, where it has one
+            peer(tensor.new_empty(0), *parameters)  # raises torch's error, if it has one
         raise
     if warning:
         warnings.warn(warning, stacklevel=4)
@@ -188,7 +187,7 @@ def _draw(
 
 
 def _parts(tensor: Tensor) -> Tensor:
-    """View a complex tensor as the real one of shape (*shape, 2), where its memory is that."""
+    """View a complex tensor as a real one of shape (*shape, 2), if its memory allows that."""
     if tensor.is_conj() or tensor.layout is not torch.strided or watched():
         return tensor
     with torch.no_grad():
@@ -204,7 +203,7 @@ def _apply(
     name: Name,
     peer: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Fill a tensor by a scheme that is more than independent draws; ``axis`` as in `fill_by`."""
+    """Fill a tensor with a scheme that is not elementwise; ``axis`` as in `fill_by`."""
     if not _ours(tensor, generator, seed):
         return peer(tensor)
     try:
@@ -214,18 +213,18 @@ def _apply(
     except _REFUSALS:
         if seed is None:
             return peer(tensor)
-        peer(torch.empty_like(tensor))  # torch's error, where it has one
+        peer(torch.empty_like(tensor))  # raises torch's error, if it has one
         raise
     return tensor
 
 
-# A distribution holds the constants of its kernel; the last few are worth keeping for small calls.
+# Cached for small calls, in which computing the kernel's constants would dominate.
 _normal = lru_cache(distributions.normal)
 
 
 @lru_cache
 def _uniform(dtype: np.dtype[Any], low: float, high: float) -> Distribution:
-    """Uniform numbers in [low, high); as in torch, an interval of one number is that number."""
+    """Uniform numbers in [low, high); as in torch, ``low`` if both are equal."""
     if max(-low, high) > largest(dtype):
         raise ValueError(f"a and b must be numbers of the tensor's type, got {low} and {high}")
     if low == high:
@@ -237,11 +236,11 @@ def _uniform(dtype: np.dtype[Any], low: float, high: float) -> Distribution:
 def _truncated_normal(
     dtype: np.dtype[Any], mean: float, std: float, a: float, b: float
 ) -> Distribution:
-    """Normal numbers in [a, b]; the core counts bounds in deviations from the mean."""
+    """Normal numbers in [a, b], with bounds converted to standard deviations from the mean."""
     if not std > 0:
         raise ValueError(f"std must be positive, got {std}")
     low, high = (a - mean) / std, (b - mean) / std
-    # Rounded there and back, a bound may be a little too wide.
+    # After rounding in both directions, the interval may be slightly too wide.
     if math.isfinite(low) and mean + low * std < a:
         low = math.nextafter(low, math.inf)
     if math.isfinite(high) and mean + high * std > b:
@@ -251,7 +250,7 @@ def _truncated_normal(
 
 @lru_cache(maxsize=1024)
 def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Fans of (out, in, *kernel)."""
+    """Compute the fans of a shape (out, in, *kernel)."""
     if len(shape) < 2:
         raise ValueError(
             "Fan in and fan out can not be computed for tensor with fewer than 2 dimensions, "
@@ -262,13 +261,13 @@ def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 @lru_cache(maxsize=1024)
 def _xavier_std(shape: tuple[int, ...]) -> float:
-    """Give the standard deviation for a gain of 1, to the bit as torch reckons it."""
+    """Compute the standard deviation for a gain of 1, with the bits of torch's result."""
     _fans(shape)
     return GlorotNormal(in_axis=1, out_axis=0).stddev(shape)
 
 
 def _is_torchs(tensor: Tensor, seed: Seed) -> bool:
-    """Tell whether torch's own scheme is to run: its sizes may be no numbers, or there are none."""
+    """Return whether torch's function must run: while tracing, or for a tensor without elements."""
     return tensor.numel() == 0 or (seed is None and watched() is not None)
 
 
@@ -286,7 +285,7 @@ def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> floa
 
 
 def _is_empty(tensor: Tensor) -> bool:
-    """Warn of a tensor without elements, as torch does in the caller's caller's caller."""
+    """Warn of a tensor without elements, with the stack level that torch uses."""
     if 0 in tensor.shape:
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=4)
         return True
@@ -303,32 +302,32 @@ def uniform_(
     seed: Seed = None,
     name: Name = None,
 ) -> Tensor:
-    """Fill a tensor from the uniform distribution on [a, b): never ``b``, in every type.
+    """Fill a tensor from the uniform distribution on [a, b). No dtype ever gives ``b``.
 
     Parameters
     ----------
     tensor : Tensor
-        Of any strides, and of a floating-point type of docs/contract.md.
-        A tensor of another type or kind is filled by torch itself.
+        With any strides, and a floating-point type of docs/contract.md. Torch itself fills a tensor
+        of another type or kind.
     a, b : float
-        Finite, a <= b; if they are equal, all elements are.
+        Finite, a <= b; if they are equal, all elements are ``a``.
     generator : torch.Generator, optional
-        By default torch's own, which `torch.manual_seed` seeds. 64 bits of it are the key of the
+        By default torch's own, which `torch.manual_seed` seeds. It draws 64 bits, the key of the
         stream, whatever the tensor's size.
     seed : int, numpy.random.SeedSequence or numpy.random.Generator, optional
-        In place of a generator: the frozen stream, the same on every machine.
+        Used instead of a generator: the numbers of the frozen stream, equal on every machine.
     name : str or int, optional
-        The tensor's name, or the number of its stream.
+        The tensor's name, or its stream id.
 
     Returns
     -------
     Tensor
-        The same.
+        ``tensor``.
 
     Raises
     ------
     RuntimeError, TypeError
-        As torch does, and before an element is written.
+        Like torch's function, but before an element is written.
 
     See Also
     --------
@@ -397,16 +396,16 @@ def trunc_normal_(
     seed: Seed = None,
     name: Name = None,
 ) -> Tensor:
-    """Fill a tensor from the normal distribution between two absolute bounds.
+    """Fill a tensor from the normal distribution truncated to two absolute bounds.
 
     Parameters
     ----------
     tensor, generator, seed, name
         As in `uniform_`.
     mean, std : float
-        Of the normal distribution before it is cut.
+        Of the normal distribution before truncation.
     a, b : float
-        The bounds themselves, not in deviations; they hold in every type. They may be infinite.
+        Absolute bounds, not in standard deviations. They hold in every dtype and may be infinite.
 
     Returns
     -------
@@ -416,16 +415,17 @@ def trunc_normal_(
     Warns
     -----
     UserWarning
-        If the mean is more than 2 std from [a, b]: as torch does, though here the distribution is
-        right there, too.
+        If the mean is more than 2 std from [a, b], as in torch, although here the distribution is
+        correct in this case too.
 
     Notes
     -----
-    The inverse of the distribution function, one word an element: nothing is drawn again.
+    Computed by inversion of the distribution function, with one random word for each element; there
+    is no rejection.
 
     See Also
     --------
-    winit_fast.TruncatedNormal : bounds in deviations
+    winit_fast.TruncatedNormal : bounds in standard deviations
 
     Examples
     --------
@@ -546,7 +546,7 @@ def kaiming_uniform_(
     a : float
         Negative slope of the leaky ReLU after the layer.
     mode : str
-        Which fan: "fan_in" or "fan_out".
+        The fan to use: "fan_in" or "fan_out".
     nonlinearity : str
         See ``calculate_gain``.
 
@@ -636,12 +636,13 @@ def orthogonal_(
     seed: Seed = None,
     name: Name = None,
 ) -> Tensor:
-    """Fill a tensor, as the matrix (size(0), all the rest), with a random semi-orthogonal one.
+    """Fill a tensor, viewed as a matrix (size(0), -1), with a random semi-orthogonal matrix.
 
     Parameters
     ----------
     tensor, generator, seed, name
-        As in `uniform_`; float16, bfloat16 and float8, which torch refuses, are rounded float32.
+        As in `uniform_`. For float16, bfloat16 and float8, which torch refuses, the float32 matrix
+        is rounded.
     gain : float
 
     Returns
@@ -656,7 +657,8 @@ def orthogonal_(
 
     Notes
     -----
-    Haar-distributed, by reflectors in place of QR: see `winit_fast.Orthogonal`.
+    The matrix is Haar-distributed, and computed from reflectors, without QR: see
+    `winit_fast.Orthogonal`.
 
     References
     ----------
@@ -677,7 +679,7 @@ def orthogonal_(
     return _apply(
         tensor,
         lambda: Orthogonal(_real(gain), column_axis=0),
-        # Whole columns of the tall matrix: as cheap in pieces as all at once.
+        # The pieces are whole columns of the tall matrix, which cost no more than all at once.
         0 if tensor.numel() >= tensor.shape[0] ** 2 else 1,
         generator, seed, name,
         lambda own: _TORCH.orthogonal_(own, gain, generator),
@@ -686,14 +688,14 @@ def orthogonal_(
 
 @_overridable
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
-    """Fill a convolution's weight (out, in, ...) so that it hands its input on.
+    """Fill a convolution's weight (out, in, ...) so that it copies its input channels.
 
     Parameters
     ----------
     tensor : Tensor
-        Of 3, 4 or 5 axes.
+        With 3, 4 or 5 axes.
     groups : int
-        How many groups of channels the layer has.
+        Number of groups of the layer.
 
     Returns
     -------
@@ -745,11 +747,11 @@ def sparse_(
     Parameters
     ----------
     tensor, generator, seed, name
-        As in `uniform_`. Here, the generator decides on the zeros, too.
+        As in `uniform_`. The positions of the zeros are drawn from the same key.
     sparsity : float
         Fraction of zeros in a column.
     std : float
-        Standard deviation of the others.
+        Standard deviation of the other elements.
 
     Returns
     -------
@@ -781,7 +783,7 @@ def sparse_(
     return _apply(
         tensor,
         lambda: Sparse(_real(sparsity), _real(std)),
-        1,  # the zeros of a column are chosen together
+        1,  # a piece must have whole columns, since the zeros of a column are chosen together
         generator, seed, name,
         lambda own: _TORCH.sparse_(own, sparsity, std, generator),
     )  # fmt: skip

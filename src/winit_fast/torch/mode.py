@@ -1,4 +1,4 @@
-"""Existing code made fast: torch's own override mechanism brings its calls here."""
+"""`fast_init`, which accelerates existing code through torch's own override mechanism."""
 
 import inspect
 import itertools
@@ -36,9 +36,9 @@ _ENTRIES: dict[str, Function] = {
         "sparse_",
     )
 }
-"""Entries of torch.nn.init that are replaced wholly, where they land (see `entries`).
+"""Entries of torch.nn.init that are replaced as a whole, at their landing (see `entries`).
 
-The others that draw end in `Tensor.uniform_` or `Tensor.normal_`, with the distribution's numbers.
+The other random entries call `Tensor.uniform_` or `Tensor.normal_`, which are replaced instead.
 """
 
 
@@ -47,48 +47,48 @@ _KNOWN = {
     for name, landings in LANDINGS.items()
     if WHOLE in landings and name in _ENTRIES
 }
-"""Those of them that ask the modes before they begin, where no name has been replaced: at once."""
+"""Those of them that call the modes first. Unless a name was replaced, they need no search."""
 
 _PASSES = {Tensor.backward, torch.autograd.backward, torch.autograd.grad}
 """Functions that run a backward pass."""
 
 _GENERATED = "<eval_with_key>"
-"""The file of code that torch.fx has made: what was traced, by torch.compile's "eager" say."""
+"""File name of the code that torch.fx generates from a trace, for torch.compile's "eager", say."""
 
 
 class fast_init(TorchFunctionMode):  # named like torch.no_grad
-    """Make ``model = Model()`` fast: a context in which torch fills weights on this core.
+    """Make ``model = Model()`` fast: a context in which this package fills torch's weights.
 
-    Inside, and in this thread only, the functions of ``torch.nn.init``, by whatever path they are
-    reached, and `Tensor.normal_` and `Tensor.uniform_` fill CPU tensors of the
-    floating-point types of docs/contract.md by this package, and normals of complex64 and
-    complex128. All else is torch's as before: other devices (meta as well), other types, subclasses
-    of Tensor that override functions, functions that make tensors (`torch.randn`), and all that is
-    traced or transformed (``torch.compile``, ``torch.jit.trace``, ``make_fx``, ``torch.func``, any
-    ``TorchDispatchMode``).
+    Inside the context, in the same thread only, this package runs the functions of
+    ``torch.nn.init``, in whatever way they are called, and `Tensor.normal_` and `Tensor.uniform_`.
+    It does so for CPU tensors of the floating-point types of docs/contract.md, and for normals of
+    complex64 and complex128. Everything else remains torch's: other devices (meta too), other
+    types, subclasses of Tensor that override functions, functions that make tensors
+    (`torch.randn`), and everything traced or transformed (``torch.compile``, ``torch.jit.trace``,
+    ``make_fx``, ``torch.func``, any ``TorchDispatchMode``).
 
     Parameters
     ----------
     seed : int, numpy.random.SeedSequence, numpy.random.Generator, optional
-        By default `torch.manual_seed` governs: every tensor takes 64 bits of torch's generator.
-        With a seed, torch's generator is left alone, and the tensors have the streams 0, 1, 2, ...
-        of this seed in the order in which they are filled. A call's own ``generator=`` goes before
-        either.
+        By default each tensor draws 64 bits from torch's generator, which `torch.manual_seed`
+        seeds. With a seed, torch's generator is not used, and the tensors have the streams 0, 1, 2,
+        ... of this seed in the order in which they are filled. The ``generator=`` of a call takes
+        precedence over both.
 
     Raises
     ------
     RuntimeError
-        If one object is entered a second time: it would number on where the first time ended. As a
-        decorator it makes a context for every call. Or if a tensor is to be filled in a backward
-        pass (a region of ``torch.utils.checkpoint`` is run again there) by the next stream of a
-        seed, which cannot be the one of the first time.
+        If one object is entered twice, as its streams would continue where the first time ended. (A
+        decorated function has a new context for every call.) Also if a seed was given and a tensor
+        is filled in a backward pass, where ``torch.utils.checkpoint`` runs a function again: it
+        would not get the stream that it got the first time.
     TypeError
-        If a DTensor is to be filled.
+        If a DTensor would be filled.
 
     Notes
     -----
     The distributions are torch's, the numbers are not: they are those of the same function of
-    `winit_fast.torch`. Contexts may be nested: the innermost counts. It is a
+    `winit_fast.torch`. If contexts are nested, the innermost applies. The context is a
     `torch.overrides.TorchFunctionMode`; nothing is patched.
 
     Examples
@@ -111,7 +111,7 @@ class fast_init(TorchFunctionMode):  # named like torch.no_grad
         self._entered = False
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Make a function that runs in a context of its own at every call."""
+        """Decorate a function so that every call runs in a new context."""
         _check_function(function)
 
         @wraps(function)
@@ -166,16 +166,16 @@ class fast_init(TorchFunctionMode):  # named like torch.no_grad
                 if found.name in _ENTRIES and _takes(found.arguments["tensor"]):
                     _ENTRIES[found.name](**found.arguments)
                     return found.answer
-                if asked is WHOLE:  # the name may stand for anything
+                if asked is WHOLE:  # the name may be bound to another function
                     func = _TORCH[found.name]
         return func(*args, **kwargs)
 
 
 def _unasking(func: Function) -> Function:
-    """Copy a function of torch that begins by asking the modes: the copy does not.
+    """Copy a torch function without its initial call of the modes.
 
-    While a mode answers, it is off. What a backward pass runs again, by torch.utils.checkpoint,
-    would then be torch's, and its numbers not those of the first time.
+    A mode is disabled while it handles a call. Functions that torch.utils.checkpoint runs again in
+    a backward pass would then draw torch's numbers, not those of the first run.
     """
     assert isinstance(func, FunctionType)
     asks_no_one = dict.fromkeys(("has_torch_function", "has_torch_function_unary"), _no)
@@ -195,7 +195,7 @@ def _no(tensors: object) -> bool:
 
 
 def _takes(tensor: Any) -> bool:
-    """Tell whether a tensor is for our functions, which hand on what they cannot fill."""
+    """Return whether to call this package's functions, which pass other tensors on to torch."""
     if is_plain(tensor):
         return on_host(tensor)
     refuse_sharded(tensor)
@@ -203,7 +203,7 @@ def _takes(tensor: Any) -> bool:
 
 
 def _check_function(function: object) -> None:
-    """Refuse to decorate what does not run in the call."""
+    """Refuse to decorate a function whose body does not run during the call."""
     if not inspect.isroutine(function):
         raise TypeError(f"fast_init decorates functions, got {function!r}")
     if (
@@ -218,7 +218,7 @@ def _check_function(function: object) -> None:
 
 
 def _in_order(key: int) -> Seeding:
-    """Number the streams of a seed as they are asked for."""
+    """Return a seeding that gives the streams 0, 1, 2, ... of a seed in turn."""
     streams = itertools.count()
 
     def seeding(tensor: Tensor) -> tuple[int, int]:
@@ -234,14 +234,14 @@ def _in_order(key: int) -> Seeding:
 
 
 def _uniform(own: Function, args: Any, kwargs: dict[str, Any]) -> Tensor:
-    """Do what `Tensor.uniform_` does."""
+    """Replace `Tensor.uniform_`."""
 
     def read(
         tensor: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Generator | None = None
     ) -> tuple[Any, ...]:
         return tensor, a, b, generator
 
-    bounds = {"from": "a", "to": "b"}  # a keyword of Python's cannot be a parameter's name
+    bounds = {"from": "a", "to": "b"}  # `from` is a Python keyword, so it cannot be a parameter
     try:
         arguments = read(*args, **{bounds.get(key, key): kwargs[key] for key in kwargs})
     except TypeError:
@@ -250,7 +250,7 @@ def _uniform(own: Function, args: Any, kwargs: dict[str, Any]) -> Tensor:
 
 
 def _normal(own: Function, args: Any, kwargs: dict[str, Any]) -> Tensor:
-    """Do what `Tensor.normal_` does."""
+    """Replace `Tensor.normal_`."""
 
     def read(
         tensor: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None

@@ -1,4 +1,4 @@
-"""The tensors of a module by their qualified names, without the prefixes that wrappers add."""
+"""The tensors of a module by qualified name, without the prefixes of wrappers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _WRAPPERS = {
     "_checkpoint_wrapped_module": {"ActivationWrapper"},
     "_fsdp_wrapped_module": {"FullyShardedDataParallel"},
 }
-"""Attributes in which wrappers keep a module, and the wrappers' classes."""
+"""The attributes in which wrappers hold the wrapped module, with the classes of the wrappers."""
 
 
 @dataclass(slots=True)
@@ -25,12 +25,12 @@ class Named:
     Attributes
     ----------
     name : str
-        From the outermost module on, without wrappers' prefixes.
+        Qualified name from the outermost module on, without the prefixes of wrappers.
     tensor : Tensor
     module : torch.nn.Module
-        The one that has it.
+        The module that has the tensor.
     attribute : str
-        Its name there.
+        The tensor's attribute name in that module.
     is_parameter, is_persistent : bool
     """
 
@@ -47,7 +47,7 @@ class Named:
 
 
 def is_wrapper(module: Module, attribute: str) -> bool:
-    """Tell whether a module only wraps the one that it has under a name.
+    """Return whether a module is only a wrapper of its submodule ``attribute``.
 
     Examples
     --------
@@ -60,13 +60,13 @@ def is_wrapper(module: Module, attribute: str) -> bool:
 
 
 def modules(module: Module, shared: bool = False) -> Iterator[tuple[str, Module]]:
-    """Go through a module and those inside it, with their names, from the outside in.
+    """Iterate over a module and its submodules, with their names, from the outside in.
 
     Parameters
     ----------
     module : torch.nn.Module
     shared : bool
-        Whether a module that has several names comes under each, or once by its first.
+        Whether a module with several names is yielded under each name, or once under its first.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def modules(module: Module, shared: bool = False) -> Iterator[tuple[str, Module]
 
 
 def unwrapped(module: Module) -> Module:
-    """Take the wrappers off a module."""
+    """Return the module inside all wrappers."""
     for attribute, inner in module._modules.items():
         if inner is not None and is_wrapper(module, attribute):
             return unwrapped(inner)
@@ -105,7 +105,7 @@ def unwrapped(module: Module) -> Module:
 def tensors(
     module: Module, shared: bool = False, inside: Iterable[tuple[str, Module]] | None = None
 ) -> list[Named]:
-    """List the parameters and the buffers of a module; a tensor object comes once.
+    """List the parameters and buffers of a module, each tensor object once.
 
     Parameters
     ----------
@@ -134,15 +134,15 @@ def tensors(
 def streams(
     module: Module, found: list[Named], names: Names | None = None, prefix: str = ""
 ) -> dict[str, str]:
-    """Name the streams of tensors.
+    """Determine the names of the tensors' streams.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Of which they are.
+        The module that has the tensors.
     found : list of Named
     names : mapping of str to str, or callable, optional
-        From a tensor's name to its stream's. Of a mapping, names that it lacks stay.
+        Maps the name of a tensor to that of its stream. Names that a mapping lacks are unchanged.
     prefix : str
         The name of the module in a larger one.
 
@@ -153,9 +153,9 @@ def streams(
     Raises
     ------
     TypeError
-        If a name is no text.
+        If a name is not a str.
     ValueError
-        If the mapping has a name that no tensor has, or two tensors get one name.
+        If the mapping has a name that no tensor has, or two tensors get the same name.
     """
     if not isinstance(prefix, str):
         raise TypeError(f"prefix must be a str, got {prefix!r}")
@@ -186,11 +186,11 @@ def streams(
 
 
 def _base_model_prefix(module: Module) -> str:
-    """The prefix that a model of transformers without a head has inside those with one.
+    """Return the prefix that a base model of transformers has inside models with a head.
 
-    `save_pretrained` of a model with a head writes ``transformer.h.0...``; so does the stream of
-    the bare one. Some families say a prefix that none of their models uses: what counts is that the
-    constructor of one with a head sets that attribute.
+    `save_pretrained` of a model with a head writes ``transformer.h.0...``, so the streams of the
+    base model have that prefix too. Some families declare a prefix that none of their models uses.
+    So the prefix applies only if the constructor of a model with a head sets that attribute.
     """
     model: Any = unwrapped(module)
     prefix = getattr(model, "base_model_prefix", "")

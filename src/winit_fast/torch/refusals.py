@@ -1,4 +1,4 @@
-"""Modules whose tensors are not just memory: refused by name, before anything is done."""
+"""Modules that cannot be filled, such as sharded or quantised ones: an error names the tensor."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from winit_fast.torch.names import Named
 
 
 def refuse(inside: Iterable[tuple[str, Module]], found: Iterable[Named]) -> None:
-    """Refuse a module that cannot be filled as a whole.
+    """Raise an error for a module with a tensor that cannot be filled.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which tensors of a module a rule is for, and what it says of them."""
+"""Rules for the tensors of a module: which rule applies to a tensor, and the axes it implies."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,10 +23,10 @@ Rules = (
 )
 
 KEEP = "keep"
-"""The rule that leaves a tensor as it is."""
+"""The rule that leaves a tensor unchanged."""
 
 _TRANSPOSED = Convention(in_axis=0, out_axis=1, column_axis=0)
-"""(in, out, *kernel): transposed convolutions'."""
+"""(in, out, *kernel): the convention of transposed convolutions."""
 
 
 class Choice:
@@ -36,7 +36,7 @@ class Choice:
     ----------
     rule : Initializer, callable or "keep"
     is_exact : bool
-        Whether the pattern was the tensor's name itself.
+        Whether the pattern is the exact name of the tensor.
     """
 
     __slots__ = ("is_exact", "rule")
@@ -53,26 +53,26 @@ def choose(module: Module, found: list[Named], rules: Rules | None) -> dict[str,
     ----------
     module : torch.nn.Module
     found : list of Named
-        Its tensors.
+        The tensors of the module.
     rules : mapping or callable, optional
 
     Returns
     -------
     dict of str to Choice
-        By name.
+        Choices by tensor name.
 
     Raises
     ------
     ValueError
         If a pattern matches nothing.
     TypeError
-        If the rules, a pattern or a rule are none.
+        If the rules, a pattern or a rule have the wrong type.
     """
     by_name = {named.name: named for named in found}
     parameters = {
         name: named
         for name, named in by_name.items()
-        if named.is_parameter and "parametrizations." not in name  # these only by their own names
+        if named.is_parameter and "parametrizations." not in name  # those need their exact names
     }
     chosen: dict[str, Choice] = {}
     if rules is None:
@@ -102,7 +102,7 @@ def _matches(
     pattern: object,
     rule: Any,
 ) -> Iterator[tuple[str, Any, bool]]:
-    """Go through the tensors that a pattern is for, with their rules."""
+    """Yield the tensors that a pattern matches, with their rules."""
     if isinstance(pattern, str) and pattern in by_name:
         yield pattern, rule, True
         return
@@ -134,7 +134,7 @@ def _of_type(
     rule: Any,
     is_meant: Callable[[Module], bool],
 ) -> Iterator[tuple[str, Any, bool]]:
-    """Go through the tensors of the modules of a type: their weights, or those that are named."""
+    """Yield the tensors of the modules of a type: their weights, or those that the rule names."""
     inner = rule if isinstance(rule, Mapping) else {"weight": rule}
     meant = {id(one) for _, one in modules(module) if is_meant(one)}
     own = [named for named in by_name.values() if id(named.module) in meant]
@@ -193,7 +193,7 @@ def matcher(pattern: str) -> Callable[[str], bool]:
 
 
 def _no_match(module: Module, by_name: Mapping[str, Named], pattern: str) -> str:
-    """Word the error for a pattern that matches nothing, with the few names that are nearest."""
+    """Compose the error for a pattern that matches nothing, with the most similar names."""
     first = {id(named.tensor): named.name for named in by_name.values()}
     is_match = matcher(pattern)
     for named in tensors(module, shared=True):
@@ -206,7 +206,7 @@ def _no_match(module: Module, by_name: Mapping[str, Named], pattern: str) -> str
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """List the nearest of many names, as the end of an error.
+    """List the names that are most similar, as the end of an error message.
 
     Examples
     --------
@@ -218,7 +218,7 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
 
 
 def _read(rule: Any, named: Named, kept: dict[tuple[object, ...], Initializer]) -> Any:
-    """Make of a rule an initializer with the tensor's axes, a function, or "keep"."""
+    """Convert a rule to an initializer with the tensor's axes, a function, or "keep"."""
     if isinstance(rule, str):
         if rule == KEEP:
             return KEEP
@@ -237,11 +237,11 @@ def _read(rule: Any, named: Named, kept: dict[tuple[object, ...], Initializer]) 
 
 
 _by_name = lru_cache(get)
-"""The same object for the same name."""
+"""Cached, so that the same name gives the same object."""
 
 
 def _layout(named: Named) -> tuple[object, ...]:
-    """What the axes and fans of a tensor follow from."""
+    """Return everything that determines the axes and fans of a tensor."""
     module, ndim = named.module, named.tensor.ndim
     if isinstance(module, nn.modules.conv._ConvNd) and named.attribute == "weight":
         return ndim, module.transposed, module.groups, tuple(named.tensor.shape)
@@ -249,7 +249,7 @@ def _layout(named: Named) -> tuple[object, ...]:
 
 
 def with_fans(rule: Initializer, named: Named) -> Initializer:
-    """Say the axes and fans that a rule leaves to the framework: those of the tensor's module.
+    """Set the axes and fans that a rule does not give to those of the tensor's module.
 
     Examples
     --------

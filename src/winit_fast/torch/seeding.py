@@ -1,4 +1,4 @@
-"""Where the numbers of a tensor come from: torch's generator, or a seed and a name."""
+"""The key and the name of a tensor's stream: from torch's generator, or from a seed and a name."""
 
 import threading
 from collections.abc import Callable
@@ -10,21 +10,21 @@ from winit_fast.streams.stream import Seed, seed_number
 
 Name = str | int | None
 Seeding = Callable[[Tensor], tuple[int, Name]]
-"""Key and name for the tensor that is about to be filled.
+"""A function that returns key and name of the stream for the tensor to be filled next.
 
-The name itself, not its stream's number: `Stream.part` makes other names of it.
+It returns the name and not the stream id, because `Stream.part` derives other names from it.
 """
 
 
 class _Local(threading.local):
-    """What belongs to one thread.
+    """State of one thread.
 
     Attributes
     ----------
     word : Tensor
-        Where 64 bits of a generator arrive. It is kept since making it costs as much as the bits.
+        Receives 64 bits of a generator. It is reused, because making it takes as long as drawing.
     seedings : list of (Seeding or None)
-        Those of `fast_init` and `init_`, innermost last; None is torch's generator.
+        Stack of the seedings of `fast_init` and `init_`, innermost last; None is torch's generator.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ local = _Local()
 
 
 def draw_word(generator: Generator | None = None) -> int:
-    """Draw 64 bits from a generator of torch, by default the one that `torch.manual_seed` seeds.
+    """Draw 64 bits from a torch generator, by default the one that `torch.manual_seed` seeds.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def draw_word(generator: Generator | None = None) -> int:
     word = local.word
     if generator is not None and generator.device.type != "cpu":
         word = torch.empty_like(word, device=generator.device)
-    # From -2^63 up to no end: all 64 bits.
+    # From -2^63 without an upper bound, so that all 64 bits are random.
     bits: int = word.random_(-0x8000000000000000, None, generator=generator).item()
     return bits & 0xFFFFFFFFFFFFFFFF
 
@@ -58,7 +58,7 @@ def draw_word(generator: Generator | None = None) -> int:
 def key_and_name(
     tensor: Tensor, generator: Generator | None, seed: Seed, name: Name
 ) -> tuple[int, Name]:
-    """Find the key and the name of a tensor from the arguments of the function that fills it."""
+    """Return key and name of a tensor's stream, from the arguments of the filling function."""
     if seed is not None:
         return seed_number(seed), name
     seeding = local.seedings[-1]
