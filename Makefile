@@ -19,11 +19,13 @@ $(VENV)/installed: $(BIN)/python $(SOURCES)
 	touch $@
 
 # Tools of pyproject.toml's optional dependencies: make $(VENV)/lint installs those of `lint`, and so
-# on; by themselves, for pip would compile the package anew along with them.
+# on; by themselves, for pip would compile the package anew along with them. Its dependency groups
+# are for the tests alone.
 EXTRAS := $(addprefix $(VENV)/,lint docs coverage)
 DEPENDENCIES := import sys, tomllib; \
-    project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-    print(*project["optional-dependencies"][sys.argv[1]], sep="\n")
+    settings = tomllib.load(open("pyproject.toml", "rb")); \
+    lists = settings["project"]["optional-dependencies"] | settings["dependency-groups"]; \
+    print(*lists[sys.argv[1]], sep="\n")
 $(EXTRAS): $(VENV)/installed pyproject.toml
 	$(BIN)/python -c '$(DEPENDENCIES)' $(@F) | $(BIN)/pip install --quiet --requirement /dev/stdin
 	touch $@
@@ -47,15 +49,15 @@ test: $(VENV)/installed ## run the tests, without those marked slow (a minute an
 test-all: $(VENV)/installed ## run all of the tests, in their full depth
 	$(PYTEST) $(WITHOUT_FRAMEWORKS) $(FULL)
 
-FRAMEWORKS := torch jax keras dask
+FRAMEWORKS := $(shell sed -n 's/^FRAMEWORKS = //p' src/winit_fast/base/frameworks.py | tr -d '(",)')
 ADAPTERS := $(addprefix src/winit_fast/,$(FRAMEWORKS))
 # The versions that the tests are known to pass with; with NEWEST=1 the newest that there are.
-REQUIREMENTS := tests/frameworks/requirements.txt
+PINNED := $(BIN)/python -c '$(DEPENDENCIES)' frameworks
 test-frameworks: $(VENV)/installed ## run the tests with PyTorch, JAX, Keras and Dask, or their newest with NEWEST=1
 ifdef NEWEST
-	sed 's/ *==.*//' $(REQUIREMENTS) | $(BIN)/pip install --quiet --upgrade --requirement /dev/stdin
+	$(PINNED) | sed 's/ *==.*//' | $(BIN)/pip install --quiet --upgrade --requirement /dev/stdin
 else
-	$(BIN)/pip install --quiet --requirement $(REQUIREMENTS)
+	$(PINNED) | $(BIN)/pip install --quiet --requirement /dev/stdin
 endif
 	KERAS_BACKEND=jax $(BIN)/pytest -q $(FULL) tests/frameworks $(ADAPTERS)
 	KERAS_BACKEND=torch $(BIN)/pytest -q $(FULL) tests/frameworks/test_keras*.py src/winit_fast/keras
@@ -100,7 +102,7 @@ accuracy: $(VENV)/installed ## measure the error of every transform, against its
 # Where set, these hold OpenBLAS to slower kernels than it would choose.
 BENCH := env --unset=OPENBLAS_CORETYPE --unset=OPENBLAS_L2_SIZE
 bench: $(VENV)/installed ## measure the speeds, into build/bench.json (half an hour, 16 GB of memory)
-	$(BIN)/pip install --quiet --requirement $(REQUIREMENTS)
+	$(PINNED) | $(BIN)/pip install --quiet --requirement /dev/stdin
 	mkdir -p build
 	$(BENCH) $(BIN)/pytest -q bench/bench_*.py --benchmark-enable --benchmark-json=build/bench.json \
 	    --benchmark-columns=median
