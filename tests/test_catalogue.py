@@ -40,7 +40,7 @@ EXAMPLES = [
     (wf.HeNormal(nonlinearity="leaky_relu", param=0.2), (24, 16)),
     (wf.HeUniform("fan_out", nonlinearity="gelu"), (24, 16)),
     (wf.Orthogonal(2.0), (24, 16)),
-    (wf.DeltaOrthogonal(), (3, 16, 16)),
+    (wf.DeltaOrthogonal(), (5, 5, 5)),
     (wf.Dirac(), (3, 5, 4, 6)),
     (wf.Dirac(2, 0.5, in_axis=1, out_axis=0), (6, 4, 2)),
     (wf.Dirac(in_axis=0, out_axis=2), (3, 2, 7, 4, 1)),
