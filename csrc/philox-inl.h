@@ -11,6 +11,8 @@
 #ifndef WINIT_PHILOX_INL_H
 #define WINIT_PHILOX_INL_H
 
+#include "winit.h"
+
 /* With registers for vectors, all of a kernel is one function, so that nothing passes through
  * memory. Plain C gains little from that, and would compile for minutes. */
 #if !V_REGISTERS

@@ -114,9 +114,11 @@ def _numpy(distribution: str, out: Array, num_threads: int) -> Contestant | None
                 piece[outside] = again
                 outside = outside[np.abs(again) > 2]
 
-    draw = {"uniform": uniform, "normal": normal, "truncated_normal": truncated_normal}[
-        distribution
-    ]
+    draw = {
+        "uniform": uniform,
+        "normal": normal,
+        "truncated_normal": truncated_normal,
+    }[distribution]
     if wide is out:
         return draw
 
