@@ -9,7 +9,7 @@
 
 #include <stddef.h>
 
-/* Columns of a block of a matrix, and reflectors that are applied to it together: as many as keep
+/* Columns of a panel of a matrix, and reflectors that are applied to it together: as many as keep
  * their sums in the registers of AVX2. */
 enum { WINIT_COLUMNS = 16, WINIT_GROUP = 4 };
 
@@ -29,14 +29,14 @@ typedef struct {
     void (*factors_f64)(const double *v, size_t count, size_t length, size_t stride,
                         const double *tau, double *factors);
 
-    /* H_0 H_1 ... H_{count-1} q or, transposed, H_{count-1} ... H_1 H_0 q, in place. q has blocks
+    /* H_0 H_1 ... H_{count-1} q or, transposed, H_{count-1} ... H_1 H_0 q, in place. q has panels
      * of WINIT_COLUMNS columns, each row-major and of `length` rows; groups of reflectors that
-     * begin at or after a block's stop leave it as it is. */
+     * begin at or after a panel's stop leave it as it is. */
     void (*apply_f32)(const float *v, size_t count, size_t length, size_t stride,
-                      const float *factors, int transposed, float *q, size_t blocks,
+                      const float *factors, int transposed, float *q, size_t panels,
                       const size_t *stops);
     void (*apply_f64)(const double *v, size_t count, size_t length, size_t stride,
-                      const double *factors, int transposed, double *q, size_t blocks,
+                      const double *factors, int transposed, double *q, size_t panels,
                       const size_t *stops);
 } winit_householder;
 

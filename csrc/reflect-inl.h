@@ -117,7 +117,7 @@ static void NAME(factors)(const REAL *v, size_t count, size_t length, size_t str
     environment_leave(callers);
 }
 
-/* One group on one block of columns: q <- (I - V T V')q, or its transpose. The four reflectors are
+/* One group on one panel of columns: q <- (I - V T V')q, or its transpose. The four reflectors are
  * spelt out, and rows are vectors: compilers left to themselves may keep the sums in memory. */
 static void NAME(apply_group)(const REAL *restrict v, size_t stride, const REAL *factor,
                               size_t rows, int transposed, REAL *restrict q) {
@@ -165,17 +165,17 @@ static void NAME(apply_group)(const REAL *restrict v, size_t stride, const REAL 
 }
 
 static void NAME(apply)(const REAL *v, size_t count, size_t length, size_t stride,
-                        const REAL *factors, int transposed, REAL *q, size_t blocks,
+                        const REAL *factors, int transposed, REAL *q, size_t panels,
                         const size_t *stops) {
     const environment callers = environment_enter();
     assert(count % GROUP == 0);
     for (size_t turn = 0; turn < count; turn += GROUP) {
         const size_t start = transposed ? turn : count - GROUP - turn;
-        for (size_t block = 0; block < blocks; block++) {
-            if (start < stops[block]) {
+        for (size_t panel = 0; panel < panels; panel++) {
+            if (start < stops[panel]) {
                 NAME(apply_group)
                 (v + start * stride + start, stride, factors + start * GROUP, length - start,
-                 transposed, q + (block * length + start) * COLUMNS);
+                 transposed, q + (panel * length + start) * COLUMNS);
             }
         }
     }

@@ -17,7 +17,7 @@ from winit_fast.base.arrays import Array, aligned
 from winit_fast.streams import distributions
 
 COLUMNS: int = _core.COLUMNS
-"""Columns of a block that is worked on in one piece of memory."""
+"""Columns of a panel that is worked on in one piece of memory."""
 
 BYTES = 64 << 20
 """Memory for the reflectors that are held at once; where vectors must be kept between reflectors,
@@ -33,7 +33,7 @@ PIECE = 1 << 16
 """Elements that are drawn, and made into reflectors or small matrices, between looks at Ctrl-C."""
 
 
-class Source(NamedTuple):
+class GaussianMatrix(NamedTuple):
     """The Gaussian vectors of one tall matrix: a width x length matrix of a stream's normals.
 
     Attributes
@@ -91,18 +91,20 @@ class Reflectors(NamedTuple):
     signs: Array
 
 
-def make_reflectors(source: Source, start: int, stop: int, num_threads: int) -> Reflectors:
+def make_reflectors(
+    gaussian: GaussianMatrix, start: int, stop: int, num_threads: int
+) -> Reflectors:
     """Draw vectors and turn them into reflectors: the same bits everywhere."""
-    length = source.length - start
+    length = gaussian.length - start
     rows = _up(stop - start, _core.GROUP)
-    v = np.empty((rows, length), source.dtype)
-    tau, signs = np.empty((2, rows), source.dtype)
-    factors = np.empty((rows, _core.GROUP), source.dtype)
+    v = np.empty((rows, length), gaussian.dtype)
+    tau, signs = np.empty((2, rows), gaussian.dtype)
+    factors = np.empty((rows, _core.GROUP), gaussian.dtype)
 
     def make(piece: slice) -> None:
         own = v[piece, piece.start :]
         count = min(own.shape[0], stop - start - piece.start)
-        source.draw(own[:count], start + piece.start)
+        gaussian.draw(own[:count], start + piece.start)
         _core.reflectors(own, count, tau[piece], signs[piece], factors[piece])
 
     some = min(-(-PIECE // length), -(-rows // num_threads))
@@ -131,12 +133,12 @@ class Destination(NamedTuple):
     write_rows: Callable[[slice, Array], None]
 
 
-def fill_matrix(source: Source, to: Destination, gain: float, num_threads: int) -> None:
+def fill_matrix(gaussian: GaussianMatrix, to: Destination, gain: float, num_threads: int) -> None:
     """Compute chosen rows and columns of gain * Q, Q tall.
 
     Parameters
     ----------
-    source : Source
+    gaussian : GaussianMatrix
     to : Destination
         With at least one row and one column.
     gain : float
@@ -154,7 +156,7 @@ def fill_matrix(source: Source, to: Destination, gain: float, num_threads: int) 
     other memory.
     """
     last = int(to.columns[-1]) + 1
-    if source.length * last * min(to.columns.size, to.rows.size) < WORTH_A_THREAD:
+    if gaussian.length * last * min(to.columns.size, to.rows.size) < WORTH_A_THREAD:
         num_threads = 1
     backward = to.columns.size <= to.rows.size
     if backward:
@@ -162,10 +164,10 @@ def fill_matrix(source: Source, to: Destination, gain: float, num_threads: int) 
     else:
         index, cut, write = to.rows, to.columns, to.write_rows
         place = None if to.place is None else to.place.T
-    if cut.size < source.length:
+    if cut.size < gaussian.length:
         place = None
 
-    vector = source.length * source.dtype.itemsize
+    vector = gaussian.length * gaussian.dtype.itemsize
     step = max(BYTES // vector, 1)
     room = index.size
     if place is None and last > step:
@@ -175,17 +177,17 @@ def fill_matrix(source: Source, to: Destination, gain: float, num_threads: int) 
     apply = _backward if backward else _forward
 
     def finish(piece: slice, results: Array) -> None:
-        write(piece, results if cut.size == source.length else results[cut])
+        write(piece, results if cut.size == gaussian.length else results[cut])
 
     def make(start: int) -> Reflectors:
-        return make_reflectors(source, start, min(start + starts.step, last), num_threads)
+        return make_reflectors(gaussian, start, min(start + starts.step, last), num_threads)
 
     if len(starts) == 1 and place is None:
         apply(make(0), index, None, finish, gain, num_threads)
         return
     for span in _slices(index.size, room):
         if place is None:
-            kept = np.empty((source.length, span.stop - span.start), source.dtype)
+            kept = np.empty((gaussian.length, span.stop - span.start), gaussian.dtype)
         else:
             kept = place[:, span]
         for start in reversed(starts) if backward else starts:
@@ -220,12 +222,12 @@ def _backward(
     last = index[here + np.minimum(np.arange(COLUMNS, count + COLUMNS, COLUMNS), count) - 1]
     stops = (np.minimum(last + 1, stop) - start).astype(np.uintp)
 
-    def carry(piece: slice, blocks: Array) -> None:
+    def carry(piece: slice, panels: Array) -> None:
         own = slice(piece.start + here, piece.stop + here)
         old = None if kept is None else kept[start:, own]
         out = np.empty((v.shape[1], own.stop - own.start), v.dtype) if old is None else old
         _core.backward(
-            blocks,
+            panels,
             rows[piece],
             values[piece],
             old,
@@ -259,11 +261,11 @@ def _forward(
     rows = index if start == 0 else index[:0]
     values = np.ones(rows.size, v.dtype)
 
-    def carry(piece: slice, blocks: Array) -> None:
+    def carry(piece: slice, panels: Array) -> None:
         old = None if kept is None else kept[start:, piece]
         out = np.empty((v.shape[1], piece.stop - piece.start), v.dtype) if old is None else old
-        stops = np.full(len(blocks), stop - start, np.uintp)
-        _core.forward(blocks, rows[piece], values[piece], old, v, factors, stops, scales, out)
+        stops = np.full(len(panels), stop - start, np.uintp)
+        _core.forward(panels, rows[piece], values[piece], old, v, factors, stops, scales, out)
         if finish is not None:
             finish(piece, out)
 
@@ -273,7 +275,7 @@ def _forward(
 def _share_out(
     carry: Callable[[slice, Array], None], count: int, made: Reflectors, num_threads: int
 ) -> None:
-    """Call ``carry`` with slices of ``count`` vectors and with blocks of columns to work in."""
+    """Call ``carry`` with slices of ``count`` vectors and with panels of columns to work in."""
     if count == 0:
         return
     length = made.v.shape[1]
@@ -285,18 +287,18 @@ def _share_out(
 
     def work(piece: slice) -> None:
         try:
-            blocks = spaces.pop()
+            panels = spaces.pop()
         except IndexError:
-            blocks = aligned((wide, length, COLUMNS), made.v.dtype)
-        carry(piece, blocks[: -(-(piece.stop - piece.start) // COLUMNS)])
-        spaces.append(blocks)
+            panels = aligned((wide, length, COLUMNS), made.v.dtype)
+        carry(piece, panels[: -(-(piece.stop - piece.start) // COLUMNS)])
+        spaces.append(panels)
 
     # The last columns meet the most reflectors: they go first, and the threads end together.
     threads.run(work, reversed([*_slices(count, wide * COLUMNS)]), num_threads)
 
 
 def fill_batch(
-    source: Source,
+    gaussian: GaussianMatrix,
     numbers: Array,
     write: Callable[[slice, Array], None],
     gain: float,
@@ -306,7 +308,7 @@ def fill_batch(
 
     Parameters
     ----------
-    source : Source
+    gaussian : GaussianMatrix
         Of matrix 0; that of matrix i is width * length numbers further on in the stream.
     numbers : numpy.ndarray of int
         Which matrices.
@@ -317,24 +319,24 @@ def fill_batch(
     num_threads : int
         At least 1.
     """
-    length, width = source.length, source.width
+    length, width = gaussian.length, gaussian.width
     rows = _up(width, _core.GROUP)
     size = width * length
     together = max(1, min(PIECE // size, -(-numbers.size // num_threads)))
 
     def work(piece: slice) -> None:
         some = numbers[piece]
-        v = np.empty((some.size, rows, length), source.dtype)
+        v = np.empty((some.size, rows, length), gaussian.dtype)
         if rows == width and some[-1] - some[0] == some.size - 1:
             joined = v.reshape(-1, length)
-            source._replace(offset=source.offset + int(some[0]) * size).draw(joined, 0)
+            gaussian._replace(offset=gaussian.offset + int(some[0]) * size).draw(joined, 0)
         else:
             for number, own in zip(some.tolist(), v, strict=True):
-                source._replace(offset=source.offset + number * size).draw(own[:width], 0)
-        results = np.empty((some.size, length, width), source.dtype)
-        tau, signs = np.empty((2, rows), source.dtype)
-        factors = np.empty((rows, _core.GROUP), source.dtype)
-        space = aligned((length, COLUMNS), source.dtype)
+                gaussian._replace(offset=gaussian.offset + number * size).draw(own[:width], 0)
+        results = np.empty((some.size, length, width), gaussian.dtype)
+        tau, signs = np.empty((2, rows), gaussian.dtype)
+        factors = np.empty((rows, _core.GROUP), gaussian.dtype)
+        space = aligned((length, COLUMNS), gaussian.dtype)
         _core.matrices(v, tau, signs, factors, gain, space, results)
         write(piece, results)
 

@@ -18,10 +18,10 @@ from winit_fast.streams.fill import fill
 from winit_fast.streams.stream import Stream
 
 _CUT = 1 << 16
-"""Keys that are looked at together: so many stay in the cache."""
+"""Priorities that are looked at together: so many stay in the cache."""
 
 _TALL = 1 << 12
-"""Rows from which on a column's keys are not all kept at a time."""
+"""Rows from which on a column's priorities are not all kept at a time."""
 
 _WIDTH = 1 << 8
 """Columns of such a matrix that are looked at together at most."""
@@ -48,13 +48,13 @@ class Sparse(Initializer, names=("sparse",)):
     as in ``torch.nn.init.sparse_``.
 
     Which rows are 0 is drawn from the stream of the part "mask" (docs/contract.md), the same in
-    every type: row r of column c has the key
+    every type: row r of column c has the priority
 
     .. math:: 2^b \lfloor W / 2^b \rfloor + r, \qquad b = \lceil \log_2 \text{rows} \rceil,
 
-    for the 64-bit word W of its index, and the smallest keys are zeros. A box needs the keys of its
-    own columns only, some of them at a time; where a tensor is made box by box, as in a checkpoint,
-    once for all boxes (of a matrix of up to 4 million columns).
+    for the 64-bit word W of its index, and the smallest priorities are zeros. A box needs the
+    priorities of its own columns only, some of them at a time; where a tensor is made box by box,
+    as in a checkpoint, once for all boxes (of a matrix of up to 4 million columns).
 
     References
     ----------
@@ -122,7 +122,9 @@ class Sparse(Initializer, names=("sparse",)):
             def blank(
                 cut: tuple[slice, ...], part: Box = part, last: Array = last, to: Array = to
             ) -> None:
-                to[cut] *= mask.keys(part.cut(cut)) > last[cut[1]]  # of words: NaN becomes 0 too
+                to[cut] *= (
+                    mask.priorities(part.cut(cut)) > last[cut[1]]
+                )  # of words: NaN becomes 0 too
 
             threads.run(blank, cuts(part.sizes, _CUT), num_threads)
 
@@ -131,7 +133,7 @@ class Sparse(Initializer, names=("sparse",)):
 
 
 _Thresholds = Callable[[int, int, int], Array]
-"""Gives the largest key of a zero in columns: of the first, how many, by how many threads."""
+"""Gives the largest priority of a zero in columns: of the first, how many, by how many threads."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class _Mask:
     zeros : int
         How many a column has.
     stream : Stream
-        That of the keys.
+        That of the priorities.
     """
 
     shape: tuple[int, ...]
@@ -163,24 +165,29 @@ class _Mask:
 
     @property
     def _spread(self) -> int:
-        """How far a column's threshold is from where it is expected: in keys, all but never more.
+        """How far a column's threshold is, in priorities, from where it is expected at most.
 
-        Six standard deviations of a count, and some for the counts of few keys.
+        Six standard deviations of a count, and some for the counts of few priorities: it is farther
+        all but never, and found there too.
         """
         rows = self.shape[0]
         return int(6 * math.sqrt(self.zeros * (rows - self.zeros) / rows)) + 32
 
-    def keys(self, box: Box) -> Array:
-        """Make the keys of a box."""
-        keys = np.empty(box.sizes, np.uint64)
-        fill(distributions.bits(64), self.stream.seed, self.stream.id, keys, box, num_threads=1)
+    def priorities(self, box: Box) -> Array:
+        """Make the priorities of a box."""
+        priorities = np.empty(box.sizes, np.uint64)
+        fill(
+            distributions.bits(64), self.stream.seed, self.stream.id, priorities, box, num_threads=1
+        )
         tie = (self.shape[0] - 1).bit_length()
-        keys &= np.uint64((1 << 64) - (1 << tie))
-        keys |= np.arange(box.starts[0], box.starts[0] + box.sizes[0], dtype=np.uint64)[:, None]
-        return keys
+        priorities &= np.uint64((1 << 64) - (1 << tie))
+        priorities |= np.arange(box.starts[0], box.starts[0] + box.sizes[0], dtype=np.uint64)[
+            :, None
+        ]
+        return priorities
 
     def thresholds(self, first: int, count: int, num_threads: int) -> Array:
-        """Find the largest key of a zero in each of some columns."""
+        """Find the largest priority of a zero in each of some columns."""
         last = np.empty(count, np.uint64)
 
         def find(at: int) -> None:
@@ -191,22 +198,22 @@ class _Mask:
         return last
 
     def found(self, first: int, count: int) -> Array:
-        """Find the largest key of a zero in each of a few columns."""
+        """Find the largest priority of a zero in each of a few columns."""
         box = Box(self.shape, (0, first), (self.shape[0], count), (0, 1))
         if self.shape[0] < _TALL:
-            keys = np.ascontiguousarray(self.keys(box).T)
-            keys.partition(self.zeros - 1)
-            return keys[:, self.zeros - 1]
+            priorities = np.ascontiguousarray(self.priorities(box).T)
+            priorities.partition(self.zeros - 1)
+            return priorities[:, self.zeros - 1]
         spread = self._spread
         while (last := self._found_near(box, spread)) is None:
             spread *= 4
         return last
 
     def _found_near(self, box: Box, spread: int) -> Array | None:
-        """Look among the keys near the place where the threshold is expected.
+        """Look among the priorities near the place where the threshold is expected.
 
-        Keys are even over all words, so it is near ``zeros / rows`` of the largest. Of those below
-        that neighbourhood only the number counts; None, if it is not enough.
+        Priorities are even over all words, so it is near ``zeros / rows`` of the largest. Of those
+        below that neighbourhood only the number counts; None, if it is not enough.
         """
         rows, columns = box.sizes
         low = max(0, ((self.zeros - spread) << 64) // rows)
@@ -214,10 +221,10 @@ class _Mask:
         below = np.zeros(columns, np.intp)
         values, owners = [], []
         for cut in cuts(box.sizes, _CUT):
-            keys = self.keys(box.cut(cut))
-            below += (keys < np.uint64(low)).sum(axis=0)
-            at = np.flatnonzero(keys - np.uint64(low) <= np.uint64(high - low))
-            values.append(keys.ravel()[at])
+            priorities = self.priorities(box.cut(cut))
+            below += (priorities < np.uint64(low)).sum(axis=0)
+            at = np.flatnonzero(priorities - np.uint64(low) <= np.uint64(high - low))
+            values.append(priorities.ravel()[at])
             owners.append((at % columns).astype(np.uint16))
         value, owner = np.concatenate(values), np.concatenate(owners)
         ends = np.cumsum(np.bincount(owner, minlength=columns))
