@@ -19,11 +19,13 @@ $(VENV)/installed: $(BIN)/python $(SOURCES)
 	touch $@
 
 # $(VENV)/lint and the others install the extra of that name in pyproject.toml. Its packages are
-# installed by name: `pip install '.[lint]'` would also compile the package again.
+# installed by name: `pip install '.[lint]'` would also compile the package again. The
+# dependency groups are for the tests alone.
 EXTRAS := $(addprefix $(VENV)/,lint docs coverage)
 DEPENDENCIES := import sys, tomllib; \
-    project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-    print(*project["optional-dependencies"][sys.argv[1]], sep="\n")
+    settings = tomllib.load(open("pyproject.toml", "rb")); \
+    lists = settings["project"]["optional-dependencies"] | settings["dependency-groups"]; \
+    print(*lists[sys.argv[1]], sep="\n")
 $(EXTRAS): $(VENV)/installed pyproject.toml
 	$(BIN)/python -c '$(DEPENDENCIES)' $(@F) | $(BIN)/pip install --quiet --requirement /dev/stdin
 	touch $@
@@ -51,15 +53,15 @@ test: $(VENV)/installed ## run the tests, except those marked slow (a minute and
 test-all: $(VENV)/installed ## run all tests, with every Hypothesis example
 	$(PYTEST) $(WITHOUT_FRAMEWORKS) $(FULL)
 
-FRAMEWORKS := torch jax keras dask
+FRAMEWORKS := $(shell sed -n 's/^FRAMEWORKS = //p' src/winit_fast/base/frameworks.py | tr -d '(",)')
 ADAPTERS := $(addprefix src/winit_fast/,$(FRAMEWORKS))
 # Pinned versions, with which the tests are known to pass; NEWEST=1 installs the newest releases.
-REQUIREMENTS := tests/frameworks/requirements.txt
+PINNED := $(BIN)/python -c '$(DEPENDENCIES)' frameworks
 test-frameworks: $(VENV)/installed ## run the tests with PyTorch, JAX, Keras and Dask; NEWEST=1 takes their newest releases
 ifdef NEWEST
-	sed 's/ *==.*//' $(REQUIREMENTS) | $(BIN)/pip install --quiet --upgrade --requirement /dev/stdin
+	$(PINNED) | sed 's/ *==.*//' | $(BIN)/pip install --quiet --upgrade --requirement /dev/stdin
 else
-	$(BIN)/pip install --quiet --requirement $(REQUIREMENTS)
+	$(PINNED) | $(BIN)/pip install --quiet --requirement /dev/stdin
 endif
 	KERAS_BACKEND=jax $(BIN)/pytest -q $(FULL) tests/frameworks $(ADAPTERS)
 	KERAS_BACKEND=torch $(BIN)/pytest -q $(FULL) tests/frameworks/test_keras*.py src/winit_fast/keras
@@ -104,7 +106,7 @@ accuracy: $(VENV)/installed ## compare the error of every transform with its bou
 # If set, these variables make OpenBLAS choose slower kernels than it would by itself.
 BENCH := env --unset=OPENBLAS_CORETYPE --unset=OPENBLAS_L2_SIZE
 bench: $(VENV)/installed ## run the benchmarks and write build/bench.json (half an hour, 16 GB of memory)
-	$(BIN)/pip install --quiet --requirement $(REQUIREMENTS)
+	$(PINNED) | $(BIN)/pip install --quiet --requirement /dev/stdin
 	mkdir -p build
 	$(BENCH) $(BIN)/pytest -q bench/bench_*.py --benchmark-enable --benchmark-json=build/bench.json \
 	    --benchmark-columns=median

@@ -16,6 +16,7 @@ import winit_fast as wf
 import winit_fast._core as _core
 from winit_fast.base import dtypes
 from winit_fast.benchmark import Contestant, memory, ours, peers, repeated, turns
+from winit_fast.benchmark.contestants import DISTRIBUTIONS
 
 IN_CACHE, BEYOND = 1 << 15, 1 << 26
 STREAM = wf.Stream(1, "bench")
@@ -89,15 +90,10 @@ def cases() -> dict[str, Callable[[], Pair]]:
     """Every case by name; memory is taken when one is made."""
     made: dict[str, Callable[[], Pair]] = {}
     for distribution, dtype in (
-        ("uniform", "float32"),
-        ("uniform", "float64"),
-        ("normal", "float32"),
-        ("normal", "float64"),
+        *((name, dtype) for name in DISTRIBUTIONS for dtype in ("float32", "float64")),
         ("normal", "bfloat16"),
         ("normal", "float16"),
         ("normal", "float8_e4m3fn"),
-        ("truncated_normal", "float32"),
-        ("truncated_normal", "float64"),
     ):
         made[f"{distribution} {dtype}, in cache, to NumPy"] = lambda d=distribution, t=dtype: (
             in_cache(d, t)
@@ -115,10 +111,8 @@ def cases() -> dict[str, Callable[[], Pair]]:
     for n in 64, 256:
         made[f"orthogonal {n} x {n}, to NumPy's normals"] = lambda n=n: small_orthogonal(n)
     for distribution, dtype in (
-        ("uniform", "float32"),
-        ("normal", "float32"),
+        *((name, "float32") for name in DISTRIBUTIONS),
         ("normal", "bfloat16"),
-        ("truncated_normal", "float32"),
     ):
         made[f"{distribution} {dtype}, 2^{int(math.log2(BEYOND))}, to memory"] = (
             lambda d=distribution, t=dtype: beyond_the_caches(d, t)

@@ -33,10 +33,10 @@ typedef struct {
      * has `blocks` panels of WINIT_COLUMNS columns, each row-major with `length` rows. Groups of
      * reflectors that begin at or after stops[k] are not applied to panel k. */
     void (*apply_f32)(const float *v, size_t count, size_t length, size_t stride,
-                      const float *factors, int transposed, float *q, size_t blocks,
+                      const float *factors, int transposed, float *q, size_t panels,
                       const size_t *stops);
     void (*apply_f64)(const double *v, size_t count, size_t length, size_t stride,
-                      const double *factors, int transposed, double *q, size_t blocks,
+                      const double *factors, int transposed, double *q, size_t panels,
                       const size_t *stops);
 } winit_householder;
 

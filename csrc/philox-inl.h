@@ -11,6 +11,8 @@
 #ifndef WINIT_PHILOX_INL_H
 #define WINIT_PHILOX_INL_H
 
+#include "winit.h"
+
 /* With vector registers, a kernel is inlined into one function, so that no vector is passed through
  * memory. In plain C inlining gains little and would take minutes to compile. */
 #if !V_REGISTERS

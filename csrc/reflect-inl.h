@@ -166,17 +166,17 @@ static void NAME(apply_group)(const REAL *restrict v, size_t stride, const REAL 
 }
 
 static void NAME(apply)(const REAL *v, size_t count, size_t length, size_t stride,
-                        const REAL *factors, int transposed, REAL *q, size_t blocks,
+                        const REAL *factors, int transposed, REAL *q, size_t panels,
                         const size_t *stops) {
     const environment callers = environment_enter();
     assert(count % GROUP == 0);
     for (size_t turn = 0; turn < count; turn += GROUP) {
         const size_t start = transposed ? turn : count - GROUP - turn;
-        for (size_t block = 0; block < blocks; block++) {
-            if (start < stops[block]) {
+        for (size_t panel = 0; panel < panels; panel++) {
+            if (start < stops[panel]) {
                 NAME(apply_group)
                 (v + start * stride + start, stride, factors + start * GROUP, length - start,
-                 transposed, q + (block * length + start) * COLUMNS);
+                 transposed, q + (panel * length + start) * COLUMNS);
             }
         }
     }

@@ -15,6 +15,8 @@ class Draw(NamedTuple):
         Its parameters.
     standard : tuple of float
         Their defaults.
+    shapes : tuple of tuples of float
+        What comes after location and scale, each with the standard ones once.
     wide : tuple of float
         Parameters whose numbers lie on both sides of 0, unevenly.
     frozen : dict of str to tuple of float
@@ -29,6 +31,7 @@ class Draw(NamedTuple):
 
     names: tuple[str, ...]
     standard: tuple[float, ...]
+    shapes: tuple[tuple[float, ...], ...]
     wide: tuple[float, ...]
     frozen: dict[str, tuple[float, ...]]
     environments: tuple[tuple[float, ...], ...]
@@ -51,10 +54,32 @@ def _between(low, high):
     return cdf
 
 
+WINDOWS = (
+    (-2.0, 2.0),
+    (-1.0, 3.0),
+    (4.0, 6.0),
+    (-30.0, -29.0),
+    (37.0, 38.0),
+    (0.0, INF),
+    (-INF, 0.5),
+    (-INF, INF),
+    (-100.0, 100.0),
+    (-8.0, 2.5),
+    (-0.5, 0.1),
+    (1.0, 1.0000001),
+    (-1e-3, 1e-3),
+    (-1e-7, 3e-8),
+    (0.0, 1e-12),
+    (2.4, 2.6),
+    (-0.68, -0.67),
+    (-3.0, 0.0),
+)
+
 DRAWS = {
     "uniform": Draw(
         names=("low", "high"),
         standard=(0.0, 1.0),
+        shapes=(),
         wide=(-1.0, 2.0),
         frozen={"uniform": (-0.3, 0.7)},
         environments=((-0.3, 0.7), (1e-45, 1e-38)),
@@ -64,6 +89,7 @@ DRAWS = {
     "normal": Draw(
         names=("loc", "scale"),
         standard=(0.0, 1.0),
+        shapes=((),),
         wide=(0.5, 2.0),
         frozen={"normal": (0.01, 0.02)},
         environments=((0.1, 0.02), (1e-40, 3e-42)),
@@ -73,6 +99,7 @@ DRAWS = {
     "truncated_normal": Draw(
         names=("loc", "scale", "low", "high"),
         standard=(0.0, 1.0, -2.0, 2.0),
+        shapes=WINDOWS,
         wide=(0.0, 1.0, -1.0, 2.5),
         # windows round zero, in a far tail, and half open
         frozen={

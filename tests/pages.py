@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from winit_fast.base.frameworks import FRAMEWORKS
+
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
-FRAMEWORKS = re.compile(r"\b(import|from|wf\.|winit_fast\.) ?(torch|keras|jax|flax|dask)\b")
+NEEDS_FRAMEWORK = re.compile(
+    rf"\b(import|from|wf\.|winit_fast\.) ?({'|'.join([*FRAMEWORKS, 'flax'])})\b"
+)
 
 # The pages whose every example needs a framework: tests/frameworks runs them.
 GUIDES = [
@@ -36,7 +40,7 @@ def run(page: Path, frameworks: bool = True) -> dict:
     """Run a page's examples, or those of them that need no framework, and return their names."""
     names: dict = {"__name__": page.stem}
     for line, source in examples(page):
-        if not frameworks and FRAMEWORKS.search(source):
+        if not frameworks and NEEDS_FRAMEWORK.search(source):
             continue
         if source.startswith(">>>"):
             _doctest(page, line, source, names)

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from fractions import Fraction
+from functools import cache
+from typing import NamedTuple
 
 import ml_dtypes
 import mpmath
@@ -333,11 +336,62 @@ def truncated_bounds(
     return neighbour(dtype, loc + low * scale, ">="), neighbour(dtype, loc + high * scale, "<=")
 
 
-def truncated_z(dtype: np.dtype, seed: int, stream: int, index, window: Window) -> np.ndarray:
-    """The exact z of every element: float64, or mpmath numbers for dtype float64."""
-    if working(dtype) == np.float64:
-        return window.quantile64(words64(seed, stream, index))
-    return window.quantile32(words32(seed, stream, index))
+# --------------------------------------------------------------------------------------------------
+# All of a location and a scale
+# --------------------------------------------------------------------------------------------------
+
+
+class Standard(NamedTuple):
+    """A distribution whose elements are z scale + loc in one rounding, held between bounds.
+
+    Attributes
+    ----------
+    z : callable
+        (dtype, seed, stream, index, *shape) -> the exact z of every element, as floats, or mpmath
+        numbers for dtype float64; shape is what comes after location and scale.
+    bounds : callable
+        (dtype, *parameters) -> the smallest and the largest value, infinite where there is none.
+    quantile : callable or None
+        (width, words, *shape) -> the exact z of words, where an element has one word.
+    """
+
+    z: Callable[..., np.ndarray]
+    bounds: Callable[..., tuple[float, float]]
+    quantile: Callable[..., np.ndarray] | None
+
+
+def without_bounds(dtype: np.dtype, loc: float, scale: float) -> tuple[float, float]:
+    return -math.inf, math.inf
+
+
+def of_one_word(quantile: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """`Standard.z` of a distribution that makes an element of one word."""
+
+    def z(dtype: np.dtype, seed: int, stream: int, index, *shape: float) -> np.ndarray:
+        width = 8 * working(dtype).itemsize
+        words = words64 if width == 64 else words32
+        return quantile(width, words(seed, stream, index), *shape)
+
+    return z
+
+
+@cache
+def window(low: float, high: float) -> Window:
+    return Window(low, high)
+
+
+def truncated_quantile(width: int, words, low: float, high: float) -> np.ndarray:
+    of = window(low, high)
+    return of.quantile64(words) if width == 64 else of.quantile32(words)
+
+
+STANDARD = {
+    "normal": Standard(normal_z, without_bounds, None),
+    "truncated_normal": Standard(
+        of_one_word(truncated_quantile), truncated_bounds, truncated_quantile
+    ),
+}
+"""By the name of the method."""
 
 
 # --------------------------------------------------------------------------------------------------

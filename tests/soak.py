@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import reference
+from draws import DRAWS
 
 import winit_fast as wf
 import winit_fast._core as _core
@@ -38,8 +39,6 @@ from winit_fast.streams import fill
 REFUSED = (ValueError, TypeError, IndexError)
 ISAS = _core.supported_isas()
 WIDE = {4: "float32", 8: "float64"}
-WINDOWS = [(-2.0, 2.0), (-1.0, 3.0), (4.0, 6.0), (-30.0, -29.0), (0.0, math.inf), (-0.5, 0.1),
-           (-1e-3, 1e-3), (2.4, 2.6), (-math.inf, 0.5), (-8.0, 2.5)]  # fmt: skip
 
 MEMORY_AFTER_CALLS = 1 << 20
 MEMORY_AFTER_CASES = 48 << 20
@@ -133,13 +132,11 @@ def random_memory(rng, shape, dtype):
 
 def random_draw(rng):
     """A distribution with its parameters."""
-    kind = pick(rng, ["uniform", "normal", "truncated_normal"])
+    kind, draw = pick(rng, list(DRAWS.items()))
     loc, scale = pick(rng, [0.0, 0.0, 0.5, -2.0, 1e-3]), pick(rng, [1.0, 0.02, 3.3, 1e-4])
     if kind == "uniform":
         return kind, (loc - scale * rng.random(), loc + scale * (0.1 + rng.random()))
-    if kind == "normal":
-        return kind, (loc, scale)
-    return kind, (loc, scale, *pick(rng, WINDOWS))
+    return kind, (loc, scale, *pick(rng, draw.shapes))
 
 
 def random_stream(rng):
@@ -164,11 +161,9 @@ def allowed(kind, parameters, dtype):
     """Whether the contract defines values for these parameters."""
     if kind == "uniform":
         low, high = reference.uniform_bounds(dtype, *parameters)
-    elif kind == "truncated_normal":
-        low, high = reference.truncated_bounds(dtype, *parameters)
     else:
-        return True
-    return -math.inf < low <= high < math.inf
+        low, high = reference.STANDARD[kind].bounds(dtype, *parameters)
+    return (low, high) == (-math.inf, math.inf) or -math.inf < low <= high < math.inf
 
 
 def check_elements(stream, kind, parameters, indices, values):
@@ -178,37 +173,25 @@ def check_elements(stream, kind, parameters, indices, values):
     if kind == "uniform":
         same(values, reference.uniform(dtype, stream.seed, stream.id, where, *parameters))
         return
-    wide = reference.working(dtype)
-
-    def standard(*window):
-        method = getattr(stream, kind)
-        one_by_one = [
-            method(0.0, 1.0, *window, (int(i) + 1,), dtype=wide, index=(int(i),)) for i in where
-        ]
-        return np.array(one_by_one, wide)
-
-    if kind == "normal":
-        loc, scale = parameters
-        z = standard()
-        exact = reference.normal_z(wide, stream.seed, stream.id, where)
-        x = reference.fma(wide, z, wide.type(scale), wide.type(loc))
-        with np.errstate(over="ignore"):
-            same(values, x.astype(dtype))
-    else:
-        loc, scale, low, high = parameters
-        z = standard(low, high)
-        exact = reference.truncated_z(
-            wide, stream.seed, stream.id, where, reference.Window(low, high)
-        )
-        ends = reference.truncated_bounds(wide, 0.0, 1.0, low, high)
-        exact = np.minimum(np.maximum(exact, ends[0]), ends[1])
-        bounds = reference.truncated_bounds(dtype, loc, scale, low, high)
-        x = reference.fma(wide, z, wide.type(scale), wide.type(loc))
-        # Where the standard one was held at a bound, the other one was at another place.
-        inside = (z != ends[0]) & (z != ends[1])
+    loc, scale, *shape = parameters
+    standard, wide = reference.STANDARD[kind], reference.working(dtype)
+    method = getattr(stream, kind)
+    one_by_one = [
+        method(0.0, 1.0, *shape, (int(i) + 1,), dtype=wide, index=(int(i),)) for i in where
+    ]
+    z = np.array(one_by_one, wide)
+    ends = standard.bounds(wide, 0.0, 1.0, *shape)
+    exact = standard.z(wide, stream.seed, stream.id, where, *shape)
+    exact = np.minimum(np.maximum(exact, ends[0]), ends[1])
+    bounds = standard.bounds(dtype, *parameters)
+    x = reference.fma(wide, z, wide.type(scale), wide.type(loc))
+    # Where the standard one was held at a bound, the other one was at another place.
+    inside = (z != ends[0]) & (z != ends[1])
+    with np.errstate(over="ignore"):
         same(values[inside], reference.clamp_and_round(dtype, x, *bounds)[inside])
+    if bounds != (-math.inf, math.inf):
         numbers = values.astype(float)
-        assert (loc + low * scale <= numbers).all() and (numbers <= loc + high * scale).all()
+        assert (bounds[0] <= numbers).all() and (numbers <= bounds[1]).all()
     assert (reference.ulp_errors(z, exact) <= 4).all()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pages
 import pytest
 import reference
+from draws import DRAWS, INF, WINDOWS
 from reference import DTYPES, NARROW
 from strategies import depth
 
@@ -54,23 +55,23 @@ def assert_same_bits(got: np.ndarray, expected: np.ndarray) -> None:
 
 
 def test_program_of_the_page():
-    _, source = pages.examples(pages.DOCS / "contract.md")[0]
-    assert len(source.splitlines()) <= 40
+    sources = [source for _, source in pages.examples(pages.DOCS / "contract.md")]
+    assert len(sources[0].splitlines()) <= 40
     program: dict = {}
-    exec(source, program)
+    for source in sources:
+        if not source.startswith(">>>"):
+            exec(source, program)
     index = INDEX[-200:]
     for dtype, width in ("float32", 32), ("float64", 64):
         x = [program["uniform"](SEED, NAME, int(i), -0.3, 0.7, width) for i in index]
         assert_same_bits(
             np.array(x, dtype), reference.uniform(DTYPES[dtype], SEED, STREAM, index, -0.3, 0.7)
         )
-        z = [program["normal"](SEED, NAME, int(i), 0.0, 1.0, width) for i in index]
-        exact = reference.normal_z(DTYPES[dtype], SEED, STREAM, index).astype(float)
-        np.testing.assert_allclose(z, exact, rtol=1e-12)
-        z = [program["truncated_normal"](SEED, NAME, int(i), 0, 1, -2, 3, width) for i in index]
-        window = reference.Window(-2.0, 3.0)
-        exact = reference.truncated_z(DTYPES[dtype], SEED, STREAM, index, window).astype(float)
-        np.testing.assert_allclose(z, exact, rtol=1e-12, atol=1e-14)
+        for kind, standard in reference.STANDARD.items():
+            shape = DRAWS[kind].wide[2:]
+            z = [program[kind](SEED, NAME, int(i), 0.0, 1.0, *shape, width) for i in index]
+            exact = standard.z(DTYPES[dtype], SEED, STREAM, index, *shape).astype(float)
+            np.testing.assert_allclose(z, exact, rtol=1e-12, atol=1e-14)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -169,8 +170,11 @@ def test_uniform_of_random_intervals(isa, dtype):
 
 
 # --------------------------------------------------------------------------------------------------
-# Normal
+# Location and scale
 # --------------------------------------------------------------------------------------------------
+
+SHAPED = [(kind, shape) for kind in reference.STANDARD for shape in DRAWS[kind].shapes]
+UNBOUNDED = [kind for kind in reference.STANDARD if DRAWS[kind].shapes == ((),)]
 
 
 def assert_within_4_ulp(got: np.ndarray, exact: np.ndarray) -> None:
@@ -179,30 +183,39 @@ def assert_within_4_ulp(got: np.ndarray, exact: np.ndarray) -> None:
     assert error[worst] <= 4, f"{error[worst]} ulp: got {got[worst]!r}, exact {exact[worst]!r}"
 
 
+@cache
+def exact_z(kind: str, dtype: str, *shape: float) -> np.ndarray:
+    return reference.STANDARD[kind].z(DTYPES[dtype], SEED, STREAM, INDEX, *shape)
+
+
 @pytest.mark.parametrize("dtype", WIDE)
-def test_normal(isa, dtype):
-    exact = reference.normal_z(DTYPES[dtype], SEED, STREAM, INDEX)
-    assert_within_4_ulp(draw("normal", dtype, 0.0, 1.0), exact)
+@pytest.mark.parametrize("kind, shape", SHAPED)
+def test_the_standard_one(isa, dtype, kind, shape):
+    low, high = reference.STANDARD[kind].bounds(DTYPES[dtype], 0.0, 1.0, *shape)
+    exact = np.minimum(np.maximum(exact_z(kind, dtype, *shape), low), high)
+    assert_within_4_ulp(draw(kind, dtype, 0.0, 1.0, *shape), exact)
 
 
+@pytest.mark.parametrize("kind", UNBOUNDED)
 @pytest.mark.parametrize("dtype", WIDE)
 @pytest.mark.parametrize(
     "loc, scale",
     [(0.0, 0.02), (-0.7, 3.3), (1e-3, 1e-40), (3.0, 0.0), (-0.0, 0.0), (1e30, 1e37), (0.0, 5e-324)],
 )
-def test_normal_is_an_fma_of_the_standard_one(isa, dtype, loc, scale):
+def test_others_are_an_fma_of_the_standard_one(isa, kind, dtype, loc, scale):
     wide = DTYPES[dtype].type
-    z = draw("normal", dtype, 0.0, 1.0)
+    z = draw(kind, dtype, 0.0, 1.0)
     expected = reference.fma(DTYPES[dtype], z, wide(scale), wide(loc + 0.0))
-    assert_same_bits(draw("normal", dtype, loc, scale), expected)
+    assert_same_bits(draw(kind, dtype, loc, scale), expected)
 
 
+@pytest.mark.parametrize("kind", UNBOUNDED)
 @pytest.mark.parametrize("dtype", NARROW)
 @pytest.mark.parametrize("loc, scale", [(0.0, 1.0), (-0.01, 0.02), (1e-6, 1e-7), (100.0, 3e4)])
-def test_narrow_normal_is_the_rounded_float32(isa, dtype, loc, scale):
+def test_narrow_ones_are_the_rounded_float32(isa, kind, dtype, loc, scale):
     with np.errstate(over="ignore"):
-        expected = draw("normal", "float32", loc, scale).astype(DTYPES[dtype])
-    got = draw("normal", dtype, loc, scale)
+        expected = draw(kind, "float32", loc, scale).astype(DTYPES[dtype])
+    got = draw(kind, dtype, loc, scale)
     nan = np.isnan(expected.astype(float))
     np.testing.assert_array_equal(np.isnan(got.astype(float)), nan)
     assert_same_bits(got[~nan], expected[~nan])
@@ -211,29 +224,6 @@ def test_narrow_normal_is_the_rounded_float32(isa, dtype, loc, scale):
 # --------------------------------------------------------------------------------------------------
 # Truncated normal
 # --------------------------------------------------------------------------------------------------
-
-INF = np.inf
-WINDOWS = [
-    (-2.0, 2.0),
-    (-1.0, 3.0),
-    (4.0, 6.0),
-    (-30.0, -29.0),
-    (37.0, 38.0),
-    (0.0, INF),
-    (-INF, 0.5),
-    (-INF, INF),
-    (-100.0, 100.0),
-    (-8.0, 2.5),
-    (-0.5, 0.1),
-    (1.0, 1.0000001),
-    (-1e-3, 1e-3),
-    (-1e-7, 3e-8),
-    (0.0, 1e-12),
-    (2.4, 2.6),
-    (-0.68, -0.67),
-    (-3.0, 0.0),
-]
-
 
 # Near zero, where the digits that tails of about 1/2 have in common are many.
 TINY_WINDOWS = [
@@ -248,26 +238,9 @@ TINY_WINDOWS = [
 ]
 
 
-@cache
-def exact_truncated_z(dtype: str, low: float, high: float) -> np.ndarray:
-    return reference.truncated_z(DTYPES[dtype], SEED, STREAM, INDEX, reference.Window(low, high))
-
-
-@pytest.mark.parametrize("dtype", WIDE)
-@pytest.mark.parametrize("low, high", WINDOWS)
-def test_truncated_normal(isa, dtype, low, high):
-    type_ = DTYPES[dtype]
-    exact = exact_truncated_z(dtype, low, high)
-    smallest, largest = reference.truncated_bounds(type_, 0.0, 1.0, low, high)
-    assert_within_4_ulp(
-        draw("truncated_normal", dtype, 0.0, 1.0, low, high),
-        np.minimum(np.maximum(exact, smallest), largest),
-    )
-
-
 @pytest.mark.parametrize("low, high", TINY_WINDOWS)
 def test_truncated_normal_of_tiny_windows(isa, low, high):
-    exact = exact_truncated_z("float64", low, high)
+    exact = exact_z("truncated_normal", "float64", low, high)
     bounds = reference.truncated_bounds(DTYPES["float64"], 0.0, 1.0, low, high)
     assert bounds == (low, high)
     got = draw("truncated_normal", "float64", 0.0, 1.0, low, high)
@@ -386,18 +359,20 @@ def test_normal_of_edge_words(isa, dtype, width):
 
 
 @cache
-def exact_quantiles(width: int, low: float, high: float) -> np.ndarray:
+def exact_quantiles(kind: str, width: int, *shape: float) -> np.ndarray:
     """The exact elements of the edge words."""
     edges = np.array(edge_words(width), f"u{width // 8}")
-    return getattr(reference.Window(low, high), f"quantile{width}")(edges)
+    return reference.STANDARD[kind].quantile(width, edges, *shape)
 
 
 @pytest.mark.parametrize("dtype, width", [("float32", 32), ("float64", 64)])
-@pytest.mark.parametrize("low, high", WINDOWS)
-def test_truncated_normal_of_edge_words(isa, dtype, width, low, high):
+@pytest.mark.parametrize(
+    "kind, shape", [case for case in SHAPED if reference.STANDARD[case[0]].quantile]
+)
+def test_edge_words_of_one_word_an_element(isa, dtype, width, kind, shape):
     edges = edge_words(width)
-    distribution = distributions.truncated_normal(np.dtype(dtype), 0.0, 1.0, low, high)
+    distribution = getattr(distributions, kind)(np.dtype(dtype), 0.0, 1.0, *shape)
     got = transform(distribution, dtype, split(edges, width))[: len(edges)]
-    exact = exact_quantiles(width, low, high)
-    smallest, largest = reference.truncated_bounds(DTYPES[dtype], 0.0, 1.0, low, high)
-    assert_within_4_ulp(got, np.minimum(np.maximum(exact, smallest), largest))
+    low, high = reference.STANDARD[kind].bounds(DTYPES[dtype], 0.0, 1.0, *shape)
+    exact = np.minimum(np.maximum(exact_quantiles(kind, width, *shape), low), high)
+    assert_within_4_ulp(got, exact)

@@ -2,8 +2,7 @@
 
 import json
 import math
-import pickle
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
@@ -14,44 +13,10 @@ from winit_fast.initializers.fans import TORCH, fans
 from winit_fast.initializers.variance_scaling import TRUNCATED_STDDEV
 
 STREAM = wf.Stream(11, "fc")
-EXAMPLES = [
-    wf.Zeros(),
-    wf.Ones(),
-    wf.Constant(0.25),
-    wf.Identity(2.0),
-    wf.RandomUniform(-1.0, 3.0),
-    wf.RandomNormal(1.0, 0.5),
-    wf.TruncatedNormal(0.0, 0.02, -3.0, 3.0),
-    wf.VarianceScaling(2.0, "fan_geo_avg", "uniform", in_axis=(0, 1), out_axis=2, batch_axis=()),
-    wf.GlorotUniform(),
-    wf.GlorotNormal(distribution="truncated_normal"),
-    wf.HeUniform(in_axis=1, out_axis=0),
-    wf.HeNormal(fan_in=512),
-    wf.LecunUniform(),
-    wf.LecunNormal(),
-    wf.HeNormal(nonlinearity="leaky_relu", param=0.2),
-    wf.HeUniform("fan_out", nonlinearity="gelu"),
-    wf.XavierSimple(),
-]
 
 
 def _made(initializer, shape, **options):
     return initializer(shape, seed=STREAM.seed, name=STREAM.name, **options)
-
-
-@pytest.mark.parametrize("initializer", EXAMPLES, ids=repr)
-def test_value(initializer):
-    cls = type(initializer)
-    config = initializer.get_config()
-    assert cls.from_config(config) == initializer
-    assert cls.from_config(json.loads(json.dumps(config))) == initializer
-    assert eval(repr(initializer), vars(wf)) == initializer
-    assert pickle.loads(pickle.dumps(initializer)) == initializer
-    assert hash(cls.from_config(config)) == hash(initializer)
-    for field in config:
-        with pytest.raises(FrozenInstanceError):
-            setattr(initializer, field, 0.1)
-    assert len({*EXAMPLES, initializer}) == len(EXAMPLES)
 
 
 def test_repr_shows_what_is_not_the_default():
@@ -71,23 +36,6 @@ def test_numbers_of_numpy_are_written_as_pythons():
         assert repr(initializer) == shown
         config = json.loads(json.dumps(initializer.get_config()))
         assert type(initializer).from_config(config) == initializer
-
-
-@pytest.mark.parametrize("initializer", EXAMPLES, ids=repr)
-def test_call_fill_and_shards_agree(initializer):
-    shape = (24, 16, 8) if initializer.get_config().get("in_axis") == (0, 1) else (24, 16)
-    for dtype in ("float32", "bfloat16", "float64", "float8_e4m3fn"):
-        whole = _made(initializer, shape, dtype=dtype)
-        assert whole.shape == shape and whole.dtype == np.dtype(dtype)
-        out = np.full(shape, 7, dtype)
-        assert initializer.fill(out, seed=11, name="fc") is out
-        assert out.tobytes() == whole.tobytes()
-        for index in (np.s_[3:9, 2:], np.s_[..., 5], np.s_[-1], np.s_[4:4]):
-            part = _made(initializer, shape, dtype=dtype, index=index)
-            assert part.tobytes() == whole[index].tobytes() and part.shape == whole[index].shape
-            out = np.full(part.shape, 7, dtype)
-            initializer.fill(out, seed=11, name="fc", shape=shape, index=index)
-            assert out.tobytes() == part.tobytes()
 
 
 @pytest.mark.parametrize(

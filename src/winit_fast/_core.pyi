@@ -59,7 +59,7 @@ GROUP: Final[int]
 
 def reflectors(v: Array, count: int, tau: Array, sign: Array, factors: Array) -> None: ...
 def backward(
-    blocks: Array,
+    panels: Array,
     rows: Indices,
     values: Array,
     kept: Array | None,
@@ -71,7 +71,7 @@ def backward(
     out: Array,
 ) -> None: ...
 def forward(
-    blocks: Array,
+    panels: Array,
     rows: Indices,
     values: Array,
     kept: Array | None,

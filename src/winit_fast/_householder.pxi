@@ -62,7 +62,7 @@ def reflectors(real[:, :] v, Py_ssize_t count, real[::1] tau, real[::1] sign,
                 &tau[0], &sign[0], &factors[0, 0])
 
 
-def backward(real[:, :, ::1] blocks, const Py_ssize_t[::1] rows, const real[::1] values,
+def backward(real[:, :, ::1] panels, const Py_ssize_t[::1] rows, const real[::1] values,
              real[:, :] kept, size_t skip, const real[:, ::1] v, const real[:, ::1] factors,
              const size_t[::1] stops, real scale, real[:, :] out):
     """Write scale * H_0 H_1 ... x to ``out`` for vectors x, which are columns of ``blocks``.
@@ -73,25 +73,25 @@ def backward(real[:, :, ::1] blocks, const Py_ssize_t[::1] rows, const real[::1]
     """
     cdef const winit_householder *use = winit_reflections()
     with nogil:
-        load(blocks, rows, values, kept, skip)
-        apply(use, v, factors, False, blocks, &stops[0])
-        store(blocks, scale, out)
+        load(panels, rows, values, kept, skip)
+        apply(use, v, factors, False, panels, &stops[0])
+        store(panels, scale, out)
 
 
-def forward(real[:, :, ::1] blocks, const Py_ssize_t[::1] rows, const real[::1] values,
+def forward(real[:, :, ::1] panels, const Py_ssize_t[::1] rows, const real[::1] values,
             real[:, :] kept, const real[:, ::1] v, const real[:, ::1] factors,
             const size_t[::1] stops, const real[::1] scales, real[:, :] out):
     """Write ... H_1 H_0 x to ``out`` for such vectors; the first rows are scaled by ``scales``."""
     cdef const winit_householder *use = winit_reflections()
-    cdef Py_ssize_t block, row, column
+    cdef Py_ssize_t panel, row, column
     with nogil:
-        load(blocks, rows, values, kept, 0)
-        apply(use, v, factors, True, blocks, &stops[0])
-        for block in range(blocks.shape[0]):
+        load(panels, rows, values, kept, 0)
+        apply(use, v, factors, True, panels, &stops[0])
+        for panel in range(panels.shape[0]):
             for row in range(scales.shape[0]):
                 for column in range(<Py_ssize_t> WINIT_COLUMNS):
-                    blocks[block, row, column] *= scales[row]
-        store(blocks, 1, out)
+                    panels[panel, row, column] *= scales[row]
+        store(panels, 1, out)
 
 
 cdef void apply(const winit_householder *use, const real[:, ::1] v, const real[:, ::1] factors,
@@ -105,59 +105,59 @@ cdef void apply(const winit_householder *use, const real[:, ::1] v, const real[:
                       &q[0, 0, 0], q.shape[0], stops)
 
 
-cdef void load(real[:, :, ::1] blocks, const Py_ssize_t[::1] rows, const real[::1] values,
+cdef void load(real[:, :, ::1] panels, const Py_ssize_t[::1] rows, const real[::1] values,
                real[:, :] kept, size_t skip) noexcept nogil:
-    """Copy vectors to the columns of panels."""
-    cdef size_t fresh = rows.shape[0], length = blocks.shape[1]
+    """Put vectors, as columns, into panels."""
+    cdef size_t fresh = rows.shape[0], length = panels.shape[1]
     cdef size_t count = fresh if kept is None else kept.shape[1]
     cdef size_t column, row, first, last
-    cdef real *block
-    memset(&blocks[0, 0, 0], 0, blocks.shape[0] * length * WINIT_COLUMNS * sizeof(real))
+    cdef real *panel
+    memset(&panels[0, 0, 0], 0, panels.shape[0] * length * WINIT_COLUMNS * sizeof(real))
     for column in range(fresh):
-        blocks[column // WINIT_COLUMNS, rows[column], column % WINIT_COLUMNS] = values[column]
+        panels[column // WINIT_COLUMNS, rows[column], column % WINIT_COLUMNS] = values[column]
     first = fresh
     while first < count:  # one panel at a time
         last = min((first // WINIT_COLUMNS + 1) * WINIT_COLUMNS, count)
-        block = &blocks[first // WINIT_COLUMNS, 0, 0]
+        panel = &panels[first // WINIT_COLUMNS, 0, 0]
         for row in range(skip, length):
             for column in range(first, last):
-                block[row * WINIT_COLUMNS + column % WINIT_COLUMNS] = kept[row, column]
+                panel[row * WINIT_COLUMNS + column % WINIT_COLUMNS] = kept[row, column]
         first = last
 
 
-cdef void store(const real[:, :, ::1] blocks, real scale, real[:, :] out) noexcept nogil:
-    """Write the columns of panels, times scale, to ``out``."""
-    cdef size_t length = blocks.shape[1], count = out.shape[1]
+cdef void store(const real[:, :, ::1] panels, real scale, real[:, :] out) noexcept nogil:
+    """Write scale * the columns in panels to ``out``."""
+    cdef size_t length = panels.shape[1], count = out.shape[1]
     cdef Py_ssize_t row_stride = out.strides[0] // <Py_ssize_t> sizeof(real)
     cdef Py_ssize_t column_stride = out.strides[1] // <Py_ssize_t> sizeof(real)
     cdef size_t first = 0
     while first < count:
-        put(&blocks[first // WINIT_COLUMNS, 0, 0], length, min(WINIT_COLUMNS, count - first), scale,
+        put(&panels[first // WINIT_COLUMNS, 0, 0], length, min(WINIT_COLUMNS, count - first), scale,
             &out[0, 0] + <Py_ssize_t> first * column_stride, row_stride, column_stride)
         first += WINIT_COLUMNS
 
 
-cdef void put(const real *block, size_t length, size_t width, real scale, real *out,
+cdef void put(const real *panel, size_t length, size_t width, real scale, real *out,
               Py_ssize_t row_stride, Py_ssize_t column_stride) noexcept nogil:
-    """Write a panel to ``out``, in the order of memory so that the inner loop is contiguous."""
+    """Write a panel the way that steps least in ``out``, and long runs in a fast loop."""
     cdef size_t row, column
     if column_stride == 1 and width == WINIT_COLUMNS:
         for row in range(length):
             for column in range(WINIT_COLUMNS):
                 out[<Py_ssize_t> row * row_stride + <Py_ssize_t> column] = (
-                    scale * block[row * WINIT_COLUMNS + column]
+                    scale * panel[row * WINIT_COLUMNS + column]
                 )
     elif row_stride == 1:
         for column in range(width):
             for row in range(length):
                 out[<Py_ssize_t> column * column_stride + <Py_ssize_t> row] = (
-                    scale * block[row * WINIT_COLUMNS + column]
+                    scale * panel[row * WINIT_COLUMNS + column]
                 )
     else:
         for row in range(length):
             for column in range(width):
                 out[<Py_ssize_t> row * row_stride + <Py_ssize_t> column * column_stride] = (
-                    scale * block[row * WINIT_COLUMNS + column]
+                    scale * panel[row * WINIT_COLUMNS + column]
                 )
 
 

@@ -15,6 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import winit_fast.torch as ours
+from winit_fast.base import dtypes
 from winit_fast.torch.entries import LANDINGS, originals
 
 PAGE = Path(__file__).parents[2] / "docs" / "fast_init.md"
@@ -32,10 +33,8 @@ CASES = {
     "orthogonal_": {"gain": 1.5},
     "sparse_": {"sparsity": 0.3, "std": 2.0},
 }
-TYPES = [
-    "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "complex64",
-    "complex128", "int32", "qint8",
-]  # fmt: skip
+FLOATS = list(dtypes.NAMES)
+TYPES = [*FLOATS, "complex64", "complex128", "int32", "qint8"]
 
 
 class Sub(torch.Tensor):

@@ -1,11 +1,13 @@
 """PyTorch in the races: as many threads as we have, and none of it felt by who comes after."""
 
+import operator
+
 import numpy as np
 import pytest
 import torch
 
 from winit_fast import benchmark
-from winit_fast.benchmark.contestants import DISTRIBUTIONS
+from winit_fast.benchmark.contestants import TORCH
 
 
 @pytest.fixture
@@ -16,14 +18,11 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize("distribution", TORCH)
 def test_threads_are_as_asked_for_and_left_as_they_were(distribution, two_threads, monkeypatch):
     seen = []
-    owner, name = {
-        "uniform": (torch.Tensor, "uniform_"),
-        "normal": (torch.Tensor, "normal_"),
-        "truncated_normal": (torch.nn.init, "trunc_normal_"),
-    }[distribution]
+    owner, _, name = TORCH[distribution].rpartition(".")
+    owner = operator.attrgetter(owner)(torch)
     monkeypatch.setattr(owner, name, lambda tensor: seen.append(torch.get_num_threads()))
     out = np.zeros(100, np.float32)
     benchmark.peers(distribution, out, 1, ["PyTorch"])["PyTorch"]()

@@ -8,10 +8,12 @@ import sys
 import keras
 import numpy as np
 import pytest
+from keras.src.backend.common.dtypes import ALLOWED_DTYPES as KNOWN
 from scipy import stats
 
 import winit_fast as wf
 import winit_fast.keras as wk
+from winit_fast.base import dtypes
 
 BACKEND = keras.backend.backend()
 DRAWN = [
@@ -39,7 +41,7 @@ SHAPES = [
     (3, 3, 64, 128),
     (2, 3, 4, 5, 6),
 ]
-FLOATS = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
+FLOATS = [name for name in dtypes.NAMES if name in KNOWN]
 
 # PyTorch's arrays, as Keras reads them for saving; and its types that JAX does without.
 pytestmark = pytest.mark.filterwarnings(

@@ -10,56 +10,32 @@ import numpy as np
 import pytest
 import torch
 from jax.sharding import SingleDeviceSharding
+from test_catalogue import EXAMPLES, files  # noqa: F401  # the files of two of them
 
 import winit_fast as wf
 import winit_fast.dask
 import winit_fast.jax
 import winit_fast.torch as wt
+from winit_fast.initializers.fans import TORCH
 from winit_fast.torch.seeding import draw_word
 
-MATRIX, KERNEL = (24, 16), (24, 16, 3)
-TORCH = {"in_axis": 1, "out_axis": 0}
-OLD = np.arange(12, dtype=np.float32).reshape(4, 3)
-SCHEMES = [
-    (wf.Zeros(), MATRIX),
-    (wf.Ones(), MATRIX),
-    (wf.Constant(0.25), MATRIX),
-    (wf.Identity(2.0), MATRIX),
-    (wf.RandomUniform(), MATRIX),
-    (wf.RandomNormal(), MATRIX),
-    (wf.TruncatedNormal(), MATRIX),
-    (wf.VarianceScaling(2.0, **TORCH), KERNEL),
-    (wf.GlorotUniform(**TORCH), KERNEL),
-    (wf.GlorotNormal(**TORCH), KERNEL),
-    (wf.HeUniform(**TORCH), KERNEL),
-    (wf.HeNormal(**TORCH), KERNEL),
-    (wf.LecunUniform(**TORCH), KERNEL),
-    (wf.LecunNormal(**TORCH), KERNEL),
-    (wf.XavierSimple(**TORCH), KERNEL),
-    (wf.Orthogonal(column_axis=0), MATRIX),
-    (wf.DeltaOrthogonal(**TORCH), KERNEL),
-    (wf.Dirac(**TORCH), KERNEL),
-    (wf.Sparse(0.4, 0.5), MATRIX),
-    (wf.STFT(), (32, 1, 17)),
-    (wf.Scaled(wf.Sparse(0.4, 0.5), 0.3), MATRIX),
-    (wf.Scaled(wf.Scaled(wf.Sparse(0.4), 0.5), "1 / sqrt(L)", {"L": 3}), MATRIX),
-    (wf.Pretrained(OLD, fallback=wf.Sparse(0.4, 0.5)), MATRIX),
-]
+MATRIX = (24, 16)
+AXES = {"in_axis": 1, "out_axis": 0}
 # Torch's functions, and the same schemes.
 FUNCTIONS = {
     "uniform_": ({"a": -1.0, "b": 2.0}, wf.RandomUniform(-1.0, 2.0)),
     "normal_": ({"mean": 1.0, "std": 0.5}, wf.RandomNormal(1.0, 0.5)),
     "trunc_normal_": ({"std": 0.5, "a": -1.0, "b": 1.5}, wf.TruncatedNormal(0.0, 0.5, -2.0, 3.0)),
-    "xavier_uniform_": ({}, wf.GlorotUniform(**TORCH)),
-    "xavier_normal_": ({}, wf.GlorotNormal(**TORCH)),
-    "kaiming_uniform_": ({}, wf.HeUniform(**TORCH)),
-    "kaiming_normal_": ({}, wf.HeNormal(**TORCH)),
+    "xavier_uniform_": ({}, wf.GlorotUniform(**AXES)),
+    "xavier_normal_": ({}, wf.GlorotNormal(**AXES)),
+    "kaiming_uniform_": ({}, wf.HeUniform(**AXES)),
+    "kaiming_normal_": ({}, wf.HeNormal(**AXES)),
     "orthogonal_": ({"gain": 2.0}, wf.Orthogonal(2.0, column_axis=0)),
     "sparse_": ({"sparsity": 0.4, "std": 0.5}, wf.Sparse(0.4, 0.5)),
 }
 NAMES = ["block.0.weight", "größe", "", 7, None]
 
-each_scheme = pytest.mark.parametrize(("scheme", "shape"), SCHEMES, ids=lambda value: repr(value))
+each_scheme = pytest.mark.parametrize(("scheme", "shape"), EXAMPLES, ids=lambda value: repr(value))
 each_function = pytest.mark.parametrize("function", FUNCTIONS)
 each_name = pytest.mark.parametrize("name", NAMES, ids=repr)
 
@@ -78,15 +54,12 @@ def filled(function, **options):
 
 
 def test_nothing_is_left_out():
-    schemes = {cls for cls in vars(wf).values() if isinstance(cls, type)}
-    schemes = {cls for cls in schemes if issubclass(cls, wf.Initializer)}
-    schemes -= {wf.Initializer, wf.Elementwise, wf.Parts}  # the last is made of the others
-    assert schemes == {type(scheme) for scheme, _ in SCHEMES}
     functions = {name for name in wt.__all__ if name.endswith("_") and name != "init_"}
     parameters = {name: inspect.signature(getattr(wt, name)).parameters for name in functions}
     assert set(FUNCTIONS) == {name for name in functions if "name" in parameters[name]}
 
 
+@pytest.mark.usefixtures("files")
 @each_name
 @each_scheme
 def test_dask(scheme, shape, name):
@@ -96,6 +69,7 @@ def test_dask(scheme, shape, name):
     same(made.compute(scheduler="synchronous"), scheme(shape, seed=3, name=name))
 
 
+@pytest.mark.usefixtures("files")
 @each_name
 @each_scheme
 def test_jax(scheme, shape, name):
@@ -104,13 +78,14 @@ def test_jax(scheme, shape, name):
     same(made, scheme(shape, seed=3, name=name))
 
 
+@pytest.mark.usefixtures("files")
 @each_scheme
 def test_parameters_of_torch(scheme, shape):
     module = torch.nn.Module()
     module.block = torch.nn.ParameterList([torch.empty(shape), torch.empty(shape)])
     wt.init_(module, {"*": scheme}, seed=3)
     for name, parameter in module.named_parameters():
-        same(parameter, scheme(shape, seed=3, name=name))
+        same(parameter, scheme.with_axes(TORCH, len(shape))(shape, seed=3, name=name))
 
 
 @each_name

@@ -5,21 +5,16 @@ import pytest
 import torch
 
 import winit_fast as wf
+from winit_fast.base import dtypes
 
-TYPES = {
-    torch.float64: torch.uint64,
-    torch.float32: torch.uint32,
-    torch.float16: torch.uint16,
-    torch.bfloat16: torch.uint16,
-    torch.float8_e4m3fn: torch.uint8,
-    torch.float8_e5m2: torch.uint8,
-}
+TYPES = [getattr(torch, name) for name in dtypes.NAMES]
+WORDS = {1: torch.uint8, 2: torch.uint16, 4: torch.uint32, 8: torch.uint64}
 SHAPE = (37, 53)
 
 
 def _words(tensor):
     """Read a tensor's bits as an array of unsigned integers."""
-    return tensor.detach().contiguous().view(TYPES[tensor.dtype]).numpy()
+    return tensor.detach().contiguous().view(WORDS[tensor.itemsize]).numpy()
 
 
 def _expected(initializer, dtype, shape=SHAPE):

@@ -2,9 +2,8 @@
 
 import cells
 import pytest
-from cells import LANDINGS, LAYOUTS, PAGE, TYPES, WATCHERS
+from cells import FLOATS, LANDINGS, LAYOUTS, PAGE, TYPES, WATCHERS
 
-FLOATS = TYPES[:6]
 DRAWS = [name for name in LANDINGS if name in cells.CASES and name not in ("constant_", "dirac_")]
 
 

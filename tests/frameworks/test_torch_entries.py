@@ -12,6 +12,7 @@ import transformers.initialization as transformers_init
 from torch.overrides import TorchFunctionMode
 
 import winit_fast.torch as ours
+from winit_fast.base import dtypes
 from winit_fast.torch.entries import LANDINGS, arrival, originals, question
 
 PLAIN = originals()
@@ -214,10 +215,7 @@ GRID = {
     "orthogonal_": [{}, {"gain": 0.5}, {"gain": -2}],
     "sparse_": [{"sparsity": 0.0}, {"sparsity": 0.3}, {"sparsity": 0.9, "std": 2.0}],
 }  # fmt: skip
-TYPES = [
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn,
-    torch.float8_e5m2, torch.complex64, torch.complex128,
-]  # fmt: skip
+TYPES = [getattr(torch, name) for name in (*dtypes.NAMES, "complex64", "complex128")]
 SHAPES_OF_GRID = {
     "dirac_": [(4, 3, 3), (4, 3, 2, 5)], "eye_": [(5, 7)], "sparse_": [(40, 7), (7, 40)],
 }  # fmt: skip

@@ -15,18 +15,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import winit_fast as wf
 import winit_fast.torch as ours
+from winit_fast.base import dtypes
 from winit_fast.torch import memory
 
 theirs = torch.nn.init
 NAN, INF = math.nan, math.inf
-TYPES = [
-    torch.float64,
-    torch.float32,
-    torch.float16,
-    torch.bfloat16,
-    torch.float8_e4m3fn,
-    torch.float8_e5m2,
-]
+TYPES = [getattr(torch, name) for name in dtypes.NAMES]
 WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 SHAPES = [(3, 5), (64, 3, 7, 7), (10, 1), (1, 10), (7, 4, 3), (2, 3, 2, 3, 2), (128, 40)]
 RANDOM = {

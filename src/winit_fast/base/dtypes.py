@@ -1,4 +1,4 @@
-"""The six floating-point types, under every name that NumPy, PyTorch and JAX use for them."""
+"""The floating-point types, under every name that NumPy, PyTorch and JAX use for them."""
 
 from functools import cache
 from typing import Any, NamedTuple
@@ -140,8 +140,7 @@ def find(dtype: Any) -> Float:
     'float32'
     >>> find("int32")
     Traceback (most recent call last):
-    TypeError: dtype must be one of float64, float32, float16, bfloat16, float8_e4m3fn, \
-float8_e5m2, got 'int32'; did you mean 'float32'?
+    TypeError: dtype must be one of float64, ..., got 'int32'; did you mean 'float32'?
     """
     if isinstance(dtype, np.dtype) and dtype in FLOATS:  # str(dtype) below takes microseconds
         return FLOATS[dtype]

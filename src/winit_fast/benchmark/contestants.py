@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,13 @@ from winit_fast.initializers.orthogonal import Orthogonal
 from winit_fast.streams.stream import Stream
 
 DISTRIBUTIONS = "uniform", "normal", "truncated_normal"
+
+TORCH = {
+    "uniform": "Tensor.uniform_",
+    "normal": "Tensor.normal_",
+    "truncated_normal": "nn.init.trunc_normal_",
+}
+"""Those that PyTorch draws, with what draws them."""
 
 _KERAS_BACKENDS = "tensorflow", "jax", "torch"
 
@@ -106,8 +114,11 @@ def _numpy(distribution: str, out: Array, num_threads: int) -> Contestant | None
                 piece[outside] = again
                 outside = outside[np.abs(again) > 2]
 
-    draws = {"uniform": uniform, "normal": normal, "truncated_normal": truncated_normal}
-    draw = draws[distribution]
+    draw = {
+        "uniform": uniform,
+        "normal": normal,
+        "truncated_normal": truncated_normal,
+    }[distribution]
     if wide is out:
         return draw
 
@@ -141,13 +152,10 @@ def _torch(
 ) -> Contestant | None:
     torch = _load("torch")
     dtype = getattr(torch, out.dtype.name, None)
-    if dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+    known = torch.float64, torch.float32, torch.float16, torch.bfloat16
+    if dtype not in known or distribution not in TORCH:
         return None
-    draw: Callable[[Any], Any] = {
-        "uniform": torch.Tensor.uniform_,
-        "normal": torch.Tensor.normal_,
-        "truncated_normal": torch.nn.init.trunc_normal_,
-    }[distribution]
+    draw: Callable[[Any], Any] = attrgetter(TORCH[distribution])(torch)
     if fresh:
         return _in_torch_threads(lambda: draw(torch.empty(out.shape, dtype=dtype)), num_threads)
     tensor = torch.ones(out.shape, dtype=dtype)
@@ -171,6 +179,8 @@ def _jax(distribution: str, out: Array, num_threads: int) -> Contestant | None:
         "normal": lambda key: random.normal(key, shape, dtype),
         "truncated_normal": lambda key: random.truncated_normal(key, -2.0, 2.0, shape, dtype),
     }
+    if distribution not in draws:
+        return None
     draw, key = jax.jit(draws[distribution]), random.key(1)
     return lambda: draw(key).block_until_ready()
 
@@ -192,17 +202,20 @@ def _keras(distribution: str, out: Array, num_threads: int) -> Contestant | None
     if not _jax_and_keras_can(out, num_threads):
         return None
     keras, shape, dtype = _load_keras(), out.shape, out.dtype.name
-    scheme = {
-        "uniform": lambda: keras.initializers.RandomUniform(0.0, 1.0, seed=1),
-        "normal": lambda: keras.initializers.RandomNormal(0.0, 1.0, seed=1),
-        "truncated_normal": lambda: keras.initializers.TruncatedNormal(0.0, 1.0, seed=1),
-    }[distribution]()
+    schemes = {
+        "uniform": keras.initializers.RandomUniform,
+        "normal": keras.initializers.RandomNormal,
+        "truncated_normal": keras.initializers.TruncatedNormal,
+    }
+    if distribution not in schemes:
+        return None
+    scheme = schemes[distribution](0.0, 1.0, seed=1)
     return lambda: _finished(scheme(shape, dtype))
 
 
 def _mkl_random(distribution: str, out: Array, num_threads: int) -> Contestant | None:
     """Intel's mkl_random with its fastest generator: float64, one thread, always a new array."""
-    if out.dtype != np.float64 or distribution == "truncated_normal":
+    if out.dtype != np.float64 or distribution not in ("uniform", "normal"):
         return None
     mkl = _load("mkl_random")
     rng = getattr(mkl, "MKLRandomState", mkl.RandomState)(1, brng="ARS5")
@@ -242,7 +255,8 @@ def peers(
 
     Parameters
     ----------
-    distribution : {"uniform", "normal", "truncated_normal"}
+    distribution : str
+        One of `DISTRIBUTIONS`.
     out : numpy.ndarray
         Memory that was written to before. Peers that can fill it in place do so.
     num_threads : int, optional

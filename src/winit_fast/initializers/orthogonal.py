@@ -21,7 +21,7 @@ from winit_fast.initializers.fans import (
     without_batch,
 )
 from winit_fast.initializers.protocol import Initializer
-from winit_fast.initializers.reflectors import Destination, Source, fill_batch, fill_matrix
+from winit_fast.initializers.reflectors import Destination, GaussianMatrix, fill_batch, fill_matrix
 from winit_fast.streams.fill import constant, rounded
 from winit_fast.streams.stream import Stream
 
@@ -128,7 +128,7 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
         length, width = (
             math.prod(box.tensor[axis] for axis in part) for part in (axes.rows, axes.columns)
         )
-        source = Source(stream.seed, stream.id, 0, length, width, dtype)
+        gaussian = GaussianMatrix(stream.seed, stream.id, 0, length, width, dtype)
 
         if numbers.size > 1 and length <= SMALL:
             cut = (rows.size, columns.size) != (length, width)
@@ -138,13 +138,13 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
                 results = results[:, rows[:, None], columns] if cut else results
                 array[which] = results.reshape(-1, *shapes[1], *shapes[2])
 
-            fill_batch(source, numbers, write, self.gain, workers)
+            fill_batch(gaussian, numbers, write, self.gain, workers)
             return
 
         for at, number in enumerate(numbers.tolist()):
             one = array[np.unravel_index(at, shapes[0])] if axes.batch else array
             to = _destination(one, rows, columns, shapes[1], shapes[2], dtype)
-            fill_matrix(source._replace(offset=number * width * length), to, self.gain, workers)
+            fill_matrix(gaussian._replace(offset=number * width * length), to, self.gain, workers)
 
     def scaled(self, factor: float) -> Initializer:
         return replace(self, gain=factor * self.gain)

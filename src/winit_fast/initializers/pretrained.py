@@ -264,7 +264,11 @@ def _typed(array: Array, dtype: str | None, shown: str) -> Array:
             raise TypeError(f"{shown} is said to hold {dtype}, got {array.dtype}")
         return array.view(said)
     if kind not in dtypes.FLOATS:
-        hint = {"|V2": "'bfloat16'", "|V1": "'float8_e4m3fn' or 'float8_e5m2'"}.get(kind.str, "")
+        hint = " or ".join(
+            repr(one.name)
+            for one in dtypes.FLOATS.values()
+            if one.carrier is not one.dtype and kind.str == f"|V{one.dtype.itemsize}"
+        )
         raise TypeError(
             f"{shown} must have one of the types {', '.join(dtypes.NAMES)}, got {array.dtype}"
             + (f", as which NumPy opens {hint} again: give dtype=" if hint else "")

@@ -33,8 +33,8 @@ PIECE = 1 << 16
 """Elements of the normals that are processed at one time; Ctrl-C is noticed in between."""
 
 
-class Source(NamedTuple):
-    """The Gaussian vectors of one tall matrix: a width x length matrix of normals of a stream.
+class GaussianMatrix(NamedTuple):
+    """The Gaussian vectors of one tall matrix: a width x length matrix of a stream's normals.
 
     Attributes
     ----------
@@ -92,18 +92,20 @@ class Reflectors(NamedTuple):
     signs: Array
 
 
-def make_reflectors(source: Source, start: int, stop: int, num_threads: int) -> Reflectors:
+def make_reflectors(
+    gaussian: GaussianMatrix, start: int, stop: int, num_threads: int
+) -> Reflectors:
     """Draw vectors and compute their reflectors, with the same bits on every machine."""
-    length = source.length - start
+    length = gaussian.length - start
     rows = _up(stop - start, _core.GROUP)
-    v = np.empty((rows, length), source.dtype)
-    tau, signs = np.empty((2, rows), source.dtype)
-    factors = np.empty((rows, _core.GROUP), source.dtype)
+    v = np.empty((rows, length), gaussian.dtype)
+    tau, signs = np.empty((2, rows), gaussian.dtype)
+    factors = np.empty((rows, _core.GROUP), gaussian.dtype)
 
     def make(piece: slice) -> None:
         own = v[piece, piece.start :]
         count = min(own.shape[0], stop - start - piece.start)
-        source.draw(own[:count], start + piece.start)
+        gaussian.draw(own[:count], start + piece.start)
         _core.reflectors(own, count, tau[piece], signs[piece], factors[piece])
 
     some = min(-(-PIECE // length), -(-rows // num_threads))
@@ -132,12 +134,12 @@ class Destination(NamedTuple):
     write_rows: Callable[[slice, Array], None]
 
 
-def fill_matrix(source: Source, to: Destination, gain: float, num_threads: int) -> None:
+def fill_matrix(gaussian: GaussianMatrix, to: Destination, gain: float, num_threads: int) -> None:
     """Compute chosen rows and columns of gain * Q, where Q is tall.
 
     Parameters
     ----------
-    source : Source
+    gaussian : GaussianMatrix
     to : Destination
         Has at least one row and one column.
     gain : float
@@ -155,7 +157,7 @@ def fill_matrix(source: Source, to: Destination, gain: float, num_threads: int) 
     possible, or else some vectors at a time in other memory.
     """
     last = int(to.columns[-1]) + 1
-    if source.length * last * min(to.columns.size, to.rows.size) < WORTH_A_THREAD:
+    if gaussian.length * last * min(to.columns.size, to.rows.size) < WORTH_A_THREAD:
         num_threads = 1
     backward = to.columns.size <= to.rows.size
     if backward:
@@ -163,10 +165,10 @@ def fill_matrix(source: Source, to: Destination, gain: float, num_threads: int) 
     else:
         index, cut, write = to.rows, to.columns, to.write_rows
         place = None if to.place is None else to.place.T
-    if cut.size < source.length:
+    if cut.size < gaussian.length:
         place = None
 
-    vector = source.length * source.dtype.itemsize
+    vector = gaussian.length * gaussian.dtype.itemsize
     step = max(BYTES // vector, 1)
     room = index.size
     if place is None and last > step:
@@ -176,17 +178,17 @@ def fill_matrix(source: Source, to: Destination, gain: float, num_threads: int) 
     apply = _backward if backward else _forward
 
     def finish(piece: slice, results: Array) -> None:
-        write(piece, results if cut.size == source.length else results[cut])
+        write(piece, results if cut.size == gaussian.length else results[cut])
 
     def make(start: int) -> Reflectors:
-        return make_reflectors(source, start, min(start + starts.step, last), num_threads)
+        return make_reflectors(gaussian, start, min(start + starts.step, last), num_threads)
 
     if len(starts) == 1 and place is None:
         apply(make(0), index, None, finish, gain, num_threads)
         return
     for span in _slices(index.size, room):
         if place is None:
-            kept = np.empty((source.length, span.stop - span.start), source.dtype)
+            kept = np.empty((gaussian.length, span.stop - span.start), gaussian.dtype)
         else:
             kept = place[:, span]
         for start in reversed(starts) if backward else starts:
@@ -221,12 +223,12 @@ def _backward(
     last = index[here + np.minimum(np.arange(COLUMNS, count + COLUMNS, COLUMNS), count) - 1]
     stops = (np.minimum(last + 1, stop) - start).astype(np.uintp)
 
-    def carry(piece: slice, blocks: Array) -> None:
+    def carry(piece: slice, panels: Array) -> None:
         own = slice(piece.start + here, piece.stop + here)
         old = None if kept is None else kept[start:, own]
         out = np.empty((v.shape[1], own.stop - own.start), v.dtype) if old is None else old
         _core.backward(
-            blocks,
+            panels,
             rows[piece],
             values[piece],
             old,
@@ -260,11 +262,11 @@ def _forward(
     rows = index if start == 0 else index[:0]
     values = np.ones(rows.size, v.dtype)
 
-    def carry(piece: slice, blocks: Array) -> None:
+    def carry(piece: slice, panels: Array) -> None:
         old = None if kept is None else kept[start:, piece]
         out = np.empty((v.shape[1], piece.stop - piece.start), v.dtype) if old is None else old
-        stops = np.full(len(blocks), stop - start, np.uintp)
-        _core.forward(blocks, rows[piece], values[piece], old, v, factors, stops, scales, out)
+        stops = np.full(len(panels), stop - start, np.uintp)
+        _core.forward(panels, rows[piece], values[piece], old, v, factors, stops, scales, out)
         if finish is not None:
             finish(piece, out)
 
@@ -286,18 +288,18 @@ def _share_out(
 
     def work(piece: slice) -> None:
         try:
-            blocks = spaces.pop()
+            panels = spaces.pop()
         except IndexError:
-            blocks = aligned((wide, length, COLUMNS), made.v.dtype)
-        carry(piece, blocks[: -(-(piece.stop - piece.start) // COLUMNS)])
-        spaces.append(blocks)
+            panels = aligned((wide, length, COLUMNS), made.v.dtype)
+        carry(piece, panels[: -(-(piece.stop - piece.start) // COLUMNS)])
+        spaces.append(panels)
 
     # The last columns have the most reflectors. They go first, so that the threads end together.
     threads.run(work, reversed([*_slices(count, wide * COLUMNS)]), num_threads)
 
 
 def fill_batch(
-    source: Source,
+    gaussian: GaussianMatrix,
     numbers: Array,
     write: Callable[[slice, Array], None],
     gain: float,
@@ -307,7 +309,7 @@ def fill_batch(
 
     Parameters
     ----------
-    source : Source
+    gaussian : GaussianMatrix
         The normals of matrix 0. Those of matrix i are i * width * length further on in the stream.
     numbers : numpy.ndarray of int
         The matrices to compute.
@@ -318,24 +320,24 @@ def fill_batch(
     num_threads : int
         At least 1.
     """
-    length, width = source.length, source.width
+    length, width = gaussian.length, gaussian.width
     rows = _up(width, _core.GROUP)
     size = width * length
     together = max(1, min(PIECE // size, -(-numbers.size // num_threads)))
 
     def work(piece: slice) -> None:
         some = numbers[piece]
-        v = np.empty((some.size, rows, length), source.dtype)
+        v = np.empty((some.size, rows, length), gaussian.dtype)
         if rows == width and some[-1] - some[0] == some.size - 1:
             joined = v.reshape(-1, length)
-            source._replace(offset=source.offset + int(some[0]) * size).draw(joined, 0)
+            gaussian._replace(offset=gaussian.offset + int(some[0]) * size).draw(joined, 0)
         else:
             for number, own in zip(some.tolist(), v, strict=True):
-                source._replace(offset=source.offset + number * size).draw(own[:width], 0)
-        results = np.empty((some.size, length, width), source.dtype)
-        tau, signs = np.empty((2, rows), source.dtype)
-        factors = np.empty((rows, _core.GROUP), source.dtype)
-        space = aligned((length, COLUMNS), source.dtype)
+                gaussian._replace(offset=gaussian.offset + number * size).draw(own[:width], 0)
+        results = np.empty((some.size, length, width), gaussian.dtype)
+        tau, signs = np.empty((2, rows), gaussian.dtype)
+        factors = np.empty((rows, _core.GROUP), gaussian.dtype)
+        space = aligned((length, COLUMNS), gaussian.dtype)
         _core.matrices(v, tau, signs, factors, gain, space, results)
         write(piece, results)
 
