@@ -1,7 +1,8 @@
 """A hidden folder in which a checkpoint's files grow, and from which they get to their names.
 
-The folder says itself that it is one, and which files are being moved: a run that finds it after a
-kill finishes the moving, and clears the folder away.
+The folder says itself that it is one, of which run, and which files are being moved. A run that
+finds it after a kill finishes the moving. Where files were not whole yet, it goes on if it is asked
+to and is the same run; else it leaves the folder alone, unless forced to clear it away.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import NamedTuple
 
 from winit_fast.checkpoint.layout import INDEX, SINGLE
 
@@ -21,6 +24,48 @@ STAGE = ".winit-fast-"
 _MARK = STAGE + "stage"
 _MOVES = STAGE + "moves"
 _ATTIC = STAGE + "old"
+
+
+class Run(NamedTuple):
+    """What a stage is for: all that decides on the bytes of the files.
+
+    Attributes
+    ----------
+    seed : int
+    plan : str
+        Digest of the plan.
+    digest : str
+        That of all files' names, sizes and beginnings.
+    """
+
+    seed: int
+    plan: str
+    digest: str
+
+    @classmethod
+    def of(
+        cls, seed: int, plan: str, sizes: Mapping[str, int], beginnings: Mapping[str, bytes]
+    ) -> Run:
+        """Describe a run.
+
+        Parameters
+        ----------
+        seed : int
+        plan : str
+            Digest of the plan.
+        sizes : mapping of str to int
+            Bytes of each file.
+        beginnings : mapping of str to bytes
+            Of each file the header, or all of it.
+        """
+        digest = sha256()
+        for name, size in sizes.items():
+            digest.update(f"{name!r} {size} {len(beginnings[name])}\n".encode())
+            digest.update(beginnings[name])
+        return cls(seed, plan, f"sha256:{digest.hexdigest()}")
+
+    def __str__(self) -> str:
+        return f"seed {self.seed}, plan {self.plan}"
 
 
 class Stage:
@@ -35,26 +80,37 @@ class Stage:
     old : iterable of str, optional
         Names of the files that make room for them, once files are moved: then all of `new` are
         whole and on the disk.
+    run : Run, optional
+        Whose files these are; None where that is not known, or they are not worth going on with.
 
     Attributes
     ----------
     path : Path
+    run : Run or None
     """
 
-    def __init__(self, path: Path, new: Iterable[str], old: Iterable[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        new: Iterable[str],
+        old: Iterable[str] | None = None,
+        run: Run | None = None,
+    ) -> None:
         self.path = path
+        self.run = run
         self._new = sorted(new, key=lambda name: name in (INDEX, SINGLE))
         self._old: list[str] | None = None
         self._set_old(old)
 
     @classmethod
-    def make(cls, directory: Path, new: Iterable[str]) -> Stage:
+    def make(cls, directory: Path, new: Iterable[str], run: Run | None = None) -> Stage:
         """Make a folder for new files.
 
         Parameters
         ----------
         directory : Path
         new : iterable of str
+        run : Run, optional
 
         Returns
         -------
@@ -63,10 +119,23 @@ class Stage:
         path = Path(mkdtemp(prefix=STAGE, dir=directory))
         try:
             (path / _MARK).touch()
+            if run is not None:
+                with (path / _MARK).open("w", encoding="utf-8") as file:
+                    json.dump(run._asdict(), file)
+                    file.flush()
+                    os.fsync(file.fileno())
         except OSError:
             shutil.rmtree(path, ignore_errors=True)
             raise
-        return cls(path, new)
+        return cls(path, new, run=run)
+
+    def allocated(self, name: str) -> int:
+        """Tell how many bytes of the disk a file here takes already."""
+        try:
+            status = (self.path / name).lstat()
+        except FileNotFoundError:
+            return 0
+        return status.st_blocks * 512
 
     def publish(self, old: Iterable[str]) -> None:
         """Move old files out of the directory, and the new ones to their names in it.
@@ -82,7 +151,7 @@ class Stage:
             Everything is then as it was before.
         """
         old = list(old)
-        (self.path / _ATTIC).mkdir()
+        (self.path / _ATTIC).mkdir(exist_ok=True)  # of a run that was killed here
         draft = self.path / (_MOVES + ".draft")
         with draft.open("w", encoding="utf-8") as file:
             json.dump({"new": self._new, "old": old}, file)
@@ -166,6 +235,9 @@ class Stage:
         self._end_of_moves()
 
     def _end_of_moves(self) -> None:
+        # What is left from here on is to be cleared away, not to be gone on with.
+        (self.path / _MARK).write_bytes(b"")
+        self.run = None
         (self.path / _MOVES).unlink()
         self._old = None
 
@@ -201,7 +273,7 @@ def left_behind(directory: Path) -> list[Stage]:
             )
         if (path / _MARK).is_file():
             new, old = _read_moves(path)
-            stages.append(Stage(path, new, old))
+            stages.append(Stage(path, new, old, _read_run(path)))
     return stages
 
 
@@ -218,6 +290,16 @@ def is_empty_stage(path: Path) -> bool:
         and path.is_dir()
         and next(path.iterdir(), None) is None
     )
+
+
+def _read_run(stage: Path) -> Run | None:
+    """Read what a stage is for; None if a kill came before that was written."""
+    try:
+        content = json.loads((stage / _MARK).read_bytes())
+        run = Run(int(content["seed"]), str(content["plan"]), str(content["digest"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return run
 
 
 def _read_moves(stage: Path) -> tuple[list[str], list[str] | None]:

@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,10 +20,17 @@ from winit_fast.base import dtypes, threads
 from winit_fast.base.arguments import path, positive, utf8, word
 from winit_fast.base.boxes import Box, cuts, whole
 from winit_fast.checkpoint import layout, provenance
-from winit_fast.checkpoint.directory import Directory, TooLate, missing, no_room_means, reserve
+from winit_fast.checkpoint.directory import (
+    Directory,
+    DiskFull,
+    TooLate,
+    missing,
+    no_room_means,
+    reserve,
+)
 from winit_fast.checkpoint.interrupts import Interrupts
 from winit_fast.checkpoint.layout import Shard
-from winit_fast.checkpoint.stage import STAGE
+from winit_fast.checkpoint.stage import STAGE, Run
 from winit_fast.initializers.protocol import Filler
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import Stream
@@ -96,6 +103,7 @@ def write_checkpoint(
     metadata: Mapping[str, str] | None = None,
     texts: Mapping[str, str] | None = None,
     force: bool = False,
+    resume: bool = False,
     num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
@@ -104,7 +112,9 @@ def write_checkpoint(
     Every thread makes a segment in a buffer of its own, about 1 MiB, and writes it to its place:
     while one writes, another one makes. Memory is one such buffer for each thread, whatever the
     size of the model. The files come under their names when all of them are whole and on the disk;
-    a run that fails, is refused or is interrupted leaves the directory as it was.
+    a run that fails, is refused or is interrupted leaves the directory as it was. One that is
+    killed leaves a hidden folder in it, and so does one that finds the disk full on its way:
+    ``resume`` goes on there, and the bytes are those of an undisturbed run.
 
     Element by element a tensor is what ``tensor.initializer(tensor.shape, seed=seed,
     name=tensor.name, dtype=dtype)`` returns.
@@ -126,7 +136,12 @@ def write_checkpoint(
     texts : mapping of str to str, optional
         Further small files, name to content.
     force : bool
-        Replace the checkpoint in a directory that is not empty; other files stay.
+        Replace the checkpoint in a directory that is not empty; other files stay. What an
+        unfinished run left is cleared away.
+    resume : bool
+        Go on with the run of the same tensors, seed and other arguments that was killed here. All
+        is made again and compared with what is there; what differs is written. Without such a run
+        the checkpoint is begun; if it is in place already, nothing is done.
     num_threads : int, optional
         By default as many as any fill uses; at most 128, and fewer if the system gives no more.
     progress : callable, optional
@@ -142,7 +157,7 @@ def write_checkpoint(
     ValueError, TypeError
         If an argument is out of its range.
     FileExistsError
-        If the directory is not empty, without ``force``.
+        If the directory is not empty, or holds an unfinished checkpoint, without ``force``.
     DiskFull
         If there is no room; the message names the file and the bytes that are missing.
     TooLate
@@ -176,15 +191,21 @@ def write_checkpoint(
 
     sizes = {shard.filename: shard.size for shard in shards}
     sizes |= {name: len(content) for name, content in contents.items()}
-    target = Directory(folder, sizes, force=force)
+    beginnings = {shard.filename: shard.header for shard in shards} | contents
+    run = Run.of(seed, metadata[provenance.DIGEST_KEY], sizes, beginnings)
+    target = Directory(
+        folder, sizes, force=force, run=run, beginnings=beginnings if resume else None
+    )
     try:
         with Interrupts() as interrupts, target:
             begin = time.perf_counter()
-            writer = _Writer(target, shards, kind, segments(shards, kind, seed, SEGMENT_BYTES))
-            count = writer.run(count, progress or (lambda done, total: None), interrupts)
-            for name, content in contents.items():
-                _write(target, name, content)
-            target.publish()
+            if not target.published:
+                writer = _Writer(target, shards, kind, segments(shards, kind, seed, SEGMENT_BYTES))
+                with _kept_for_later(target, writer):
+                    count = writer.run(count, progress or (lambda done, total: None), interrupts)
+                    for name, content in contents.items():
+                        _write(target, name, content)
+                target.publish()
             seconds = time.perf_counter() - begin
     except KeyboardInterrupt as interrupt:
         if target.published:
@@ -235,6 +256,21 @@ def segments(
         yield Segment(file, offset, tuple(pieces))
 
 
+@contextmanager
+def _kept_for_later(target: Directory, writer: _Writer) -> Iterator[None]:
+    """Have an error of a full disk leave what is on it, and any error what was there before."""
+    try:
+        yield
+    except Exception as error:
+        if target.resumed or (isinstance(error, DiskFull) and writer.has_flushed):
+            target.keep()
+            if isinstance(error, DiskFull):
+                raise DiskFull(
+                    f"{error}; {target.stage} keeps what is written: resume goes on with it"
+                ) from error
+        raise
+
+
 class _Writer:
     """One run: threads that take segments in turn, make them and write them."""
 
@@ -254,14 +290,22 @@ class _Writer:
         self._written = [0] * len(shards)
         self._flushed = [0] * len(shards)
 
+    @property
+    def has_flushed(self) -> bool:
+        """Whether something is on the disk."""
+        return any(self._flushed)
+
     def run(
         self, num_threads: int, progress: Callable[[int, int], None], interrupts: Interrupts
     ) -> int:
         """Write all files into the stage, have them on the disk and tell how many threads did."""
         total = sum(shard.size for shard in self._shards)
         for number, shard in enumerate(self._shards):
-            with self._open(number, os.O_CREAT | os.O_EXCL) as file:
+            flag = os.O_NOFOLLOW if self._target.resumed else os.O_EXCL
+            with self._open(number, os.O_CREAT | flag) as file:
                 with self._missing(number, 0):
+                    if self._target.resumed:
+                        os.ftruncate(file, min(os.fstat(file).st_size, shard.size))
                     reserve(file, shard.size)
                 self._write(number, file, memoryview(shard.header), 0)
         with ThreadPoolExecutor(num_threads + 1, "winit-fast") as pool:
@@ -307,7 +351,11 @@ class _Writer:
                     opened.close()
                     number = segment.file
                     file = opened.enter_context(self._open(number))
-                self._write(number, file, buffer[:end].data, segment.offset)
+                if self._target.resumed and _holds(file, buffer[:end], segment.offset):
+                    with self._lock:
+                        self._written[number] += end
+                else:
+                    self._write(number, file, buffer[:end].data, segment.offset)
 
     def _write(self, number: int, file: int, data: memoryview, offset: int) -> None:
         while data:
@@ -333,7 +381,7 @@ class _Writer:
     def _open(self, number: int, flags: int = 0) -> Iterator[int]:
         path = self._target.stage / self._shards[number].filename
         with self._missing(number, self._flushed[number]):
-            file = os.open(path, os.O_WRONLY | flags, 0o666)
+            file = os.open(path, os.O_RDWR | flags, 0o666)
         try:
             yield file
         finally:
@@ -344,6 +392,15 @@ class _Writer:
         """Have an error of a full disk name a file, of which some bytes are done."""
         shard = self._shards[number]
         return no_room_means(missing(self._target.path / shard.filename, done, shard.size))
+
+
+def _holds(file: int, data: np.ndarray[Any, np.dtype[np.uint8]], offset: int) -> bool:
+    """Tell whether a file has some bytes already; compared a few at a time, to save memory."""
+    step = 1 << 16
+    return all(
+        os.pread(file, min(step, data.size - at), offset + at) == data[at : at + step].tobytes()
+        for at in range(0, data.size, step)
+    )
 
 
 def _metadata(metadata: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
@@ -374,6 +431,7 @@ def _contents(texts: Mapping[str, str]) -> dict[str, bytes]:
 
 
 def _write(target: Directory, name: str, data: bytes) -> None:
+    (target.stage / name).unlink(missing_ok=True)  # of a run that is gone on with
     with (
         no_room_means(missing(target.path / name, 0, len(data))),
         (target.stage / name).open("xb") as file,

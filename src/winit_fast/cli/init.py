@@ -43,6 +43,11 @@ layout of Hugging Face. The same seed gives the same bytes everywhere."""
     help="Above it the checkpoint is several files and an index.",
 )
 @click.option("--force", is_flag=True, help="Replace the checkpoint in a directory not empty.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the same checkpoint where a killed run left it unfinished.",
+)
 @threads_option
 @json_option
 def init(
@@ -53,6 +58,7 @@ def init(
     rules: str | None,
     max_shard_size: int,
     force: bool,
+    resume: bool,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -61,7 +67,7 @@ def init(
     in_place = False
     try:
         summary, model, dtype = _write(
-            model, out, dtype, seed, rules, max_shard_size, force, threads
+            model, out, dtype, seed, rules, max_shard_size, force, resume, threads
         )
         in_place = True
         lost = f"the new checkpoint is in place in {out}, but the summary is lost: "
@@ -87,6 +93,7 @@ def _write(
     rules: str | None,
     max_shard_size: int,
     force: bool,
+    resume: bool,
     threads: int | None,
 ) -> tuple[Summary, str, str]:
     """Write the files; give what was written, the model's own name and the type's."""
@@ -112,6 +119,7 @@ def _write(
                 },
                 texts={"config.json": json.dumps(configuration, indent=2) + "\n"},
                 force=force,
+                resume=resume,
                 num_threads=threads,
                 progress=report,
             )
