@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -50,7 +50,10 @@ def draw(groups: Groups, path: str, title: str) -> None:
         return
     FigureCanvasSVG(figure)
     text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
+    with rc_context(
+        {"svg.hashsalt": "winit_fast", "svg.fonttype": "none"}
+    ):  # the same picture gives the same file
+        figure.savefig(text, format="svg", metadata={"Date": None})
     svg = text.getvalue()
     if kind == ".html":
         svg = "<!doctype html>\n<meta charset=utf-8>\n" + svg[svg.index("<svg") :]
