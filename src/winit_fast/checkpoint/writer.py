@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from winit_fast.base import dtypes, threads
+from winit_fast.base import threads
 from winit_fast.base.arguments import path, positive, utf8, word
 from winit_fast.base.boxes import Box, cuts, whole
+from winit_fast.base.dtypes import find
 from winit_fast.checkpoint import layout, provenance
 from winit_fast.checkpoint.directory import (
     Directory,
@@ -54,10 +55,11 @@ and writing together take about as long as the disk does.
 
 
 class Piece(NamedTuple):
-    """A box of a tensor that is contiguous in C order, what fills it, and the bytes it takes."""
+    """A box of a tensor, contiguous in C order: what fills it, its type, the bytes it takes."""
 
     fill: Filler
     box: Box
+    dtype: np.dtype[Any]
     nbytes: int
 
 
@@ -99,6 +101,7 @@ def write_checkpoint(
     *,
     seed: int,
     dtype: object = "bfloat16",
+    dtypes: Mapping[str, object] | None = None,
     max_shard_size: int = 5 * 10**9,
     metadata: Mapping[str, str] | None = None,
     texts: Mapping[str, str] | None = None,
@@ -124,11 +127,15 @@ def write_checkpoint(
     directory : path
         Made if it does not exist.
     tensors : sequence of TensorSpec
-        In the order in which they are to stand in the files.
+        In the order in which they are to stand in the files; of several types in a file, the widest
+        come first.
     seed : int
         In [0, 2^64).
     dtype : str, type or numpy.dtype
-        Type of all tensors, a floating-point one of docs/contract.md.
+        Type of the tensors, a floating-point one of docs/contract.md.
+    dtypes : mapping of str to str, type or numpy.dtype, optional
+        Other types for some: patterns of names, as in rules, of which the first that matches
+        decides; ``{"*.norm.weight": "float32"}``.
     max_shard_size : int
         Bytes of tensors in one file; beyond it there are several and an index.
     metadata : mapping of str to str, optional
@@ -172,16 +179,17 @@ def write_checkpoint(
         raise ValueError("directory must have a name, got ''")
     if not hasattr(os, "pwrite"):
         raise OSError("write_checkpoint needs a POSIX system: this one has no pwrite")
-    kind = dtypes.find(dtype)
+    kind = find(dtype)
     count = min(threads.resolve(num_threads), MAX_THREADS)
     seed = word("seed", seed)
     tensors = layout.checked(tensors)
     max_shard_size = positive("max_shard_size", max_shard_size)
+    kinds = layout.types(tensors, kind, {} if dtypes is None else dtypes)
     for tensor in tensors:
-        tensor.initializer.check(tensor.shape, kind.dtype)
-    plan = provenance.plan_text(tensors, kind)
+        tensor.initializer.check(tensor.shape, kinds[tensor.name].dtype)
+    plan = provenance.plan_text(tensors, kinds)
     metadata = _metadata({} if metadata is None else metadata, provenance.metadata(seed, plan))
-    shards = layout.shards(tensors, kind, max_shard_size, metadata)
+    shards = layout.shards(tensors, kinds, max_shard_size, metadata)
     contents = _contents({} if texts is None else texts)
     contents[provenance.PLAN] = plan.encode()
     if len(shards) > 1:
@@ -200,7 +208,7 @@ def write_checkpoint(
         with Interrupts() as interrupts, target:
             begin = time.perf_counter()
             if not target.published:
-                writer = _Writer(target, shards, kind, segments(shards, kind, seed, SEGMENT_BYTES))
+                writer = _Writer(target, shards, segments(shards, seed, SEGMENT_BYTES))
                 with _kept_for_later(target, writer):
                     count = writer.run(count, progress or (lambda done, total: None), interrupts)
                     for name, content in contents.items():
@@ -222,16 +230,12 @@ def write_checkpoint(
     )
 
 
-def segments(
-    shards: Sequence[Shard], kind: dtypes.Float, seed: int, limit: int
-) -> Iterator[Segment]:
+def segments(shards: Sequence[Shard], seed: int, limit: int) -> Iterator[Segment]:
     """Cut the tensors of all files into segments, in the order in which they stand there.
 
     Parameters
     ----------
     shards : sequence of Shard
-    kind : Float
-        Type of all tensors.
     seed : int
     limit : int
         Bytes of a segment at most.
@@ -240,10 +244,10 @@ def segments(
     ------
     Segment
     """
-    itemsize = kind.dtype.itemsize
     for file, shard in enumerate(shards):
         offset, pieces, filled = len(shard.header), list[Piece](), 0
-        for tensor in shard.tensors:
+        for tensor, kind in zip(shard.tensors, shard.kinds, strict=True):
+            itemsize = kind.dtype.itemsize
             fill = tensor.initializer.prepared(tensor.shape, kind.dtype, Stream(seed, tensor.name))
             for slices in cuts(tensor.shape, limit // itemsize):
                 box = whole(tensor.shape).cut(slices)
@@ -251,7 +255,7 @@ def segments(
                 if pieces and filled + nbytes > limit:
                     yield Segment(file, offset, tuple(pieces))
                     offset, pieces, filled = offset + filled, [], 0
-                pieces.append(Piece(fill, box, nbytes))
+                pieces.append(Piece(fill, box, kind.dtype, nbytes))
                 filled += nbytes
         yield Segment(file, offset, tuple(pieces))
 
@@ -278,12 +282,10 @@ class _Writer:
         self,
         target: Directory,
         shards: Sequence[Shard],
-        kind: dtypes.Float,
         segments: Iterator[Segment],
     ) -> None:
         self._target = target
         self._shards = shards
-        self._dtype = kind.dtype
         self._segments = segments
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -344,9 +346,9 @@ class _Writer:
                 if segment is None:
                     return
                 end = 0
-                for fill, box, nbytes in segment.pieces:
+                for fill, box, dtype, nbytes in segment.pieces:
                     begin, end = end, end + nbytes
-                    fill(buffer[begin:end].view(self._dtype).reshape(box.sizes), box, 1)
+                    fill(buffer[begin:end].view(dtype).reshape(box.sizes), box, 1)
                 if segment.file != number:  # one at a time: there may be more than can be open
                     opened.close()
                     number = segment.file

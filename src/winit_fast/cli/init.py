@@ -32,6 +32,12 @@ layout of Hugging Face. The same seed gives the same bytes everywhere."""
 @click.argument("model")
 @click.option("--out", type=click.Path(), required=True, help="Directory to make.")
 @click.option("--dtype", default="bfloat16", show_default=True, help="Type of the weights.")
+@click.option(
+    "--keep-float32",
+    metavar="PATTERN",
+    multiple=True,
+    help="Tensors that are float32 all the same, such as '*norm*'; may be given several times.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
 @rules_option
 @click.option(
@@ -54,6 +60,7 @@ def init(
     model: str,
     out: str,
     dtype: str,
+    keep_float32: tuple[str, ...],
     seed: int,
     rules: str | None,
     max_shard_size: int,
@@ -67,7 +74,7 @@ def init(
     in_place = False
     try:
         summary, model, dtype = _write(
-            model, out, dtype, seed, rules, max_shard_size, force, resume, threads
+            model, out, dtype, keep_float32, seed, rules, max_shard_size, force, resume, threads
         )
         in_place = True
         lost = f"the new checkpoint is in place in {out}, but the summary is lost: "
@@ -89,6 +96,7 @@ def _write(
     model: str,
     out: str,
     dtype: str,
+    keep_float32: tuple[str, ...],
     seed: int,
     rules: str | None,
     max_shard_size: int,
@@ -111,6 +119,7 @@ def _write(
                 chosen.tensors(architecture),
                 seed=seed,
                 dtype=kind.dtype,
+                dtypes=dict.fromkeys(keep_float32, "float32"),
                 max_shard_size=max_shard_size,
                 metadata={
                     "format": "pt",
