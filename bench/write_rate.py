@@ -30,8 +30,7 @@ from safetensors.numpy import save_file
 import winit_fast as wf
 from winit_fast import get_num_threads
 from winit_fast.base import dtypes
-from winit_fast.checkpoint import write_checkpoint
-from winit_fast.checkpoint.layout import plan
+from winit_fast.checkpoint import layout, write_checkpoint
 from winit_fast.checkpoint.writer import SEGMENT_BYTES, segments
 from winit_fast.models import Architecture, Rules
 
@@ -43,8 +42,10 @@ def write_zeros(directory: Path, model: str, dtype: str, num_threads: int) -> No
     """Write zeros where the checkpoint's bytes go: the same files, the same chunks."""
     kind = dtypes.find(dtype)
     architecture = Architecture.load(model)
-    shards = plan(Rules.load(architecture.rules).tensors(architecture), kind, SHARD_SIZE, {})
-    chunks = segments(shards, kind.dtype.itemsize, SEGMENT_BYTES)
+    tensors = Rules.load(architecture.rules).tensors(architecture)
+    kinds = {tensor.name: kind for tensor in tensors}
+    shards = layout.shards(tensors, kinds, SHARD_SIZE, {})
+    chunks = segments(shards, 0, SEGMENT_BYTES)
     zeros = memoryview(bytes(SEGMENT_BYTES))
     lock = threading.Lock()
     files = [os.open(directory / shard.filename, os.O_WRONLY | os.O_CREAT) for shard in shards]

@@ -25,7 +25,15 @@ from safetensors.numpy import load_file
 import winit_fast as wf
 from winit_fast.base.boxes import cuts
 from winit_fast.base.dtypes import NAMES, find
-from winit_fast.checkpoint import DiskFull, TooLate, directory, provenance, write_checkpoint, writer
+from winit_fast.checkpoint import (
+    DiskFull,
+    TooLate,
+    directory,
+    provenance,
+    verify,
+    write_checkpoint,
+    writer,
+)
 from winit_fast.checkpoint.provenance import PLAN
 from winit_fast.models.tensor_spec import TensorSpec
 
@@ -883,3 +891,51 @@ def test_headers_are_padded_to_eight_bytes_and_no_more(tmp_path, length):
     data = (tmp_path / "model.safetensors").read_bytes()
     (size,) = struct.unpack("<Q", data[:8])
     assert size % 8 == 0 and size - len(data[8 : 8 + size].rstrip(b" ")) < 8
+
+
+@pytest.mark.parametrize("limit", [10**9, 9000])
+@pytest.mark.parametrize("segment", [1024, 1 << 20])
+def test_other_types_for_some_tensors(tmp_path, monkeypatch, limit, segment):
+    """The widest come first in a file, so that each is aligned, and everything reads it."""
+    monkeypatch.setattr(writer, "SEGMENT_BYTES", segment)
+    patterns = {"norm": "float64", "*a*": "float32", "wide": np.float32, "e*": "float8_e5m2"}
+    chosen = {"norm": "float64", "table": "float32", "bias": "float32", "scalar": "float32"}
+    chosen |= {"wide": "float32", "empty": "float8_e5m2", "empty.rows": "float8_e5m2"}
+    chosen |= {"eye": "float8_e5m2", "ünïcode": "bfloat16"}
+    options = {"seed": 7, "dtypes": patterns, "max_shard_size": limit}
+    write_checkpoint(tmp_path, TENSORS, **options)
+    found, names = {}, []
+    for path in sorted(tmp_path.glob("*.safetensors")):
+        header, tensors = read(path)
+        found |= tensors
+        names += tensors
+        for name in tensors:
+            begin = header[name]["data_offsets"][0]
+            assert begin % find(chosen[name]).dtype.itemsize == 0
+    assert {*names} == {tensor.name for tensor in TENSORS}
+    if limit == 10**9:
+        wide_first = "norm table bias scalar wide ünïcode empty empty.rows eye"
+        assert names == wide_first.split()
+    for tensor in TENSORS:
+        dtype = chosen[tensor.name]
+        expected = tensor.initializer(tensor.shape, seed=7, name=tensor.name, dtype=dtype)
+        assert found[tensor.name] == expected.tobytes(), tensor.name
+    plan = json.loads((tmp_path / PLAN).read_text())
+    assert {entry["name"]: entry["dtype"] for entry in plan["tensors"]} == chosen
+    assert verify(tmp_path).fresh
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "error", "message"),
+    [
+        (["norm"], TypeError, "dtypes must map patterns of names to types, got \\['norm'\\]"),
+        ({"norm": "int7"}, TypeError, "dtype must be one of .*'int7'"),
+        ({3: "float32"}, TypeError, "pattern must be a str, got 3"),
+        ({"norms": "float32"}, ValueError, "dtypes has 'norms', which decides on no tensor"),
+        ({"*": "float32", "norm": "float64"}, ValueError, "dtypes has 'norm', which decides on no"),
+    ],
+)
+def test_types_that_are_refused(tmp_path, dtypes, error, message):
+    with pytest.raises(error, match=message):
+        write_checkpoint(tmp_path / "out", TENSORS, seed=0, dtypes=dtypes)
+    assert not list(tmp_path.iterdir())

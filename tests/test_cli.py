@@ -127,6 +127,7 @@ def test_several_files(tmp_path, check):
         (["gpt2\udcff"], "did you mean 'gpt2'?"),
         (["gpt2", "--threads", "0"], "0 is not in the range"),
         (["gpt2", "--dtype", ""], "dtype must be one of"),
+        (["gpt2", "--keep-float32", "ln"], "dtypes has 'ln', which decides on no tensor"),
     ],
 )
 def test_refused_with_the_value_and_nothing_written(tmp_path, arguments, message):
@@ -329,3 +330,14 @@ def test_the_largest_seed(tmp_path):
     with (tmp_path / "out" / "model.safetensors").open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     assert header["__metadata__"]["winit_fast.seed"] == largest
+
+
+def test_tensors_that_are_kept_in_float32(tmp_path):
+    patterns = ("--keep-float32", "*.ln_{i}.*", "--keep-float32", "wpe.weight")
+    result = run("init", "gpt2", "--out", tmp_path / "out", *patterns)
+    assert result.exit_code == 0, result.output
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    kept = {name for name, array in found.items() if array.dtype == "float32"}
+    assert kept == {name for name in found if ".ln_" in name or name == "wpe.weight"}
+    assert len(kept) == 49
+    assert run("verify", tmp_path / "out").exit_code == 0

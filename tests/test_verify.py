@@ -1,17 +1,20 @@
 """Verifying a checkpoint: what is fresh, what is not, and where the first difference is."""
 
 import json
+import re
 import shutil
 import struct
 
 import ml_dtypes  # noqa: F401  makes NumPy know bfloat16
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
 import winit_fast as wf
 from winit_fast.checkpoint import verify, write_checkpoint, writer
 from winit_fast.checkpoint.provenance import PLAN
+from winit_fast.cli import main
 from winit_fast.models.tensor_spec import TensorSpec
 
 TENSORS = (
@@ -247,3 +250,84 @@ def test_bad_arguments(tmp_path, arguments, error, message):
         verify(tmp_path, **arguments)
     with pytest.raises(TypeError, match="directory must be a path, got 3"):
         verify(3)
+
+
+def test_another_plan(tmp_path):
+    """As for files that another library wrote: the plan of a checkpoint of the same model."""
+    write_checkpoint(tmp_path / "ours", TENSORS, seed=3, dtype="float32")
+    arrays = load_file(tmp_path / "ours" / "model.safetensors")
+    (tmp_path / "theirs").mkdir()
+    save_file(arrays, tmp_path / "theirs" / "model.safetensors", {"format": "pt"})
+    plan = tmp_path / "ours" / PLAN
+    assert verify(tmp_path / "theirs", plan=plan, seed=3).fresh
+    assert not verify(tmp_path / "theirs", plan=plan, seed=4).fresh
+    with pytest.raises(ValueError, match="plan must not be given beside tensors, got '.*json'"):
+        verify(tmp_path / "theirs", plan=plan, tensors=TENSORS, seed=3)
+    with pytest.raises(TypeError, match="plan must be a path, got 3"):
+        verify(tmp_path / "theirs", plan=3, seed=3)
+
+
+def test_constants_and_how_many_are_not_finite(tmp_path):
+    def change(arrays):
+        arrays["table"][:] = 0.5
+        arrays["norm"][:] = 2  # a constant in the plan as well
+        arrays["window"][3, 4:6] = np.nan, np.inf
+
+    found = {finding.name: finding for finding in changed(tmp_path, change).tensors}
+    assert found["table"].status == "constant" and found["norm"].status == "changed"
+    window = found["window"]
+    assert (window.differing, window.not_finite, window.index) == (2, 2, (3, 4))
+    assert np.isnan(window.found) and window.detail.endswith("differ, 2 of them not finite")
+    expected = wf.TruncatedNormal(0, 1, -np.inf, 2)((40, 40), seed=3, name="window")
+    assert window.expected == expected[3, 4]
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["verify", *map(str, arguments)], env={"COLUMNS": "200"})
+
+
+def test_the_command(tmp_path):
+    write_checkpoint(tmp_path, TENSORS, seed=3, dtype="float32")
+    result = run(tmp_path)
+    assert result.exit_code == 0, result.output
+    assert re.search(r": 9 fresh \(seed 3; 0.00 GB in .* s\)$", result.stdout.strip())
+    content = json.loads(run(tmp_path, "--json").stdout)
+    assert content["fresh"] is True and content["counts"] == {"fresh": 9}
+
+    result = run(tmp_path, "--seed", 4)
+    assert result.exit_code == 1, result.output
+    assert re.search(r"^ table +unrelated +element \(0, 0\) is -?0", result.stdout, re.M)
+    assert "bias" not in result.stdout
+    assert "4 unrelated, 4 fresh, 1 changed (seed 4;" in result.stdout
+    result = run(tmp_path, "--seed", 4, "--json")
+    assert result.exit_code == 1
+    first = json.loads(result.stdout)["tensors"][0]
+    assert (first["name"], first["status"], first["index"]) == ("table", "unrelated", [0, 0])
+    made = wf.RandomNormal(0.0, 0.02)((300, 70), seed=3, name="table")
+    assert first["found"] == float(made[0, 0])
+
+
+def test_what_the_command_cannot_tell_has_a_status_of_its_own(tmp_path):
+    for arguments in ((tmp_path,), (tmp_path, "--seed", -1), (tmp_path, "--what"), ()):
+        assert run(*arguments).exit_code == 2
+    write_checkpoint(tmp_path, TENSORS, seed=3, dtype="float32")
+    result = run(tmp_path, "--plan", tmp_path / "none.json")
+    assert result.exit_code == 2 and "none.json" in result.stderr
+    (tmp_path / PLAN).rename(tmp_path / "kept.json")
+    result = run(tmp_path)
+    assert result.exit_code == 2
+    assert "must be given, or plan (--plan FILE), which may be the winit_fast.plan" in result.stderr
+    assert run(tmp_path, "--plan", tmp_path / "kept.json").exit_code == 0
+    file = tmp_path / "model.safetensors"
+    save_file(load_file(file), file, {"format": "pt"})
+    result = run(tmp_path, "--plan", tmp_path / "kept.json")
+    assert result.exit_code == 2 and "seed must be given (--seed)" in result.stderr
+    assert run(tmp_path, "--plan", tmp_path / "kept.json", "--seed", 3).exit_code == 0
+    file.write_bytes(file.read_bytes()[:-1])
+    result = run(tmp_path, "--plan", tmp_path / "kept.json", "--seed", 3)
+    assert result.exit_code == 2 and "is no whole safetensors file" in result.stderr
+
+
+def test_tensors_without_elements_alone(tmp_path):
+    write_checkpoint(tmp_path, [TensorSpec("empty", (0, 4), wf.RandomUniform())], seed=3)
+    assert run(tmp_path).exit_code == 0

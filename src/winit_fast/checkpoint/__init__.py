@@ -3,19 +3,25 @@
 `write_checkpoint` distributes the tensors over files (``layout``), records where their numbers come
 from (``provenance``), fills and writes them segment by segment on several threads (``writer``), and
 moves either all files into place or none (``directory``, ``stage``). `verify` makes the
-numbers again and compares (``verification``). Nothing here depends on the model.
+numbers again and compares (``verification``). `inspect` summarises any safetensors file
+(``inspection``, ``repeats``). Nothing here depends on the model.
 """
 
 from winit_fast.checkpoint.directory import DiskFull, TooLate
+from winit_fast.checkpoint.inspection import Inspection, Repeat, Statistics, inspect
 from winit_fast.checkpoint.verification import Finding, Verification, verify
 from winit_fast.checkpoint.writer import Summary, write_checkpoint
 
 __all__ = [
     "DiskFull",
     "Finding",
+    "Inspection",
+    "Repeat",
+    "Statistics",
     "Summary",
     "TooLate",
     "Verification",
+    "inspect",
     "verify",
     "write_checkpoint",
 ]

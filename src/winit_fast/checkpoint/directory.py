@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from winit_fast.checkpoint.layout import is_file_of_checkpoint
-from winit_fast.checkpoint.stage import Stage, flush_directory, is_empty_stage, left_behind
+from winit_fast.checkpoint.stage import Run, Stage, flush_directory, is_empty_stage, left_behind
 
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -128,7 +128,8 @@ class Directory:
 
     New files are written into `stage`, a hidden folder inside the directory, and moved out of it
     once they are complete and flushed. If anything fails before that, the directory is left as it
-    was. The caller must defer interrupts, with `Interrupts`.
+    was, unless `keep` is called; a kill leaves the stage, too. The caller must defer interrupts,
+    with `Interrupts`.
 
     Parameters
     ----------
@@ -138,29 +139,49 @@ class Directory:
         The new files and their lengths in bytes, in the order in which they are written.
     force : bool
         Allow a directory that is not empty and replace the checkpoint in it. Other files stay.
+    run : Run, optional
+        Describes the files, for a later run that finds the stage.
+    beginnings : mapping of str to bytes, optional
+        The header of each file, or all of the file. If given, a stage of the same run is continued;
+        if this same checkpoint is complete and in place, nothing is left to do.
 
     Attributes
     ----------
     stage : Path
         The folder to write to; exists inside the ``with`` block.
+    resumed : bool
+        Whether the stage has files of an earlier run.
     published : bool
         Whether the new checkpoint is in place.
 
     Raises
     ------
     FileExistsError
-        If the path is not a directory, or is not empty and `force` is not set.
+        If the path is not a directory, or is not empty and `force` is not set; or if it holds the
+        stage of another run, or the stage of any run that is not to be continued.
     BlockingIOError
         If another process is writing a checkpoint there.
     DiskFull
         If there is not enough space for the new files.
     """
 
-    def __init__(self, path: Path, sizes: Mapping[str, int], *, force: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sizes: Mapping[str, int],
+        *,
+        force: bool,
+        run: Run | None = None,
+        beginnings: Mapping[str, bytes] | None = None,
+    ) -> None:
         self.path = path
         self.published = False
+        self.resumed = False
         self._sizes = sizes
         self._force = force
+        self._run = run
+        self._beginnings = beginnings
+        self._keep = False
         self._stage: Stage | None = None
         self._lock = -1
         self._made: list[Path] = []
@@ -180,19 +201,36 @@ class Directory:
                 left = left_behind(self.path)
                 for stage in left:
                     stage.finish()
+                if self._beginnings is not None and self._is_in_place(self._beginnings):
+                    self.published = True
+                    for stage in left:
+                        if stage.run in (None, self._run):
+                            stage.clear()
+                    return self
+                resumed = self._to_go_on_with(left)
                 self._check({stage.path for stage in left})
                 for stage in left:
-                    stage.clear()
-                check_space(self.path, self._sizes)
-                self._stage = Stage.make(self.path, self._sizes)
+                    if stage is not resumed:
+                        stage.clear()
+                if resumed is None:
+                    check_space(self.path, self._sizes)
+                    self._stage = Stage.make(self.path, self._sizes, self._run)
+                else:
+                    lacks = {
+                        name: max(0, size - resumed.allocated(name))
+                        for name, size in self._sizes.items()
+                    }
+                    check_space(self.path, lacks)
+                    self._stage = Stage(resumed.path, self._sizes, run=self._run)
+                    self.resumed = True
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._stage is not None:
-            with suppress(OSError):  # the next run removes what cannot be removed now
+        if self._stage is not None and not self._keep:
+            with suppress(OSError):  # what cannot be removed now, the next run removes
                 self._stage.clear()
         if self._lock >= 0:
             os.close(self._lock)
@@ -201,6 +239,10 @@ class Directory:
                 path.rmdir()
             except OSError:  # not empty, because it contains the checkpoint
                 break
+
+    def keep(self) -> None:
+        """Have the stage stay for a later run to go on with."""
+        self._keep = True
 
     def publish(self) -> None:
         """Move the old checkpoint's files away, and the new files to their final names.
@@ -222,6 +264,33 @@ class Directory:
             for path in self._made:
                 flush_directory(path.parent)
         self.published = True
+
+    def _to_go_on_with(self, left: list[Stage]) -> Stage | None:
+        """Find the stage of the same run, and refuse to do away with any other one."""
+        found = None
+        for stage in left:
+            if stage.run is None:
+                continue
+            if self._beginnings is not None and stage.run == self._run:
+                found = stage
+            elif not self._force:
+                what = "another unfinished" if self._beginnings is not None else "an unfinished"
+                raise FileExistsError(
+                    f"{stage.path} holds {what} checkpoint, of {stage.run}: "
+                    "resume goes on with the same one, force clears it away"
+                )
+        return found
+
+    def _is_in_place(self, beginnings: Mapping[str, bytes]) -> bool:
+        """Tell whether the very checkpoint is there: a file has its name only once it is whole."""
+        for name, size in self._sizes.items():
+            path = self.path / name
+            if not path.is_file() or path.stat().st_size != size:
+                return False
+            with path.open("rb") as file:
+                if file.read(len(beginnings[name])) != beginnings[name]:
+                    return False
+        return True
 
     def _check(self, stages: Set[Path]) -> None:
         found = sorted(

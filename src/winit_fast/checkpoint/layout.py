@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from winit_fast.base import safetensors
-from winit_fast.base.dtypes import Float
+from winit_fast.base.dtypes import Float, find
+from winit_fast.base.patterns import Pattern
 from winit_fast.checkpoint.provenance import PLAN
 from winit_fast.models.tensor_spec import TensorSpec
 
@@ -23,6 +24,8 @@ class Shard:
     ----------
     filename : str
     tensors : tuple of TensorSpec
+    kinds : tuple of Float
+        Their types.
     header : bytes
         Everything before the first tensor; its length is a multiple of 8.
     size : int
@@ -31,6 +34,7 @@ class Shard:
 
     filename: str
     tensors: tuple[TensorSpec, ...]
+    kinds: tuple[Float, ...]
     header: bytes
     size: int
 
@@ -72,19 +76,23 @@ def checked(tensors: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
 
 
 def shards(
-    tensors: Sequence[TensorSpec], kind: Float, max_shard_size: int, metadata: Mapping[str, str]
+    tensors: Sequence[TensorSpec],
+    kinds: Mapping[str, Float],
+    max_shard_size: int,
+    metadata: Mapping[str, str],
 ) -> tuple[Shard, ...]:
     """Distribute tensors over files, in their order.
 
     A new file begins when the next tensor would make the tensors of a file exceed `max_shard_size`;
     a tensor that is larger than that gets its own file. These are the rules and file names of the
-    Hugging Face libraries, so a model is split as it is there.
+    Hugging Face libraries, so a model is split as it is there. As there, the widest dtypes come
+    first in a file, so that every tensor begins at a multiple of its element size.
 
     Parameters
     ----------
     tensors : sequence of TensorSpec
-    kind : Float
-        Type of all tensors.
+    kinds : mapping of str to Float
+        Type of each tensor, by its name.
     max_shard_size : int
         Most bytes of tensors in one file.
     metadata : mapping of str to str
@@ -97,14 +105,14 @@ def shards(
     groups: list[list[TensorSpec]] = [[]]
     filled = 0
     for tensor in tensors:
-        size = tensor.size * kind.dtype.itemsize
+        size = tensor.size * kinds[tensor.name].dtype.itemsize
         if groups[-1] and filled + size > max_shard_size:
             groups.append([])
             filled = 0
         groups[-1].append(tensor)
         filled += size
     return tuple(
-        _shard(_filename(number, len(groups)), group, kind, metadata)
+        _shard(_filename(number, len(groups)), group, kinds, metadata)
         for number, group in enumerate(groups, start=1)
     )
 
@@ -144,9 +152,62 @@ def _filename(number: int, count: int) -> str:
 
 
 def _shard(
-    filename: str, tensors: Sequence[TensorSpec], kind: Float, metadata: Mapping[str, str]
+    filename: str,
+    tensors: Sequence[TensorSpec],
+    kinds: Mapping[str, Float],
+    metadata: Mapping[str, str],
 ) -> Shard:
+    tensors = sorted(tensors, key=lambda tensor: -kinds[tensor.name].dtype.itemsize)
     header, offsets = safetensors.header_bytes(
-        [(tensor.name, kind.dtype, tensor.shape) for tensor in tensors], metadata
+        [(tensor.name, kinds[tensor.name].dtype, tensor.shape) for tensor in tensors], metadata
     )
-    return Shard(filename=filename, tensors=tuple(tensors), header=header, size=offsets[-1])
+    own = tuple(kinds[tensor.name] for tensor in tensors)
+    return Shard(filename, tuple(tensors), own, header, offsets[-1])
+
+
+def types(
+    tensors: Sequence[TensorSpec], kind: Float, exceptions: Mapping[str, object]
+) -> dict[str, Float]:
+    """Tell the type of every tensor.
+
+    Parameters
+    ----------
+    tensors : sequence of TensorSpec
+    kind : Float
+        Type of those that no pattern matches.
+    exceptions : mapping of str to object
+        Patterns of names, each with a type; the first that matches decides.
+
+    Returns
+    -------
+    dict of str to Float
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no mapping, something is no pattern or type, or a pattern decides on no tensor.
+
+    Examples
+    --------
+    >>> import winit_fast as wf
+    >>> from winit_fast.base.dtypes import find
+    >>> tensors = [TensorSpec(name, (3,), wf.Ones()) for name in ("h.0.norm", "h.0.w")]
+    >>> found = types(tensors, find("bfloat16"), {"*.norm": "float32"})
+    >>> {name: each.name for name, each in found.items()}
+    {'h.0.norm': 'float32', 'h.0.w': 'bfloat16'}
+    """
+    if not isinstance(exceptions, Mapping):
+        raise TypeError(f"dtypes must map patterns of names to types, got {exceptions!r}")
+    patterns = [(Pattern(text), find(own)) for text, own in exceptions.items()]
+    found, used = {}, set()
+    for tensor in tensors:
+        found[tensor.name] = kind
+        for pattern, own in patterns:
+            if pattern.match(tensor.name) is not None:
+                found[tensor.name] = own
+                used.add(pattern.text)
+                break
+    for pattern, _ in patterns:
+        if pattern.text not in used:
+            raise ValueError(f"dtypes has {pattern.text!r}, which decides on no tensor")
+    return found

@@ -32,7 +32,7 @@ STREAM_KEY, SEED_KEY, DIGEST_KEY = "winit_fast.stream", "winit_fast.seed", "wini
 """The keys in a header's metadata."""
 
 
-def plan_text(tensors: Iterable[TensorSpec], kind: Float) -> str:
+def plan_text(tensors: Iterable[TensorSpec], kinds: Mapping[str, Float]) -> str:
     """Make the JSON text of a checkpoint's plan.
 
     A scheme that JSON cannot hold (of a user's own class, or with an array) is listed as
@@ -41,8 +41,8 @@ def plan_text(tensors: Iterable[TensorSpec], kind: Float) -> str:
     Parameters
     ----------
     tensors : iterable of TensorSpec
-    kind : Float
-        Type of all tensors.
+    kinds : mapping of str to Float
+        Type of each tensor, by its name.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def plan_text(tensors: Iterable[TensorSpec], kind: Float) -> str:
     --------
     >>> import winit_fast as wf
     >>> from winit_fast.base.dtypes import find
-    >>> print(plan_text([TensorSpec("b", (3,), wf.Constant(0.5))], find("float32")))
+    >>> print(plan_text([TensorSpec("b", (3,), wf.Constant(0.5))], {"b": find("float32")}))
     {"format": 1, "tensors": [
     {"name": "b", "shape": [3], "dtype": "float32", "initializer": {"class_name": "Constant", \
 "config": {"value": 0.5}}}
@@ -62,7 +62,8 @@ def plan_text(tensors: Iterable[TensorSpec], kind: Float) -> str:
     """
     lines = []
     for tensor in tensors:
-        entry: dict[str, Any] = {"name": tensor.name, "shape": tensor.shape, "dtype": kind.name}
+        kind = kinds[tensor.name].name
+        entry: dict[str, Any] = {"name": tensor.name, "shape": tensor.shape, "dtype": kind}
         scheme = scheme_to_json(tensor.initializer)
         if scheme is None:
             entry["not_written"] = f"{tensor.initializer!r:.500}"

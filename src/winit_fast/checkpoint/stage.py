@@ -1,7 +1,9 @@
 """The stage: a hidden folder where a checkpoint's files are written before they are renamed.
 
-The folder contains a marker file and, during the moves, a list of the files that are being moved.
-If the process is killed, the next run finds the folder, completes the moves and removes it.
+The folder contains a marker file, which describes the run, and during the moves a list of the files
+that are being moved. If the process is killed, the next run finds the folder and completes the
+moves. If the files were not complete, that run continues them if it is asked to and is the same
+run; otherwise it leaves the folder alone, unless it is forced to remove it.
 """
 
 from __future__ import annotations
@@ -9,9 +11,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import NamedTuple
 
 from winit_fast.checkpoint.layout import INDEX, SINGLE
 
@@ -21,6 +25,48 @@ STAGE = ".winit-fast-"
 _MARK = STAGE + "stage"
 _MOVES = STAGE + "moves"
 _ATTIC = STAGE + "old"
+
+
+class Run(NamedTuple):
+    """The run to which a stage belongs: everything that determines the bytes of its files.
+
+    Attributes
+    ----------
+    seed : int
+    plan : str
+        Digest of the plan.
+    digest : str
+        Digest of all files' names, sizes and beginnings.
+    """
+
+    seed: int
+    plan: str
+    digest: str
+
+    @classmethod
+    def of(
+        cls, seed: int, plan: str, sizes: Mapping[str, int], beginnings: Mapping[str, bytes]
+    ) -> Run:
+        """Describe a run.
+
+        Parameters
+        ----------
+        seed : int
+        plan : str
+            Digest of the plan.
+        sizes : mapping of str to int
+            Bytes of each file.
+        beginnings : mapping of str to bytes
+            The header of each file, or all of the file.
+        """
+        digest = sha256()
+        for name, size in sizes.items():
+            digest.update(f"{name!r} {size} {len(beginnings[name])}\n".encode())
+            digest.update(beginnings[name])
+        return cls(seed, plan, f"sha256:{digest.hexdigest()}")
+
+    def __str__(self) -> str:
+        return f"seed {self.seed}, plan {self.plan}"
 
 
 class Stage:
@@ -35,26 +81,37 @@ class Stage:
     old : iterable of str, optional
         Names of the files to move away, if moving has begun; then all of `new` are complete and
         flushed.
+    run : Run, optional
+        The run that wrote the files; None if it is unknown, or if they are not to be continued.
 
     Attributes
     ----------
     path : Path
+    run : Run or None
     """
 
-    def __init__(self, path: Path, new: Iterable[str], old: Iterable[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        new: Iterable[str],
+        old: Iterable[str] | None = None,
+        run: Run | None = None,
+    ) -> None:
         self.path = path
+        self.run = run
         self._new = sorted(new, key=lambda name: name in (INDEX, SINGLE))
         self._old: list[str] | None = None
         self._set_old(old)
 
     @classmethod
-    def make(cls, directory: Path, new: Iterable[str]) -> Stage:
+    def make(cls, directory: Path, new: Iterable[str], run: Run | None = None) -> Stage:
         """Create a stage in a directory.
 
         Parameters
         ----------
         directory : Path
         new : iterable of str
+        run : Run, optional
 
         Returns
         -------
@@ -63,10 +120,23 @@ class Stage:
         path = Path(mkdtemp(prefix=STAGE, dir=directory))
         try:
             (path / _MARK).touch()
+            if run is not None:
+                with (path / _MARK).open("w", encoding="utf-8") as file:
+                    json.dump(run._asdict(), file)
+                    file.flush()
+                    os.fsync(file.fileno())
         except OSError:
             shutil.rmtree(path, ignore_errors=True)
             raise
-        return cls(path, new)
+        return cls(path, new, run=run)
+
+    def allocated(self, name: str) -> int:
+        """Tell how many bytes of the disk a file here takes already."""
+        try:
+            status = (self.path / name).lstat()
+        except FileNotFoundError:
+            return 0
+        return status.st_blocks * 512
 
     def publish(self, old: Iterable[str]) -> None:
         """Move the old files out of the directory, and the new ones into it.
@@ -82,7 +152,7 @@ class Stage:
             All moves have then been undone.
         """
         old = list(old)
-        (self.path / _ATTIC).mkdir()
+        (self.path / _ATTIC).mkdir(exist_ok=True)  # of a run that was killed here
         draft = self.path / (_MOVES + ".draft")
         with draft.open("w", encoding="utf-8") as file:
             json.dump({"new": self._new, "old": old}, file)
@@ -166,6 +236,9 @@ class Stage:
         self._end_of_moves()
 
     def _end_of_moves(self) -> None:
+        # What is left from here on is to be cleared away, not to be gone on with.
+        (self.path / _MARK).write_bytes(b"")
+        self.run = None
         (self.path / _MOVES).unlink()
         self._old = None
 
@@ -201,7 +274,7 @@ def left_behind(directory: Path) -> list[Stage]:
             )
         if (path / _MARK).is_file():
             new, old = _read_moves(path)
-            stages.append(Stage(path, new, old))
+            stages.append(Stage(path, new, old, _read_run(path)))
     return stages
 
 
@@ -218,6 +291,16 @@ def is_empty_stage(path: Path) -> bool:
         and path.is_dir()
         and next(path.iterdir(), None) is None
     )
+
+
+def _read_run(stage: Path) -> Run | None:
+    """Read what a stage is for; None if a kill came before that was written."""
+    try:
+        content = json.loads((stage / _MARK).read_bytes())
+        run = Run(int(content["seed"]), str(content["plan"]), str(content["digest"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return run
 
 
 def _read_moves(stage: Path) -> tuple[list[str], list[str] | None]:

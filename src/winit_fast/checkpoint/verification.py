@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,10 +17,10 @@ from winit_fast.base.arguments import path, word
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, cuts, whole
 from winit_fast.base.dtypes import find
-from winit_fast.base.files import regular_file
 from winit_fast.checkpoint import layout, provenance, writer
-from winit_fast.checkpoint.layout import INDEX, SINGLE
 from winit_fast.checkpoint.provenance import PLAN, Planned
+from winit_fast.checkpoint.reader import Place, places
+from winit_fast.checkpoint.values import values
 from winit_fast.initializers.protocol import Filler
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import STREAM_VERSION, Stream
@@ -40,6 +39,7 @@ class Finding:
     name : str
     status : str
         "fresh": every bit is that of the plan. "zero": all elements are zero, but not in the plan.
+        "constant": all are one other number, but not in the plan.
         "unrelated": the elements do not correlate with the plan's, as with another seed.
         "changed": they correlate, as after training, or some are still those of the plan.
         "missing": the tensor is in no file. "other": it has another shape or dtype. "unknown": it
@@ -48,12 +48,22 @@ class Finding:
         The first difference, or another problem.
     differing : int
         Number of elements that differ.
+    not_finite : int
+        Number of these that are NaN or infinite.
+    index : tuple of int or None
+        Index of the first of them, in C order.
+    found, expected : float or None
+        Its value in the file, and in the plan.
     """
 
     name: str
     status: str
     detail: str = ""
     differing: int = 0
+    not_finite: int = 0
+    index: tuple[int, ...] | None = None
+    found: float | None = None
+    expected: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,7 @@ def verify(
     directory: str | os.PathLike[str],
     *,
     tensors: Sequence[TensorSpec] | None = None,
+    plan: str | os.PathLike[str] | None = None,
     seed: int | None = None,
     num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -96,8 +107,11 @@ def verify(
     directory : path
         The checkpoint's directory.
     tensors : sequence of TensorSpec, optional
-        The expected tensors, by default those of winit_fast.plan.json in the directory. If given,
-        their dtypes are those of the files.
+        The expected tensors, by default those of the plan. If given, their dtypes are those of the
+        files.
+    plan : path, optional
+        A plan file of a checkpoint of this model. By default winit_fast.plan.json in the directory,
+        whose digest must then be the one in the headers.
     seed : int, optional
         By default the seed in the headers.
     num_threads : int, optional
@@ -133,35 +147,44 @@ def verify(
         raise TypeError(f"progress must be a function, got {progress!r}")
     if seed is not None:
         seed = word("seed", seed)
-    places = _places(folder)
-    origin = _origin(folder, places)
+    if plan is not None:
+        plan = path("plan", plan)
+        if tensors is not None:
+            raise ValueError(f"plan must not be given beside tensors, got {plan!r}")
+    found_in = places(folder)
+    origin = _origin(folder, found_in)
     if seed is None:
         seed = _seed(folder, origin)
-    if tensors is None:
+    if tensors is not None:
+        planned = [_as_planned(tensor, found_in) for tensor in layout.checked(tensors)]
+    elif plan is not None:
+        planned, _ = provenance.read_plan(Path(plan))
+    else:
         if not (folder / PLAN).exists():
-            raise ValueError(f"{folder} has no {PLAN}: tensors must be given")
+            raise ValueError(
+                f"{folder} has no {PLAN}: tensors must be given, or plan (--plan FILE), which may "
+                f"be the {PLAN} of another checkpoint of this model"
+            )
         planned, digest = provenance.read_plan(folder / PLAN)
         if origin.get(provenance.DIGEST_KEY, digest) != digest:
             raise ValueError(
                 f"{folder / PLAN} is not the plan that the headers name: it has been changed, or "
                 "is another checkpoint's"
             )
-    else:
-        planned = [_as_planned(tensor, places) for tensor in layout.checked(tensors)]
 
     begin = time.perf_counter()
     comparisons, findings = [], dict[str, Finding]()
     for tensor in planned:
-        found = _before_reading(tensor, places.get(tensor.name))
+        found = _before_reading(tensor, found_in.get(tensor.name))
         if found is not None:
             findings[tensor.name] = found
         else:
-            comparisons.append(_Comparison(tensor, places[tensor.name], seed))
+            comparisons.append(_Comparison(tensor, found_in[tensor.name], seed))
     total = sum(comparison.nbytes for comparison in comparisons)
     _compare(comparisons, count, progress)
     findings |= {comparison.name: comparison.finding() for comparison in comparisons}
     names = [tensor.name for tensor in planned]
-    unknown = [Finding(name, "unknown", "the plan has no such tensor") for name in places]
+    unknown = [Finding(name, "unknown", "the plan has no such tensor") for name in found_in]
     return Verification(
         tensors=tuple(findings[name] for name in names)
         + tuple(finding for finding in unknown if finding.name not in findings),
@@ -171,37 +194,7 @@ def verify(
     )
 
 
-class _Place(NamedTuple):
-    """The location of a tensor: its file, the file's header, and the tensor's entry in it."""
-
-    file: str
-    header: safetensors.Header
-    entry: safetensors.Entry
-
-
-def _places(folder: Path) -> dict[str, _Place]:
-    """Find all tensors of a checkpoint, in the way of a loader: from the index if there is one."""
-    if (folder / SINGLE).exists():
-        files = None
-        names = [SINGLE]
-    elif (folder / INDEX).exists():
-        files = safetensors.read_index(str(folder / INDEX))
-        names = sorted({*files.values()})
-    else:
-        raise FileNotFoundError(f"{folder} holds neither {SINGLE} nor {INDEX}")
-    places = {}
-    for name in names:
-        header = safetensors.read_header(str(folder / name))
-        for tensor, entry in header.entries.items():
-            if files is not None and files.get(tensor) != name:
-                raise ValueError(f"{folder / name} holds {tensor!r}, which {INDEX} does not say")
-            places[tensor] = _Place(str(folder / name), header, entry)
-    if files is not None and (lost := files.keys() - places.keys()):
-        raise ValueError(f"{folder / INDEX} names {min(lost)!r}, which its file does not hold")
-    return places
-
-
-def _origin(folder: Path, places: Mapping[str, _Place]) -> dict[str, str]:
+def _origin(folder: Path, places: Mapping[str, Place]) -> dict[str, str]:
     """Read the provenance from the headers, which must all agree."""
     keys = (provenance.STREAM_KEY, provenance.SEED_KEY, provenance.DIGEST_KEY)
     headers = {place.file: place.header.metadata for place in places.values()}
@@ -230,13 +223,15 @@ def _origin(folder: Path, places: Mapping[str, _Place]) -> dict[str, str]:
 def _seed(folder: Path, origin: Mapping[str, str]) -> int:
     text = origin.get(provenance.SEED_KEY)
     if text is None:
-        raise ValueError(f"the headers in {folder} do not say the seed: seed must be given")
+        raise ValueError(
+            f"the headers in {folder} do not say the seed: seed must be given (--seed)"
+        )
     if not (text.isascii() and text.isdigit() and len(text) <= 20):
         raise ValueError(f"the headers in {folder} have a seed that is none: {text!r:.200}")
     return word(provenance.SEED_KEY, int(text))
 
 
-def _as_planned(tensor: TensorSpec, places: Mapping[str, _Place]) -> Planned:
+def _as_planned(tensor: TensorSpec, places: Mapping[str, Place]) -> Planned:
     """Convert a given tensor to a planned one, with the dtype that it has in its file."""
     place = places.get(tensor.name)
     dtype = None if place is None else safetensors.DTYPES.get(place.entry.tag)
@@ -244,7 +239,7 @@ def _as_planned(tensor: TensorSpec, places: Mapping[str, _Place]) -> Planned:
     return Planned(tensor.name, tensor.shape, kind, tensor.initializer, repr(tensor.initializer))
 
 
-def _before_reading(tensor: Planned, place: _Place | None) -> Finding | None:
+def _before_reading(tensor: Planned, place: Place | None) -> Finding | None:
     """Return a finding that does not require reading the tensor, or None."""
     if place is None:
         return Finding(tensor.name, "missing", "it is in no file")
@@ -265,16 +260,16 @@ class _Comparison:
     It uses the writer's boxes, because orthogonal matrices have the same bits only in equal boxes.
     """
 
-    def __init__(self, tensor: Planned, place: _Place, seed: int) -> None:
+    def __init__(self, tensor: Planned, place: Place, seed: int) -> None:
         self.name = tensor.name
         self.nbytes = place.entry.end - place.entry.begin
         self._tensor = tensor
         self._place = place
         self._seed = seed
         self._lock = threading.Lock()
-        self._is_zero = True
-        self._differing = 0
-        self._first: tuple[tuple[int, ...], str] | None = None
+        self._found, self._made = _Constancy(), _Constancy()
+        self._differing = self._not_finite = 0
+        self._first: tuple[tuple[int, ...], float, float] | None = None
         self._sums = np.zeros(6)  # of 1, x, y, xx, yy, xy: x as made, y as found
 
     def pieces(self) -> Iterator[tuple[_Comparison, Filler, Box]]:
@@ -289,25 +284,52 @@ class _Comparison:
     def compare(self, fill: Filler, box: Box) -> int:
         """Compare a box, and return its number of bytes."""
         dtype = self._tensor.kind.dtype
-        made = np.empty(box.sizes, dtype)
+        made, found = np.empty(box.sizes, dtype), np.empty(box.sizes, dtype)
         fill(made, box, 1)
-        found = self._read(box, dtype)
-        equal = _words(made) == _words(found)
+        self._place.read(box.first * dtype.itemsize, _bytes(found))
+        differs = None
+        if not np.array_equal(_bytes(made), _bytes(found)):
+            differs = _words(made) != _words(found)
+            sums = self._products(made, found)
         with self._lock:
-            self._is_zero = self._is_zero and not _words(found).any()
-            if not equal.all():
-                self._note(made, found, ~equal, box)
-        return made.nbytes
+            self._found.see(_words(found))
+            self._made.see(_words(made))
+            if differs is not None:
+                self._sums += sums
+                self._note(made, found, differs, box)
+        return int(made.nbytes)
+
+    def _products(self, made: Array, found: Array) -> Array:
+        """Sum what a correlation is made of, over what is finite."""
+        tag = self._place.entry.tag
+        x, y = (np.asarray(values(_bytes(each), tag), np.float64) for each in (made, found))
+        finite = np.isfinite(x) & np.isfinite(y)
+        if not finite.all():
+            x, y = x[finite], y[finite]
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.array([x.size, x.sum(), y.sum(), x @ x, y @ y, x @ y])
 
     def finding(self) -> Finding:
         """Return the finding, when all boxes have been compared."""
-        if not self._differing:
+        if self._first is None:
             return Finding(self.name, "fresh")
-        assert self._first is not None, "noted with the first difference"
         size = math.prod(self._tensor.shape)
-        status = "zero" if self._is_zero else "unrelated" if self._is_unrelated(size) else "changed"
-        detail = f"{self._first[1]}; {self._differing:,} of {size:,} elements differ"
-        return Finding(self.name, status, detail, self._differing)
+        if self._found.value == 0:
+            status = "zero"
+        elif self._found.value is not None and self._made.value is None:
+            status = "constant"
+        else:
+            status = "unrelated" if self._is_unrelated(size) else "changed"
+        index, found, expected = self._first
+        detail = (
+            f"element {index} is {found!r}, should be {expected!r}; "
+            f"{self._differing:,} of {size:,} elements differ"
+        )
+        if self._not_finite:
+            detail += f", {self._not_finite:,} of them not finite"
+        return Finding(
+            self.name, status, detail, self._differing, self._not_finite, index, found, expected
+        )
 
     def _is_unrelated(self, size: int) -> bool:
         n, x, y, xx, yy, xy = self._sums.tolist()
@@ -316,33 +338,37 @@ class _Comparison:
             return False
         return n * (n * xy - x * y) ** 2 < _BOUND**2 * variances[0] * variances[1]
 
-    def _read(self, box: Box, dtype: np.dtype[Any]) -> Array:
-        found = np.empty(box.sizes, dtype)
-        with regular_file(self._place.file) as file:
-            file.seek(
-                self._place.header.size + self._place.entry.begin + box.first * dtype.itemsize
-            )
-            memory = _words(found).reshape(-1).view(np.uint8).data
-            if file.readinto(memory) != found.nbytes:  # type: ignore[attr-defined]
-                raise ValueError(f"{self._place.file} is no whole safetensors file any more")
-        return found
-
     def _note(self, made: Array, found: Array, differs: Array, box: Box) -> None:
         self._differing += int(np.count_nonzero(differs))
         at = np.unravel_index(int(np.argmax(differs)), differs.shape)
         index = tuple(start + int(step) for start, step in zip(box.starts, at, strict=True))
         if self._first is None or index < self._first[0]:
-            text = f"element {index} is {float(found[at])!r}, should be {float(made[at])!r}"
-            self._first = index, text
-        x, y = made.astype(np.float64).ravel(), found.astype(np.float64).ravel()
-        finite = np.isfinite(x) & np.isfinite(y)
-        x, y = x[finite], y[finite]
-        with np.errstate(over="ignore", invalid="ignore"):
-            self._sums += [x.size, x.sum(), y.sum(), x @ x, y @ y, x @ y]
+            self._first = index, float(found[at]), float(made[at])
+        self._not_finite += int(np.count_nonzero(differs & ~np.isfinite(found)))
+
+
+class _Constancy:
+    """Whether all words that were seen are one: `value` is that one, None if there are several."""
+
+    def __init__(self) -> None:
+        self.value: int | None = -1  # none was seen yet
+
+    def see(self, words: Array) -> None:
+        if self.value is None or not words.size:
+            return
+        first = int(words.flat[0])
+        if self.value not in (-1, first) or not (words == first).all():
+            self.value = None
+        else:
+            self.value = first
 
 
 def _words(array: Array) -> Array:
     return array.view(f"u{array.itemsize}")
+
+
+def _bytes(array: Array) -> Array:
+    return _words(array).reshape(-1).view(np.uint8)
 
 
 def _compare(

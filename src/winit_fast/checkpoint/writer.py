@@ -12,18 +12,26 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from winit_fast.base import dtypes, threads
+from winit_fast.base import threads
 from winit_fast.base.arguments import path, positive, utf8, word
 from winit_fast.base.boxes import Box, cuts, whole
+from winit_fast.base.dtypes import find
 from winit_fast.checkpoint import layout, provenance
-from winit_fast.checkpoint.directory import Directory, TooLate, missing, no_room_means, reserve
+from winit_fast.checkpoint.directory import (
+    Directory,
+    DiskFull,
+    TooLate,
+    missing,
+    no_room_means,
+    reserve,
+)
 from winit_fast.checkpoint.interrupts import Interrupts
 from winit_fast.checkpoint.layout import Shard
-from winit_fast.checkpoint.stage import STAGE
+from winit_fast.checkpoint.stage import STAGE, Run
 from winit_fast.initializers.protocol import Filler
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import Stream
@@ -47,10 +55,11 @@ takes about as long as the disk does.
 
 
 class Piece(NamedTuple):
-    """A contiguous box of a tensor, the function that fills it, and its number of bytes."""
+    """A contiguous box of a tensor: the function that fills it, its dtype and its bytes."""
 
     fill: Filler
     box: Box
+    dtype: np.dtype[Any]
     nbytes: int
 
 
@@ -92,19 +101,23 @@ def write_checkpoint(
     *,
     seed: int,
     dtype: object = "bfloat16",
+    dtypes: Mapping[str, object] | None = None,
     max_shard_size: int = 5 * 10**9,
     metadata: Mapping[str, str] | None = None,
     texts: Mapping[str, str] | None = None,
     force: bool = False,
+    resume: bool = False,
     num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
     """Write a model's freshly initialised tensors as a safetensors checkpoint.
 
     Each thread fills a segment of about 1 MiB in its own buffer and writes it to the file, while
-    other threads fill theirs. Memory use is one such buffer for each thread, whatever the
-    size of the model. The files get their names when all of them are complete and flushed;
-    a run that fails, is refused or is interrupted leaves the directory as it was.
+    other threads fill theirs. Memory use is one such buffer for each thread, whatever the size of
+    the model. The files get their names when all of them are complete and flushed; a run that
+    fails, is refused or is interrupted leaves the directory as it was. A run that is killed, or
+    finds the disk full on its way, leaves a hidden folder in the directory. With ``resume``, the
+    next run continues there, and the bytes are those of an undisturbed run.
 
     The elements of a tensor are those that ``tensor.initializer(tensor.shape, seed=seed,
     name=tensor.name, dtype=dtype)`` returns.
@@ -114,11 +127,14 @@ def write_checkpoint(
     directory : path
         Created if it does not exist.
     tensors : sequence of TensorSpec
-        In the order of the files.
+        In the order of the files. In a file with several dtypes, the widest come first.
     seed : int
         In [0, 2^64).
     dtype : str, type or numpy.dtype
-        Type of all tensors, a floating-point type of docs/contract.md.
+        Type of the tensors, a floating-point type of docs/contract.md.
+    dtypes : mapping of str to str, type or numpy.dtype, optional
+        Other types for some tensors, by patterns of their names as in rules; the first pattern
+        that matches counts. For example ``{"*.norm.weight": "float32"}``.
     max_shard_size : int
         Most bytes of tensors in one file. A larger checkpoint has several files and an index.
     metadata : mapping of str to str, optional
@@ -126,7 +142,12 @@ def write_checkpoint(
     texts : mapping of str to str, optional
         Additional small files: content by name.
     force : bool
-        Replace the checkpoint in a directory that is not empty; other files stay.
+        Replace the checkpoint in a directory that is not empty; other files stay. What an
+        unfinished run left is cleared away.
+    resume : bool
+        Go on with the run of the same tensors, seed and other arguments that was killed here. All
+        is made again and compared with what is there; what differs is written. Without such a run
+        the checkpoint is begun; if it is in place already, nothing is done.
     num_threads : int, optional
         By default `winit_fast.get_num_threads`; at most 128, and fewer if memory is short.
     progress : callable, optional
@@ -142,7 +163,7 @@ def write_checkpoint(
     ValueError, TypeError
         If an argument is invalid.
     FileExistsError
-        If the directory is not empty and ``force`` is not set.
+        If the directory is not empty, or holds an unfinished checkpoint, without ``force``.
     DiskFull
         If there is not enough space; the message names the file and the missing bytes.
     TooLate
@@ -157,16 +178,17 @@ def write_checkpoint(
         raise ValueError("directory must have a name, got ''")
     if not hasattr(os, "pwrite"):
         raise OSError("write_checkpoint needs a POSIX system: this one has no pwrite")
-    kind = dtypes.find(dtype)
+    kind = find(dtype)
     count = min(threads.resolve(num_threads), MAX_THREADS)
     seed = word("seed", seed)
     tensors = layout.checked(tensors)
     max_shard_size = positive("max_shard_size", max_shard_size)
+    kinds = layout.types(tensors, kind, {} if dtypes is None else dtypes)
     for tensor in tensors:
-        tensor.initializer.check(tensor.shape, kind.dtype)
-    plan = provenance.plan_text(tensors, kind)
+        tensor.initializer.check(tensor.shape, kinds[tensor.name].dtype)
+    plan = provenance.plan_text(tensors, kinds)
     metadata = _metadata({} if metadata is None else metadata, provenance.metadata(seed, plan))
-    shards = layout.shards(tensors, kind, max_shard_size, metadata)
+    shards = layout.shards(tensors, kinds, max_shard_size, metadata)
     contents = _contents({} if texts is None else texts)
     contents[provenance.PLAN] = plan.encode()
     if len(shards) > 1:
@@ -176,15 +198,21 @@ def write_checkpoint(
 
     sizes = {shard.filename: shard.size for shard in shards}
     sizes |= {name: len(content) for name, content in contents.items()}
-    target = Directory(folder, sizes, force=force)
+    beginnings = {shard.filename: shard.header for shard in shards} | contents
+    run = Run.of(seed, metadata[provenance.DIGEST_KEY], sizes, beginnings)
+    target = Directory(
+        folder, sizes, force=force, run=run, beginnings=beginnings if resume else None
+    )
     try:
         with Interrupts() as interrupts, target:
             begin = time.perf_counter()
-            writer = _Writer(target, shards, kind, segments(shards, kind, seed, SEGMENT_BYTES))
-            count = writer.run(count, progress or (lambda done, total: None), interrupts)
-            for name, content in contents.items():
-                _write(target, name, content)
-            target.publish()
+            if not target.published:
+                writer = _Writer(target, shards, segments(shards, seed, SEGMENT_BYTES))
+                with _kept_for_later(target, writer):
+                    count = writer.run(count, progress or (lambda done, total: None), interrupts)
+                    for name, content in contents.items():
+                        _write(target, name, content)
+                target.publish()
             seconds = time.perf_counter() - begin
     except KeyboardInterrupt as interrupt:
         if target.published:
@@ -201,16 +229,12 @@ def write_checkpoint(
     )
 
 
-def segments(
-    shards: Sequence[Shard], kind: dtypes.Float, seed: int, limit: int
-) -> Iterator[Segment]:
+def segments(shards: Sequence[Shard], seed: int, limit: int) -> Iterator[Segment]:
     """Split the tensors of all files into segments, in the order of the files.
 
     Parameters
     ----------
     shards : sequence of Shard
-    kind : Float
-        Type of all tensors.
     seed : int
     limit : int
         Most bytes of a segment.
@@ -219,10 +243,10 @@ def segments(
     ------
     Segment
     """
-    itemsize = kind.dtype.itemsize
     for file, shard in enumerate(shards):
         offset, pieces, filled = len(shard.header), list[Piece](), 0
-        for tensor in shard.tensors:
+        for tensor, kind in zip(shard.tensors, shard.kinds, strict=True):
+            itemsize = kind.dtype.itemsize
             fill = tensor.initializer.prepared(tensor.shape, kind.dtype, Stream(seed, tensor.name))
             for slices in cuts(tensor.shape, limit // itemsize):
                 box = whole(tensor.shape).cut(slices)
@@ -230,9 +254,24 @@ def segments(
                 if pieces and filled + nbytes > limit:
                     yield Segment(file, offset, tuple(pieces))
                     offset, pieces, filled = offset + filled, [], 0
-                pieces.append(Piece(fill, box, nbytes))
+                pieces.append(Piece(fill, box, kind.dtype, nbytes))
                 filled += nbytes
         yield Segment(file, offset, tuple(pieces))
+
+
+@contextmanager
+def _kept_for_later(target: Directory, writer: _Writer) -> Iterator[None]:
+    """Have an error of a full disk leave what is on it, and any error what was there before."""
+    try:
+        yield
+    except Exception as error:
+        if target.resumed or (isinstance(error, DiskFull) and writer.has_flushed):
+            target.keep()
+            if isinstance(error, DiskFull):
+                raise DiskFull(
+                    f"{error}; {target.stage} keeps what is written: resume goes on with it"
+                ) from error
+        raise
 
 
 class _Writer:
@@ -242,17 +281,20 @@ class _Writer:
         self,
         target: Directory,
         shards: Sequence[Shard],
-        kind: dtypes.Float,
         segments: Iterator[Segment],
     ) -> None:
         self._target = target
         self._shards = shards
-        self._dtype = kind.dtype
         self._segments = segments
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._written = [0] * len(shards)
         self._flushed = [0] * len(shards)
+
+    @property
+    def has_flushed(self) -> bool:
+        """Whether something is on the disk."""
+        return any(self._flushed)
 
     def run(
         self, num_threads: int, progress: Callable[[int, int], None], interrupts: Interrupts
@@ -260,8 +302,11 @@ class _Writer:
         """Write all files into the stage, flush them, and return the number of threads used."""
         total = sum(shard.size for shard in self._shards)
         for number, shard in enumerate(self._shards):
-            with self._open(number, os.O_CREAT | os.O_EXCL) as file:
+            flag = os.O_NOFOLLOW if self._target.resumed else os.O_EXCL
+            with self._open(number, os.O_CREAT | flag) as file:
                 with self._missing(number, 0):
+                    if self._target.resumed:
+                        os.ftruncate(file, min(os.fstat(file).st_size, shard.size))
                     reserve(file, shard.size)
                 self._write(number, file, memoryview(shard.header), 0)
         with ThreadPoolExecutor(num_threads + 1, "winit-fast") as pool:
@@ -300,14 +345,18 @@ class _Writer:
                 if segment is None:
                     return
                 end = 0
-                for fill, box, nbytes in segment.pieces:
+                for fill, box, dtype, nbytes in segment.pieces:
                     begin, end = end, end + nbytes
-                    fill(buffer[begin:end].view(self._dtype).reshape(box.sizes), box, 1)
+                    fill(buffer[begin:end].view(dtype).reshape(box.sizes), box, 1)
                 if segment.file != number:  # one per thread: open files are limited
                     opened.close()
                     number = segment.file
                     file = opened.enter_context(self._open(number))
-                self._write(number, file, buffer[:end].data, segment.offset)
+                if self._target.resumed and _holds(file, buffer[:end], segment.offset):
+                    with self._lock:
+                        self._written[number] += end
+                else:
+                    self._write(number, file, buffer[:end].data, segment.offset)
 
     def _write(self, number: int, file: int, data: memoryview, offset: int) -> None:
         while data:
@@ -333,7 +382,7 @@ class _Writer:
     def _open(self, number: int, flags: int = 0) -> Iterator[int]:
         path = self._target.stage / self._shards[number].filename
         with self._missing(number, self._flushed[number]):
-            file = os.open(path, os.O_WRONLY | flags, 0o666)
+            file = os.open(path, os.O_RDWR | flags, 0o666)
         try:
             yield file
         finally:
@@ -344,6 +393,15 @@ class _Writer:
         """Make the error of a full disk name the file and its missing bytes."""
         shard = self._shards[number]
         return no_room_means(missing(self._target.path / shard.filename, done, shard.size))
+
+
+def _holds(file: int, data: np.ndarray[Any, np.dtype[np.uint8]], offset: int) -> bool:
+    """Tell whether a file has some bytes already; compared a few at a time, to save memory."""
+    step = 1 << 16
+    return all(
+        os.pread(file, min(step, data.size - at), offset + at) == data[at : at + step].tobytes()
+        for at in range(0, data.size, step)
+    )
 
 
 def _metadata(metadata: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
@@ -374,6 +432,7 @@ def _contents(texts: Mapping[str, str]) -> dict[str, bytes]:
 
 
 def _write(target: Directory, name: str, data: bytes) -> None:
+    (target.stage / name).unlink(missing_ok=True)  # of a run that is gone on with
     with (
         no_room_means(missing(target.path / name, 0, len(data))),
         (target.stage / name).open("xb") as file,

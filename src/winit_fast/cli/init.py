@@ -32,6 +32,12 @@ and layouts of Hugging Face. The same seed gives the same bytes on any machine."
 @click.argument("model")
 @click.option("--out", type=click.Path(), required=True, help="Directory to create.")
 @click.option("--dtype", default="bfloat16", show_default=True, help="Type of the weights.")
+@click.option(
+    "--keep-float32",
+    metavar="PATTERN",
+    multiple=True,
+    help="Tensors that are float32 all the same, such as '*norm*'; may be given several times.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
 @rules_option
 @click.option(
@@ -47,16 +53,23 @@ and layouts of Hugging Face. The same seed gives the same bytes on any machine."
     is_flag=True,
     help="Write to a directory that is not empty, and replace the checkpoint in it.",
 )
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Continue the same checkpoint where a killed run left it.",
+)
 @threads_option
 @json_option
 def init(
     model: str,
     out: str,
     dtype: str,
+    keep_float32: tuple[str, ...],
     seed: int,
     rules: str | None,
     max_shard_size: int,
     force: bool,
+    resume: bool,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -65,7 +78,7 @@ def init(
     in_place = False
     try:
         summary, model, dtype = _write(
-            model, out, dtype, seed, rules, max_shard_size, force, threads
+            model, out, dtype, keep_float32, seed, rules, max_shard_size, force, resume, threads
         )
         in_place = True
         lost = f"the new checkpoint is in place in {out}, but the summary is lost: "
@@ -87,10 +100,12 @@ def _write(
     model: str,
     out: str,
     dtype: str,
+    keep_float32: tuple[str, ...],
     seed: int,
     rules: str | None,
     max_shard_size: int,
     force: bool,
+    resume: bool,
     threads: int | None,
 ) -> tuple[Summary, str, str]:
     """Write the files; return the summary, the model's full name and the dtype's name."""
@@ -108,6 +123,7 @@ def _write(
                 chosen.tensors(architecture),
                 seed=seed,
                 dtype=kind.dtype,
+                dtypes=dict.fromkeys(keep_float32, "float32"),
                 max_shard_size=max_shard_size,
                 metadata={
                     "format": "pt",
@@ -116,6 +132,7 @@ def _write(
                 },
                 texts={"config.json": json.dumps(configuration, indent=2) + "\n"},
                 force=force,
+                resume=resume,
                 num_threads=threads,
                 progress=report,
             )

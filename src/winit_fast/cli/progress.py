@@ -1,4 +1,4 @@
-"""Progress of writing: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a command: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from winit_fast.cli.terminal import console, tell
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on a terminal, and plain lines elsewhere."""
+def progress(what: str = "writing") -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on a terminal, and a plain line every few seconds elsewhere."""
     terminal = console(stderr=True)
     if not terminal.is_terminal:
         yield _Lines()
@@ -26,14 +26,14 @@ def progress() -> Iterator[Callable[[int, int], None]]:
     )
 
     columns = (
-        TextColumn("writing"),
+        TextColumn(what),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=terminal) as bar:
-        task = bar.add_task("writing")
+        task = bar.add_task(what)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -46,7 +46,7 @@ class _Lines:
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        tenths = 10 * done // total
+        tenths = 10 * done // total if total else 0  # of tensors without an element
         if tenths <= self._tenths or (now - self._last < 1 and done < total):
             return
         self._tenths, self._last = tenths, now

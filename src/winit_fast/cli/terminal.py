@@ -26,6 +26,12 @@ class Refused(click.ClickException):
         print(f"Error: {self.format_message()}", file=file or sys.stderr, flush=True)
 
 
+class Damaged(Refused):
+    """An error of a command whose exit status 1 is an answer."""
+
+    exit_code = 2
+
+
 def escape_what_cannot_be_shown() -> None:
     """Make output streams print escapes for characters outside their encoding, and not fail."""
     for stream in (sys.stdout, sys.stderr):
@@ -90,6 +96,23 @@ def printing(done: str = "") -> Iterator[None]:
     except OSError as error:
         silence(sys.stdout)
         raise Refused(f"{done}{error}") from error
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Have whatever stops a command end in another exit status than 1, which is an answer."""
+    try:
+        with printing():
+            yield
+    except Refused as error:
+        raise Damaged(error.message) from error
+    except KeyboardInterrupt:
+        tell("interrupted")
+        sys.exit(130)
+    except ModuleNotFoundError as error:
+        raise Damaged(f"this needs {error.name}, which this system does not have") from error
+    except MemoryError as error:
+        raise Damaged(f"out of memory: {error}; fewer --threads take less") from error
 
 
 def tell(message: str) -> None:

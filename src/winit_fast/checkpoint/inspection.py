@@ -1,0 +1,457 @@
+"""What is in a checkpoint, whoever wrote it: statistics of every tensor, and what repeats."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from winit_fast.base import threads
+from winit_fast.base.arguments import path as as_path
+from winit_fast.base.arrays import Array
+from winit_fast.checkpoint import expectation, provenance
+from winit_fast.checkpoint.provenance import PLAN
+from winit_fast.checkpoint.reader import Place, places
+from winit_fast.checkpoint.repeats import (
+    MAX_ROWS,
+    MIN_ELEMENTS,
+    equal_cuts,
+    equal_rows,
+    groups,
+    row_hashes,
+    same,
+    whole,
+)
+from winit_fast.checkpoint.values import values
+
+_UNIT = 1 << 23
+"""Bytes that a thread reads of an open file before it takes others."""
+
+_CHUNK = 1 << 18
+"""Bytes that are worked on at once: they stay in the cache with what is made of them."""
+
+_TOLERANCE = 0.02
+"""Relative difference of a deviation from the expected one that types of 8 bits may cause."""
+
+_BINS = 1 << 12
+"""Of a histogram: sign, exponent and three more bits of a float32."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What was found of one tensor.
+
+    Attributes
+    ----------
+    name, file : str
+    dtype : str
+        As the safetensors format calls it.
+    shape : tuple of int
+    mean, deviation, minimum, maximum : float or None
+        Of the finite elements, to five digits; of complex numbers, of their parts. None where
+        there are none, or where elements are no whole bytes.
+    zeros, not_finite : int or None
+        How many elements are 0, and NaN or infinite.
+    expected : float or None
+        The deviation that the plan's scheme should have, where it is known.
+    histogram : dict of int to int
+        Counts of finite elements by the highest 12 bits of their float32, where they were asked
+        for.
+    """
+
+    name: str
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
+    mean: float | None = None
+    deviation: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    zeros: int | None = None
+    not_finite: int | None = None
+    expected: float | None = None
+    histogram: Mapping[int, int] = field(default_factory=dict, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def is_unexpected(self) -> bool:
+        """Whether the deviation is not the expected one, six standard errors and 2 % allowed."""
+        if self.expected is None or self.deviation is None:
+            return False
+        allowed = self.expected * (_TOLERANCE + 6 / math.sqrt(max(1, self.size)))
+        return abs(self.deviation - self.expected) > allowed
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """Something that is there more than once.
+
+    Attributes
+    ----------
+    kind : str
+        "tensors": they are equal. "rows": some are equal to earlier ones of the same tensor.
+        "pieces": of an even cut of one axis.
+    names : tuple of str
+        The tensors.
+    detail : str
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    detail: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `inspect` found.
+
+    Attributes
+    ----------
+    tensors : tuple of Statistics
+        In the order of the files.
+    repeats : tuple of Repeat
+    plan : str
+        Where the expected deviations are from, or why there are none.
+    nbytes : int
+        Bytes of all tensors.
+    seconds : float
+    """
+
+    tensors: tuple[Statistics, ...]
+    repeats: tuple[Repeat, ...]
+    plan: str
+    nbytes: int
+    seconds: float
+
+
+def inspect(
+    path: str | os.PathLike[str],
+    *,
+    histograms: bool = False,
+    num_threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Inspection:
+    """Read a checkpoint once, and tell what is in it.
+
+    Any safetensors file will do. Repeats are equal tensors of one type and shape, equal rows
+    (along the first axis, where there are at most 2^22) and equal pieces of an even cut of any
+    axis by 2 to 64, of 16 elements at least and not all of one number. What seems to be one is
+    read again, to be sure.
+
+    Parameters
+    ----------
+    path : path
+        A checkpoint's directory, its index, or a file.
+    histograms : bool
+        Count the elements by their size, too.
+    num_threads : int, optional
+        By default as many as any fill uses.
+    progress : callable, optional
+        Called with the bytes that have been read and those that there are.
+
+    Returns
+    -------
+    Inspection
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no checkpoint.
+    ValueError
+        If a file is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import winit_fast as wf
+    >>> from winit_fast.checkpoint import write_checkpoint
+    >>> from winit_fast.models.tensor_spec import TensorSpec
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     summary = write_checkpoint(folder, [TensorSpec("w", (64, 8), wf.HeNormal())], seed=3)
+    ...     (found,) = inspect(folder).tensors
+    >>> round(found.deviation, 3), round(found.expected, 3), found.zeros
+    (0.181, 0.177, 0)
+    """
+    where = Path(as_path("path", path))
+    count = threads.resolve(num_threads)
+    if not (progress is None or callable(progress)):
+        raise TypeError(f"progress must be a function, got {progress!r}")
+    begin = time.perf_counter()
+    found = places(where)
+    told, expected = _expected(where if where.is_dir() else where.parent, found)
+    tensors = [_Tensor(name, place, bool(histograms)) for name, place in found.items()]
+    total = sum(place.nbytes for place in found.values())
+    caller, lock, done = threading.get_ident(), threading.Lock(), 0
+
+    def work(unit: _Unit) -> None:
+        nonlocal done
+        unit.tensor.read(unit)
+        with lock:
+            done += unit.end - unit.begin
+        if progress is not None and threading.get_ident() == caller:
+            progress(done, total)
+
+    threads.run(work, (unit for tensor in tensors for unit in tensor.units()), count)
+    if progress is not None:
+        progress(total, total)
+    repeats = _equal_tensors(tensors)
+    known = {name for repeat in repeats for name in repeat.names[1:]}  # say it of one of them
+    for tensor in tensors:
+        repeats += tensor.repeats if tensor.name not in known else []
+    return Inspection(
+        tensors=tuple(tensor.statistics(expected.get(tensor.name)) for tensor in tensors),
+        repeats=tuple(repeats),
+        plan=told,
+        nbytes=total,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def _expected(folder: Path, found: Mapping[str, Place]) -> tuple[str, dict[str, float]]:
+    """Read the deviations that the plan expects, of tensors of its shapes."""
+    if not (folder / PLAN).exists():
+        return f"there is no {PLAN}", {}
+    planned, digest = provenance.read_plan(folder / PLAN)
+    named = {place.header.metadata.get(provenance.DIGEST_KEY, digest) for place in found.values()}
+    if named - {digest}:
+        return f"{PLAN} is not the plan that the headers name", {}
+    expected = {}
+    for tensor in planned:
+        place = found.get(tensor.name)
+        if place is not None and tensor.initializer and place.entry.shape == tensor.shape:
+            moments = expectation.moments(tensor.initializer, tensor.shape)
+            if moments is not None:
+                expected[tensor.name] = moments[1]
+    return PLAN, expected
+
+
+class _Unit(NamedTuple):
+    """Some bytes of a tensor: whole rows, or a part of one."""
+
+    tensor: _Tensor
+    number: int
+    begin: int
+    end: int
+
+
+class _Moments(NamedTuple):
+    """Number, mean and sum of squared differences from it, of finite elements; and the extremes."""
+
+    size: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    minimum: float = math.inf
+    maximum: float = -math.inf
+    zeros: int = 0
+    not_finite: int = 0
+
+    def joined(self, other: _Moments) -> _Moments:
+        """Give those of both (Chan, Golub and LeVeque 1979)."""
+        size = self.size + other.size
+        if not size:
+            return self._replace(not_finite=self.not_finite + other.not_finite)
+        step = other.mean - self.mean
+        weight = other.size / size
+        return _Moments(
+            size,
+            self.mean + step * weight,
+            self.squares + other.squares + step * step * self.size * weight,
+            min(self.minimum, other.minimum),
+            max(self.maximum, other.maximum),
+            self.zeros + other.zeros,
+            self.not_finite + other.not_finite,
+        )
+
+
+def _moments(numbers: Array) -> _Moments:
+    """Look at some numbers, of float32 or float64, and overwrite them."""
+    low, high, not_finite = float(numbers.min()), float(numbers.max()), 0
+    if not (math.isfinite(low) and math.isfinite(high)):  # as for any NaN
+        finite = numbers[np.isfinite(numbers)]
+        not_finite = numbers.size - finite.size
+        if not finite.size:
+            return _Moments(not_finite=not_finite)
+        numbers = finite
+        low, high = float(numbers.min()), float(numbers.max())
+    zeros = int(np.count_nonzero(numbers == 0)) if low <= 0 <= high else 0
+    if not 1e-15 < max(-low, high) < 1e15:  # whose squares float32 does not hold
+        numbers = numbers.astype(np.float64)
+    # A first mean, near enough; then what it lacks, which takes care of every rounding in it.
+    near = numbers.dtype.type(np.einsum("i->", numbers) / numbers.size)
+    numbers -= near
+    lack = float(np.einsum("i->", numbers)) / numbers.size
+    squares = float(np.einsum("i,i->", numbers, numbers)) - numbers.size * lack * lack
+    mean = float(near) + lack
+    return _Moments(numbers.size, mean, max(0.0, squares), low, high, zeros, not_finite)
+
+
+class _Tensor:
+    """One tensor while it is read, by several threads."""
+
+    def __init__(self, name: str, place: Place, histograms: bool) -> None:
+        self.name = name
+        self.place = place
+        self.repeats: list[Repeat] = []
+        self.hash: int | None = None  # of all of it; None where a repeat would not be noteworthy
+        size = math.prod(place.entry.shape)
+        # Elements that are no whole bytes, and complex ones, are looked at as bytes and as words.
+        self._is_bytes = bool(size) and place.nbytes % size != 0
+        self._itemsize = place.nbytes // size if size and not self._is_bytes else 1
+        rows = place.entry.shape[0] if len(place.entry.shape) > 1 else 1
+        if self._is_bytes or not size or rows > MAX_ROWS or size // rows < MIN_ELEMENTS:
+            rows = 1
+        self._row = place.nbytes // rows
+        self._hashes: Array | None = np.zeros(rows, np.uint64)
+        self._parts: dict[int, _Moments] = {}
+        self._moments = _Moments()
+        self._histogram = np.zeros(_BINS, np.int64) if histograms else None
+        self._sparse: dict[int, int] = {}
+        self._lock = threading.Lock()
+        self._left = sum(1 for _ in self.units())
+
+    def units(self) -> Iterator[_Unit]:
+        """Cut the tensor into what a thread reads at once."""
+        step = max(1, _UNIT // self._row) * self._row if 0 < self._row <= _CHUNK else _UNIT
+        per_row = self._row > _CHUNK
+        number = 0
+        for start in range(0, self.place.nbytes, self._row if per_row else step):
+            stop = min(self.place.nbytes, start + (self._row if per_row else step))
+            for begin in range(start, stop, step):
+                yield _Unit(self, number, begin, min(stop, begin + step))
+                number += 1
+
+    def read(self, unit: _Unit) -> None:
+        """Read some bytes, and tell what follows from all once they are there."""
+        step = max(1, _CHUNK // self._row) * self._row if self._row <= _CHUNK else _CHUNK
+        memory = np.empty(min(step, unit.end - unit.begin), np.uint8)
+        found = _Moments()
+        histogram = None if self._histogram is None else np.zeros(_BINS, np.int64)
+        with self.place.opened() as read, np.errstate(all="ignore"):
+            for begin in range(unit.begin, unit.end, step):
+                data = memory[: unit.end - begin]
+                read(begin, data)
+                self._hash(data, begin)
+                numbers = None if self._is_bytes else values(data, self.place.entry.tag)
+                if numbers is not None:
+                    if histogram is not None:
+                        histogram += _counted(numbers)
+                    found = found.joined(_moments(numbers))
+        with self._lock:
+            self._parts[unit.number] = found
+            if self._histogram is not None and histogram is not None:
+                self._histogram += histogram
+            self._left -= 1
+            is_whole = self._left == 0
+        if is_whole:
+            self._finish()
+
+    def _hash(self, data: Array, begin: int) -> None:
+        assert self._hashes is not None, "kept to the end"
+        first, within = divmod(begin, self._row)
+        rows = data.reshape(-1, min(self._row, data.size))
+        hashes = row_hashes(rows, within)
+        with self._lock:
+            self._hashes[first : first + len(rows)] += hashes
+
+    def _finish(self) -> None:
+        """Tell what all bytes together say, and forget what that took."""
+        for number in sorted(self._parts):  # in their order, so that threads change no bit
+            self._moments = self._moments.joined(self._parts[number])
+        hashes, self._hashes, self._parts = self._hashes, None, {}
+        assert hashes is not None, "kept to the end"
+        if self._histogram is not None:
+            bins = np.flatnonzero(self._histogram)
+            self._sparse = dict(zip(bins.tolist(), self._histogram[bins].tolist(), strict=True))
+            self._histogram = None
+        size = math.prod(self.place.entry.shape)
+        if size < MIN_ELEMENTS or self._is_constant():
+            return
+        (self.hash,) = row_hashes(hashes.view(np.uint8).reshape(1, -1)).tolist()
+        if self._is_bytes:
+            return
+        cuts = equal_cuts(self.place, self._itemsize)
+        explained = 0
+        for cut in cuts:
+            if cut.axis == 0:
+                explained = (cut.parts - cut.distinct) * (hashes.size // cut.parts)
+            self.repeats.append(
+                Repeat(
+                    "pieces",
+                    (self.name,),
+                    f"axis {cut.axis} cut into {cut.parts}: {cut.distinct} different "
+                    f"piece{'s' * (cut.distinct > 1)}",
+                )
+            )
+        rows = equal_rows(self.place, hashes, self._itemsize) if hashes.size > 1 else None
+        if rows is not None and rows.number > explained:
+            self.repeats.append(
+                Repeat(
+                    "rows",
+                    (self.name,),
+                    f"{rows.number:,} of {hashes.size:,} are equal to earlier ones: "
+                    f"row {rows.first[0]} to row {rows.first[1]}, say",
+                )
+            )
+
+    def _is_constant(self) -> bool:
+        """Tell whether all elements are one number."""
+        if self._moments.size:
+            low, high = self._moments.minimum, self._moments.maximum
+            return low == high and not self._moments.not_finite
+        return whole(self.place).is_constant(0, self._itemsize)
+
+    def statistics(self, expected: float | None) -> Statistics:
+        """Give what was found."""
+        _, shape, _, _ = self.place.entry
+        found = self._moments
+        is_known = not self._is_bytes and (found.size or found.not_finite or not math.prod(shape))
+        has_numbers = bool(found.size)
+        return Statistics(
+            name=self.name,
+            file=self.place.file,
+            dtype=self.place.entry.tag,
+            shape=shape,
+            mean=found.mean if has_numbers else None,
+            deviation=math.sqrt(found.squares / found.size) if has_numbers else None,
+            minimum=found.minimum if has_numbers else None,
+            maximum=found.maximum if has_numbers else None,
+            zeros=found.zeros if is_known else None,
+            not_finite=found.not_finite if is_known else None,
+            expected=expected,
+            histogram=self._sparse,
+        )
+
+
+def _counted(numbers: Array) -> Array:
+    """Count finite numbers by the highest bits of their float32."""
+    words = numbers.astype(np.float32, copy=False).view(np.uint32) >> 20
+    counts = np.bincount(words, minlength=_BINS)
+    counts.reshape(2, 256, 8)[:, 255] = 0  # infinities and NaN
+    return counts
+
+
+def _equal_tensors(tensors: Sequence[_Tensor]) -> list[Repeat]:
+    """Find tensors that are equal."""
+    told = [tensor for tensor in tensors if tensor.hash is not None]
+    keys = [(t.hash, t.place.entry.tag, t.place.entry.shape) for t in told]
+    found = []
+    for group in groups(keys):
+        left = [told[at] for at in group]
+        while len(left) > 1:
+            first, *others = left
+            equal = [other for other in others if same(first.place, other.place)]
+            if equal:
+                found.append(Repeat("tensors", (first.name, *(t.name for t in equal)), "equal"))
+            left = [other for other in others if other not in equal]
+    return found

@@ -1,0 +1,111 @@
+"""Where the tensors of a checkpoint stand, and reading them in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from winit_fast.base import safetensors
+from winit_fast.base.arrays import Array
+from winit_fast.base.files import regular_file
+from winit_fast.checkpoint.layout import INDEX, SINGLE
+
+
+class Place(NamedTuple):
+    """Where a tensor stands.
+
+    Attributes
+    ----------
+    file : str
+    header : Header
+        That of the file.
+    entry : Entry
+        The tensor's own in it.
+    """
+
+    file: str
+    header: safetensors.Header
+    entry: safetensors.Entry
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor."""
+        return self.entry.end - self.entry.begin
+
+    def read(self, offset: int, memory: Array) -> None:
+        """Read bytes of the tensor.
+
+        Parameters
+        ----------
+        offset : int
+            The first one's, counted from the tensor's own first byte.
+        memory : numpy.ndarray of uint8
+            Contiguous; filled to its end.
+
+        Raises
+        ------
+        ValueError
+            If the file has been cut off meanwhile.
+        """
+        with self.opened() as read:
+            read(offset, memory)
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[int, Array], None]]:
+        """Open the file for several readings: give what does as `read`."""
+        with regular_file(self.file) as file:
+
+            def read(offset: int, memory: Array) -> None:
+                file.seek(self.header.size + self.entry.begin + offset)
+                if file.readinto(memory.data) != memory.nbytes:  # type: ignore[attr-defined]
+                    raise ValueError(f"{self.file} is no whole safetensors file any more")
+
+            yield read
+
+
+def places(path: Path) -> dict[str, Place]:
+    """Find all tensors of a checkpoint, as a loader does.
+
+    Parameters
+    ----------
+    path : Path
+        Its directory, its index, or a file of the format.
+
+    Returns
+    -------
+    dict of str to Place
+        In the order of the files' names, and of their headers.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If a file is damaged, or does not agree with the index.
+    """
+    folder, index = path, path / INDEX
+    if path.name.endswith(".index.json") and path.is_file():
+        folder, index = path.parent, path
+    if folder is path and path.is_file():
+        folder, files, names = path.parent, None, [path.name]
+    elif folder is path and (path / SINGLE).exists():
+        files, names = None, [SINGLE]
+    elif index.exists():
+        files = safetensors.read_index(str(index))
+        names = sorted({*files.values()})
+    else:
+        raise FileNotFoundError(f"{path} holds neither {SINGLE} nor {INDEX}")
+    found = {}
+    for name in names:
+        header = safetensors.read_header(str(folder / name))
+        for tensor, entry in header.entries.items():
+            if files is not None and files.get(tensor) != name:
+                raise ValueError(
+                    f"{folder / name} holds {tensor!r}, which {index.name} does not say"
+                )
+            found[tensor] = Place(str(folder / name), header, entry)
+    if files is not None and (lost := files.keys() - found.keys()):
+        raise ValueError(f"{index} names {min(lost)!r}, which its file does not hold")
+    return found

@@ -1,0 +1,80 @@
+"""The numbers that a file's bytes stand for, in a type that arithmetic is quick in."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import ml_dtypes
+import numpy as np
+
+from winit_fast.base.arrays import Array
+
+_WORDS = {
+    "F16": "float16",
+    "F32": "float32",
+    "F64": "float64",
+    "C64": "float32",  # real and imaginary parts
+    "I16": "int16",
+    "U16": "uint16",
+    "I32": "int32",
+    "U32": "uint32",
+    "I64": "int64",
+    "U64": "uint64",
+}
+_BYTES = {
+    "BOOL": np.bool_,
+    "U8": np.uint8,
+    "I8": np.int8,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    "F8_E4M3FNUZ": ml_dtypes.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": ml_dtypes.float8_e5m2fnuz,
+}
+_WIDE = ("F64", "I32", "U32", "I64", "U64")
+
+
+def values(data: Array, tag: str) -> Array | None:
+    """Give the numbers of a tensor's bytes.
+
+    Parameters
+    ----------
+    data : numpy.ndarray of uint8
+        Whole elements, contiguous.
+    tag : str
+        Their type, as the safetensors format calls it.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        One axis, float32, or float64 for what does not fit that; of a complex number two. None for
+        types whose elements are no whole bytes.
+
+    Examples
+    --------
+    >>> values(np.array([0x80, 0x3F, 0x00, 0xC0], np.uint8), "BF16")
+    array([ 1., -2.], dtype=float32)
+    >>> values(np.array([127, 128], np.uint8), "F8_E8M0")
+    array([1., 2.], dtype=float32)
+    """
+    if tag == "BF16":  # four times as fast as ml_dtypes
+        words = data.view(np.uint16).astype(np.uint32)
+        words <<= 16
+        return words.view(np.float32)
+    if tag in _WORDS:
+        return data.view(_WORDS[tag]).astype(np.float64 if tag in _WIDE else np.float32, copy=False)
+    if tag in _BYTES or tag == "F8_E8M0":
+        return _of_every_byte(tag)[data]
+    return None
+
+
+@cache
+def _of_every_byte(tag: str) -> Array:
+    codes = np.arange(256, dtype=np.uint8)
+    if tag == "F8_E8M0":  # powers of two; ml_dtypes has them only since 0.5
+        numbers = 2.0 ** (codes.astype(np.float64) - 127)
+        numbers[255] = np.nan
+    elif tag == "BOOL":
+        numbers = codes != 0
+    else:
+        numbers = codes.view(_BYTES[tag])
+    return np.asarray(numbers, np.float32)
