@@ -18,6 +18,7 @@ import winit_fast.torch as ours
 from winit_fast.initializers.parts import Parts
 from winit_fast.torch import init_
 from winit_fast.torch.names import tensors
+from winit_fast.torch.record import truncated
 from winit_fast.torch.rules import matches
 
 
@@ -99,6 +100,33 @@ def test_schemes(change, scheme):
     module = init_(Own(lambda m: (change(m.weight), m.bias.zero_())), seed=3)
     expected = scheme((6, 4), seed=3, name="weight")
     np.testing.assert_allclose(module.weight.detach(), expected, rtol=3e-7, atol=1e-9)
+
+
+def test_quotients_are_rounded_once():
+    """0.3 / 7 is not 0.3 times 1 / 7: in float64 the numbers tell."""
+    module = Own(lambda m: (m.weight.normal_(0, 0.3).div_(7), m.bias.zero_())).double()
+    assert 0.3 / 7 != 0.3 * (1 / 7)
+    expected = wf.RandomNormal(0.0, 0.3 / 7)((6, 4), seed=3, name="weight", dtype="float64")
+    np.testing.assert_array_equal(init_(module, seed=3).weight.detach(), expected)
+
+
+@pytest.mark.parametrize("change", [lambda w: w.mul_(-2), lambda w: w.neg_().mul_(2)])
+def test_negative_factors_turn_the_numbers_over(change):
+    """No scheme has them: the numbers are those of the draw, times the factor."""
+    module = Own(lambda m: (change(m.weight.normal_()), m.bias.zero_()))
+    assert torch.equal(init_(module, seed=3).weight, -2 * normal())
+
+
+def test_bounds_that_rounding_would_pass():
+    """(b - mean) / std * std + mean may be above b: not so the numbers, as for trunc_normal_."""
+    generator = np.random.default_rng(0)
+    for _ in range(300):
+        mean, std, width = generator.uniform(0.1, 1, 3)
+        a, b = mean - width * std, mean - width * std * (1 - 1e-9)
+        scheme = truncated(mean, std, a, b)
+        weight = scheme(50, seed=1, dtype="float64")
+        assert a <= weight.min() and weight.max() <= b
+        assert a <= mean + scheme.low * std and mean + scheme.high * std <= b
 
 
 def test_truncated_normals_by_erfinv():
@@ -413,8 +441,10 @@ def test_whole_model_methods():
     assert all((value == 0).all() for value in model.parameters())
 
 
-def test_momentum_encoders_share_a_stream():
-    model = nn.ModuleDict({"query": nn.Linear(4, 4), "key": nn.Linear(4, 4)})
+@pytest.mark.parametrize("order", [("query", "key"), ("key", "query")])
+def test_momentum_encoders_share_a_stream(order):
+    """That of the tensor that was drawn, whichever the model has first."""
+    model = nn.ModuleDict({name: nn.Linear(4, 4) for name in order})
 
     def by(model):
         for one, other in zip(model["query"].parameters(), model["key"].parameters(), strict=True):
