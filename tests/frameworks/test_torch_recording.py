@@ -87,6 +87,9 @@ def test_a_draw_is_the_tensors_own_whatever_the_way(way):
     [
         (lambda w: w.normal_().mul_(0.5), wf.RandomNormal(0.0, 0.5)),
         (lambda w: w.normal_().div_(4).add_(1), wf.RandomNormal(1.0, 0.25)),
+        (lambda w: w.normal_(2, 1).mul_(0.5), wf.RandomNormal(1.0, 0.5)),
+        (lambda w: w.uniform_(1, 2).div_(4), wf.RandomUniform(0.25, 0.5)),
+        (lambda w: nn.init.trunc_normal_(w, 1, 0.5).mul_(2), wf.TruncatedNormal(2, 1, -6, 2)),
         (lambda w: w.copy_(2 * torch.rand(6, 4) - 1), wf.RandomUniform(-1.0, 1.0)),
         (lambda w: w.copy_(torch.randn(6, 4) * 0.02), wf.RandomNormal(0.0, 0.02)),
         (lambda w: nn.init.trunc_normal_(w, std=0.5), wf.TruncatedNormal(0.0, 0.5, -4.0, 4.0)),
@@ -156,6 +159,68 @@ def test_what_is_computed():
     np.testing.assert_array_equal(module.bias.detach(), np.log(uniform + 1).astype(np.float32))
 
 
+def test_draws_that_meet_are_numbered_in_the_order_of_use():
+    """The k-th, from 1, has the tensor's stream with the suffix k."""
+
+    def reset(module):
+        first, second = torch.randn(6, 4), torch.rand(6, 4)
+        module.weight.copy_(second * first)
+        module.bias.zero_()
+
+    weight = init_(Own(reset), seed=3).weight.detach()
+    uniform = wf.RandomUniform(0.0, 1.0)((6, 4), seed=3, name=f"weight\0{1}")
+    drawn = wf.RandomNormal(0.0, 1.0)((6, 4), seed=3, name=f"weight\0{2}")
+    np.testing.assert_array_equal(
+        weight, (uniform.astype(np.float64) * drawn.astype(np.float64)).astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize("bound", [0.5, 1.9])
+def test_clamping_inside_of_the_bounds_moves_numbers_to_the_ends(bound):
+    """It makes no narrower truncated normal."""
+    module = Own(lambda m: (nn.init.trunc_normal_(m.weight).clamp_(-bound, bound), m.bias.zero_()))
+    module.weight = nn.Parameter(torch.full((60, 40), math.nan))
+    weight = init_(module, seed=3).weight.detach()
+    drawn = wf.TruncatedNormal(0.0, 1.0, -2.0, 2.0)((60, 40), seed=3, name="weight")
+    assert torch.equal(weight, torch.from_numpy(drawn).clamp(-bound, bound))
+    assert (abs(weight) == bound).any()
+
+
+def test_parameters_of_the_same_memory_are_tied():
+    """Two objects, one memory: filled once, by the first name's stream."""
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    model[1].weight = nn.Parameter(model[0].weight.data)
+    assert model[1].weight is not model[0].weight
+    init_(model, seed=3, by=lambda m: [nn.init.normal_(one.weight) for one in m])
+    assert torch.equal(model[0].weight, normal("0.weight", (4, 4)))
+    assert torch.equal(model[1].weight, model[0].weight)
+
+
+def test_a_box_drawn_from_a_stream_of_its_own_counts_from_0():
+    def reset(module):
+        module.weight.zero_()
+        ours.normal_(module.weight[2:], seed=7, name="rows")
+        module.bias.zero_()
+
+    weight = init_(Own(reset), seed=3).weight
+    assert (weight[:2] == 0).all()
+    assert torch.equal(weight[2:], normal("rows", (4, 4), seed=7))
+
+
+def test_an_interval_of_one_number_is_that_number():
+    module = Own(lambda m: (m.weight.uniform_(2, 2), m.bias.zero_()))
+    assert (init_(module, seed=3).weight == 2).all()
+
+
+def test_a_view_sees_what_was_written_to_a_part_of_it():
+    def reset(module):
+        module.weight.zero_()
+        module.weight[:3].fill_(1)
+        module.bias.copy_(module.weight[1:, 0])
+
+    assert init_(Own(reset), seed=3).bias.tolist() == [1, 1, 0, 0, 0]
+
+
 def test_parts_of_a_tensor():
     def reset(module):
         module.weight.normal_()
@@ -188,6 +253,8 @@ def test_boxes_of_parts():
     he = wf.HeNormal().stddev((2, 4)) * wf.Stream(1, "n").normal(shape=(9, 4))
     np.testing.assert_allclose(whole[4:6], he[4:6], rtol=1e-6)
     np.testing.assert_array_equal(whole[0], wf.RandomUniform()((1, 4), seed=1, name="other")[0])
+    sparse = wf.Sparse(0.5)((3, 3), seed=1, name="n\0[6:9,1:4]")
+    np.testing.assert_array_equal(whole[6:, 1:], sparse)
     assert wf.get({"class_name": "parts", "config": scheme.get_config()}) == scheme
     with pytest.raises(ValueError, match="must cover"):
         Parts([((0, 0), (8, 4), rows)])((9, 4))
