@@ -541,6 +541,22 @@ def test_what_cannot_be_recorded_is_refused(reset, error):
     assert torch.isnan(module.weight).all() and torch.isnan(module.bias).all()
 
 
+@pytest.mark.parametrize(
+    ("method", "read"),
+    [
+        ("numpy", lambda w: w.numpy()),
+        ("tolist", lambda w: w.tolist()),
+        ("__array__", np.asarray),
+        ("__dlpack__", lambda w: w.__dlpack__()),
+        ("share_memory_", lambda w: w.share_memory_()),
+    ],
+)
+def test_memory_that_is_reached_without_an_operation_is_refused(method, read):
+    module = Own(lambda m: (read(m.weight.normal_()), m.bias.zero_()))
+    with pytest.raises(ValueError, match=rf"{method}\(\) reaches the memory of tensor 'weight'"):
+        init_(module, seed=3)
+
+
 def test_modules_that_are_not_just_memory():
     module = nn.Linear(3, 3)
     module.weight.ds_id = 1

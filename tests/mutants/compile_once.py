@@ -1,9 +1,11 @@
 """Stands for the C compiler: what was compiled before is not compiled again.
 
-python compile_once.py FOLDER COMPILER ARGUMENT ...
+python compile_once.py FOLDER UNUSED COMPILER ARGUMENT ...
 
 An object is kept in the folder under the hash of the preprocessed source and of the arguments. So
-of the builds of many mutants each compiles only the files that its line is in.
+of the builds of many mutants each compiles only the files that its line is in. Of the unused files,
+named with commas between them, that are for instruction sets that this processor lacks, the first
+object serves.
 """
 
 import hashlib
@@ -12,16 +14,19 @@ import sys
 from pathlib import Path
 
 
-def main(folder: Path, command: list[str]) -> int:
+def main(folder: Path, unused: set[str], command: list[str]) -> int:
     """Compile, or give what was kept; all but compiling is the compiler's own business."""
     if "-c" not in command or "-o" not in command:
         return subprocess.run(command).returncode
     output = Path(command[command.index("-o") + 1])
     asked = [word for word in command if word not in ("-c", "-o", str(output))]
-    text = subprocess.run([*asked, "-E", "-P"], stdout=subprocess.PIPE)
-    if text.returncode:
-        return text.returncode
-    kept = folder / hashlib.sha256(repr(asked).encode() + text.stdout).hexdigest()
+    text = b""
+    if not any(Path(word).name in unused for word in asked):
+        preprocessed = subprocess.run([*asked, "-E", "-P"], stdout=subprocess.PIPE)
+        if preprocessed.returncode:
+            return preprocessed.returncode
+        text = preprocessed.stdout
+    kept = folder / hashlib.sha256(repr(asked).encode() + text).hexdigest()
     if not kept.exists():
         code = subprocess.run(command).returncode
         if code:
@@ -34,4 +39,4 @@ def main(folder: Path, command: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+    sys.exit(main(Path(sys.argv[1]), set(sys.argv[2].split(",")), sys.argv[3:]))

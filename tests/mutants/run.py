@@ -8,8 +8,8 @@
 A mutant is found by its text, wherever in src/ and csrc/ that stands; one whose text is not there
 exactly once no longer applies, which is an error: look for where the line has gone. Everything is
 done in a copy in build/mutants, of which mutants of C and Cython compile the files that they are
-in. The exit status is 1 if some no longer apply or cannot be compiled, or if less than 95 % are
-killed.
+in, but none for instruction sets that this processor lacks. The exit status is 1 if some no longer
+apply or cannot be compiled, or if less than 95 % are killed.
 """
 
 from __future__ import annotations
@@ -27,16 +27,21 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from winit_fast._core import supported_isas
 from winit_fast.base.frameworks import FRAMEWORKS
 
 ROOT = Path(__file__).resolve().parents[2]
 COPY = ROOT / "build" / "mutants"
+OBJECTS = ROOT / "build" / "mutants-objects"
 COMPILED = {".c", ".h", ".pxd", ".pxi", ".pyx"}
 LIST = Path(__file__).with_name("mutants.toml")
 SECONDS = 900  # a mutant that runs on is noticed, too
 
 _COMPILER = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
-_ONCE = [sys.executable, "-I", Path(__file__).with_name("compile_once.py"), COPY / "objects"]
+_KERNELS = {f"kernels_{name}.c" for name in supported_isas()}
+_UNUSED = {path.name for path in (ROOT / "csrc").glob("kernels_*.c")} - _KERNELS
+_ONCE = [sys.executable, "-I", Path(__file__).with_name("compile_once.py")]
+_ONCE += [OBJECTS, ",".join(sorted(_UNUSED))]
 
 ENVIRONMENT = os.environ | {
     "PYTHONPATH": str(COPY / "src"),
