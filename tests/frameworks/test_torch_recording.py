@@ -196,6 +196,20 @@ def test_parameters_of_the_same_memory_are_tied():
     assert torch.equal(model[1].weight, model[0].weight)
 
 
+def test_a_seed_of_the_calls_own_counts():
+    module = Own(lambda m: (ours.normal_(m.weight, seed=7, name="own"), nn.init.normal_(m.bias)))
+    init_(module, seed=3)
+    assert torch.equal(module.weight, normal("own", seed=7))
+    assert torch.equal(module.bias, normal("bias", (5,)))
+
+
+@pytest.mark.parametrize("first", ["*.weight", "1.weight", "Linear"])
+def test_a_tensors_own_name_goes_before_every_pattern(first):
+    rules = {first: "zeros"} | {"*.weight": "zeros", "*.bias": "zeros", "1.weight": "ones"}
+    model = init_(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)), rules, seed=3)
+    assert (model[0].weight == 0).all() and (model[1].weight == 1).all()
+
+
 def test_a_box_drawn_from_a_stream_of_its_own_counts_from_0():
     def reset(module):
         module.weight.zero_()
