@@ -87,7 +87,7 @@ coverage: $(VENV)/coverage ## measure which lines of Python and C the tests run
 	mkdir -p build/coverage/c
 	$(BIN)/gcovr --root . --filter csrc/ build/coverage --html-details build/coverage/c/index.html --txt -
 
-mutants: $(VENV)/installed ## plant faults one by one and list those that no test notices (hours: each of C is compiled)
+mutants: $(VENV)/installed ## plant faults one by one and list those that no test notices (an hour or two; MUTANTS=--check only looks whether they apply)
 	$(BIN)/python tests/mutants/run.py $(MUTANTS)
 
 MINUTES := 30
