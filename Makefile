@@ -93,7 +93,7 @@ coverage: $(VENV)/coverage ## measure which lines of Python and C the tests exec
 	mkdir -p build/coverage/c
 	$(BIN)/gcovr --root . --filter csrc/ build/coverage --html-details build/coverage/c/index.html --txt -
 
-mutants: $(VENV)/installed ## mutation tests: list the planted faults that no test catches (hours; recompiles for each one in C)
+mutants: $(VENV)/installed ## mutation tests: list the planted faults that no test catches (an hour or two; MUTANTS=--check only tells whether they still apply)
 	$(BIN)/python tests/mutants/run.py $(MUTANTS)
 
 MINUTES := 30

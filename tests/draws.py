@@ -101,12 +101,13 @@ DRAWS = {
         standard=(0.0, 1.0, -2.0, 2.0),
         shapes=WINDOWS,
         wide=(0.0, 1.0, -1.0, 2.5),
-        # windows round zero, in a far tail, and half open
+        # windows round zero, in a far tail, and half open; one just past the central kernel's limit
         frozen={
             "truncated": (0.01, 0.02, -2.0, 2.0),
             "wide": (0.0, 1.0, -100.0, 3.5),
             "tail": (30.1, 1.1, -30.0, -29.0),
             "half": (0.0, 0.7, 0.0, INF),
+            "past": (0.01, 0.02, -2.1, 2.1),
         },
         environments=(
             (0.1, 0.02, -2.0, 2.0),

@@ -885,6 +885,40 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch
     assert happened[-1] == ("fsync", tmp_path.stat().st_ino) and renames[-1] == len(happened) - 2
 
 
+def test_each_step_of_moving_is_on_the_disk_before_the_next(tmp_path, monkeypatch):
+    """The list of moves before the first move, and the old files' leaving before a new one comes.
+
+    Else a power cut may leave files that have moved and no list that says so, or both checkpoints.
+    """
+    out = tmp_path / "out"
+    options = {"dtype": "float32", "max_shard_size": 9000}
+    write_checkpoint(out, TENSORS, seed=0, **options)
+    steps = []
+
+    def watch(name, path_of):
+        real = getattr(os, name)
+
+        def call(*args):
+            real(*args)
+            steps.append((name, path_of(*args)))
+
+        monkeypatch.setattr(os, name, call)
+
+    watch("fsync", lambda file: Path(f"/proc/self/fd/{file}").readlink())
+    watch("rename", lambda _, target: Path(target))
+    watch("replace", lambda _, target: Path(target))
+    write_checkpoint(out, TENSORS, seed=1, force=True, **options)
+    (listed,) = (at for at, (name, _) in enumerate(steps) if name == "replace")
+    stage = steps[listed][1].parent
+    assert steps[listed + 1 : listed + 3] == [("fsync", stage), ("fsync", out)]
+    moves = [(at, path) for at, (name, path) in enumerate(steps) if name == "rename"]
+    left = [at for at, path in moves if path.parent.parent == stage]
+    came = [at for at, path in moves if path.parent == out]
+    assert len(left) == len(came) == len(list(out.iterdir()))
+    assert listed + 2 < left[0] and left[-1] < came[0]
+    assert ("fsync", out) in steps[left[-1] : came[0]]
+
+
 @pytest.mark.parametrize("length", range(9))
 def test_headers_are_padded_to_eight_bytes_and_no_more(tmp_path, length):
     write_checkpoint(tmp_path, [TensorSpec("w" * (length + 1), (1,), wf.Ones())], seed=0)

@@ -58,6 +58,26 @@ def test_a_threshold_that_is_far_from_its_expected_place(monkeypatch, sparsity):
     assert any(one is None for one in found)
 
 
+@pytest.mark.parametrize("tall", [2, 4096])
+def test_of_equal_words_the_first_rows_are_zeros(monkeypatch, tall):
+    """No seed is known that has them in a column: here all words are the same."""
+
+    def of_one_word(distribution, seed, stream, out, *rest, **options):
+        if out.dtype == np.uint64:
+            out[...] = 5 << 60
+        else:
+            real(distribution, seed, stream, out, *rest, **options)
+
+    real = sparse.fill
+    monkeypatch.setattr(sparse, "fill", of_one_word)
+    monkeypatch.setattr(sparse, "_TALL", tall)
+    scheme = wf.Sparse(0.4)
+    zeros = scheme((10, 3), seed=5, name="w") == 0
+    assert zeros.tolist() == [[row < 4] * 3 for row in range(10)]
+    part = scheme((10, 3), seed=5, name="w", index=np.s_[3:6, 1:]) == 0
+    assert part.tolist() == [[row < 4] * 2 for row in range(3, 6)]
+
+
 @pytest.fixture
 def priorities_made(monkeypatch):
     """Counts the priorities that are made, in all threads."""

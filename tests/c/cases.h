@@ -31,4 +31,8 @@ static const struct {
         {.loc = 0x0.0p+0, .scale = 0x1.6666666666666p-1, .low = 0x0.0p+0, .high = INFINITY, .window = {.flip = 0, .kappa = 0, .tail_step = 0x1.0000000000000p-32, .tail_start = {0x1.0000000000000p-33, 0x0.0p+0}, .t_step = 0x1.0000000000000p-32, .t_step_rest = 0x0.0p+0, .t_start = {0x1.0000000000000p-33, 0x0.0p+0}, .t_exponent = 0, .tail_exponent = 0}},
         {.loc = 0x0.0p+0, .scale = 0x1.6666666666666p-1, .low = 0x0.0p+0, .high = INFINITY, .window = {.flip = 0, .kappa = 0, .tail_step = 0x1.0000000000000p-64, .tail_start = {0x1.0000000000000p-65, 0x0.0p+0}, .t_step = 0x1.0000000000000p-64, .t_step_rest = 0x0.0p+0, .t_start = {0x1.0000000000000p-65, 0x0.0p+0}, .t_exponent = 0, .tail_exponent = 0}},
     }},
+    {"past", "truncated_normal", {
+        {.loc = 0x1.47ae147ae147bp-7, .scale = 0x1.47ae147ae147bp-6, .low = -0x1.0cccccccccccdp+1, .high = 0x1.0cccccccccccdp+1, .window = {.flip = 0, .kappa = 2147483648, .tail_step = 0x1.edb4f307aecf6p-32, .tail_start = {0x1.24b0cfa3ee590p-5, 0x1.24b0cfa3ee590p-5}, .t_step = 0x1.edb4f307aecf6p-32, .t_step_rest = 0x1.7916321e1ee7dp-87, .t_start = {0x1.edb4f307aecf6p-33, 0x1.edb4f307aecf6p-33}, .t_exponent = 0, .tail_exponent = 0}},
+        {.loc = 0x1.47ae147ae147bp-7, .scale = 0x1.47ae147ae147bp-6, .low = -0x1.0cccccccccccdp+1, .high = 0x1.0cccccccccccdp+1, .window = {.flip = 0, .kappa = UINT64_C(9223372036854775808), .tail_step = 0x1.edb4f307aecf6p-64, .tail_start = {0x1.24b0cf851309dp-5, 0x1.24b0cf851309dp-5}, .t_step = 0x1.edb4f307aecf6p-64, .t_step_rest = 0x1.7916321e1ee7dp-119, .t_start = {0x1.edb4f307aecf6p-65, 0x1.edb4f307aecf6p-65}, .t_exponent = 0, .tail_exponent = 0}},
+    }},
 };

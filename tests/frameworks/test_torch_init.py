@@ -176,10 +176,12 @@ def test_a_bound_that_rounding_would_pass():
     generator = np.random.default_rng(0)
     for _ in range(300):
         mean, std, width = generator.uniform(0.1, 1, 3)
-        a, b = mean - width * std, mean - width * std * (1 - 1e-9)
-        tensor = torch.empty(50, dtype=torch.float64)
-        ours.trunc_normal_(tensor, mean, std, a, b, seed=1)
-        assert a <= tensor.min() and tensor.max() <= b
+        a = mean - width * std
+        b = a + 30 * np.spacing(width * std)  # so near that some number is the bound
+        tensor = torch.empty(200, dtype=torch.float64)
+        for centre, low, high in ((mean, a, b), (-mean, -b, -a)):
+            ours.trunc_normal_(tensor, centre, std, low, high, seed=1)
+            assert low <= tensor.min() and tensor.max() <= high
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (40, 7), (7, 40), (8, 4, 3, 3), (30, 2, 3)], ids=str)

@@ -18,6 +18,7 @@ import winit_fast.torch as ours
 from winit_fast.initializers.parts import Parts
 from winit_fast.torch import init_
 from winit_fast.torch.names import tensors
+from winit_fast.torch.record import truncated
 from winit_fast.torch.rules import matches
 
 
@@ -86,6 +87,9 @@ def test_a_draw_is_the_tensors_own_whatever_the_way(way):
     [
         (lambda w: w.normal_().mul_(0.5), wf.RandomNormal(0.0, 0.5)),
         (lambda w: w.normal_().div_(4).add_(1), wf.RandomNormal(1.0, 0.25)),
+        (lambda w: w.normal_(2, 1).mul_(0.5), wf.RandomNormal(1.0, 0.5)),
+        (lambda w: w.uniform_(1, 2).div_(4), wf.RandomUniform(0.25, 0.5)),
+        (lambda w: nn.init.trunc_normal_(w, 1, 0.5).mul_(2), wf.TruncatedNormal(2, 1, -6, 2)),
         (lambda w: w.copy_(2 * torch.rand(6, 4) - 1), wf.RandomUniform(-1.0, 1.0)),
         (lambda w: w.copy_(torch.randn(6, 4) * 0.02), wf.RandomNormal(0.0, 0.02)),
         (lambda w: nn.init.trunc_normal_(w, std=0.5), wf.TruncatedNormal(0.0, 0.5, -4.0, 4.0)),
@@ -99,6 +103,33 @@ def test_schemes(change, scheme):
     module = init_(Own(lambda m: (change(m.weight), m.bias.zero_())), seed=3)
     expected = scheme((6, 4), seed=3, name="weight")
     np.testing.assert_allclose(module.weight.detach(), expected, rtol=3e-7, atol=1e-9)
+
+
+def test_quotients_are_rounded_once():
+    """0.3 / 7 is not 0.3 times 1 / 7: in float64 the numbers tell."""
+    module = Own(lambda m: (m.weight.normal_(0, 0.3).div_(7), m.bias.zero_())).double()
+    assert 0.3 / 7 != 0.3 * (1 / 7)
+    expected = wf.RandomNormal(0.0, 0.3 / 7)((6, 4), seed=3, name="weight", dtype="float64")
+    np.testing.assert_array_equal(init_(module, seed=3).weight.detach(), expected)
+
+
+@pytest.mark.parametrize("change", [lambda w: w.mul_(-2), lambda w: w.neg_().mul_(2)])
+def test_negative_factors_turn_the_numbers_over(change):
+    """No scheme has them: the numbers are those of the draw, times the factor."""
+    module = Own(lambda m: (change(m.weight.normal_()), m.bias.zero_()))
+    assert torch.equal(init_(module, seed=3).weight, -2 * normal())
+
+
+def test_bounds_that_rounding_would_pass():
+    """(b - mean) / std * std + mean may be above b: not so the numbers, as for trunc_normal_."""
+    generator = np.random.default_rng(0)
+    for _ in range(300):
+        mean, std, width = generator.uniform(0.1, 1, 3)
+        a, b = mean - width * std, mean - width * std * (1 - 1e-9)
+        scheme = truncated(mean, std, a, b)
+        weight = scheme(50, seed=1, dtype="float64")
+        assert a <= weight.min() and weight.max() <= b
+        assert a <= mean + scheme.low * std and mean + scheme.high * std <= b
 
 
 def test_truncated_normals_by_erfinv():
@@ -126,6 +157,82 @@ def test_what_is_computed():
     assert torch.equal(module.weight, torch.arange(24.0).view(6, 4).log1p())
     uniform = wf.RandomUniform(0.0, 1.0)(5, seed=3, name="bias").astype(np.float64)
     np.testing.assert_array_equal(module.bias.detach(), np.log(uniform + 1).astype(np.float32))
+
+
+def test_draws_that_meet_are_numbered_in_the_order_of_use():
+    """The k-th, from 1, has the tensor's stream with the suffix k."""
+
+    def reset(module):
+        first, second = torch.randn(6, 4), torch.rand(6, 4)
+        module.weight.copy_(second * first)
+        module.bias.zero_()
+
+    weight = init_(Own(reset), seed=3).weight.detach()
+    uniform = wf.RandomUniform(0.0, 1.0)((6, 4), seed=3, name=f"weight\0{1}")
+    drawn = wf.RandomNormal(0.0, 1.0)((6, 4), seed=3, name=f"weight\0{2}")
+    np.testing.assert_array_equal(
+        weight, (uniform.astype(np.float64) * drawn.astype(np.float64)).astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize("bound", [0.5, 1.9])
+def test_clamping_inside_of_the_bounds_moves_numbers_to_the_ends(bound):
+    """It makes no narrower truncated normal."""
+    module = Own(lambda m: (nn.init.trunc_normal_(m.weight).clamp_(-bound, bound), m.bias.zero_()))
+    module.weight = nn.Parameter(torch.full((60, 40), math.nan))
+    weight = init_(module, seed=3).weight.detach()
+    drawn = wf.TruncatedNormal(0.0, 1.0, -2.0, 2.0)((60, 40), seed=3, name="weight")
+    assert torch.equal(weight, torch.from_numpy(drawn).clamp(-bound, bound))
+    assert (abs(weight) == bound).any()
+
+
+def test_parameters_of_the_same_memory_are_tied():
+    """Two objects, one memory: filled once, by the first name's stream."""
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    model[1].weight = nn.Parameter(model[0].weight.data)
+    assert model[1].weight is not model[0].weight
+    init_(model, seed=3, by=lambda m: [nn.init.normal_(one.weight) for one in m])
+    assert torch.equal(model[0].weight, normal("0.weight", (4, 4)))
+    assert torch.equal(model[1].weight, model[0].weight)
+
+
+def test_a_seed_of_the_calls_own_counts():
+    module = Own(lambda m: (ours.normal_(m.weight, seed=7, name="own"), nn.init.normal_(m.bias)))
+    init_(module, seed=3)
+    assert torch.equal(module.weight, normal("own", seed=7))
+    assert torch.equal(module.bias, normal("bias", (5,)))
+
+
+@pytest.mark.parametrize("first", ["*.weight", "1.weight", "Linear"])
+def test_a_tensors_own_name_goes_before_every_pattern(first):
+    rules = {first: "zeros"} | {"*.weight": "zeros", "*.bias": "zeros", "1.weight": "ones"}
+    model = init_(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)), rules, seed=3)
+    assert (model[0].weight == 0).all() and (model[1].weight == 1).all()
+
+
+def test_a_box_drawn_from_a_stream_of_its_own_counts_from_0():
+    def reset(module):
+        module.weight.zero_()
+        ours.normal_(module.weight[2:], seed=7, name="rows")
+        module.bias.zero_()
+
+    weight = init_(Own(reset), seed=3).weight
+    assert (weight[:2] == 0).all()
+    assert torch.equal(weight[2:], normal("rows", (4, 4), seed=7))
+
+
+def test_an_interval_of_one_number_is_that_number():
+    module = Own(lambda m: (m.weight.uniform_(2, 2), m.bias.zero_()))
+    assert (init_(module, seed=3).weight == 2).all()
+
+
+def test_a_view_sees_what_was_written_to_a_part_of_it():
+    def reset(module):
+        module.weight.zero_()
+        module.weight[:3].fill_(1)
+        module.bias.copy_(module.weight[1:, 0])
+
+    assert init_(Own(reset), seed=3).bias.tolist() == [1, 1, 0, 0, 0]
 
 
 def test_parts_of_a_tensor():
@@ -160,6 +267,8 @@ def test_boxes_of_parts():
     he = wf.HeNormal().stddev((2, 4)) * wf.Stream(1, "n").normal(shape=(9, 4))
     np.testing.assert_allclose(whole[4:6], he[4:6], rtol=1e-6)
     np.testing.assert_array_equal(whole[0], wf.RandomUniform()((1, 4), seed=1, name="other")[0])
+    sparse = wf.Sparse(0.5)((3, 3), seed=1, name="n\0[6:9,1:4]")
+    np.testing.assert_array_equal(whole[6:, 1:], sparse)
     assert wf.get({"class_name": "parts", "config": scheme.get_config()}) == scheme
     with pytest.raises(ValueError, match="must cover"):
         Parts([((0, 0), (8, 4), rows)])((9, 4))
@@ -413,8 +522,10 @@ def test_whole_model_methods():
     assert all((value == 0).all() for value in model.parameters())
 
 
-def test_momentum_encoders_share_a_stream():
-    model = nn.ModuleDict({"query": nn.Linear(4, 4), "key": nn.Linear(4, 4)})
+@pytest.mark.parametrize("order", [("query", "key"), ("key", "query")])
+def test_momentum_encoders_share_a_stream(order):
+    """That of the tensor that was drawn, whichever the model has first."""
+    model = nn.ModuleDict({name: nn.Linear(4, 4) for name in order})
 
     def by(model):
         for one, other in zip(model["query"].parameters(), model["key"].parameters(), strict=True):
@@ -442,6 +553,22 @@ def test_what_cannot_be_recorded_is_refused(reset, error):
     with pytest.raises(ValueError, match=error):
         init_(module, seed=3)
     assert torch.isnan(module.weight).all() and torch.isnan(module.bias).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "read"),
+    [
+        ("numpy", lambda w: w.numpy()),
+        ("tolist", lambda w: w.tolist()),
+        ("__array__", np.asarray),
+        ("__dlpack__", lambda w: w.__dlpack__()),
+        ("share_memory_", lambda w: w.share_memory_()),
+    ],
+)
+def test_memory_that_is_reached_without_an_operation_is_refused(method, read):
+    module = Own(lambda m: (read(m.weight.normal_()), m.bias.zero_()))
+    with pytest.raises(ValueError, match=rf"{method}\(\) reaches the memory of tensor 'weight'"):
+        init_(module, seed=3)
 
 
 def test_modules_that_are_not_just_memory():
