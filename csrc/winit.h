@@ -102,6 +102,14 @@ enum {
 };
 int winit_set(winit_distribution *d, const char *name, int type, const winit_parameters *p);
 
+/* One axis of a box in memory: its extent, and what a step adds to the logical index and to the
+ * address. winit_merge sorts axes, the slowest in memory first, leaves out those of extent 1, joins
+ * those that continue one another in index and in memory, and returns how many are left. */
+typedef struct {
+    int64_t extent, index_stride, byte_stride;
+} winit_axis;
+int winit_merge(winit_axis *axes, int n);
+
 /* Element (i0, i1, ...) of the box is logical element index + sum(ik * index_strides[k]) and goes
  * to dst + sum(ik * byte_strides[k]). No two elements share a byte, or a logical index. At most
  * WINIT_MAX_AXES axes of at least one element each, of which one may step by 1 through the index.
