@@ -1,18 +1,24 @@
 /* Boxes of logical tensors to memory of any layout.
  *
- * Rows that are contiguous in memory and long go straight through the kernels' runs. Everything
- * else is a list of blocks: the kernel makes them all, then each block's elements go where they
- * belong. */
+ * Rows that are contiguous in memory and long go straight through the kernels' runs. Elements that
+ * lie close together in the tensor are drawn as runs into a buffer and put away from there. Those
+ * that do not are a list of blocks: the kernel makes them all, then each row's elements go where
+ * they belong. */
 #include <string.h>
 
 #include "environment.h"
 #include "kernels.h"
 
 enum {
-    MIN_RUN = 48,      /* elements of a row from which a run is cheaper than a list */
-    LIST_BLOCKS = 32,  /* blocks made at a time: their lines stay in the ways of one cache set, and
-                         their stores in the processor's queue while the next blocks are made */
-    WHOLE_BLOCKS = 256 /* blocks in a list that the kernel itself puts away */
+    MIN_RUN = 48,         /* elements of a row from which a run is cheaper than a list */
+    MIN_ROW = 16,         /* the same where a tile has more than one row */
+    TILE_BYTES = 1 << 14, /* a buffer that stays in the L1 cache */
+    NEAR_BYTES = 128,     /* of neighbours in memory that are put away together: two lines */
+    LIST_BLOCKS = 192,    /* blocks made at a time, enough to forget what a call costs */
+    MAX_ROW_BLOCKS = 25,  /* that a row below MIN_RUN touches, of two elements each */
+    WHOLE_BLOCKS = 256,   /* blocks in a list that the kernel itself puts away */
+    LIST_PAIRS = 192,     /* pairs made at a time */
+    MIN_COLUMN = 24       /* elements of a column from which pairs are cheaper than blocks */
 };
 
 /* A list's elements go to lines that are seldom in a cache: they are asked for while the kernel is
@@ -23,9 +29,7 @@ enum {
 #define PREFETCH_FOR_WRITING(address) ((void)(address))
 #endif
 
-typedef struct {
-    int64_t extent, index_stride, byte_stride;
-} axis;
+typedef winit_axis axis;
 
 static int64_t magnitude(int64_t x) { return x < 0 ? -x : x; }
 
@@ -56,6 +60,15 @@ static int merge_axes(axis *axes, int n) {
         }
     }
     return n ? last + 1 : 0;
+}
+
+int winit_merge(winit_axis *axes, int n) {
+    int left = 0;
+    for (int k = 0; k < n; k++) {
+        if (axes[k].extent != 1) axes[left++] = axes[k];
+    }
+    sort_axes(axes, left);
+    return merge_axes(axes, left);
 }
 
 /* Takes the axis along which the logical index steps by 1, if there is one, out of the others. */
@@ -99,115 +112,207 @@ static void fill_runs(const winit_distribution *d, const winit_stream *s, char *
     if (streaming) winit_table()->fence();
 }
 
-/* Part of one block: `count` of its elements from `first` on, to dst and on by the list's stride.
- */
-typedef struct {
-    char *dst;
-    int first, count;
-} part;
+#define COPY(bytes) \
+    for (int64_t k = 0; k < count; k++) memcpy(dst + k * to, src + k * from, bytes)
 
-typedef struct {
-    const winit_distribution *d;
-    const winit_stream *s;
-    int64_t stride;
-    int size, per_block, used;
-    uint64_t blocks[LIST_BLOCKS];
-    part parts[LIST_BLOCKS];
-} block_list;
-
-#define COPY(bytes)                                                                \
-    for (int k = 0; k < p->count; k++) {                                           \
-        memcpy(p->dst + k * list->stride, from + (p->first + k) * (bytes), bytes); \
-    }
-
-static void scatter(const block_list *list, const char *made) {
-    const int block_bytes = list->size * list->per_block;
-    const int whole_16 = list->stride == list->size && block_bytes == 16;
-    for (int i = 0; i < list->used; i++) {
-        const part *p = &list->parts[i];
-        const char *from = made + i * block_bytes;
-        if (whole_16 && p->count == list->per_block) {
-            memcpy(p->dst, from, 16);
-        } else {
-            switch (list->size) {
-                case 1: COPY(1) break;
-                case 2: COPY(2) break;
-                case 4: COPY(4) break;
-                default: COPY(8) break;
-            }
-        }
+/* Elements that are `from` bytes apart to places that are `to` bytes apart. */
+static void copy_strided(char *dst, int64_t to, const char *src, int64_t from, int64_t count,
+                         int size) {
+    switch (size) {
+        case 1: COPY(1); break;
+        case 2: COPY(2); break;
+        case 4: COPY(4); break;
+        default: COPY(8); break;
     }
 }
 
-/* Kernels make some lanes of blocks at a time: a list is filled up to that. */
-static size_t fill_up(uint64_t *blocks, size_t used) {
-    const size_t lanes = winit_table()->lanes, whole = (used + lanes - 1) / lanes * lanes;
+static int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* A part of the box that is drawn into a buffer: `steps` along each axis. The elements along those
+ * that are `joined` lie within `span` of the tensor, which is one run. If the axis nearest in
+ * memory is not joined it makes rows, each a run. */
+typedef struct {
+    int64_t steps[WINIT_MAX_AXES], span;
+    int joined[WINIT_MAX_AXES];
+} tile;
+
+/* Joins axes, from the smallest step through the tensor on, while the tile stays in the buffer,
+ * with room for some neighbours in memory, and has few gaps. */
+static tile choose_tile(const axis *axes, int n, int size, int64_t spread) {
+    tile t = {.span = 1};
+    const int near = n - 1;
+    const int64_t all = TILE_BYTES / size;
+    int64_t elements = 1, room = n ? all / min(axes[near].extent, NEAR_BYTES / size) : 1;
+    for (int k = 0; k < n; k++) t.steps[k] = 1;
+    for (;;) {
+        int next = -1;
+        for (int k = 0; k < n; k++) {
+            if (!t.joined[k] && axes[k].index_stride >= t.span &&
+                (next < 0 || axes[k].index_stride < axes[next].index_stride)) {
+                next = k;
+            }
+        }
+        if (next < 0) break;
+        if (next == near) room = all;
+        const axis a = axes[next];
+        const int64_t steps = min(a.extent, 1 + (room - t.span) / a.index_stride);
+        const int64_t span = t.span + (steps - 1) * a.index_stride;
+        elements *= steps;
+        if (steps < 2 || span > spread * elements) break;
+        t.joined[next] = 1;
+        t.steps[next] = steps;
+        t.span = span;
+        if (steps < a.extent) break;
+    }
+    if (n && !t.joined[near]) t.steps[near] = min(axes[near].extent, all / t.span);
+    return t;
+}
+
+/* Draws one tile and puts it away. The axes' steps through the tensor are those through the buffer,
+ * but for rows, which are t->span apart there. */
+static void fill_tile(const winit_distribution *d, const winit_stream *s, char *dst, uint64_t index,
+                      const axis *axes, int n, const tile *t, const int64_t *extents) {
+    const int size = (int)winit_type_size(d->type), near = n - 1;
+    char made[TILE_BYTES];
+    axis loops[WINIT_MAX_AXES];
+    int64_t place[WINIT_MAX_AXES] = {0}, span = 1;
+    winit_rows rows = {1, 0, 0};
+    int m = 0;
+    for (int k = 0; k < n; k++) {
+        const int64_t index_stride = axes[k].index_stride;
+        if (t->joined[k]) {
+            loops[m++] = (axis){extents[k], index_stride, axes[k].byte_stride};
+            span += (extents[k] - 1) * index_stride;
+        } else if (k == near) {
+            loops[m++] = (axis){extents[k], t->span, axes[k].byte_stride};
+            rows = (winit_rows){extents[k], index_stride, t->span * size};
+        }
+    }
+    winit_table()->run[d->kernel][d->type](made, index, (uint64_t)span, &rows, d, s, 0);
+    const axis inner = loops[--m];
+    uint64_t from = 0;
+    do {
+        copy_strided(dst, inner.byte_stride, made + from * (unsigned)size,
+                     inner.index_stride * size, inner.extent, size);
+    } while (advance(loops, m, place, &dst, &from));
+}
+
+static void fill_tiles(const winit_distribution *d, const winit_stream *s, char *dst,
+                       uint64_t index, const axis *axes, int n, const tile *t) {
+    axis tiles[WINIT_MAX_AXES];
+    int64_t place[WINIT_MAX_AXES] = {0}, extents[WINIT_MAX_AXES];
+    for (int k = 0; k < n; k++) {
+        const int64_t steps = t->steps[k];
+        tiles[k] = (axis){(axes[k].extent + steps - 1) / steps,
+                          (int64_t)((uint64_t)axes[k].index_stride * (uint64_t)steps),
+                          axes[k].byte_stride * steps};
+    }
+    do {
+        for (int k = 0; k < n; k++) {
+            extents[k] = min(t->steps[k], axes[k].extent - place[k] * t->steps[k]);
+        }
+        fill_tile(d, s, dst, index, axes, n, t, extents);
+    } while (advance(tiles, n, place, &dst, &index));
+}
+
+/* Kernels make some lanes at a time: a list is filled up to that. */
+static size_t fill_up(uint64_t *blocks, size_t used, size_t lanes) {
+    const size_t whole = (used + lanes - 1) / lanes * lanes;
     for (size_t i = used; i < whole; i++) blocks[i] = 0;
     return whole;
 }
 
-static void flush(block_list *list) {
-    char made[LIST_BLOCKS * 16]; /* no block is longer */
-    const size_t count = fill_up(list->blocks, (size_t)list->used);
-    winit_table()->gather[list->d->kernel][list->d->type](made, NULL, list->blocks, count, list->d,
-                                                          list->s, 0);
-    scatter(list, made);
-    list->used = 0;
+/* Where a row of the list goes, and where its first element is made. */
+typedef struct {
+    char *dst;
+    const char *made;
+} listed_row;
+
+#define PUT(bytes)                                                         \
+    for (int k = 0; k < count; k++) {                                      \
+        char *dst = rows[k].dst;                                           \
+        const char *made = rows[k].made;                                   \
+        for (int64_t i = 0; i < row.extent; i++, dst += row.byte_stride) { \
+            memcpy(dst, made + i * bytes, bytes);                          \
+        }                                                                  \
+    }
+
+static void put_rows(const listed_row *rows, int count, axis row, int size) {
+    switch (size) {
+        case 1: PUT(1) break;
+        case 2: PUT(2) break;
+        case 4: PUT(4) break;
+        default: PUT(8) break;
+    }
 }
 
-/* The row's elements are cut at block borders. The k-th of its blocks has its place in memory from
- * k, so that k is one more axis, the one without an index stride of its own. */
+/* Short rows far apart in the tensor: the blocks that they touch are made together. */
 static void fill_list(const winit_distribution *d, const winit_stream *s, char *dst, uint64_t index,
-                      const axis *outer, int n, axis row, int log2_per_block) {
-    const int64_t per_block = (int64_t)1 << log2_per_block,
-                  block_stride = row.byte_stride * per_block;
-    const uint64_t inside = (uint64_t)per_block - 1;
-    block_list list = {.d = d,
-                       .s = s,
-                       .stride = row.byte_stride,
-                       .size = (int)winit_type_size(d->type),
-                       .per_block = (int)per_block};
-    axis axes[WINIT_MAX_AXES + 1];
-    int64_t place[WINIT_MAX_AXES + 1] = {0};
-    /* Where rows start at different places of a block, some touch one block more than others. */
-    int64_t farthest_start = (int64_t)(index & inside);
-    for (int k = 0; k < n; k++) {
-        axes[k] = outer[k];
-        if ((uint64_t)outer[k].index_stride & inside) farthest_start = per_block - 1;
-    }
-    axes[n] = (axis){((farthest_start + row.extent - 1) >> log2_per_block) + 1, 0, block_stride};
-    sort_axes(axes, n + 1);
-    /* The innermost axis is a plain loop. An axis steps either through the index or, being that of
-     * the blocks, through their number. */
-    const axis inner = axes[n];
-    const int64_t *number_outside = NULL;
-    for (int k = 0; k < n; k++) {
-        if (axes[k].index_stride == 0) number_outside = &place[k];
-    }
+                      const axis *axes, int n, axis row, int log2_per_block) {
+    const winit_kernels *table = winit_table();
+    const int size = (int)winit_type_size(d->type);
+    const uint64_t inside = ((uint64_t)1 << log2_per_block) - 1, last = (uint64_t)row.extent - 1;
+    char made[LIST_BLOCKS * 16]; /* no block is longer */
+    uint64_t blocks[LIST_BLOCKS];
+    listed_row rows[LIST_BLOCKS];
+    int64_t place[WINIT_MAX_AXES] = {0};
+    const axis inner = n ? axes[n - 1] : (axis){1, 0, 0}; /* a plain loop */
+    size_t used = 0;
+    int listed = 0, more;
     do {
         char *at = dst;
         uint64_t i = index;
-        for (int64_t k = 0; k < inner.extent; k++) {
-            const int64_t number = number_outside ? *number_outside : k;
-            const int64_t start = (int64_t)(i & inside);
-            /* this block's elements, counted from the row's first one */
-            const int64_t block_start = number * per_block - start;
-            const int64_t from = block_start > 0 ? block_start : 0;
-            const int64_t end = block_start + per_block;
-            const int64_t to = end < row.extent ? end : row.extent;
-            if (from < to) {
-                const int64_t first = from - block_start;
-                list.blocks[list.used] = (i >> log2_per_block) + (uint64_t)number;
-                char *to_write = at + (first - start) * row.byte_stride;
-                list.parts[list.used] = (part){to_write, (int)first, (int)(to - from)};
-                PREFETCH_FOR_WRITING(to_write);
-                if (++list.used == LIST_BLOCKS) flush(&list);
+        int64_t left = inner.extent;
+        more = advance(axes, n - (n > 0), place, &dst, &index);
+        do {
+            while (left && used + MAX_ROW_BLOCKS <= LIST_BLOCKS) {
+                const uint64_t first = i >> log2_per_block, end = (i + last) >> log2_per_block;
+                PREFETCH_FOR_WRITING(at);
+                rows[listed++] = (listed_row){at, made + ((used << log2_per_block) + (i & inside)) *
+                                                             (unsigned)size};
+                for (uint64_t block = first; block <= end; block++) blocks[used++] = block;
+                at += inner.byte_stride;
+                i += (uint64_t)inner.index_stride;
+                left--;
             }
-            at += inner.byte_stride;
-            i += (uint64_t)inner.index_stride;
+            if (left || !more) {
+                used = fill_up(blocks, used, table->lanes);
+                table->gather[d->kernel][d->type](made, NULL, blocks, used, d, s, 0);
+                put_rows(rows, listed, row, size);
+                used = 0;
+                listed = 0;
+            }
+        } while (left);
+    } while (more);
+}
+
+/* Single elements far apart in the tensor: of each only the pair that it belongs to is made. */
+static void fill_column(const winit_distribution *d, const winit_stream *s, char *dst,
+                        uint64_t index, const axis *axes, int n) {
+    const winit_kernels *table = winit_table();
+    const int size = (int)winit_type_size(d->type);
+    const axis column = axes[--n];
+    const uint64_t step = (uint64_t)column.index_stride;
+    char made[LIST_PAIRS * 16];
+    uint64_t pairs[LIST_PAIRS];
+    int64_t place[WINIT_MAX_AXES] = {0};
+    do {
+        for (int64_t first = 0; first < column.extent; first += LIST_PAIRS) {
+            const size_t count = (size_t)min(LIST_PAIRS, column.extent - first);
+            const uint64_t i = index + (uint64_t)first * step;
+            char *to = dst + first * column.byte_stride;
+            for (size_t k = 0; k < count; k++) pairs[k] = (i + k * step) >> 1;
+            const size_t listed = fill_up(pairs, count, table->pairs_at_once);
+            table->pairs[d->kernel][d->type](made, pairs, listed, d, s);
+            /* Every second one has the same place in its pair. */
+            for (size_t k = 0; k < 2 && k < count; k++) {
+                const uint64_t from = 2 * k + ((i + k * step) & 1);
+                copy_strided(to + (int64_t)k * column.byte_stride, 2 * column.byte_stride,
+                             made + from * (unsigned)size, 4 * size, (int64_t)(count - k + 1) / 2,
+                             size);
+            }
         }
     } while (advance(axes, n, place, &dst, &index));
-    if (list.used) flush(&list);
 }
 
 /* Rows that begin and end with a block of 16 bytes: short runs, each to a place far from the last
@@ -241,7 +346,7 @@ static void fill_whole_blocks(const winit_distribution *d, const winit_stream *s
         }
     } while (advance(axes, n - (n > 0), place, &dst, &index));
     if (used) {
-        const size_t count = fill_up(blocks, used);
+        const size_t count = fill_up(blocks, used, table->lanes);
         for (size_t i = used; i < count; i++) to[i] = nowhere;
         gather(NULL, to, blocks, count, d, s, streaming);
     }
@@ -266,14 +371,13 @@ void winit_fill(const winit_distribution *d, const winit_stream *s, void *dst, u
                 int count, const int64_t *shape, const int64_t *index_strides,
                 const int64_t *byte_strides, int streaming) {
     const int size = (int)winit_type_size(d->type);
-    axis axes[WINIT_MAX_AXES], row = {1, 1, size};
-    int n = 0;
+    axis all[WINIT_MAX_AXES], axes[WINIT_MAX_AXES], row = {1, 1, size};
     for (int k = 0; k < count; k++) {
-        if (shape[k] > 1) axes[n++] = (axis){shape[k], index_strides[k], byte_strides[k]};
+        all[k] = (axis){shape[k], index_strides[k], byte_strides[k]};
     }
-    sort_axes(axes, n);
-    n = merge_axes(axes, n);
-    n = take_row(axes, n, &row);
+    count = winit_merge(all, count);
+    memcpy(axes, all, (size_t)count * sizeof *axes);
+    const int n = take_row(axes, count, &row);
     const environment callers = environment_enter();
     const int per_block = winit_per_block(d->type), log2_per_block = per_block / 2;
     if (row.byte_stride == size && row.extent >= MIN_RUN) {
@@ -282,7 +386,17 @@ void winit_fill(const winit_distribution *d, const winit_stream *s, void *dst, u
         fill_whole_blocks(d, s, dst, index, axes, n, row.extent >> log2_per_block, log2_per_block,
                           streaming);
     } else {
-        fill_list(d, s, dst, index, axes, n, row, log2_per_block);
+        /* How many elements a run may draw for each that is used: about what a list costs. */
+        const int64_t spread = row.extent == 1 && per_block == 4 ? 3 : 2;
+        const tile t = choose_tile(all, count, size, spread);
+        const int rows = count && !t.joined[count - 1];
+        if (t.span >= (rows ? MIN_ROW : MIN_RUN)) {
+            fill_tiles(d, s, dst, index, all, count, &t);
+        } else if (row.extent == 1 && n && axes[n - 1].extent >= MIN_COLUMN) {
+            fill_column(d, s, dst, index, axes, n);
+        } else {
+            fill_list(d, s, dst, index, axes, n, row, log2_per_block);
+        }
     }
     environment_leave(callers);
 }

@@ -27,6 +27,14 @@
                               const winit_distribution *d, const winit_stream *s, int streaming) { \
         gather(dst, to, blocks, count, d, s, streaming, &kernel_##name);                           \
     }                                                                                              \
+    static void pairs_##name(void *dst, const uint64_t *list, size_t count,                        \
+                             const winit_distribution *d, const winit_stream *s) {                 \
+        if (per_block == 2) {                                                                      \
+            gather_##name(dst, NULL, list, count, d, s, 0);                                        \
+        } else {                                                                                   \
+            pairs(dst, list, count, d, s, &kernel_##name);                                         \
+        }                                                                                          \
+    }                                                                                              \
     static void transform_##name(void *dst, const uint32_t *words, size_t count,                   \
                                  const winit_distribution *d) {                                    \
         transform_words(dst, words, count, d, &kernel_##name);                                     \
@@ -49,6 +57,7 @@ WINIT_EACH_KERNEL(KERNELS)
 #define ROW(NAME, of) [WINIT_##NAME] = {WINIT_EACH_TYPE(ENTRY, of)},
 #define RUN(NAME, kind, paired) ROW(NAME, run_##kind)
 #define GATHER(NAME, kind, paired) ROW(NAME, gather_##kind)
+#define PAIRS(NAME, kind, paired) ROW(NAME, pairs_##kind)
 #define TRANSFORM(NAME, kind, paired) ROW(NAME, transform_##kind)
 #define BITS(of) [WINIT_BITS] = {[WINIT_F64] = of##_bits_f64, [WINIT_F32] = of##_bits_f32},
 
@@ -63,6 +72,8 @@ const winit_kernels TABLE(V_SET) = {
     .run = {BITS(run) WINIT_EACH_KERNEL(RUN)},
     .fence = v_fence,
     .gather = {BITS(gather) WINIT_EACH_KERNEL(GATHER)},
+    .pairs_at_once = PAIRS_AT_ONCE,
+    .pairs = {BITS(pairs) WINIT_EACH_KERNEL(PAIRS)},
     .householder = HOUSEHOLDER,
     .probes =
         {

@@ -7,7 +7,7 @@
 #include "sets.h"
 #include "winit.h"
 
-enum { WINIT_MAX_LANES = 8 };
+enum { WINIT_MAX_LANES = 8, WINIT_MAX_PAIRS = 32 };
 
 typedef struct {
     int64_t count, index_stride, byte_stride;
@@ -22,6 +22,10 @@ typedef void winit_run(void *dst, uint64_t index, uint64_t count, const winit_ro
  * in `to` instead, which must be aligned to 16 bytes for streaming stores. */
 typedef void winit_gather(void *dst, char *const *to, const uint64_t *blocks, size_t count,
                           const winit_distribution *d, const winit_stream *s, int streaming);
+/* Elements 2 k and 2 k + 1 for each k of the list, in its order. count is a multiple of the table's
+ * pairs_at_once. */
+typedef void winit_pairs(void *dst, const uint64_t *list, size_t count, const winit_distribution *d,
+                         const winit_stream *s);
 
 typedef struct {
     const char *name;
@@ -29,6 +33,8 @@ typedef struct {
     winit_run *run[WINIT_KERNELS][WINIT_TYPES];
     void (*fence)(void); /* after streaming stores, before another thread may read the result */
     winit_gather *gather[WINIT_KERNELS][WINIT_TYPES];
+    size_t pairs_at_once; /* at most WINIT_MAX_PAIRS */
+    winit_pairs *pairs[WINIT_KERNELS][WINIT_TYPES];
     winit_householder householder;
     winit_probes probes;
 } winit_kernels;

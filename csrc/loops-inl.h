@@ -262,4 +262,44 @@ V_INLINE void gather(char *dst, char *const *to, const uint64_t *blocks, size_t 
     }
 }
 
+/* Groups of pairs in flight, each of two groups of blocks. */
+enum { PAIR_GROUPS = V_REGISTERS ? 3 : 1, PAIRS_AT_ONCE = 2 * V_LANES * PAIR_GROUPS };
+
+/* The half of each lane that the lowest bit of `high` tells, as the low one. */
+V_INLINE vu half(vu words, vu high) {
+    return v_select64(v_any64(high, v_set64(1)), v_shr64(words, 32), words);
+}
+
+/* Half blocks. Of four words a pair is one lane's half, or the other's above it: two groups of
+ * pairs are packed into one of blocks, so that no more is transformed than what was asked for. The
+ * first takes the even ones of the list, which two registers' unpacking leaves in a group's order.
+ */
+V_INLINE void pairs(char *dst, const uint64_t *list, size_t count,
+                    const winit_distribution *distribution, const winit_stream *s,
+                    const kernel *f) {
+    const winit_distribution d = *distribution;
+    philox_keys k;
+    philox_schedule(&k, s);
+    for (; count; count -= PAIRS_AT_ONCE) {
+        vu w[2 * PAIR_GROUPS][4], high[2 * PAIR_GROUPS];
+        V_UNROLL for (int g = 0; g < 2 * PAIR_GROUPS; g += 2) {
+            const vu a = v_load(list), b = v_load(list + V_LANES);
+            high[g] = v_unpack_low64(a, b);
+            high[g + 1] = v_unpack_high64(a, b);
+            list += 2 * V_LANES;
+        }
+        V_UNROLL for (int g = 0; g < 2 * PAIR_GROUPS; g++) {
+            philox_begin(&k, v_shr64(high[g], 1), w[g]);
+        }
+        philox_end(&k, w, 2 * PAIR_GROUPS);
+        V_UNROLL for (int g = 0; g < 2 * PAIR_GROUPS; g += 2) {
+            V_UNROLL for (int j = 0; j < 2; j++) {
+                w[g / 2][j] = v_pack_low(half(w[g][j], high[g]), half(w[g + 1][j], high[g + 1]));
+            }
+        }
+        finish_groups(dst, w, &d, 0, PAIR_GROUPS, f);
+        dst += PAIR_GROUPS * group_bytes(f);
+    }
+}
+
 #endif

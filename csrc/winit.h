@@ -102,6 +102,14 @@ enum {
 };
 int winit_set(winit_distribution *d, const char *name, int type, const winit_parameters *p);
 
+/* One axis of a box in memory: its extent, and the strides of the logical index and of the address.
+ * winit_merge sorts the axes by stride in memory, the largest first, drops those of extent 1, joins
+ * those that are contiguous in index and in memory, and returns the number of axes left. */
+typedef struct {
+    int64_t extent, index_stride, byte_stride;
+} winit_axis;
+int winit_merge(winit_axis *axes, int n);
+
 /* Fills a box. Element (i0, i1, ...) of the box is logical element index + sum(ik *
  * index_strides[k]) and is written to dst + sum(ik * byte_strides[k]). No two elements may share a
  * byte or a logical index. There are at most WINIT_MAX_AXES axes with at least one element each; at

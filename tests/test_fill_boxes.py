@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from strategies import examples
 
 import winit_fast as wf
+import winit_fast._core as _core
 from winit_fast.base import dtypes
 from winit_fast.base.boxes import whole
 from winit_fast.streams import fill
@@ -94,6 +95,47 @@ def test_layouts_on_every_isa(isa, name, dtype):
     ):
         WIDE[name](out=out)
         np.testing.assert_array_equal(_bytes(out), _bytes(whole))
+
+
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("dtype", [kind.name for kind in dtypes.FLOATS.values()])
+def test_boxes_on_every_isa(isa, name, dtype):
+    """Each way to draw what is not contiguous: runs into a buffer, lists of blocks, of pairs."""
+    shape = (23, 29, 13)
+    whole = WIDE[name](shape=shape, dtype=dtype)
+    for index in (
+        np.s_[:, :, 5],  # a column: elements more than a block apart, odd and even
+        np.s_[:, 3, 7:9],  # rows far apart
+        np.s_[:, 2:27, 1:4],  # short rows close together
+        np.s_[1:, :, :12],  # rows that leave few gaps
+        np.s_[:, 4:6, :],
+    ):
+        cut = whole[index]
+        for order in "C", "F":
+            out = np.empty(cut.shape, whole.dtype, order=order)
+            WIDE[name](out=out, shape=shape, index=index)
+            np.testing.assert_array_equal(_bytes(out), _bytes(cut))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_boxes_larger_than_any_buffer(isa, dtype):
+    """Tiles, lists and columns that are cut: their last parts are shorter than the others."""
+    whole = STREAM.normal(shape=(1009, 17), dtype=dtype)
+    for index in np.s_[:, 4], np.s_[:, 4:7], np.s_[:, 1:16], np.s_[:, :]:
+        for order in "C", "F":
+            out = np.empty(whole[index].shape, dtype, order=order)
+            STREAM.normal(out=out, shape=whole.shape, index=index)
+            np.testing.assert_array_equal(out, whole[index])
+
+
+def test_columns_across_the_upper_word_of_a_block_number():
+    """Block 2^32 is one whose lower word is 0 again: pairs and blocks of a list know the upper."""
+    shape = (1 << 33, 3, 8)
+    rows = np.s_[715827862:715827903]  # element 2^34 is in the middle one
+    whole = STREAM.normal(shape=shape, index=rows)
+    for column in np.s_[:, 1, 3], np.s_[:, 1, 4], np.s_[:, 1, 3:5], np.s_[:, :, 5]:
+        part = STREAM.normal(shape=shape, index=(rows, *column[1:]))
+        np.testing.assert_array_equal(part, whole[column])
 
 
 def test_rows_that_follow_one_another_in_memory_but_not_in_the_tensor():
@@ -178,6 +220,31 @@ def test_pieces_are_lazy_and_lie_apart():
     axes = fill.Loop(64, 1, 4096), fill.Loop(1024, 64, 4)
     pieces = list(fill.pieces(0, 0, axes, 1 << 12, fill.MAX_SPAN))
     assert [address for address, _, _ in pieces] == [4096 * 4 * at for at in range(16)]
+
+
+def test_axes_are_sorted_and_joined():
+    axes = (3, 4, 1, 2), (4, 1, 1 << 63, 12), (16, 4, 0, 96)
+    assert _core.merged(*axes) == [(2, 12, 96), (12, 1, 4)]
+    assert _core.merged((5, 1), (1, 1), (-4, 4)) == [(5, 1, -4)]
+    assert _core.merged((), (), ()) == _core.merged((1,), (1,), (4,)) == []
+    # Neighbours in memory that are none in the tensor, and the other way round.
+    assert _core.merged((2, 3), (5, 1), (12, 4)) == [(2, 5, 12), (3, 1, 4)]
+    assert _core.merged((2, 3), (3, 1), (16, 4)) == [(2, 3, 16), (3, 1, 4)]
+
+
+@pytest.mark.parametrize("columns", [3, 16, 17])
+def test_few_columns_in_f_order_are_cut_together(columns):
+    """Their elements follow one another in the tensor: columns by themselves are slow to draw."""
+    out = np.empty((1 << 20, columns), np.uint8, order="F")
+    extents = []
+
+    def work(piece):
+        extents.append({axis.index_stride: axis.extent for axis in piece[2]})
+
+    fill.share_out(work, out, whole(out.shape), None)
+    assert len(extents) > 1
+    together = {axes.get(1) == columns for axes in extents}
+    assert together == {columns <= fill.FEW_STEPS}
 
 
 def _extents(axes, limit=fill.MAX_PIECE):

@@ -39,6 +39,9 @@ def fill(
     byte_strides: tuple[int, ...],
     streaming: bool,
 ) -> None: ...
+def merged(
+    shape: tuple[int, ...], index_strides: tuple[int, ...], byte_strides: tuple[int, ...]
+) -> list[tuple[int, int, int]]: ...
 def fill_array(distribution: Distribution, seed: int, stream: int, array: Any) -> None: ...
 
 class Words:

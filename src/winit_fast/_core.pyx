@@ -90,6 +90,21 @@ def fill(Distribution distribution, uint64_t seed, uint64_t stream, uintptr_t ad
                           streaming)
 
 
+def merged(tuple shape, tuple index_strides, tuple byte_strides):
+    """Sort and join the axes of a box as a fill does: (extent, index stride, byte stride) of each.
+
+    The slowest in memory comes first; axes of extent 1 are left out.
+    """
+    cdef _winit.winit_axis[_winit.WINIT_MAX_AXES] axes
+    cdef int n = 0
+    for extent, index_stride, byte_stride in zip(shape, index_strides, byte_strides):
+        if extent != 1:  # a step along such an axis may be more than a number of C holds
+            axes[n] = _winit.winit_axis(extent, index_stride, byte_stride)
+            n += 1
+    n = _winit.winit_merge(axes, n)
+    return [(axes[k].extent, axes[k].index_stride, axes[k].byte_stride) for k in range(n)]
+
+
 def fill_array(Distribution distribution, uint64_t seed, uint64_t stream, array):
     """Fill a whole C-contiguous array with elements 0, 1, 2, ..."""
     cdef Py_buffer view

@@ -39,10 +39,16 @@ cdef extern from "winit.h" nogil:
         double high
         winit_window window
 
+    ctypedef struct winit_axis:
+        int64_t extent
+        int64_t index_stride
+        int64_t byte_stride
+
     const char *winit_type_name(int type)
     size_t winit_type_size(int type)
     int winit_per_block(int type)
     int winit_set(winit_distribution *d, const char *name, int type, const winit_parameters *p)
+    int winit_merge(winit_axis *axes, int n)
     void winit_fill(const winit_distribution *d, const winit_stream *s, void *dst,
                     uint64_t index, int axes, const int64_t *shape,
                     const int64_t *index_strides, const int64_t *byte_strides, int streaming)

@@ -2,7 +2,7 @@
 
     python tests/c/races.py build/tsan
 
-The copy of fill.c has the buffer of a list of blocks static, so that threads share it: what an
+The copy of fill.c has the buffer of a tile static, so that threads share it: what an
 author might do to keep it off the stack. The sanitizer must be silent on the one and report the
 other, else a silent run would mean nothing. Exit status 1 if it does not.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FLAGS = ["-std=c11", "-O1", "-g", "-fsanitize=thread", "-ffp-contract=off", "-pthread"]
-WITHOUT, WITH = "    char made[LIST_BLOCKS * 16];", "    static char made[LIST_BLOCKS * 16];"
+WITHOUT, WITH = "    char made[TILE_BYTES];", "    static char made[TILE_BYTES];"
 
 
 def unused_tables(csrc):

@@ -1,7 +1,7 @@
 /* Fills from many threads at once, to be run under ThreadSanitizer: `make tsan`.
  *
- * Every thread fills pieces of one shared buffer, each of them once, in runs and in lists of
- * blocks, and a buffer of its own; all of them look up the instruction set while they do. Exit
+ * Every thread fills pieces of one shared buffer, each of them once, in runs and in tiles,
+ * and a buffer of its own; all of them look up the instruction set while they do. Exit
  * status 1: a byte differs from what one thread makes. The sanitizer's own status says that there
  * was a race.
  *

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +35,11 @@ STREAMING_BYTES = 1 << 23
 reads them: stores go round them."""
 
 
+FEW_STEPS = 16
+"""Steps at most of a loop that is not cut where the tensor has it inside of the others: all three
+columns of an (n, 3) array in F order are one piece, since their elements are drawn together."""
+
+
 class Loop(NamedTuple):
     """One axis of a destination: its extent, and what a step adds to the index and the address."""
 
@@ -50,24 +55,6 @@ Piece = tuple[int, int, Loops]
 """Address and logical index of the first element, and the loops."""
 
 
-def merged(loops: Iterable[Loop]) -> Loops:
-    """Join loops that continue one another in index and in memory, and drop those of extent 1.
-
-    Examples
-    --------
-    >>> [tuple(a) for a in merged([Loop(2, 12, 96), Loop(1, 12, 0), Loop(3, 4, 16), Loop(4, 1, 4)])]
-    [(2, 12, 96), (12, 1, 4)]
-    """
-    result: list[Loop] = []
-    for extent, index_stride, byte_stride in loops:
-        if extent == 1:
-            continue
-        if result and result[-1][1:] == (extent * index_stride, extent * byte_stride):
-            extent *= result.pop().extent
-        result.append(Loop(extent, index_stride, byte_stride))
-    return tuple(result) or (Loop(1, 0, 0),)
-
-
 def pieces(address: int, index: int, loops: Loops, limit: int, span: int) -> Iterator[Piece]:
     """Split a box lazily, along the outermost loops, into pieces of limited size.
 
@@ -76,7 +63,7 @@ def pieces(address: int, index: int, loops: Loops, limit: int, span: int) -> Ite
     address, index : int
         Of the first element.
     loops : tuple of Loop
-        Outermost in memory first, so that no two pieces are interleaved.
+        Outermost in memory first, so that no two pieces are interleaved; then those of `FEW_STEPS`.
     limit : int
         Elements in a piece at most; a power of two, so that a contiguous run is cut at multiples
         of it.
@@ -124,6 +111,10 @@ def _spread(array: Array) -> int:
     return spread
 
 
+def _together(loop: Loop, nearest: Loop) -> bool:
+    return loop.extent <= FEW_STEPS and loop.index_stride < nearest.index_stride
+
+
 def share_out(
     work: Callable[[Piece], object], out: Array, box: Box, num_threads: int | None
 ) -> None:
@@ -134,12 +125,14 @@ def share_out(
     num_threads = threads.resolve(num_threads)
     if out.size == 0:
         return
-    loops = tuple(map(Loop, box.shape, box.index_strides, out.strides))
     if small:
+        loops = tuple(map(Loop, box.shape, box.index_strides, out.strides))
         work((out.__array_interface__["data"][0], box.first, loops or (Loop(1, 0, 0),)))
         return
-    loops = merged(loops)
-    loops = tuple(sorted(loops, key=lambda loop: -abs(loop.byte_stride)))
+    merged = _core.merged(box.shape, box.index_strides, out.strides)
+    loops = tuple(map(Loop._make, merged)) or (Loop(1, 0, 0),)
+    nearest = loops[-1]
+    loops = tuple(sorted(loops, key=lambda loop: _together(loop, nearest)))
     # Four pieces a thread even out their speeds; a power of two keeps cuts on round positions.
     limit = 1 << (out.size // (4 * num_threads)).bit_length()
     largest = MAX_PIECE_SCALAR if _core.isa() == "scalar" else MAX_PIECE
