@@ -1,9 +1,13 @@
 """Verifying a checkpoint: what is fresh, what is not, and where the first difference is."""
 
 import json
+import os
 import re
 import shutil
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import ml_dtypes  # noqa: F401  makes NumPy know bfloat16
 import numpy as np
@@ -331,3 +335,21 @@ def test_what_the_command_cannot_tell_has_a_status_of_its_own(tmp_path):
 def test_tensors_without_elements_alone(tmp_path):
     write_checkpoint(tmp_path, [TensorSpec("empty", (0, 4), wf.RandomUniform())], seed=3)
     assert run(tmp_path).exit_code == 0
+
+
+def test_outputs_that_take_nothing_do_not_change_the_answer(tmp_path):
+    """A closed pipe is no error; a full disk is one, and has the status of one."""
+    write_checkpoint(tmp_path, TENSORS[:3], seed=3, dtype="float32")
+    command = [sys.executable, "-c", "from winit_fast_command import main; main()", "verify"]
+    for seed, status in ((3, 0), (4, 1)):
+        arguments = [*command, str(tmp_path), "--seed", str(seed)]
+        read, write = os.pipe()
+        os.close(read)
+        try:
+            result = subprocess.run(arguments, stdout=write, stderr=subprocess.PIPE, text=True)
+        finally:
+            os.close(write)
+        assert (result.returncode, "Error" in result.stderr) == (status, False), result.stderr
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 2 and "No space left on device" in result.stderr

@@ -287,13 +287,20 @@ def _moments(numbers: Array) -> _Moments:
     zeros = int(np.count_nonzero(numbers == 0)) if low <= 0 <= high else 0
     if not 1e-15 < max(-low, high) < 1e15:  # whose squares float32 does not hold
         numbers = numbers.astype(np.float64)
-    # A first mean, near enough; then what it lacks, which takes care of every rounding in it.
-    near = numbers.dtype.type(np.einsum("i->", numbers) / numbers.size)
-    numbers -= near
-    lack = float(np.einsum("i->", numbers)) / numbers.size
-    squares = float(np.einsum("i,i->", numbers, numbers)) - numbers.size * lack * lack
-    mean = float(near) + lack
-    return _Moments(numbers.size, mean, max(0.0, squares), low, high, zeros, not_finite)
+    size = numbers.size
+    mean, squares = float(np.einsum("i->", numbers)) / size, _squares(numbers)
+    if size * mean * mean <= squares / 100:
+        squares -= size * mean * mean
+    else:  # cancellation: once more, of the differences from about the mean
+        near = numbers.dtype.type(mean)
+        numbers -= near
+        lack = float(np.einsum("i->", numbers)) / size
+        mean, squares = float(near) + lack, _squares(numbers) - size * lack * lack
+    return _Moments(size, mean, max(0.0, squares), low, high, zeros, not_finite)
+
+
+def _squares(numbers: Array) -> float:
+    return float(np.einsum("i,i->", numbers, numbers))
 
 
 class _Tensor:

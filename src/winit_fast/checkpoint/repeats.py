@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -29,9 +30,9 @@ _BLOCK = 1 << 12
 
 _CHUNK = 1 << 20
 _SAMPLE = 256
-_ONE, _LAST_SHIFT, _STEP = np.array([1, 31, 0x9E3779B97F4A7C15], np.uint64)
-_ROUNDS = np.array([(30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)], np.uint64)
-_WEIGHTS = np.random.default_rng(2**32 - 5).integers(1 << 63, size=_BLOCK, dtype=np.uint64) | _ONE
+_WEIGHTS = np.random.default_rng(2**32 - 5).integers(
+    1 << 63, size=_BLOCK, dtype=np.uint64
+) | np.uint64(1)
 
 
 def row_hashes(rows: Array, begin: int = 0) -> Array:
@@ -58,33 +59,39 @@ def row_hashes(rows: Array, begin: int = 0) -> Array:
     """
     count, nbytes = rows.shape
     words = nbytes // 8
-    body = np.lib.stride_tricks.as_strided(
-        rows.reshape(-1)[: count * nbytes // 8 * 8].view(np.uint64), (count, words), (nbytes, 8)
-    )
-    sums = np.zeros(count, np.uint64)
+    if nbytes % 8:
+        flat = rows.reshape(-1)[: rows.size // 8 * 8].view(np.uint64)
+        body = np.lib.stride_tricks.as_strided(flat, (count, words), (nbytes, 8))
+    else:
+        body = rows.view(np.uint64)
     first = begin // 8 // _BLOCK
-    whole = words // _BLOCK if count == 1 else 0
-    if whole:  # all blocks at once
-        blocks = body[0, : whole * _BLOCK].reshape(whole, _BLOCK)
-        weights = _of_block(np.arange(first, first + whole))
-        sums += (np.einsum("ij,j->i", blocks, _WEIGHTS) * weights).sum()
-    for start in range(whole * _BLOCK, words, _BLOCK):
-        part = body[:, start : start + _BLOCK]
-        weights = _of_block(np.array([first + start // _BLOCK]))
-        sums += np.einsum("ij,j->i", part, _WEIGHTS[: part.shape[1]]) * weights
+    if words <= _BLOCK:
+        sums = np.einsum("ij,j->i", body, _WEIGHTS[:words]) * _of_block(first)
+    else:
+        sums = np.zeros(count, np.uint64)
+        whole = words // _BLOCK if count == 1 else 0
+        if whole:  # all blocks at once
+            weights = np.concatenate([_of_block(first + number) for number in range(whole)])
+            blocks = body[0, : whole * _BLOCK].reshape(whole, _BLOCK)
+            sums += (np.einsum("ij,j->i", blocks, _WEIGHTS) * weights).sum()
+        for start in range(whole * _BLOCK, words, _BLOCK):
+            part = body[:, start : start + _BLOCK]
+            weights = _of_block(first + start // _BLOCK)
+            sums += np.einsum("ij,j->i", part, _WEIGHTS[: part.shape[1]]) * weights
     if nbytes % 8:
         tail = np.zeros((count, 8), np.uint8)
         tail[:, : nbytes % 8] = rows[:, words * 8 :]
-        sums += tail.view(np.uint64)[:, 0] * _of_block(np.array([-1 - first - words // _BLOCK]))
-    return sums
+        sums += tail.view(np.uint64)[:, 0] * _of_block(-1 - first - words // _BLOCK)
+    return np.asarray(sums)
 
 
-def _of_block(numbers: Array) -> Array:
-    """Give the weights of blocks: SplitMix64's output, made odd."""
-    z = numbers.astype(np.uint64) * _STEP
-    for shift, factor in _ROUNDS:
-        z = (z ^ (z >> shift)) * factor
-    return np.asarray((z ^ (z >> _LAST_SHIFT)) | _ONE)
+@lru_cache(maxsize=1 << 12)
+def _of_block(number: int) -> Array:
+    """Give the weight of a block: SplitMix64's output, made odd."""
+    z = number * 0x9E3779B97F4A7C15 % (1 << 64)
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % (1 << 64)
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % (1 << 64)
+    return np.array([z ^ (z >> 31) | 1], np.uint64)
 
 
 class Rows(NamedTuple):
@@ -291,7 +298,10 @@ def _equal_cuts(
             continue
         pieces = Pieces(place, outer, fine, row // fine)
         label = list(range(fine))
-        for group in pieces.equal(groups(samples[fine])):
+        found = pieces.equal(groups(samples[fine]))
+        if not found:
+            continue
+        for group in found:
             for piece in group:
                 label[piece] = group[0]
         for count in parts:

@@ -281,28 +281,30 @@ class _Comparison:
         for cut in cuts(shape, writer.SEGMENT_BYTES // kind.dtype.itemsize):
             yield self, fill, whole(shape).cut(cut)
 
-    def compare(self, fill: Filler, box: Box) -> int:
+    def compare(self, fill: Filler, box: Box, memory: _Memory) -> int:
         """Compare a box, and return its number of bytes."""
         dtype = self._tensor.kind.dtype
-        made, found = np.empty(box.sizes, dtype), np.empty(box.sizes, dtype)
+        nbytes = math.prod(box.sizes) * dtype.itemsize
+        one, other = memory.made[:nbytes], memory.found[:nbytes]
+        made, found = (each.view(dtype).reshape(box.sizes) for each in (one, other))
         fill(made, box, 1)
-        self._place.read(box.first * dtype.itemsize, _bytes(found))
+        self._place.read(box.first * dtype.itemsize, other)
         differs = None
-        if not np.array_equal(_bytes(made), _bytes(found)):
+        if not memory.are_equal(nbytes):
             differs = _words(made) != _words(found)
-            sums = self._products(made, found)
+            sums = self._products(one, other)
         with self._lock:
             self._found.see(_words(found))
             self._made.see(_words(made))
             if differs is not None:
                 self._sums += sums
                 self._note(made, found, differs, box)
-        return int(made.nbytes)
+        return nbytes
 
     def _products(self, made: Array, found: Array) -> Array:
         """Sum what a correlation is made of, over what is finite."""
         tag = self._place.entry.tag
-        x, y = (np.asarray(values(_bytes(each), tag), np.float64) for each in (made, found))
+        x, y = (np.asarray(values(each, tag), np.float64) for each in (made, found))
         finite = np.isfinite(x) & np.isfinite(y)
         if not finite.all():
             x, y = x[finite], y[finite]
@@ -367,8 +369,20 @@ def _words(array: Array) -> Array:
     return array.view(f"u{array.itemsize}")
 
 
-def _bytes(array: Array) -> Array:
-    return _words(array).reshape(-1).view(np.uint8)
+class _Memory(threading.local):
+    """What each thread compares in: a box as it should be, and as it is."""
+
+    def __init__(self) -> None:
+        self.made, self.found = np.empty((2, max(8, writer.SEGMENT_BYTES)), np.uint8)
+        self._differs = np.empty(self.made.size // 8, np.bool_)
+
+    def are_equal(self, nbytes: int) -> bool:
+        """Compare so many bytes, by eight."""
+        whole = nbytes // 8 * 8
+        made, found = self.made[:whole].view(np.uint64), self.found[:whole].view(np.uint64)
+        differs = np.not_equal(made, found, out=self._differs[: whole // 8])
+        rest = slice(whole, nbytes)
+        return not differs.any() and np.array_equal(self.made[rest], self.found[rest])
 
 
 def _compare(
@@ -378,11 +392,12 @@ def _compare(
 ) -> None:
     total = sum(comparison.nbytes for comparison in comparisons)
     caller, lock, done = threading.get_ident(), threading.Lock(), 0
+    memory = _Memory()
 
     def work(piece: tuple[_Comparison, Filler, Box]) -> None:
         nonlocal done
         comparison, fill, box = piece
-        nbytes = comparison.compare(fill, box)
+        nbytes = comparison.compare(fill, box, memory)
         with lock:
             done += nbytes
         if progress is not None and threading.get_ident() == caller:

@@ -7,10 +7,12 @@ import mmap
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +22,7 @@ from winit_fast.base import threads
 from winit_fast.base.arguments import path, positive, utf8, word
 from winit_fast.base.boxes import Box, cuts, whole
 from winit_fast.base.dtypes import find
-from winit_fast.checkpoint import layout, provenance
+from winit_fast.checkpoint import layout, provenance, remote
 from winit_fast.checkpoint.directory import (
     Directory,
     DiskFull,
@@ -54,6 +56,9 @@ takes about as long as the disk does.
 """
 
 
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+
 class Piece(NamedTuple):
     """A contiguous box of a tensor: the function that fills it, its dtype and its bytes."""
 
@@ -70,6 +75,14 @@ class Segment(NamedTuple):
     offset: int
     pieces: tuple[Piece, ...]
 
+    def fill(self, memory: Bytes) -> int:
+        """Make the pieces one after another, and give their bytes."""
+        end = 0
+        for fill, box, dtype, nbytes in self.pieces:
+            begin, end = end, end + nbytes
+            fill(memory[begin:end].view(dtype).reshape(box.sizes), box, 1)
+        return end
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -78,7 +91,7 @@ class Summary:
     Attributes
     ----------
     files : tuple of Path
-        The safetensors files, in order.
+        The safetensors files, in order; str for remote addresses.
     parameters : int
         Number of elements of all tensors.
     nbytes : int
@@ -88,7 +101,7 @@ class Summary:
     num_threads : int
     """
 
-    files: tuple[Path, ...]
+    files: tuple[Path | str, ...]
     parameters: int
     nbytes: int
     seconds: float
@@ -125,7 +138,10 @@ def write_checkpoint(
     Parameters
     ----------
     directory : path
-        Created if it does not exist.
+        Created if it does not exist. An address such as ``s3://bucket/model`` is written to through
+        fsspec, which must be installed. The place must be empty. Files are written one after
+        another, the index last; after a failure the files are removed, but a kill may leave files
+        without an index.
     tensors : sequence of TensorSpec
         In the order of the files. In a file with several dtypes, the widest come first.
     seed : int
@@ -173,10 +189,14 @@ def write_checkpoint(
     ----------
     The safetensors format: 8 bytes of header length, header in JSON, tensors.
     """
-    folder = Path(path("directory", directory))
+    name = path("directory", directory)
+    folder = Path(name)
+    is_address = remote.is_address(name)
+    if is_address and (force or resume):
+        raise ValueError(f"force and resume are for local directories, got {name!r}")
     if os.fspath(directory) == "":  # Path("") would be the current directory
         raise ValueError("directory must have a name, got ''")
-    if not hasattr(os, "pwrite"):
+    if not (is_address or hasattr(os, "pwrite")):
         raise OSError("write_checkpoint needs a POSIX system: this one has no pwrite")
     kind = find(dtype)
     count = min(threads.resolve(num_threads), MAX_THREADS)
@@ -196,6 +216,14 @@ def write_checkpoint(
     if not (progress is None or callable(progress)):
         raise TypeError(f"progress must be a function, got {progress!r}")
 
+    progress = progress or (lambda done, total: None)
+    if is_address:
+        begin = time.perf_counter()
+        _write_elsewhere(name, shards, contents, seed, count, progress)
+        return _summary(
+            [f"{name.rstrip('/')}/{shard.filename}" for shard in shards], shards, begin, count
+        )
+
     sizes = {shard.filename: shard.size for shard in shards}
     sizes |= {name: len(content) for name, content in contents.items()}
     beginnings = {shard.filename: shard.header for shard in shards} | contents
@@ -209,24 +237,72 @@ def write_checkpoint(
             if not target.published:
                 writer = _Writer(target, shards, segments(shards, seed, SEGMENT_BYTES))
                 with _kept_for_later(target, writer):
-                    count = writer.run(count, progress or (lambda done, total: None), interrupts)
+                    count = writer.run(count, progress, interrupts)
                     for name, content in contents.items():
                         _write(target, name, content)
                 target.publish()
-            seconds = time.perf_counter() - begin
+            return _summary([folder / shard.filename for shard in shards], shards, begin, count)
     except KeyboardInterrupt as interrupt:
         if target.published:
             raise TooLate(
                 f"interrupted when the checkpoint in {folder} was in place"
             ) from interrupt
         raise
+
+
+def _summary(
+    files: Sequence[Path | str], shards: Sequence[Shard], begin: float, num_threads: int
+) -> Summary:
     return Summary(
-        files=tuple(folder / shard.filename for shard in shards),
-        parameters=sum(tensor.size for tensor in tensors),
+        files=tuple(files),
+        parameters=sum(tensor.size for shard in shards for tensor in shard.tensors),
         nbytes=sum(shard.size for shard in shards),
-        seconds=seconds,
-        num_threads=count,
+        seconds=time.perf_counter() - begin,
+        num_threads=num_threads,
     )
+
+
+def _write_elsewhere(
+    address: str,
+    shards: Sequence[Shard],
+    contents: Mapping[str, bytes],
+    seed: int,
+    num_threads: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Write all files to an address, that which a loader looks for at the end."""
+    total = sum(shard.size for shard in shards) + sum(map(len, contents.values()))
+    done = 0
+
+    def report(nbytes: int) -> None:
+        nonlocal done
+        done += nbytes
+        progress(done, total)
+
+    def files() -> Iterator[tuple[str, Iterable[Callable[[], memoryview]]]]:
+        whole = {name: partial(_view, content) for name, content in contents.items()}
+        index = whole.pop(layout.INDEX, None)
+        for name, content in whole.items():
+            yield name, [content]
+        every = segments(shards, seed, SEGMENT_BYTES)
+        for number, own in groupby(every, lambda segment: segment.file):
+            header = partial(_view, shards[number].header)
+            yield shards[number].filename, chain([header], (partial(_made, each) for each in own))
+        if index is not None:
+            yield layout.INDEX, [index]
+
+    remote.write(address, files(), num_threads, report)
+
+
+def _view(data: bytes) -> memoryview:
+    return memoryview(data)
+
+
+def _made(segment: Segment) -> memoryview:
+    """Make a segment in memory of its own."""
+    memory = np.empty(sum(piece.nbytes for piece in segment.pieces), np.uint8)
+    segment.fill(memory)
+    return memory.data
 
 
 def segments(shards: Sequence[Shard], seed: int, limit: int) -> Iterator[Segment]:
@@ -344,10 +420,7 @@ class _Writer:
                     segment = next(self._segments, None)
                 if segment is None:
                     return
-                end = 0
-                for fill, box, dtype, nbytes in segment.pieces:
-                    begin, end = end, end + nbytes
-                    fill(buffer[begin:end].view(dtype).reshape(box.sizes), box, 1)
+                end = segment.fill(buffer)
                 if segment.file != number:  # one per thread: open files are limited
                     opened.close()
                     number = segment.file
@@ -395,7 +468,7 @@ class _Writer:
         return no_room_means(missing(self._target.path / shard.filename, done, shard.size))
 
 
-def _holds(file: int, data: np.ndarray[Any, np.dtype[np.uint8]], offset: int) -> bool:
+def _holds(file: int, data: Bytes, offset: int) -> bool:
     """Tell whether a file has some bytes already; compared a few at a time, to save memory."""
     step = 1 << 16
     return all(

@@ -165,7 +165,7 @@ def _print(summary: Summary, model: str, dtype: str, seed: int, as_json: bool) -
             }
         )
         return
-    folder = click.format_filename(summary.files[0].parent)
+    folder = click.format_filename(str(summary.files[0]).rpartition("/")[0] or ".")
     shown = table("", "", header=False)
     for row in (
         ("model", f"{model}, {dtype}"),

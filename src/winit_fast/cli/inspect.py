@@ -82,7 +82,7 @@ def _print_json(found: Inspection, path: str) -> None:
             "tensors": tensors,
             "stands_out": [
                 {"name": name, "detail": detail}
-                for name, detail in _stands_out(by_layer(found.tensors))
+                for name, detail in stands_out(by_layer(found.tensors))
             ],
             "repeats": [asdict(repeat) for repeat in found.repeats],
         }
@@ -110,7 +110,7 @@ def by_layer(tensors: Sequence[Statistics]) -> list[tuple[str, list[Statistics]]
     ]
 
 
-def _stands_out(groups: list[tuple[str, list[Statistics]]]) -> list[tuple[str, str]]:
+def stands_out(groups: list[tuple[str, list[Statistics]]]) -> list[tuple[str, str]]:
     """Find tensors that are not as the others, or not as expected."""
     found = []
     for _, group in groups:
@@ -141,7 +141,7 @@ def _print(found: Inspection, path: str) -> None:
         shown.add_row(*_cells(name, group))
     terminal.print(shown)
     parts = [
-        ("stands out", _stands_out(groups)),
+        ("stands out", stands_out(groups)),
         ("repeats", [(", ".join(each.names), _worded(each)) for each in found.repeats]),
     ]
     for title, rows in parts:

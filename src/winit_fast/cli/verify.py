@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from winit_fast.cli.parameters import json_option, threads_option
-from winit_fast.cli.terminal import Damaged, answering, console, print_json, table
+from winit_fast.cli.terminal import Damaged, answering, console, print_json, silence, table
 
 if TYPE_CHECKING:
     from winit_fast.checkpoint import Finding, Verification
@@ -56,7 +56,10 @@ def verify(
                 )
         except (ValueError, TypeError, OSError, RuntimeError) as error:
             raise Damaged(str(error)) from error
-        (_print_json if as_json else _print)(found, directory)
+        try:
+            (_print_json if as_json else _print)(found, directory)
+        except BrokenPipeError:  # who has seen enough still gets the answer
+            silence(sys.stdout)
     sys.exit(0 if found.fresh else 1)
 
 
