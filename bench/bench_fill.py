@@ -146,6 +146,33 @@ def test_column_shard(race: Race, width: int, place: str, bar: float) -> None:
          work=out.size, peer_work=contiguous.size, bar=bar)  # fmt: skip
 
 
+MATRIX = SIZE // 4
+AWKWARD = {  # shape of the tensor, box of it, order in memory, bar
+    "rows of 3 with gaps of 1": ((MATRIX // 4, 3), ..., "padded", 0.25),
+    "(n, 3) in F order": ((MATRIX // 3, 3), ..., "F", 0.25),
+    "3 of 8 columns": ((MATRIX // 8, 8), np.s_[:, 2:5], "C", 0.25),
+    "one of 8 columns": ((MATRIX // 8, 8), np.s_[:, 3], "C", 0.2),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", AWKWARD)
+def test_awkward(race: Race, case: str, dtype: Any) -> None:
+    """What is not contiguous: single elements and short rows, in the tensor or in memory."""
+    shape, index, order, bar = AWKWARD[case]
+    x = buffer(dtype, MATRIX)
+    if order == "padded":
+        out = x.reshape(-1, 4)[:, :3]
+    else:
+        extents = np.broadcast_to(x[:1], shape)[index].shape
+        out = x[: np.prod(extents)].reshape(extents, order=order)
+    name = np.dtype(dtype).name
+    race(f"normal {name}, {case}",
+         lambda: STREAM.normal(0.0, 1.0, shape, out=out, index=index, num_threads=1),
+         "contiguous, one thread", lambda: STREAM.normal(out=x, num_threads=1),
+         work=out.size, peer_work=x.size, bar=bar)  # fmt: skip
+
+
 @pytest.mark.parametrize(("size", "bar", "aim"), [(1000, 1.0, 2.0), (16, 0.25, 0.5)])
 def test_small(race: Race, size: int, bar: float, aim: float) -> None:
     x, rng = buffer(np.float32, size), np.random.default_rng(1)

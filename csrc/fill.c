@@ -139,11 +139,15 @@ typedef struct {
 /* Joins axes, from the smallest step through the tensor on, while the tile stays in the buffer,
  * with room for some neighbours in memory, and has few gaps. */
 static tile choose_tile(const axis *axes, int n, int size, int64_t spread) {
-    tile t = {.span = 1};
+    tile t;
     const int near = n - 1;
     const int64_t all = TILE_BYTES / size;
     int64_t elements = 1, room = n ? all / min(axes[near].extent, NEAR_BYTES / size) : 1;
-    for (int k = 0; k < n; k++) t.steps[k] = 1;
+    for (int k = 0; k < n; k++) {
+        t.steps[k] = 1;
+        t.joined[k] = 0;
+    }
+    t.span = 1;
     for (;;) {
         int next = -1;
         for (int k = 0; k < n; k++) {
