@@ -256,7 +256,7 @@ def peers(
     Parameters
     ----------
     distribution : str
-        One of `DISTRIBUTIONS`.
+        "uniform", "normal", ... (``contestants.DISTRIBUTIONS``).
     out : numpy.ndarray
         Warm. Those who can fill it in place.
     num_threads : int, optional
