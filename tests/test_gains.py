@@ -215,10 +215,10 @@ def _after_layers(name, scheme, layers=100, width=512, networks=8):
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("tanh_exact", "relu"),
+        pytest.param("tanh_exact", "relu", marks=pytest.mark.slow),
         ("selu_exact", "selu"),
-        ("sigmoid_exact", "sigmoid"),
-        ("softplus", "relu"),
+        pytest.param("sigmoid_exact", "sigmoid", marks=pytest.mark.slow),
+        pytest.param("softplus", "relu", marks=pytest.mark.slow),
     ],
 )
 def test_a_hundred_layers_keep_their_variance(name, wrong):

@@ -5,8 +5,9 @@ import string
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from strategies import examples
 
 from winit_fast.base.patterns import Matcher, Pattern
 
@@ -32,7 +33,7 @@ def ways(pattern, name, numbers=(), after_digit=False):
         yield from ways(pattern[1:], name[1:], numbers, name[0].isdigit())
 
 
-@settings(max_examples=1000)
+@examples(1000)
 @given(
     st.lists(st.sampled_from(["*", "{i}", "{j}", "a", "b.", ".", "a.b"]), max_size=7).map("".join),
     st.lists(st.sampled_from(["a", "b", ".", "1", "23", "a.b"]), max_size=8).map("".join),

@@ -9,9 +9,10 @@ import time
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
+from strategies import examples
 
 import winit_fast as wf
 from winit_fast.base import safetensors, strict_json
@@ -164,7 +165,7 @@ entries = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(
     header=st.dictionaries(st.sampled_from(["w", "v", "é", "__metadata__"]), entries, max_size=3),
     length=st.integers(0, 24),

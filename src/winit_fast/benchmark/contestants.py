@@ -256,7 +256,7 @@ def peers(
     Parameters
     ----------
     distribution : str
-        One of `DISTRIBUTIONS`.
+        "uniform", "normal", ... (``contestants.DISTRIBUTIONS``).
     out : numpy.ndarray
         Memory that was written to before. Peers that can fill it in place do so.
     num_threads : int, optional
