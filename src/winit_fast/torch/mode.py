@@ -16,7 +16,8 @@ from torch.overrides import TorchFunctionMode
 from winit_fast.streams.stream import Seed, seed_number
 from winit_fast.torch import init
 from winit_fast.torch.entries import LANDINGS, METHODS, WHOLE, arrival, originals, question
-from winit_fast.torch.memory import is_plain, on_host, refuse_sharded
+from winit_fast.torch.memory import is_plain, on_host
+from winit_fast.torch.placements import is_sharded
 from winit_fast.torch.seeding import Seeding, local
 
 Function = Callable[..., Any]
@@ -82,8 +83,8 @@ class fast_init(TorchFunctionMode):  # named like torch.no_grad
         decorator it makes a context for every call. Or if a tensor is to be filled in a backward
         pass (a region of ``torch.utils.checkpoint`` is run again there) by the next stream of a
         seed, which cannot be the one of the first time.
-    TypeError
-        If a DTensor is to be filled.
+    ValueError
+        If a DTensor is to be filled without a seed.
 
     Notes
     -----
@@ -198,8 +199,7 @@ def _takes(tensor: Any) -> bool:
     """Tell whether a tensor is for our functions, which hand on what they cannot fill."""
     if is_plain(tensor):
         return on_host(tensor)
-    refuse_sharded(tensor)
-    return False
+    return is_sharded(tensor)  # on any device: torch's own numbers would depend on the layout
 
 
 def _check_function(function: object) -> None:

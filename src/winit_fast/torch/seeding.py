@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.torch.placements import is_sharded
 
 Name = str | int | None
 Seeding = Callable[[Tensor], tuple[int, Name]]
@@ -58,10 +59,22 @@ def draw_word(generator: Generator | None = None) -> int:
 def key_and_name(
     tensor: Tensor, generator: Generator | None, seed: Seed, name: Name
 ) -> tuple[int, Name]:
-    """Find the key and the name of a tensor from the arguments of the function that fills it."""
+    """Find the key and the name of a tensor from the arguments of the function that fills it.
+
+    Raises
+    ------
+    ValueError
+        If no seed says what a `DTensor` holds: every rank would draw a key of its own.
+    """
     if seed is not None:
         return seed_number(seed), name
     seeding = local.seedings[-1]
     if seeding is not None and generator is None and name is None:
         return seeding(tensor)
+    if is_sharded(tensor):
+        given = f"generator={generator}" if generator is not None else "seed=None"
+        raise ValueError(
+            f"seed must be given for a DTensor, got {given} for one of shape {tuple(tensor.shape)}:"
+            " every rank would draw numbers of its own"
+        )
     return draw_word(generator), name
