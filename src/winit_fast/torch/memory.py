@@ -200,7 +200,11 @@ def as_array(tensor: Tensor) -> Array | None:
 
 
 def fill_through_host(
-    tensor: Tensor, work: Work, axis: int | None = None, held: Box | None = None
+    tensor: Tensor,
+    work: Work,
+    axis: int | None = None,
+    held: Box | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Fill a tensor of any device by way of buffers of at most `HOST_BYTES` on the CPU.
 
@@ -214,12 +218,14 @@ def fill_through_host(
         The only one to cut: see `winit_fast.base.boxes.cuts`.
     held : Box, optional
         What of the logical tensor it holds; by default all.
+    dtype : torch.dtype, optional
+        Of the buffers, which are then rounded; by default the tensor's own.
     """
-    shape = tuple(tensor.shape)
+    shape, dtype = tuple(tensor.shape), dtype or tensor.dtype
     held = held or whole(shape)
-    for cut in cuts(shape, max(1, HOST_BYTES // tensor.itemsize), axis):
+    for cut in cuts(shape, max(1, HOST_BYTES // dtype.itemsize), axis):
         part = tensor[cut]
-        piece = torch.empty(part.shape, dtype=tensor.dtype, device="cpu")
+        piece = torch.empty(part.shape, dtype=dtype, device="cpu")
         array = as_array(piece)
         assert array is not None  # a new tensor
         work(array, held.cut(cut))
