@@ -12,6 +12,7 @@ import sys
 from operator import add
 from pathlib import Path
 
+import pages
 import pytest
 import sharded_ranks
 import torch
@@ -111,3 +112,12 @@ def test_other_placements_are_refused(placement):
         places((4, 4), [placement], (2,), (0,))
     with pytest.raises(ValueError, match="outside of shape"):
         places((4, 4), [Shard(2)], (2,), (0,))
+
+
+def test_the_page():
+    """As it stands, apart: it begins a process group."""
+    program = f"import pages; pages.run(pages.DOCS / {'sharded.md'!r})"
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=pages.ROOT / "tests"
+    )
+    assert run.returncode == 0, run.stderr
