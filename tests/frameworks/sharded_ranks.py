@@ -34,7 +34,6 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 from torch.distributed.tensor.placement_types import _StridedShard
-from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
 import winit_fast as wf
 import winit_fast.torch as ours
@@ -266,6 +265,8 @@ def what_is_no_part_is_refused():
 
 
 def llama():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
@@ -275,6 +276,8 @@ def llama():
 
 
 def mixtral():
+    from transformers import MixtralConfig, MixtralForCausalLM
+
     return MixtralForCausalLM(
         MixtralConfig(
             vocab_size=61, hidden_size=32, intermediate_size=24, num_hidden_layers=2,
@@ -569,6 +572,10 @@ def run(rank, world, store, report):
 
 
 def main(report, *worlds):
+    import conftest  # noqa: F401  # as for any test: what a CPU build of torchvision lacks
+
+    with torch.device("meta"):
+        llama(), mixtral()  # for their imports
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for world in map(int, worlds):
