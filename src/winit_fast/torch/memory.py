@@ -281,19 +281,38 @@ def fill_elementwise(
     tensor: Tensor, distribution: _core.Distribution, key: int, name: Name
 ) -> None:
     """Draw every element of a fillable tensor: fewer steps for what is small and contiguous."""
-    size, stream = tensor.numel(), stream_id(name)
-    if (
-        size <= MIN_PIECE
-        and not is_sharded(tensor)
-        and on_host(tensor)
-        and tensor.is_contiguous()
-        and not tensor.is_neg()
-    ):
+    stream = stream_id(name)
+    if is_sharded(tensor):
+        _fill_parts(tensor, distribution, key, stream)
+        return
+    size = tensor.numel()
+    if size <= MIN_PIECE and _is_simple(tensor):
         address, step = tensor.data_ptr(), FLOATS[tensor.dtype].dtype.itemsize
         _core.fill(distribution, key, stream, address, 0, (size,), (1,), (step,), False)
         written(tensor)
         return
     fill_tensor(tensor, lambda out, cut: fill(distribution, key, stream, out, cut))
+
+
+def _is_simple(tensor: Tensor) -> bool:
+    return on_host(tensor) and tensor.is_contiguous() and not tensor.is_neg()
+
+
+def _fill_parts(tensor: Tensor, distribution: _core.Distribution, key: int, stream: int) -> None:
+    """Draw what this rank holds of a `DTensor`."""
+    for part, held in parts(tensor):
+        if held.sizes and part.numel() <= MIN_PIECE and _is_simple(part):
+            step = FLOATS[part.dtype].dtype.itemsize
+            steps = tuple([step * stride for stride in part.stride()])
+            _core.fill(
+                distribution, key, stream, part.data_ptr(), held.first,
+                held.sizes, held.tensor_strides, steps, False,
+            )  # fmt: skip
+            written(part)
+        else:
+            with torch.no_grad():
+                _fill(part, held, lambda out, cut: fill(distribution, key, stream, out, cut), None)
+    written(tensor)
 
 
 def fill_by(
