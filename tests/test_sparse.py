@@ -19,11 +19,9 @@ def by_the_contract(sparsity, shape, seed, name):
     rows, columns = shape
     words = Stream(seed, name).part("mask").bits(shape, dtype="uint64")
     bits = (rows - 1).bit_length()
-    priorities = (words >> np.uint64(bits) << np.uint64(bits)) + np.arange(rows, dtype=np.uint64)[
-        :, None
-    ]
+    keys = (words >> np.uint64(bits) << np.uint64(bits)) + np.arange(rows, dtype=np.uint64)[:, None]
     zeros = np.zeros(shape, bool)
-    smallest = np.argsort(priorities, axis=0, kind="stable")[: math.ceil(sparsity * rows)]
+    smallest = np.argsort(keys, axis=0, kind="stable")[: math.ceil(sparsity * rows)]
     zeros[smallest, np.arange(columns)] = True
     return zeros
 
@@ -42,7 +40,7 @@ def test_zeros_are_those_of_the_contract(shape, sparsity):
 
 @pytest.mark.parametrize("sparsity", [0.02, 0.5, 1.0])
 def test_a_threshold_that_is_far_from_its_expected_place(monkeypatch, sparsity):
-    """Where the priorities near that place are too few, more and more of them are looked at."""
+    """Where the keys near that place are too few, more and more of them are looked at."""
     monkeypatch.setattr(sparse, "_TALL", 8)
     monkeypatch.setattr(sparse, "_CUT", 100)
     monkeypatch.setattr(sparse._Mask, "_spread", 1)
@@ -79,40 +77,40 @@ def test_of_equal_words_the_first_rows_are_zeros(monkeypatch, tall):
 
 
 @pytest.fixture
-def priorities_made(monkeypatch):
-    """Counts the priorities that are made, in all threads."""
-    made, make = [], sparse._Mask.priorities
+def keys_made(monkeypatch):
+    """Counts the keys that are made, in all threads."""
+    made, make = [], sparse._Mask.keys
 
     def counted(mask, of):
         made.append(math.prod(of.sizes))
         return make(mask, of)
 
-    monkeypatch.setattr(sparse._Mask, "priorities", counted)
+    monkeypatch.setattr(sparse._Mask, "keys", counted)
     return made
 
 
 @pytest.mark.parametrize("shape", [(300, 200), (5000, 40)])
 @pytest.mark.parametrize("num_threads", [1, 3])
 @pytest.mark.parametrize("scheme", [wf.Sparse(0.3), wf.Scaled(wf.Sparse(0.3, 0.02), 0.5)])
-def test_a_checkpoint_costs_the_priorities_twice(
-    tmp_path, monkeypatch, priorities_made, shape, num_threads, scheme
+def test_a_checkpoint_costs_the_keys_twice(
+    tmp_path, monkeypatch, keys_made, shape, num_threads, scheme
 ):
     """Once to find the columns' thresholds and once to blank: in memory it is the same."""
     monkeypatch.setattr(writer, "SEGMENT_BYTES", 1024)
     write_checkpoint(
         tmp_path, [TensorSpec("w", shape, scheme)], seed=5, dtype="float32", num_threads=num_threads
     )
-    assert sum(priorities_made) == 2 * math.prod(shape)
+    assert sum(keys_made) == 2 * math.prod(shape)
     data = (tmp_path / "model.safetensors").read_bytes()
-    priorities_made.clear()
+    keys_made.clear()
     expected = wf.Sparse(0.3)(shape, seed=5, name="w")
-    assert sum(priorities_made) == 2 * math.prod(shape)
+    assert sum(keys_made) == 2 * math.prod(shape)
     assert data.endswith(expected.tobytes())
 
 
-def test_a_box_costs_the_priorities_of_its_columns_once(priorities_made):
+def test_a_box_costs_the_keys_of_its_columns_once(keys_made):
     wf.Sparse(0.3)((3000, 500), seed=5, name="w", index=np.s_[10:20, 7:11])
-    assert sum(priorities_made) == 4 * 3000 + 4 * 10
+    assert sum(keys_made) == 4 * 3000 + 4 * 10
 
 
 def test_more_columns_than_are_kept(tmp_path, monkeypatch):

@@ -470,32 +470,37 @@ for part in (tensor, weight):
     for fill in (
         lambda: wf.HeNormal().fill(part, seed=0),
         lambda: wf.Stream(0).normal(out=part),
+    ):
+        with pytest.raises(TypeError, match="got a DTensor of shape"):
+            fill()
+    for fill in (
         lambda: ours.normal_(part),
-        lambda: ours.normal_(part, seed=1),
+        lambda: ours.normal_(part, name="weight"),
+        lambda: ours.normal_(part, generator=torch.Generator()),
         lambda: ours.kaiming_uniform_(part),
         lambda: ours.xavier_uniform_(part),
         lambda: ours.orthogonal_(part),
         lambda: ours.sparse_(part, 0.5),
         lambda: ours.trunc_normal_(part),
     ):
-        with pytest.raises(TypeError, match="got a DTensor of shape"):
+        with pytest.raises(ValueError, match="seed must be given for a DTensor, got"):
             fill()
-    for seed in (None, 1):
-        for fill in (
-            lambda: part.detach().normal_(),
-            lambda: torch.nn.init.kaiming_uniform_(part),
-            lambda: torch.nn.init.xavier_normal_(part),
-            lambda: torch.nn.init.trunc_normal_(part),
-            lambda: torch.nn.init.orthogonal_(part),
-        ):
-            with ours.fast_init(seed), pytest.raises(TypeError, match="got a DTensor of shape"):
-                fill()
+    for fill in (
+        lambda: part.detach().normal_(),
+        lambda: torch.nn.init.kaiming_uniform_(part),
+        lambda: torch.nn.init.xavier_normal_(part),
+        lambda: torch.nn.init.trunc_normal_(part),
+        lambda: torch.nn.init.orthogonal_(part),
+    ):
+        with ours.fast_init(), pytest.raises(ValueError, match="seed must be given for a DTensor"):
+            fill()
+    assert (part.full_tensor() == 0).all()
 with ours.fast_init():
     torch.nn.init.ones_(weight)  # constants are torch's, and right
 assert (weight.full_tensor() == 1).all()
 """
 
 
-def test_dtensors_are_refused_by_name():
+def test_dtensors_are_refused_without_a_seed():
     run = subprocess.run([sys.executable, "-c", DISTRIBUTED], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -31,6 +31,9 @@ _PLAIN = {bool, int, str, NoneType, torch.dtype, torch.device}
 _EMPTY = {dict, OrderedDict, set}
 """Types of what modules keep their hooks in."""
 
+_HOOKS = {"_load_state_dict_post_hooks"}
+"""Hooks that `fully_shard` registers, of which no reset knows."""
+
 _IMPORTS = {"init": torch.nn.init, "math": math, "torch": torch, "Tensor": Tensor}
 """What the files of torch.nn.modules call so."""
 
@@ -96,7 +99,7 @@ class Alike:
         with torch._C.DisableTorchFunction():  # what is asked here is not the code's doing
             for attribute, value in vars(module).items():
                 kind = type(value)
-                if kind in _EMPTY and not value:
+                if kind in _EMPTY and (not value or attribute in _HOOKS):
                     continue
                 if kind in _PLAIN:
                     signature += attribute, kind, value

@@ -1,7 +1,8 @@
 """The functions of ``torch.nn.init``, with its names, arguments, results, errors and warnings.
 
 Each has the additional arguments ``seed`` and ``name``. Tensors and arguments that this package
-does not support are passed to torch's own function, so that the errors are torch's too.
+does not support are passed to torch's own function, so that the errors are torch's too. A `DTensor`
+is never passed on: torch's numbers would depend on its layout.
 """
 
 import math
@@ -19,6 +20,8 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from winit_fast._core import Distribution
 from winit_fast.base.dtypes import largest
+from winit_fast.initializers.constants import Identity
+from winit_fast.initializers.dirac import Dirac
 from winit_fast.initializers.fans import fans
 from winit_fast.initializers.orthogonal import Orthogonal
 from winit_fast.initializers.protocol import Initializer
@@ -32,9 +35,9 @@ from winit_fast.torch.memory import (
     fill_by,
     fill_elementwise,
     fillable,
-    refuse_sharded,
     watched,
 )
+from winit_fast.torch.placements import is_sharded, parts
 from winit_fast.torch.seeding import Name, key_and_name
 
 __all__ = [
@@ -70,7 +73,6 @@ _TORCH = SimpleNamespace(**originals())
 """Torch's own functions, for tensors that this package does not fill."""
 
 constant_ = _TORCH.constant_
-eye_ = _TORCH.eye_
 ones_ = _TORCH.ones_
 zeros_ = _TORCH.zeros_
 
@@ -128,7 +130,8 @@ def _ours(tensor: Tensor, generator: Any, seed: Seed) -> bool:
         return generator is None or (
             isinstance(generator, Generator) and generator.device.type == tensor.device.type
         )
-    refuse_sharded(tensor)
+    if is_sharded(tensor):
+        return not tensor.is_meta and _has_fillable_parts(tensor)
     if seed is not None and not tensor.is_meta:
         watcher = watched()
         if watcher is not None:
@@ -136,12 +139,32 @@ def _ours(tensor: Tensor, generator: Any, seed: Seed) -> bool:
                 f"seed={seed!r} asks for numbers that {watcher} would not see drawn: "
                 "leave it out, or fill the tensor outside"
             )
-        types = ", ".join(kind.name for kind in FLOATS.values())
         raise TypeError(
-            f"seed= is for strided tensors of the types {types}, "
+            f"seed= is for strided tensors of the types {_types()}, "
             f"got a {type(tensor).__name__} of {tensor.dtype} with layout {tensor.layout}"
         )
     return False
+
+
+def _has_fillable_parts(tensor: Tensor) -> bool:
+    """Say yes, or refuse a DTensor: torch's own numbers would be those of the layout."""
+    watcher = watched()
+    if watcher is not None:
+        raise RuntimeError(
+            f"a DTensor of shape {tuple(tensor.shape)} is filled without an operation that "
+            f"{watcher} would see: fill it outside"
+        )
+    for part, _ in parts(tensor):
+        if not fillable(part):
+            raise TypeError(
+                f"a DTensor must have strided memory of the types {_types()} to be filled, "
+                f"got one of {part.dtype} with layout {part.layout}"
+            )
+    return True
+
+
+def _types() -> str:
+    return ", ".join(kind.name for kind in FLOATS.values())
 
 
 def _draw(
@@ -167,7 +190,7 @@ def _draw(
     """
     target = _parts(tensor) if make is _normal and tensor.is_complex() else tensor
     if not _ours(target, generator, seed):
-        return peer(tensor, *parameters, generator=generator)
+        return tensor if is_sharded(tensor) else peer(tensor, *parameters, generator=generator)
     try:
         numbers = [p if type(p) is float else _real(p) for p in parameters]
         if target is not tensor:
@@ -175,9 +198,10 @@ def _draw(
         distribution = make(FLOATS[target.dtype].dtype, *numbers)
     except _REFUSALS:
         if tensor.itemsize > 1:  # torch cannot draw in 8 bits
-            if seed is None:
+            if seed is None and not is_sharded(tensor):
                 return peer(tensor, *parameters, generator=generator)
-            peer(tensor.new_empty(0), *parameters)  # raises torch's error, if it has one
+            # Raises torch's error, if it has one.
+            peer(torch.empty(0, dtype=tensor.dtype, device=tensor.device), *parameters)
         raise
     if warning:
         warnings.warn(warning, stacklevel=4)
@@ -188,7 +212,7 @@ def _draw(
 
 def _parts(tensor: Tensor) -> Tensor:
     """View a complex tensor as a real one of shape (*shape, 2), if its memory allows that."""
-    if tensor.is_conj() or tensor.layout is not torch.strided or watched():
+    if tensor.is_conj() or tensor.layout is not torch.strided or watched() or is_sharded(tensor):
         return tensor
     with torch.no_grad():
         return torch.view_as_real(tensor)
@@ -205,12 +229,14 @@ def _apply(
 ) -> Tensor:
     """Fill a tensor with a scheme that is not elementwise; ``axis`` as in `fill_by`."""
     if not _ours(tensor, generator, seed):
-        return peer(tensor)
+        return tensor if is_sharded(tensor) else peer(tensor)
     try:
         initializer = make()
         key, name = key_and_name(tensor, generator, seed, name)
         fill_by(tensor, initializer, key, name, axis)
     except _REFUSALS:
+        if is_sharded(tensor):
+            raise
         if seed is None:
             return peer(tensor)
         peer(torch.empty_like(tensor))  # raises torch's error, if it has one
@@ -268,7 +294,8 @@ def _xavier_std(shape: tuple[int, ...]) -> float:
 
 def _is_torchs(tensor: Tensor, seed: Seed) -> bool:
     """Return whether torch's function must run: while tracing, or for a tensor without elements."""
-    return tensor.numel() == 0 or (seed is None and watched() is not None)
+    own = tensor.numel() == 0 or (seed is None and watched() is not None)
+    return own and not is_sharded(tensor)
 
 
 _known_gain = lru_cache(calculate_gain, typed=True)
@@ -308,7 +335,8 @@ def uniform_(
     ----------
     tensor : Tensor
         With any strides, and a floating-point type of docs/contract.md. Torch itself fills a tensor
-        of another type or kind.
+        of another type or kind. Of a `DTensor` each rank fills the part that it holds, in any
+        layout; a seed must be given.
     a, b : float
         Finite, a <= b; if they are equal, all elements are ``a``.
     generator : torch.Generator, optional
@@ -686,6 +714,23 @@ def orthogonal_(
     )  # fmt: skip
 
 
+@wraps(_TORCH.eye_)
+def eye_(tensor: Tensor) -> Tensor:
+    if not is_sharded(tensor):
+        result: Tensor = _TORCH.eye_(tensor)
+        return result
+    if tensor.ndim != 2:
+        raise ValueError(f"eye_ needs 2 axes, got shape {tuple(tensor.shape)}")
+    return _fill_parts(tensor, Identity())
+
+
+def _fill_parts(tensor: Tensor, initializer: Initializer) -> Tensor:
+    """Fill a DTensor by a scheme that draws nothing: torch's own moves it, or refuses."""
+    if _ours(tensor, None, None):
+        fill_by(tensor, initializer, 0, None)
+    return tensor
+
+
 @_overridable
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """Fill a convolution's weight (out, in, ...) so that it copies its input channels.
@@ -721,6 +766,8 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     out, inputs, *kernel = tensor.shape
     if out % groups != 0:
         raise ValueError(f"dim 0 must be divisible by groups, got {out} and groups={groups}")
+    if is_sharded(tensor):
+        return _fill_parts(tensor, Dirac(groups, in_axis=1, out_axis=0))
     per_group = out // groups
     with torch.no_grad():
         tensor.zero_()

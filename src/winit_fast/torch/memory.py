@@ -2,8 +2,8 @@
 
 import ctypes
 import mmap
-import sys
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,11 +17,12 @@ from torch.nn import Parameter
 import winit_fast._core as _core
 from winit_fast.base import dtypes
 from winit_fast.base.arrays import Array
-from winit_fast.base.boxes import Box, box, cuts, whole
+from winit_fast.base.boxes import Box, cuts, whole
 from winit_fast.initializers.protocol import Initializer, draw
 from winit_fast.streams.buffers import overlaps, view
 from winit_fast.streams.fill import MIN_PIECE, fill
 from winit_fast.streams.stream import Stream, stream_id
+from winit_fast.torch.placements import is_sharded, parts
 from winit_fast.torch.seeding import Name
 
 FLOATS = {getattr(torch, kind.name): kind for kind in dtypes.FLOATS.values()}
@@ -79,12 +80,12 @@ def fillable(tensor: Tensor) -> bool:
         return False
 
 
-def refuse_sharded(tensor: object, what: str = "tensor") -> None:
-    """Raise if an object is a DTensor: a rank's part of it would get the numbers of any other part.
+def refuse_sharded(tensor: Any, what: str = "tensor") -> None:
+    """Raise if an object is a DTensor, where only a whole tensor will do.
 
     Parameters
     ----------
-    tensor : object
+    tensor : Any
     what : str
         What carries it, for the error: ``"parameter 'fc.weight'"``, say.
 
@@ -96,11 +97,10 @@ def refuse_sharded(tensor: object, what: str = "tensor") -> None:
     --------
     >>> refuse_sharded(torch.empty(3))
     """
-    module = sys.modules.get("torch.distributed.tensor")  # before it is imported there are none
-    if module is not None and isinstance(tensor, module.DTensor):
+    if is_sharded(tensor):
         raise TypeError(
             f"{what} must be a whole tensor, got a DTensor of shape {tuple(tensor.shape)}: "
-            "fill its local part, with shape= and index= of the whole"
+            "use winit_fast.torch with seed=, or fill its local part, with shape= and index="
         )
 
 
@@ -199,7 +199,13 @@ def as_array(tensor: Tensor) -> Array | None:
     return None if overlaps(array) else array
 
 
-def fill_through_host(tensor: Tensor, work: Work, axis: int | None = None) -> None:
+def fill_through_host(
+    tensor: Tensor,
+    work: Work,
+    axis: int | None = None,
+    held: Box | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
     """Fill a tensor of any device by way of buffers of at most `HOST_BYTES` on the CPU.
 
     Parameters
@@ -210,14 +216,19 @@ def fill_through_host(tensor: Tensor, work: Work, axis: int | None = None) -> No
         Takes an array and the box of the logical tensor to fill it with.
     axis : int, optional
         The only one to cut: see `winit_fast.base.boxes.cuts`.
+    held : Box, optional
+        What of the logical tensor it holds; by default all.
+    dtype : torch.dtype, optional
+        Of the buffers, which are then rounded; by default the tensor's own.
     """
-    shape = tuple(tensor.shape)
-    for cut in cuts(shape, max(1, HOST_BYTES // tensor.itemsize), axis):
+    shape, dtype = tuple(tensor.shape), dtype or tensor.dtype
+    held = held or whole(shape)
+    for cut in cuts(shape, max(1, HOST_BYTES // dtype.itemsize), axis):
         part = tensor[cut]
-        piece = torch.empty(part.shape, dtype=tensor.dtype, device="cpu")
+        piece = torch.empty(part.shape, dtype=dtype, device="cpu")
         array = as_array(piece)
         assert array is not None  # a new tensor
-        work(array, box(shape, cut))
+        work(array, held.cut(cut))
         part.copy_(piece)
 
 
@@ -243,31 +254,65 @@ def _prefer_huge_pages(address: int, size: int) -> None:
 def fill_tensor(tensor: Tensor, work: Work, axis: int | None = None) -> None:
     """Fill any fillable tensor, wherever it lies, as one step that autograd does not see.
 
-    A tensor whose memory cannot be written in place (`as_array`) goes through a buffer too, where
-    torch itself refuses what overlaps.
+    Of a `DTensor`, what this rank holds. A tensor whose memory cannot be written in place
+    (`as_array`) goes through a buffer too, where torch itself refuses what overlaps.
     """
     with torch.no_grad():
-        array = as_array(tensor) if on_host(tensor) else None
-        if array is None:
-            fill_through_host(tensor, work, axis)
-        else:
-            if tensor.nbytes >= HUGE_BYTES and tensor.is_contiguous():
-                _prefer_huge_pages(tensor.data_ptr(), tensor.nbytes)
-            work(array, whole(array.shape))
+        if is_sharded(tensor):
+            for part, held in parts(tensor):
+                _fill(part, held, work, axis)
             written(tensor)
+        else:
+            _fill(tensor, whole(tuple(tensor.shape)), work, axis)
+
+
+def _fill(tensor: Tensor, held: Box, work: Work, axis: int | None) -> None:
+    array = as_array(tensor) if on_host(tensor) else None
+    if array is None:
+        fill_through_host(tensor, work, axis, held)
+    else:
+        if tensor.nbytes >= HUGE_BYTES and tensor.is_contiguous():
+            _prefer_huge_pages(tensor.data_ptr(), tensor.nbytes)
+        work(array, held)
+        written(tensor)
 
 
 def fill_elementwise(
     tensor: Tensor, distribution: _core.Distribution, key: int, name: Name
 ) -> None:
     """Draw every element of a fillable tensor: fewer steps for what is small and contiguous."""
-    size, stream = tensor.numel(), stream_id(name)
-    if size <= MIN_PIECE and on_host(tensor) and tensor.is_contiguous() and not tensor.is_neg():
+    stream = stream_id(name)
+    if is_sharded(tensor):
+        _fill_parts(tensor, distribution, key, stream)
+        return
+    size = tensor.numel()
+    if size <= MIN_PIECE and _is_simple(tensor):
         address, step = tensor.data_ptr(), FLOATS[tensor.dtype].dtype.itemsize
         _core.fill(distribution, key, stream, address, 0, (size,), (1,), (step,), False)
         written(tensor)
         return
     fill_tensor(tensor, lambda out, cut: fill(distribution, key, stream, out, cut))
+
+
+def _is_simple(tensor: Tensor) -> bool:
+    return on_host(tensor) and tensor.is_contiguous() and not tensor.is_neg()
+
+
+def _fill_parts(tensor: Tensor, distribution: _core.Distribution, key: int, stream: int) -> None:
+    """Draw what this rank holds of a `DTensor`."""
+    for part, held in parts(tensor):
+        if held.sizes and part.numel() <= MIN_PIECE and _is_simple(part):
+            step = FLOATS[part.dtype].dtype.itemsize
+            steps = tuple([step * stride for stride in part.stride()])
+            _core.fill(
+                distribution, key, stream, part.data_ptr(), held.first,
+                held.sizes, held.tensor_strides, steps, False,
+            )  # fmt: skip
+            written(part)
+        else:
+            with torch.no_grad():
+                _fill(part, held, lambda out, cut: fill(distribution, key, stream, out, cut), None)
+    written(tensor)
 
 
 def fill_by(

@@ -16,7 +16,8 @@ from torch.overrides import TorchFunctionMode
 from winit_fast.streams.stream import Seed, seed_number
 from winit_fast.torch import init
 from winit_fast.torch.entries import LANDINGS, METHODS, WHOLE, arrival, originals, question
-from winit_fast.torch.memory import is_plain, on_host, refuse_sharded
+from winit_fast.torch.memory import is_plain, on_host
+from winit_fast.torch.placements import is_sharded
 from winit_fast.torch.seeding import Seeding, local
 
 Function = Callable[..., Any]
@@ -82,8 +83,8 @@ class fast_init(TorchFunctionMode):  # named like torch.no_grad
         decorated function has a new context for every call.) Also if a seed was given and a tensor
         is filled in a backward pass, where ``torch.utils.checkpoint`` runs a function again: it
         would not get the stream that it got the first time.
-    TypeError
-        If a DTensor would be filled.
+    ValueError
+        If a DTensor would be filled without a seed.
 
     Notes
     -----
@@ -198,8 +199,7 @@ def _takes(tensor: Any) -> bool:
     """Return whether to call this package's functions, which pass other tensors on to torch."""
     if is_plain(tensor):
         return on_host(tensor)
-    refuse_sharded(tensor)
-    return False
+    return is_sharded(tensor)  # on any device: torch's own numbers would depend on the layout
 
 
 def _check_function(function: object) -> None:

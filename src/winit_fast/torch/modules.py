@@ -18,17 +18,26 @@ from torch.nn.utils import parametrize
 from winit_fast._core import Distribution
 from winit_fast.initializers.constants import Constant as ConstantScheme
 from winit_fast.initializers.constants import Ones, Zeros
-from winit_fast.initializers.protocol import Elementwise, Initializer, distribution_of
+from winit_fast.initializers.protocol import Elementwise, Initializer, distribution_of, draw
 from winit_fast.initializers.protocol import check as check_scheme
-from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.streams.stream import Seed, Stream, seed_number
 from winit_fast.torch.alike import Alike
-from winit_fast.torch.memory import FLOATS, fill_by, fill_elementwise, fillable
+from winit_fast.torch.memory import FLOATS, fill_by, fill_elementwise
 from winit_fast.torch.names import Named, Names, modules, streams, tensors
+from winit_fast.torch.placements import is_sharded
 from winit_fast.torch.record import CannotRecord, Recorder, recording
 from winit_fast.torch.reduce import Entry, Reduction, evaluate
 from winit_fast.torch.refusals import refuse
 from winit_fast.torch.rules import KEEP, Choice, Rules, choose
-from winit_fast.torch.seeding import draw_word
+from winit_fast.torch.sharded import (
+    all_fillable,
+    as_wholes,
+    copy_,
+    fill_rounded,
+    key_for,
+    local,
+    wholes,
+)
 from winit_fast.torch.values import Constant, Draw, Held, Region, Stored, Value, c_strides, parts
 from winit_fast.torch.values import patch as patched
 
@@ -65,7 +74,8 @@ def init_(
     ----------
     module : torch.nn.Module
         On any devices. Tensors on the meta device are left alone. One that is tied, so that it has
-        several names, is filled once, by its first name.
+        several names, is filled once, by its first name. Of a `DTensor` every rank fills what it
+        holds of the logical tensor, without communication: there, a seed must be given.
     rules : mapping of (str or type) to rule, or callable, optional
         A str is a parameter's name, or a pattern in which ``*`` stands for any characters, or the
         name of a class of modules, such as "Embedding". A type is one of modules, such as
@@ -104,8 +114,8 @@ def init_(
         follow (it reads numbers that are drawn, or what a tensor held before); if a pattern matches
         nothing, or a rule writes nothing; if memory that is kept is not finite.
     TypeError
-        If a rule is none or not for the parameter's type, or the tensors are not just memory (a
-        DTensor, quantised, or a shard of another library).
+        If a rule is none or not for the parameter's type, or the tensors are not just memory
+        (quantised, say) or no parts of logical tensors (a Partial one, another library's shard).
 
         Whatever is raised, nothing has been written.
 
@@ -137,7 +147,7 @@ def init_(
         entries, found = _plan(module, rules, by, names, prefix, frozen == "fill")
         fills = [_checked(entry, found[entry.name]) for entry in entries]
         if key is None:
-            key = draw_word()
+            key = key_for(found.values())
         with torch.no_grad():
             for fill in fills:
                 fill(key)
@@ -172,7 +182,9 @@ def _plan(
     inside = list(modules(module))
     found = tensors(module, inside=inside)
     refuse(inside, found)
-    effective = _effective(inside)
+    stand_ins = wholes(found)
+    with as_wholes(inside, found, stand_ins):
+        effective = _effective(inside)
     by_name = {named.name: named for named in found}
     chosen = choose(module, found + [one for one, _ in effective], rules)
     for name, choice in list(chosen.items()):
@@ -193,7 +205,8 @@ def _plan(
     ]
     recorder = Recorder({})
     if rest or len(simple) < len(chosen):
-        recorder = _recorded(module, inside, found, effective, chosen, by, fill_frozen)
+        with as_wholes(inside, found, stand_ins) as whole:
+            recorder = _recorded(module, inside, whole, effective, chosen, by, fill_frozen)
 
     values: dict[str, Value] = {}
     for named in found:
@@ -589,7 +602,7 @@ def _invert(
 
 def _check_kept(named: Named) -> None:
     """Refuse memory that nobody fills and that holds no numbers, as it is after to_empty()."""
-    tensor = named.tensor
+    tensor = local(named.tensor)
     if tensor.is_meta or not tensor.dtype.is_floating_point or not tensor.numel():
         return
     tensor = tensor.detach()
@@ -615,7 +628,7 @@ def _checked(entry: Entry, named: Named) -> Callable[[int], object]:
         return partial(_fill_with_number, tensor, number)
     if dtype not in FLOATS:
         raise TypeError(f"{named.what} cannot be filled by {scheme}: {dtype}")
-    if not fillable(tensor):
+    if not all_fillable(tensor):
         raise TypeError(f"{named.what} cannot be filled by {scheme}: its memory is not writable")
     kind, distribution = FLOATS[entry.drawn_in].dtype, None
     try:
@@ -636,16 +649,16 @@ def _is_exact(number: float, dtype: torch.dtype) -> bool:
 
 
 def _fill_with_stored(tensor: Tensor, known: Tensor, key: int) -> None:
-    tensor.copy_(known)
+    copy_(tensor, known)
 
 
 def _fill_with_expression(tensor: Tensor, entry: Entry, key: int) -> None:
     assert isinstance(entry.scheme, Value)
-    tensor.copy_(evaluate(entry.scheme, _drawn(entry, entry.scheme, key)))
+    copy_(tensor, evaluate(entry.scheme, _drawn(entry, entry.scheme, key)))
 
 
 def _fill_with_number(tensor: Tensor, number: float, key: int) -> None:
-    tensor.fill_(number)
+    local(tensor).fill_(number)
 
 
 def _fill_with_scheme(
@@ -657,6 +670,11 @@ def _fill_with_scheme(
     if entry.key is not None:
         key = entry.key
     rounded = entry.drawn_in != entry.dtype
+    if rounded and is_sharded(tensor):
+        assert isinstance(entry.scheme, Initializer)
+        scheme, stream = entry.scheme, Stream(key, entry.stream)
+        fill_rounded(tensor, entry.drawn_in, lambda out, held: draw(scheme, out, held, stream))
+        return
     out = torch.empty(entry.shape, dtype=entry.drawn_in) if rounded else tensor
     if distribution is not None:
         fill_elementwise(out, distribution, key, entry.stream)

@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.parameter import is_lazy
 
-from winit_fast.torch.memory import refuse_sharded
 from winit_fast.torch.names import Named
+from winit_fast.torch.placements import is_sharded, parts
 
 
 def refuse(inside: Iterable[tuple[str, Module]], found: Iterable[Named]) -> None:
@@ -26,11 +26,18 @@ def refuse(inside: Iterable[tuple[str, Module]], found: Iterable[Named]) -> None
                     f"module {name!r} is FullyShardedDataParallel, whose parameters are parts of "
                     "a flat one: use init_ inside summon_full_params, or before wrapping"
                 )
+        if _is_gathered(one):
+            raise TypeError(
+                f"module {name!r} has gathered its parameters, and will drop them for its shards: "
+                "call its reshard() first"
+            )
         if ".ao.nn.quantized" in kind.__module__ or ".nn.quantized" in kind.__module__:
             raise TypeError(f"module {name!r} is quantised: a {kind.__module__}.{kind.__name__}")
     for named in found:
         tensor, what = named.tensor, named.what
-        refuse_sharded(tensor, what)
+        if is_sharded(tensor):
+            parts(tensor, what)  # refuses what is no part of a logical tensor
+            continue
         if is_lazy(tensor):
             raise ValueError(f"{what} has no shape yet: run the lazy module once")
         if hasattr(tensor, "ds_id"):
@@ -41,3 +48,13 @@ def refuse(inside: Iterable[tuple[str, Module]], found: Iterable[Named]) -> None
             raise TypeError(f"{what} is quantised: {tensor.dtype}")
         if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
             raise TypeError(f"{what} is a {type(tensor).__name__}, which is not just memory")
+
+
+def _is_gathered(module: Module) -> bool:
+    """Tell whether a module of `fully_shard` holds whole parameters just now, beside its shards."""
+    state = getattr(module, "_get_fsdp_state", None)
+    if state is None:
+        return False
+    own = state()
+    groups = getattr(own, "_fsdp_param_groups", None) or [getattr(own, "_fsdp_param_group", None)]
+    return any(group is not None and not group.is_sharded for group in groups)

@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.torch.placements import is_sharded
 
 Name = str | int | None
 Seeding = Callable[[Tensor], tuple[int, Name]]
@@ -58,10 +59,22 @@ def draw_word(generator: Generator | None = None) -> int:
 def key_and_name(
     tensor: Tensor, generator: Generator | None, seed: Seed, name: Name
 ) -> tuple[int, Name]:
-    """Return key and name of a tensor's stream, from the arguments of the filling function."""
+    """Return key and name of a tensor's stream, from the arguments of the filling function.
+
+    Raises
+    ------
+    ValueError
+        If the tensor is a `DTensor` and no seed is given: each rank would draw its own key.
+    """
     if seed is not None:
         return seed_number(seed), name
     seeding = local.seedings[-1]
     if seeding is not None and generator is None and name is None:
         return seeding(tensor)
+    if is_sharded(tensor):
+        given = f"generator={generator}" if generator is not None else "seed=None"
+        raise ValueError(
+            f"seed must be given for a DTensor, got {given} for one of shape {tuple(tensor.shape)}:"
+            " every rank would draw numbers of its own"
+        )
     return draw_word(generator), name

@@ -1,0 +1,605 @@
+"""The ranks of test_torch_sharded.py: a program that forks real process groups for its cases.
+
+``python sharded_ranks.py REPORT WORLD...`` writes, as JSON, what every rank of every world says of
+every case: null, or why it failed. All ranks share one import of torch.
+"""
+
+import itertools
+import json
+import logging
+import math
+import os
+import re
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch._dynamo  # DTensors import it in every rank, else
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    RowwiseParallel,
+    parallelize_module,
+)
+from torch.distributed.tensor.placement_types import _StridedShard
+
+import winit_fast as wf
+import winit_fast.torch as ours
+from winit_fast.torch.placements import parts
+
+SILENT = 0
+"""The world of eight ranks that cannot communicate."""
+
+CASES: dict[str, tuple[tuple[int, ...], Callable[[], None]]] = {}
+"""By name, the worlds in which a case runs, and the case."""
+
+BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+TYPES = torch.float32, torch.bfloat16, torch.float8_e4m3fn
+
+
+def case(*worlds):
+    def add(function):
+        CASES[function.__name__] = worlds, function
+        return function
+
+    return add
+
+
+def same(first, second):
+    """Bit for bit; float8 has no comparison of its own."""
+    kind = BITS[first.itemsize]
+    return first.shape == second.shape and bool((first.view(kind) == second.view(kind)).all())
+
+
+def refuses(kind, text, call):
+    try:
+        call()
+    except kind as error:
+        assert re.search(text, str(error)), f"{text!r} is not in {error}"
+    else:
+        raise AssertionError(f"no {kind.__name__} of {text!r}")
+
+
+@cache
+def positions(shape, mesh, placements):
+    """Which elements of the whole this rank holds, as torch cuts it: nothing is communicated."""
+    numbers = torch.arange(math.prod(shape)).reshape(shape)
+    return distribute_tensor(numbers, mesh, placements, src_data_rank=None).to_local()
+
+
+def sharded(shape, dtype, mesh, placements):
+    """A DTensor of sevens, of which every rank makes its own part."""
+    local = torch.full(positions(shape, mesh, placements).shape, 7.0).to(dtype)
+    stride = torch.empty(shape, device="meta").stride()
+    return DTensor.from_local(
+        local, mesh, placements, run_check=False, shape=torch.Size(shape), stride=stride
+    )
+
+
+def local_of(whole, mesh, placements):
+    """What torch gives this rank of a whole tensor."""
+    return whole.flatten()[positions(tuple(whole.shape), mesh, placements)]
+
+
+def gathered(tensor):
+    """What torch makes of all ranks' parts: by integers, of a size that gloo moves."""
+    local = tensor.to_local().detach().contiguous()
+    wide = local.view(BITS[local.itemsize]).int()
+    bits = DTensor.from_local(
+        wide, tensor.device_mesh, tensor.placements,
+        shape=tensor.shape, stride=tensor.stride(), run_check=False,
+    )  # fmt: skip
+    return bits.full_tensor().to(BITS[local.itemsize]).view(local.dtype)
+
+
+@cache
+def meshes():
+    """Meshes of one to three axes of this world."""
+    world = dist.get_world_size()
+    shapes = [(world,)]
+    if world in (4, 8):
+        shapes += [(2, world // 2), (2, 1, 2) if world == 4 else (2, 2, 2)]
+    return [init_device_mesh("cpu", shape) for shape in shapes]
+
+
+def layouts(mesh, axes):
+    """Placements on a mesh: every axis, nested in every order, strided, replicated, and mixed."""
+    several, last = mesh.ndim > 1, axes - 1
+    found = [(one,) * mesh.ndim for one in (Replicate(), *map(Shard, range(axes)))]
+    found.append((Replicate(),) * (mesh.ndim - 1) + (_StridedShard(0, split_factor=3),))
+    if several:
+        inner = mesh.shape[-1]
+        found += [
+            (Replicate(), *[Shard(0)] * (mesh.ndim - 1)),
+            (Shard(0), *[Replicate()] * (mesh.ndim - 1)),
+            (Shard(last), *[Shard(0)] * (mesh.ndim - 1)),
+            (*[Shard(0)] * (mesh.ndim - 1), Shard(last)),
+            (_StridedShard(0, split_factor=inner), *[Shard(0)] * (mesh.ndim - 1)),
+            (_StridedShard(last, split_factor=inner), *[Shard(last)] * (mesh.ndim - 1)),
+        ]
+    return list(dict.fromkeys(found))
+
+
+SCHEMES = {
+    "uniform_": ((6, 10), {"a": -1.0, "b": 2.0}),
+    "normal_": ((7, 5), {"std": 0.02}),
+    "trunc_normal_": ((8, 3), {"std": 0.5, "a": -1.0, "b": 0.7}),
+    "xavier_uniform_": ((3, 4, 5), {}),
+    "xavier_normal_": ((9, 2), {}),
+    "kaiming_uniform_": ((2, 9), {"a": 5**0.5}),
+    "kaiming_normal_": ((5, 3, 3), {"mode": "fan_out", "nonlinearity": "relu"}),
+    "sparse_": ((16, 6), {"sparsity": 0.6}),
+    "eye_": ((5, 8), {}),
+    "dirac_": ((4, 5, 3), {"groups": 2}),
+    "ones_": ((3, 3), {}),
+}
+
+
+@case(1, 2, 3, 4, 8)
+def every_scheme_in_every_layout():
+    for (scheme, (shape, arguments)), dtype in itertools.product(SCHEMES.items(), TYPES):
+        if scheme not in ("eye_", "dirac_", "ones_"):
+            arguments = arguments | {"seed": 7, "name": "fc.weight"}
+        whole = getattr(ours, scheme)(torch.empty(shape, dtype=dtype), **arguments)
+        for mesh in meshes():
+            for placements in layouts(mesh, len(shape)):
+                tensor = sharded(shape, dtype, mesh, placements)
+                assert getattr(ours, scheme)(tensor, **arguments) is tensor
+                said = scheme, dtype, placements, mesh.shape
+                assert same(tensor.to_local(), local_of(whole, mesh, placements)), said
+
+
+@case(2, 3, 4, 8)
+def torch_gathers_the_whole():
+    """From all ranks' parts, by torch's own collectives: even, uneven and empty shards."""
+    for dtype, shape in ((TYPES[0], (24, 24)), (TYPES[1], (7, 5)), (TYPES[2], (1, 3))):
+        whole = ours.normal_(torch.empty(shape, dtype=dtype), seed=3, name="fc.weight")
+        for mesh in meshes():
+            for placements in layouts(mesh, 2):
+                tensor = sharded(shape, dtype, mesh, placements)
+                ours.normal_(tensor, seed=3, name="fc.weight")
+                assert same(gathered(tensor), whole), (dtype, shape, placements, mesh.shape)
+
+
+@case(1, 2, 4)
+def orthogonal_within_the_bound():
+    """Whole columns have the bits of the whole; other boxes agree to rounding, as documented."""
+    for mesh, shape in itertools.product(meshes(), ((12, 8), (8, 12), (6, 2, 4))):
+        whole = ours.orthogonal_(torch.empty(shape), seed=5, name="q")
+        columns = int(shape[0] < math.prod(shape[1:]))  # the axis whose cuts cost nothing
+        bound = (8 + math.sqrt(max(shape[0], math.prod(shape[1:])))) * np.finfo(np.float32).eps
+        for placements in layouts(mesh, len(shape)):
+            tensor = sharded(shape, torch.float32, mesh, placements)
+            ours.orthogonal_(tensor, seed=5, name="q")
+            local, expected = tensor.to_local(), local_of(whole, mesh, placements)
+            said = placements, mesh.shape, shape
+            assert not local.numel() or (local - expected).abs().max() <= bound, said
+            cut = {one.dim for one in placements if not isinstance(one, Replicate)}
+            if len(shape) == 2 and cut <= {1 - columns}:
+                assert same(local, expected), said
+
+
+@case(2, 4)
+def fast_init_numbers_by_order():
+    """Every tensor is one logical stream, whatever the layout; empty shards count, too."""
+    shapes = {"normal_": (6, 4), "trunc_normal_": (1, 4), "kaiming_uniform_": (5, 3),
+              "xavier_normal_": (3, 5), "orthogonal_": (8, 8), "uniform_": (7,)}  # fmt: skip
+
+    def fill(make, *layout):
+        with ours.fast_init(seed=11):
+            return {
+                scheme: getattr(nn.init, scheme)(make(shape, torch.float32, *layout))
+                for scheme, shape in shapes.items()
+            }
+
+    whole = fill(lambda shape, dtype: torch.empty(shape, dtype=dtype))
+    for mesh in meshes():
+        replicated = (Replicate(),) * (mesh.ndim - 1)
+        for placements in ((Shard(0),) * mesh.ndim, (*replicated, Shard(0))):
+            got = fill(sharded, mesh, placements)
+            for scheme, tensor in got.items():
+                expected = local_of(whole[scheme], mesh, placements)
+                if scheme == "orthogonal_":
+                    assert torch.allclose(tensor.to_local(), expected, atol=1e-5)
+                else:
+                    assert same(tensor.to_local(), expected), (scheme, placements)
+
+
+@case(3)
+def outside_of_the_mesh():
+    mesh = DeviceMesh("cpu", [0, 1])
+    tensor = sharded((5, 3), torch.float32, mesh, (Shard(0),))
+    ours.normal_(tensor, seed=1, name="w")
+    whole = ours.normal_(torch.empty(5, 3), seed=1, name="w")
+    rank = dist.get_rank()
+    assert len(parts(tensor)) == (rank < 2)
+    if rank < 2:
+        assert same(tensor.to_local(), whole[3 * rank : 3 * rank + 3])
+    else:
+        assert tensor.to_local().numel() == 0
+        stray = torch.zeros(2, 3)
+        held = DTensor(stray, tensor._spec, requires_grad=False)
+        refuses(ValueError, "on a rank that is not in its", lambda: ours.normal_(held, seed=1))
+        assert not stray.any()
+
+
+@case(2, 4)
+def what_is_no_part_is_refused():
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    local = torch.zeros(4, 4)
+    summed = DTensor.from_local(local, mesh, [Partial()])
+    refuses(TypeError, r"Partial.* cannot be filled", lambda: ours.normal_(summed, seed=1))
+    refuses(TypeError, r"Partial.* cannot be filled", lambda: ours.eye_(summed))
+    uneven = DTensor.from_local(
+        local, mesh, [Shard(0)], run_check=False, shape=torch.Size((5, 4)), stride=(4, 1)
+    )
+    refuses(ValueError, "its placements give", lambda: ours.trunc_normal_(uneven, seed=1))
+    for dtype in (torch.int32, torch.complex64):
+        other = DTensor.from_local(torch.zeros(2, 2, dtype=dtype), mesh, [Shard(0)])
+        refuses(TypeError, "float32", partial(ours.normal_, other, seed=1))
+    tensor = DTensor.from_local(local, mesh, [Shard(0)])
+    for arguments in ({}, {"name": "w"}, {"generator": torch.Generator()}):
+        for scheme in ("normal_", "kaiming_normal_", "orthogonal_", "trunc_normal_"):
+            fill = partial(getattr(ours, scheme), tensor, **arguments)
+            refuses(ValueError, "seed must be given", fill)
+    with ours.fast_init():
+        refuses(ValueError, "seed must be given", lambda: nn.init.trunc_normal_(tensor))
+        refuses(ValueError, "seed must be given", lambda: tensor.normal_())
+    assert not local.any()
+
+
+# ---------------------------------------------------------------------------------------- models
+
+
+def llama():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=4, tie_word_embeddings=True,
+        )
+    )  # fmt: skip
+
+
+def mixtral():
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    return MixtralForCausalLM(
+        MixtralConfig(
+            vocab_size=61, hidden_size=32, intermediate_size=24, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=4, num_local_experts=4,
+        )
+    )  # fmt: skip
+
+
+COLUMNS, ROWS = ("q_proj", "k_proj", "v_proj"), ("o_proj",)
+
+
+def cut_by_tensor(model, mesh):
+    """Tensor parallelism as torch has it; experts are cut by their number, as their parameters."""
+    plan = {f"model.layers.*.self_attn.{name}": ColwiseParallel() for name in COLUMNS}
+    plan |= {f"model.layers.*.self_attn.{name}": RowwiseParallel() for name in ROWS}
+    plan |= {"model.layers.*.mlp.gate_proj": ColwiseParallel(),
+             "model.layers.*.mlp.up_proj": ColwiseParallel(),
+             "model.layers.*.mlp.down_proj": RowwiseParallel()}  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a plan for modules that the other model has
+        parallelize_module(model, mesh, plan)
+    for module in model.modules():
+        if type(module).__name__.endswith("Experts"):
+            for name, parameter in list(module._parameters.items()):
+                cut = distribute_tensor(parameter.detach(), mesh, [Shard(0)], src_data_rank=None)
+                module._parameters[name] = nn.Parameter(cut)
+
+
+def cut_by_layers(model, mesh, **options):
+    for layer in model.model.layers:
+        fully_shard(layer, mesh=mesh, **options)
+    fully_shard(model, mesh=mesh, **options)
+
+
+def fsdp(model):
+    cut_by_layers(model, init_device_mesh("cpu", (dist.get_world_size(),)))
+
+
+def offload(model):
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    cut_by_layers(model, mesh, offload_policy=CPUOffloadPolicy(pin_memory=False))
+
+
+def tensor_parallel(model):
+    cut_by_tensor(model, init_device_mesh("cpu", (dist.get_world_size(),)))
+
+
+def hsdp(model):
+    mesh = init_device_mesh("cpu", (2, dist.get_world_size() // 2), mesh_dim_names=("many", "cut"))
+    cut_by_layers(model, mesh)
+
+
+def fsdp_and_tensor_parallel(model):
+    mesh = init_device_mesh("cpu", (2, dist.get_world_size() // 2), mesh_dim_names=("fsdp", "tp"))
+    cut_by_tensor(model, mesh["tp"])
+    cut_by_layers(model, mesh["fsdp"])
+
+
+def all_of_them(model):
+    names = "many", "fsdp", "tp"
+    mesh = init_device_mesh("cpu", (2, 2, 2), mesh_dim_names=names)
+    cut_by_tensor(model, mesh["tp"])
+    cut_by_layers(model, mesh["many", "fsdp"])
+
+
+LAYOUTS = {
+    2: (fsdp, offload, tensor_parallel),
+    3: (fsdp,),
+    4: (fsdp, hsdp, fsdp_and_tensor_parallel),
+    8: (all_of_them,),
+}
+
+
+def laid_out(make, layout):
+    with torch.device("meta"):
+        model = make()
+    layout(model)
+    model.to_empty(device="cpu")
+    if layout is tensor_parallel:
+        model.tie_weights()  # to_empty makes two tensors of one that is plain and tied
+    return model
+
+
+@case(2, 3, 4, 8)
+def models_equal_the_unsharded_ones():
+    """As transformers' authors initialise them, and buffers as well."""
+    for make in (llama, mixtral):
+        whole = ours.init_(make(), seed=5)
+        for layout in LAYOUTS[dist.get_world_size()]:
+            model = ours.init_(laid_out(make, layout), seed=5)
+            cuts = set()
+            for (name, tensor), (same_name, expected) in zip(
+                model.state_dict().items(), whole.state_dict().items(), strict=True
+            ):
+                assert name == same_name
+                assert isinstance(tensor, DTensor) or layout is tensor_parallel, name
+                if isinstance(tensor, DTensor):
+                    cuts.add(tensor.placements)
+                    tensor = gathered(tensor)
+                assert same(tensor, expected), (make, layout, name)
+            assert len(cuts) >= (2 if "tensor" in layout.__name__ else 1)
+            for buffer, expected in zip(model.buffers(), whole.buffers(), strict=True):
+                assert same(buffer, expected)
+
+
+@case(2)
+def rules_of_every_kind():
+    """Rules in the place of the author's code; what rounds, computes and keeps, part by part."""
+    schemes = {
+        "a": wf.HeNormal(), "b": wf.TruncatedNormal(0.02), "c": wf.Orthogonal(), "d": "ones",
+        "e": wf.Sparse(0.5), "f": wf.Constant(0.25), "g": wf.Identity(), "h": wf.Zeros(),
+        "i": lambda tensor: tensor.copy_(torch.arange(96.0).view(8, 12)),
+        "j": lambda tensor: tensor.uniform_(1, 16).log_(),
+        "k": lambda tensor: tensor.copy_(torch.empty(8, 12, dtype=torch.float64).normal_()),
+        "l": "keep",
+    }  # fmt: skip
+
+    def filled(make):
+        module = nn.Module()
+        for name in schemes:
+            module.register_parameter(name, nn.Parameter(make((8, 12), torch.float32)))
+        return ours.init_(module, schemes, seed=9, frozen="fill")
+
+    whole = filled(lambda shape, dtype: torch.full(shape, 7, dtype=dtype))
+    assert len(set(map(float, (one.detach().sum() for one in whole.parameters())))) == len(schemes)
+    mesh = meshes()[0]
+    strided = _StridedShard(1, split_factor=3)
+    for placements in ((Shard(0),), (Shard(1),), (Replicate(),), (strided,)):
+        got = filled(partial(sharded, mesh=mesh, placements=placements))
+        for name, tensor in got.named_parameters():
+            expected = local_of(whole.get_parameter(name).detach(), mesh, placements)
+            if name == "c":
+                assert torch.allclose(tensor.to_local(), expected, atol=1e-5)
+            else:
+                assert same(tensor.to_local().detach(), expected), (name, placements)
+
+
+@case(2)
+def modules_that_cannot_be_filled():
+    model = laid_out(llama, fsdp)
+    before = [tensor.to_local().detach().clone() for tensor in model.parameters()]
+    refuses(ValueError, "seed must be given, got None: parameter", lambda: ours.init_(model))
+    model.unshard()
+    refuses(TypeError, r"call its reshard\(\) first", lambda: ours.init_(model, seed=1))
+    model.reshard()
+    now = [tensor.to_local().detach() for tensor in model.parameters()]
+    assert all(same(one, other) for one, other in zip(before, now, strict=True))
+    mesh = meshes()[0]
+    part = nn.Module()
+    part.weight = nn.Parameter(DTensor.from_local(torch.zeros(2, 2), mesh, [Partial()]))
+    rules = {"weight": "he_normal"}
+    refuses(TypeError, "parameter 'weight'.*Partial", lambda: ours.init_(part, rules, seed=1))
+    part.weight = nn.Parameter(sharded((4, 4), torch.float32, mesh, (Shard(0),)))
+    with torch.no_grad():
+        part.weight.to_local().fill_(torch.nan)
+    refuses(ValueError, "is kept as it is", lambda: ours.init_(part, {"weight": "keep"}, seed=1))
+
+
+@case(2)
+def a_step_of_training():
+    """The same loss and gradients as unsharded, to the order of sums."""
+    tokens = torch.arange(24).view(2, 12) * 7 % 61
+    whole = ours.init_(llama(), seed=5)
+    model = ours.init_(laid_out(llama, fsdp), seed=5)
+    expected, loss = (one(input_ids=tokens, labels=tokens).loss for one in (whole, model))
+    assert torch.allclose(loss, expected, rtol=1e-5)
+    expected.backward()
+    loss.backward()
+    for one, other in zip(whole.parameters(), model.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad.full_tensor(), rtol=1e-3, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------- what torch does
+
+
+def up_projection(layout):
+    return laid_out(llama, layout).model.layers[0].mlp.up_proj.weight
+
+
+@case(2)
+def torch_gives_every_rank_the_same_shard():
+    """pytorch #138329: on a mesh of CPUs each rank draws its part from its own generator.
+
+    So do FSDP2's shards, with and without CPUOffloadPolicy. Ours are parts of one tensor.
+    """
+    mesh = meshes()[0]
+    drawings = [partial(up_projection, layout) for layout in (fsdp, offload)]
+    for make in (partial(sharded, (8, 6), torch.float32, mesh, (Shard(0),)), *drawings):
+        tensor = make().detach()
+        torch.manual_seed(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            nn.init.normal_(tensor)
+        first, second = gathered(tensor).chunk(2)
+        assert same(first, second)
+        ours.normal_(tensor, seed=0, name="fc.weight")
+        first, second = gathered(tensor).chunk(2)
+        assert not (first == second).any()
+        alone = ours.normal_(torch.empty(tensor.shape), seed=0, name="fc.weight")
+        assert same(gathered(tensor), alone)
+
+
+# ------------------------------------------------------------------------------ no communication
+
+
+class Raising(dist.ProcessGroup):
+    """A process group in which whatever communicates is an error."""
+
+    def getBackendName(self):
+        return "raising"
+
+    @property
+    def group_name(self):
+        return dist.distributed_c10d._world.pg_names[self]
+
+
+def _raise(self, *args, **kwargs):
+    raise RuntimeError("a collective")
+
+
+COLLECTIVES = (
+    "_allgather_base", "_reduce_scatter_base", "allgather", "allgather_coalesced",
+    "allgather_into_tensor_coalesced", "allreduce", "allreduce_coalesced", "alltoall",
+    "alltoall_base", "barrier", "broadcast", "gather", "recv", "reduce", "reduce_scatter",
+    "reduce_scatter_tensor_coalesced", "scatter", "send",
+)  # fmt: skip
+
+for _name in COLLECTIVES:
+    setattr(Raising, _name, _raise)
+
+
+@case(SILENT)
+def without_communication():
+    """Eight ranks of which each runs alone, where a collective raises: functions and models."""
+    refuses(RuntimeError, "a collective", lambda: dist.all_reduce(torch.zeros(1)))
+    mesh = init_device_mesh("cpu", (2, 4))
+    placements = (_StridedShard(0, split_factor=4), Shard(0))
+    tensor = sharded((24, 6), torch.float32, mesh, placements)
+    refuses(RuntimeError, "a collective", tensor.full_tensor)
+    for scheme in ("normal_", "trunc_normal_", "kaiming_uniform_", "orthogonal_"):
+        whole = getattr(ours, scheme)(torch.empty(24, 6), seed=2, name="w")
+        getattr(ours, scheme)(tensor, seed=2, name="w")
+        assert torch.allclose(tensor.to_local(), local_of(whole, mesh, placements), atol=1e-5)
+        with ours.fast_init(seed=4):
+            getattr(nn.init, scheme)(tensor)
+    whole = ours.init_(mixtral(), seed=5).state_dict()
+    for layout in (fsdp, hsdp, offload, fsdp_and_tensor_parallel, all_of_them):
+        model = ours.init_(laid_out(mixtral, layout), seed=5)
+        for name, tensor in model.state_dict().items():
+            cut = local_of(whole[name], tensor.device_mesh, tensor.placements)
+            assert same(tensor.to_local(), cut), (layout, name)
+
+
+# ------------------------------------------------------------------------------------- the ranks
+
+
+def join(rank, world, store):
+    """Begin the process group of a world."""
+    if world == SILENT:
+        dist.Backend.register_backend(
+            "raising", lambda store, rank, size, timeout: Raising(rank, size), devices=["cpu"]
+        )
+        dist.init_process_group("raising", store=dist.HashStore(), rank=rank, world_size=8)
+    else:
+        dist.init_process_group(
+            "gloo", store=dist.FileStore(store, world), rank=rank, world_size=world,
+            timeout=timedelta(seconds=100),
+        )  # fmt: skip
+
+
+def run(rank, world, store, report):
+    """Run the cases of a world; a rank that fails in one goes on with the next."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    wf.set_num_threads(1)
+    logging.disable(logging.WARNING)  # of torch, that it might gather faster
+    join(rank, world, store)
+    said = {}
+    for name, (worlds, function) in CASES.items():
+        if world in worlds:
+            begun = time.process_time()
+            try:
+                function()
+                said[name] = None
+            except BaseException:
+                said[name] = traceback.format_exc()
+            if not rank:
+                print(world, name, round(time.process_time() - begun, 2), file=sys.stderr)
+            Path(report).write_text(json.dumps(said))
+            if world != SILENT:
+                dist.barrier()
+
+
+def main(report, *worlds):
+    import conftest  # noqa: F401  # as for any test: what a CPU build of torchvision lacks
+
+    with torch.device("meta"):
+        llama(), mixtral()  # for their imports
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for world in map(int, worlds):
+            ranks = range(world or 8)
+            reports = [f"{folder}/{world}-{rank}" for rank in ranks]
+            children = []
+            for rank in ranks:
+                child = os.fork()
+                if not child:
+                    status = 1
+                    try:
+                        run(rank, world, f"{folder}/{world}", reports[rank])
+                        status = 0
+                    finally:
+                        sys.stderr.flush()
+                        os._exit(status)
+                children.append(child)
+            for child in children:
+                os.waitpid(child, 0)
+            found[world] = [
+                json.loads(Path(one).read_text()) if Path(one).exists() else {} for one in reports
+            ]
+    Path(report).write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
