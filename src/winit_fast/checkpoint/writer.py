@@ -106,14 +106,14 @@ def write_checkpoint(
     size of the model. The files come under their names when all of them are whole and on the disk;
     a run that fails, is refused or is interrupted leaves the directory as it was.
 
-    Element by element a tensor is what ``tensor.initializer(tensor.shape, seed=seed,
-    name=tensor.name, dtype=dtype)`` returns.
+    Element by element a tensor is what ``tensor.scheme(tensor.shape, seed=seed,
+    name=tensor.stream, dtype=dtype)`` returns. Non-persistent buffers are left out.
 
     Parameters
     ----------
     directory : path
         Made if it does not exist.
-    tensors : sequence of TensorSpec
+    tensors : Plan or sequence of TensorSpec
         In the order in which they are to stand in the files.
     seed : int
         In [0, 2^64).
@@ -163,7 +163,7 @@ def write_checkpoint(
     tensors = layout.checked(tensors)
     max_shard_size = positive("max_shard_size", max_shard_size)
     for tensor in tensors:
-        tensor.initializer.check(tensor.shape, kind.dtype)
+        tensor.scheme.check(tensor.shape, kind.dtype)
     plan = provenance.plan_text(tensors, kind)
     metadata = _metadata({} if metadata is None else metadata, provenance.metadata(seed, plan))
     shards = layout.shards(tensors, kind, max_shard_size, metadata)
@@ -223,7 +223,7 @@ def segments(
     for file, shard in enumerate(shards):
         offset, pieces, filled = len(shard.header), list[Piece](), 0
         for tensor in shard.tensors:
-            fill = tensor.initializer.prepared(tensor.shape, kind.dtype, Stream(seed, tensor.name))
+            fill = tensor.scheme.prepared(tensor.shape, kind.dtype, Stream(seed, tensor.stream))
             for slices in cuts(tensor.shape, limit // itemsize):
                 box = whole(tensor.shape).cut(slices)
                 nbytes = math.prod(box.sizes) * itemsize
