@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from winit_fast.base.names import excerpt
 from winit_fast.initializers.elementwise import TruncatedNormal
+from winit_fast.initializers.parts import Parts
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.models.tensor_spec import PARAMETER, TensorSpec
 
@@ -144,8 +145,10 @@ def _common(tensors: Sequence[TensorSpec]) -> str:
     bounds = _absolute_bounds(tensors)
     if bounds is None and all(scheme is first or scheme == first for scheme in schemes):
         return excerpt_of(first)
-    if not is_dataclass(first):
+    if not is_dataclass(first) or isinstance(first, Parts):
         return f"{type(first).__name__}(...)"
+    if all(repr(scheme) == repr(first) for scheme in schemes):  # no two are told apart
+        return excerpt_of(first)
     parameters: dict[str, Any] = {}
     for field in fields(first):
         values = [getattr(scheme, field.name) for scheme in schemes]
@@ -158,6 +161,8 @@ def _common(tensors: Sequence[TensorSpec]) -> str:
 def excerpt_of(scheme: Initializer) -> str:
     """Show a scheme in a line: a long one loses its middle."""
     shown = repr(scheme)
+    if isinstance(scheme, Parts):
+        shown = f"Parts({', '.join(repr(part.initializer) for part in scheme.parts)})"
     return shown if len(shown) <= 100 else f"{shown[:60]} ... {shown[-30:]}"
 
 

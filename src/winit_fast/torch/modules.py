@@ -4,6 +4,7 @@ import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,11 +13,14 @@ from torch import Tensor
 from torch.nn import Embedding, EmbeddingBag, Module
 from torch.nn.utils import parametrize
 
+from winit_fast.base.dtypes import find_any
+from winit_fast.initializers.computed import Computed
 from winit_fast.initializers.constants import Constant as ConstantScheme
 from winit_fast.initializers.constants import Ones, Zeros
 from winit_fast.initializers.protocol import Elementwise, Initializer, distribution_of
 from winit_fast.initializers.protocol import check as check_scheme
 from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.torch.expressions import drawn
 from winit_fast.torch.memory import FLOATS, fill_by, fill_elementwise, fillable
 from winit_fast.torch.names import Named, Names, modules, streams, tensors
 from winit_fast.torch.record import CannotRecord, Recorder, recording
@@ -128,7 +132,7 @@ def init_(
     if frozen not in ("keep", "fill"):
         raise ValueError(f"frozen must be 'keep' or 'fill', got {frozen!r}")
     key = None if seed is None else seed_number(seed)
-    entries, found = _plan(module, rules, by, names, prefix, frozen == "fill")
+    entries, found, _ = _plan(module, rules, by, names, prefix, frozen == "fill")
     fills = [_checked(entry, found[entry.name]) for entry in entries]
     if key is None:
         key = draw_word()
@@ -145,8 +149,12 @@ def _plan(
     names: Names | None,
     prefix: str,
     fill_frozen: bool,
-) -> tuple[list[Entry], dict[str, Named]]:
-    """Find how every tensor that is to be filled is filled; the rest is checked and stays."""
+    everything: bool = False,
+) -> tuple[list[Entry], dict[str, Named], dict[str, str]]:
+    """Find how every tensor that is to be filled is filled; the rest is checked and stays.
+
+    Of ``everything`` nothing stays, and tensors on the meta device are like others.
+    """
     inside = list(modules(module))
     found = tensors(module)
     refuse(inside, found)
@@ -167,11 +175,12 @@ def _plan(
     rest = [
         named
         for named in found
-        if named.name not in chosen and (named.is_parameter or not named.tensor.is_meta)
+        if named.name not in chosen
+        and (named.is_parameter or everything or not named.tensor.is_meta)
     ]
     recorder = Recorder({})
     if rest or len(simple) < len(chosen):
-        recorder = _recorded(module, inside, found, effective, chosen, by, fill_frozen)
+        recorder = _recorded(module, inside, found, effective, chosen, by, fill_frozen, everything)
 
     values: dict[str, Value] = {}
     for named in found:
@@ -183,6 +192,10 @@ def _plan(
             _check_kept(named)
         elif recorder.is_written(name):
             values[name] = recorder.value(name)
+        elif everything and not named.tensor.numel():
+            values[name] = Constant(tuple(named.tensor.shape), named.tensor.dtype, 0)
+        elif everything:
+            raise ValueError(_forgotten(named))
         elif named.tensor.is_meta or not named.tensor.numel():
             continue
         elif named.is_parameter and (fill_frozen or named.tensor.requires_grad):
@@ -193,7 +206,7 @@ def _plan(
     entries = []
     for named in found:
         name = named.name
-        if named.tensor.is_meta:
+        if named.tensor.is_meta and not everything:
             continue
         if name in simple:
             shape, dtype = tuple(named.tensor.shape), named.tensor.dtype
@@ -201,13 +214,16 @@ def _plan(
             entries.append(Entry(name, stream, None, shape, dtype, simple[name], dtype, {}))
         elif name in values:
             entries.append(reduction.entry(name))
-    return entries, by_name
+    return entries, by_name, recorder.ties
 
 
 def _forgotten(named: Named) -> str:
     if "parametrizations." in named.name:
         return f"{named.what} is parametrised in a way that cannot be recorded: give a rule"
-    return f"only its constructor fills {named.what}: give a rule"
+    return (
+        f"only its constructor fills {named.what}: give a rule, or record() what makes the "
+        "module, and fill_ it"
+    )
 
 
 def _pads(named: Named) -> bool:
@@ -230,6 +246,7 @@ def _recorded(
     chosen: Mapping[str, Choice],
     by: Callable[[Any], object] | None,
     fill_frozen: bool,
+    everything: bool,
 ) -> Recorder:
     """Record the author's code, then the rules that are functions."""
     units: list[Callable[[], object]] = [lambda: by(module)] if by is not None else _units(module)
@@ -237,7 +254,7 @@ def _recorded(
         named.name
         for named in found
         if named.name not in chosen and (fill_frozen or named.tensor.requires_grad)
-        and named.is_parameter
+        and (named.is_parameter or everything)
     }  # fmt: skip
     last: CannotRecord | None = None
     missing = {named.name for named in found if named.name not in chosen} if not units else wanted
@@ -576,16 +593,23 @@ def _check_kept(named: Named) -> None:
 def _checked(entry: Entry, named: Named) -> Callable[[int], object]:
     """Have a scheme refuse a tensor now, before another one has been filled; or give its fill."""
     scheme, tensor, stream, own_key = entry.scheme, named.tensor, entry.stream, entry.key
+    if isinstance(scheme, Computed) and entry.dtype not in FLOATS:
+        values = torch.from_numpy(scheme.values.copy())
+        return lambda key: tensor.copy_(values)
     if isinstance(scheme, Stored):
         known = scheme.tensor
         return lambda key: tensor.copy_(known)
     if not isinstance(scheme, Initializer):
-        return lambda key: tensor.copy_(evaluate(scheme, _drawn(entry, scheme, key)))
+        return lambda key: tensor.copy_(evaluate(scheme, drawn(scheme, entry.streams, key)))
     number = _constant(scheme)
     if number is not None and (entry.dtype not in FLOATS or number in (0.0, 1.0)):
         if torch.tensor(number).to(entry.dtype).item() != number:
             raise ValueError(f"{named.what} cannot be filled by {scheme}: {entry.dtype}")
         return lambda key: tensor.fill_(number)
+    if entry.dtype.is_complex:
+        made = partial(_complex, scheme, entry, tensor)
+        check_scheme(scheme, entry.shape, find_any(entry.dtype))
+        return made
     if entry.dtype not in FLOATS:
         raise TypeError(f"{named.what} cannot be filled by {scheme}: {entry.dtype}")
     if not fillable(tensor):
@@ -616,25 +640,14 @@ def _checked(entry: Entry, named: Named) -> Callable[[int], object]:
     return fill
 
 
+def _complex(scheme: Initializer, entry: Entry, tensor: Tensor, key: int) -> None:
+    """Fill a complex tensor by way of an array."""
+    key = key if entry.key is None else entry.key
+    dtype = str(entry.dtype).removeprefix("torch.")
+    tensor.copy_(torch.from_numpy(scheme(entry.shape, seed=key, name=entry.stream, dtype=dtype)))
+
+
 def _constant(scheme: Initializer) -> float | None:
     if isinstance(scheme, ConstantScheme):
         return float(scheme.value)
     return {Zeros: 0.0, Ones: 1.0}.get(type(scheme))
-
-
-def _drawn(entry: Entry, value: Value, key: int) -> dict[Draw, Callable[[], Tensor]]:
-    """Make the draws of an expression."""
-
-    def make(draw: Draw) -> Callable[[], Tensor]:
-        own_key, name = draw.own or (key, entry.streams[draw])
-
-        def drawn() -> Tensor:
-            tensor = torch.empty(draw.shape, dtype=draw.dtype)
-            assert draw.scheme is not None  # the reduction has refused it
-            if tensor.numel():
-                fill_by(tensor, draw.scheme, own_key, name)
-            return tensor
-
-        return drawn
-
-    return {draw: make(draw) for draw in parts(value) if isinstance(draw, Draw)}
