@@ -132,6 +132,30 @@ def _is_own(function: Any, name: str) -> bool:
     )
 
 
+_HELPERS = (
+    "_calculate_correct_fan", "_calculate_fan_in_and_fan_out", "_no_grad_fill_",
+    "_no_grad_normal_", "_no_grad_trunc_normal_", "_no_grad_uniform_", "_no_grad_zero_",
+    "calculate_gain",
+)  # fmt: skip
+"""Other functions of torch.nn.init, which the entries call."""
+
+_ASKED = (*METHODS, "dim", "ndimension", "numel", "size", "__getitem__")
+"""Methods of tensors that torch's modules call when they are reset."""
+
+
+def are_untouched() -> bool:
+    """Tell whether all entries, what they call, and the methods are torch's own just now.
+
+    Examples
+    --------
+    >>> are_untouched()
+    True
+    """
+    return all(_is_own(getattr(home, name, None), name) for name in (*LANDINGS, *_HELPERS)) and all(
+        name not in vars(Tensor) for name in _ASKED
+    )
+
+
 def question(func: Any) -> str | None:
     """Name what a mode is asked, if an entry may land there: a key of `METHODS`, or another.
 

@@ -167,7 +167,7 @@ def written(out: Tensor) -> None:
     >>> tensor._version
     1
     """
-    increment_version(out)
+    increment_version((out,))
     if forward_ad._current_level >= 0:
         with torch.no_grad():
             out.copy_(out.detach())  # what has no tangent gives none

@@ -1,10 +1,12 @@
 """Whole modules: record what the author's initialisation gives every tensor, and fill from that."""
 
+import gc
 import inspect
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import Tensor
 from torch.nn import Embedding, EmbeddingBag, Module
 from torch.nn.utils import parametrize
 
+from winit_fast._core import Distribution
 from winit_fast.base.dtypes import find_any
 from winit_fast.initializers.computed import Computed
 from winit_fast.initializers.constants import Constant as ConstantScheme
@@ -20,6 +23,7 @@ from winit_fast.initializers.constants import Ones, Zeros
 from winit_fast.initializers.protocol import Elementwise, Initializer, distribution_of
 from winit_fast.initializers.protocol import check as check_scheme
 from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.torch.alike import Alike
 from winit_fast.torch.expressions import drawn
 from winit_fast.torch.memory import FLOATS, fill_by, fill_elementwise, fillable
 from winit_fast.torch.names import Named, Names, modules, streams, tensors
@@ -132,14 +136,31 @@ def init_(
     if frozen not in ("keep", "fill"):
         raise ValueError(f"frozen must be 'keep' or 'fill', got {frozen!r}")
     key = None if seed is None else seed_number(seed)
-    entries, found, _ = _plan(module, rules, by, names, prefix, frozen == "fill")
-    fills = [_checked(entry, found[entry.name]) for entry in entries]
-    if key is None:
-        key = draw_word()
-    with torch.no_grad():
-        for fill in fills:
-            fill(key)
+    with _uncollected():
+        entries, found, _ = _plan(module, rules, by, names, prefix, frozen == "fill")
+        fills = [_checked(entry, found[entry.name]) for entry in entries]
+        if key is None:
+            key = draw_word()
+        with torch.no_grad():
+            for fill in fills:
+                fill(key)
     return module
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Hold the collector of cycles off: it would go over the many objects of a plan, all in use.
+
+    It is then the larger part of the time, and grows faster than the model. The switch is the whole
+    process': what other threads leave in cycles meanwhile is collected afterwards.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _plan(
@@ -156,7 +177,7 @@ def _plan(
     Of ``everything`` nothing stays, and tensors on the meta device are like others.
     """
     inside = list(modules(module))
-    found = tensors(module)
+    found = tensors(module, inside=inside)
     refuse(inside, found)
     effective = _effective(inside)
     by_name = {named.name: named for named in found}
@@ -211,7 +232,7 @@ def _plan(
         if name in simple:
             shape, dtype = tuple(named.tensor.shape), named.tensor.dtype
             stream = stream_names[name]
-            entries.append(Entry(name, stream, None, shape, dtype, simple[name], dtype, {}))
+            entries.append(Entry(name, stream, None, shape, dtype, simple[name], dtype))
         elif name in values:
             entries.append(reduction.entry(name))
     return entries, by_name, recorder.ties
@@ -270,8 +291,9 @@ def _recorded(
             with _as_before(inside, found), _untied(inside, found), recording(recorder):
                 if with_resets:
                     with _stand_ins(effective):
+                        alike = Alike(recorder)
                         for reset in _resets(inside, owners if last is None else None):
-                            reset()
+                            alike.reset(reset)
                     _invert(recorder, effective, wanted, set(chosen))
                     recorder.forget(
                         named.name
@@ -442,15 +464,16 @@ def _untied(inside: list[tuple[str, Module]], found: list[Named]) -> Iterator[No
 @contextmanager
 def _as_before(inside: list[tuple[str, Module]], found: list[Named]) -> Iterator[None]:
     """Put everything back that the code changes but tensors' elements, which it does not."""
-    kept: list[tuple[Module, dict[str, Any], list[tuple[Any, Any]], set[str]]] = [
+    kept: list[tuple[Module, dict[str, Any], list[tuple[Any, Any]], frozenset[str]]] = [
         (
             one,
             dict(vars(one)),
-            [(held, dict(held)) for held in vars(one).values() if isinstance(held, dict)],
-            getattr(one, "_non_persistent_buffers_set", set()).copy(),
+            [(held, dict(held) if held else _EMPTY)
+             for held in vars(one).values() if isinstance(held, dict)],
+            frozenset(getattr(one, "_non_persistent_buffers_set", ())),
         )
         for _, one in inside
-    ]
+    ]  # fmt: skip
     attributes = [(named.tensor, dict(vars(named.tensor)), named.tensor.requires_grad)
                   for named in found]  # fmt: skip
     states = random.getstate(), _numpy_state(), torch.get_rng_state()
@@ -469,10 +492,10 @@ def _as_before(inside: list[tuple[str, Module]], found: list[Named]) -> Iterator
             vars(one).clear()
             vars(one).update(own)
             for now, before in held:
-                if now != before if not before else _changed(now, before):
+                if (now or before) and _changed(now, before):
                     now.clear()
                     now.update(before)
-            if persistence:
+            if persistence != getattr(one, "_non_persistent_buffers_set", persistence):
                 one._non_persistent_buffers_set.clear()
                 one._non_persistent_buffers_set.update(persistence)
         for tensor, own, requires_grad in attributes:
@@ -483,6 +506,10 @@ def _as_before(inside: list[tuple[str, Module]], found: list[Named]) -> Iterator
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])
+
+
+_EMPTY: Mapping[Any, Any] = MappingProxyType({})
+"""What most of a module's dictionaries were: those for hooks."""
 
 
 def _numpy_state() -> Any:
@@ -508,7 +535,7 @@ def _effective(inside: list[tuple[str, Module]]) -> list[tuple[Named, Any]]:
     """List the tensors that parametrisations compute, by stand-ins of their shape and type."""
     found = []
     for name, one in inside:
-        if not parametrize.is_parametrized(one):
+        if "parametrizations" not in one._modules or not parametrize.is_parametrized(one):
             continue
         chains: Any = one.parametrizations
         for attribute, chain in chains.items():
@@ -592,62 +619,88 @@ def _check_kept(named: Named) -> None:
 
 def _checked(entry: Entry, named: Named) -> Callable[[int], object]:
     """Have a scheme refuse a tensor now, before another one has been filled; or give its fill."""
-    scheme, tensor, stream, own_key = entry.scheme, named.tensor, entry.stream, entry.key
-    if isinstance(scheme, Computed) and entry.dtype not in FLOATS:
-        values = torch.from_numpy(scheme.values.copy())
-        return lambda key: tensor.copy_(values)
+    scheme, tensor, dtype = entry.scheme, named.tensor, entry.dtype
+    if isinstance(scheme, Computed) and dtype not in FLOATS:
+        return partial(_fill_with_stored, tensor, torch.from_numpy(scheme.values.copy()))
     if isinstance(scheme, Stored):
-        known = scheme.tensor
-        return lambda key: tensor.copy_(known)
+        return partial(_fill_with_stored, tensor, scheme.tensor)
     if not isinstance(scheme, Initializer):
-        return lambda key: tensor.copy_(evaluate(scheme, drawn(scheme, entry.streams, key)))
+        return partial(_fill_with_expression, tensor, entry)
     number = _constant(scheme)
-    if number is not None and (entry.dtype not in FLOATS or number in (0.0, 1.0)):
-        if torch.tensor(number).to(entry.dtype).item() != number:
-            raise ValueError(f"{named.what} cannot be filled by {scheme}: {entry.dtype}")
-        return lambda key: tensor.fill_(number)
-    if entry.dtype.is_complex:
-        made = partial(_complex, scheme, entry, tensor)
-        check_scheme(scheme, entry.shape, find_any(entry.dtype))
-        return made
-    if entry.dtype not in FLOATS:
-        raise TypeError(f"{named.what} cannot be filled by {scheme}: {entry.dtype}")
+    if number is not None and (dtype not in FLOATS or number in (0.0, 1.0)):
+        if not _is_exact(number, dtype):
+            raise ValueError(f"{named.what} cannot be filled by {scheme}: {dtype}")
+        return partial(_fill_with_number, tensor, number)
+    if dtype.is_complex:
+        check_scheme(scheme, entry.shape, find_any(dtype))
+        return partial(_fill_complex, tensor, entry)
+    if dtype not in FLOATS:
+        raise TypeError(f"{named.what} cannot be filled by {scheme}: {dtype}")
     if not fillable(tensor):
         raise TypeError(f"{named.what} cannot be filled by {scheme}: its memory is not writable")
-    dtype = FLOATS[entry.drawn_in].dtype
+    kind, distribution = FLOATS[entry.drawn_in].dtype, None
     try:
         if isinstance(scheme, Elementwise):
-            distribution = distribution_of(scheme, entry.shape, dtype)
+            distribution = distribution_of(scheme, entry.shape, kind)
         else:
-            check_scheme(scheme, entry.shape, dtype)
+            check_scheme(scheme, entry.shape, kind)
     except (TypeError, ValueError) as error:
         message = f"{named.what} cannot be filled by {scheme}: {error}"
         raise type(error)(message) from None
+    return partial(_fill_with_scheme, tensor, entry, distribution)
+
+
+@lru_cache
+def _is_exact(number: float, dtype: torch.dtype) -> bool:
+    """Tell whether a type has a number."""
+    return bool(torch.tensor(number).to(dtype).item() == number)
+
+
+def _fill_with_stored(tensor: Tensor, known: Tensor, key: int) -> None:
+    tensor.copy_(known)
+
+
+def _fill_with_expression(tensor: Tensor, entry: Entry, key: int) -> None:
+    assert isinstance(entry.scheme, Value)
+    tensor.copy_(evaluate(entry.scheme, drawn(entry.scheme, entry.streams, key)))
+
+
+def _fill_with_number(tensor: Tensor, number: float, key: int) -> None:
+    tensor.fill_(number)
+
+
+def _fill_with_scheme(
+    tensor: Tensor, entry: Entry, distribution: Distribution | None, key: int
+) -> None:
+    """Draw a tensor, in the type in which its author does."""
     if not tensor.numel():
-        return lambda key: None
-
-    def fill(key: int) -> None:
-        key = key if own_key is None else own_key
-        rounded = entry.drawn_in != entry.dtype
-        out = torch.empty(entry.shape, dtype=entry.drawn_in) if rounded else tensor
-        if isinstance(scheme, Elementwise):
-            fill_elementwise(out, distribution, key, stream)
-        else:
-            fill_by(out, scheme, key, stream)
-        if rounded:
-            tensor.copy_(out)
-
-    return fill
+        return
+    if entry.key is not None:
+        key = entry.key
+    rounded = entry.drawn_in != entry.dtype
+    out = torch.empty(entry.shape, dtype=entry.drawn_in) if rounded else tensor
+    if distribution is not None:
+        fill_elementwise(out, distribution, key, entry.stream)
+    else:
+        assert isinstance(entry.scheme, Initializer)
+        fill_by(out, entry.scheme, key, entry.stream)
+    if rounded:
+        tensor.copy_(out)
 
 
-def _complex(scheme: Initializer, entry: Entry, tensor: Tensor, key: int) -> None:
+def _fill_complex(tensor: Tensor, entry: Entry, key: int) -> None:
     """Fill a complex tensor by way of an array."""
+    assert isinstance(entry.scheme, Initializer)
     key = key if entry.key is None else entry.key
     dtype = str(entry.dtype).removeprefix("torch.")
-    tensor.copy_(torch.from_numpy(scheme(entry.shape, seed=key, name=entry.stream, dtype=dtype)))
+    array = entry.scheme(entry.shape, seed=key, name=entry.stream, dtype=dtype)
+    tensor.copy_(torch.from_numpy(array))
 
 
 def _constant(scheme: Initializer) -> float | None:
     if isinstance(scheme, ConstantScheme):
         return float(scheme.value)
-    return {Zeros: 0.0, Ones: 1.0}.get(type(scheme))
+    return _NUMBERS.get(type(scheme))
+
+
+_NUMBERS: Mapping[type[Initializer], float] = {Zeros: 0.0, Ones: 1.0}

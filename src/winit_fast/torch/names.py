@@ -1,6 +1,6 @@
 """The tensors of a module by their qualified names, without the prefixes that wrappers add."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,12 +102,25 @@ def unwrapped(module: Module) -> Module:
     return module
 
 
-def tensors(module: Module, shared: bool = False) -> list[Named]:
-    """List the parameters and the buffers of a module; a tensor object comes once."""
+def tensors(
+    module: Module, shared: bool = False, inside: Iterable[tuple[str, Module]] | None = None
+) -> list[Named]:
+    """List the parameters and the buffers of a module; a tensor object comes once.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    shared : bool
+        Whether a tensor that has several names comes under each.
+    inside : iterable of (str, torch.nn.Module), optional
+        What `modules` gives for the same arguments, where it is at hand.
+    """
     found = []
     seen: set[int] = set()
-    for name, one in modules(module, shared):
+    for name, one in modules(module, shared) if inside is None else inside:
         for held, is_parameter in ((one._parameters, True), (one._buffers, False)):
+            if not held:
+                continue
             for attribute, tensor in held.items():
                 if tensor is None or (not shared and id(tensor) in seen):
                     continue

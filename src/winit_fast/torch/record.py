@@ -100,6 +100,8 @@ class _Memory:
 
 def _extent(tensor: Tensor) -> int:
     """Elements of the storage from a tensor's first to its last."""
+    if tensor.is_contiguous():
+        return int(tensor.numel())
     if tensor.numel() == 0:
         return 0
     reach = zip(tensor.shape, tensor.stride(), strict=True)
@@ -154,6 +156,11 @@ class Recorder:
     def is_written(self, name: str) -> bool:
         """Tell whether anything was written to a named tensor."""
         return self._named[name].written
+
+    def name_of(self, tensor: Tensor) -> str | None:
+        """Name a tensor object that is a named one, with a storage that is its alone."""
+        memories = self._storages.get(_storage(tensor) or 0, ())
+        return memories[0].name if len(memories) == 1 and memories[0].tensor is tensor else None
 
     def set(self, name: str, value: Value) -> None:
         """Give a named tensor a value."""

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import NormalDist
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -35,8 +36,7 @@ from winit_fast.torch.values import (
 )
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """How one tensor is filled.
 
     Attributes
@@ -64,7 +64,7 @@ class Entry:
     dtype: torch.dtype
     scheme: Initializer | Value
     drawn_in: torch.dtype
-    streams: Mapping[Draw, str]
+    streams: Mapping[Draw, str] = MappingProxyType({})
 
 
 _Place = tuple[Name, int | None]
@@ -117,7 +117,7 @@ class Reduction:
         simple = self._simple(value, stream)
         if simple is not None:
             leaf, own = simple
-            return Entry(name, *own, value.shape, value.dtype, leaf.scheme, leaf.drawn_in, {})
+            return Entry(name, *own, value.shape, value.dtype, leaf.scheme, leaf.drawn_in)
         draws = self._check(name, value)
         if not draws:
             known = evaluate(value, {})
@@ -125,7 +125,7 @@ class Reduction:
             if scheme is not None:
                 return Entry(name, stream, None, value.shape, value.dtype, scheme, value.dtype, {})
             stored = Stored(value.shape, value.dtype, known.to(value.dtype))
-            return Entry(name, stream, None, value.shape, value.dtype, stored, value.dtype, {})
+            return Entry(name, stream, None, value.shape, value.dtype, stored, value.dtype)
         fresh = [draw for draw in draws if draw not in self._streams and draw.own is None]
         alone = len(draws) == 1
         for k, draw in enumerate(draws, 1):

@@ -112,7 +112,7 @@ def _matches(
         return
     if not isinstance(pattern, str):
         raise TypeError(f"patterns in rules must be str or types of modules, got {pattern!r}")
-    matched = [name for name in parameters if "*" in pattern and matches(name, pattern)]
+    matched = list(filter(matcher(pattern), parameters)) if "*" in pattern else []
     if matched:
         for name in matched:
             yield name, rule, False
@@ -141,9 +141,9 @@ def _of_type(
     if not meant:
         raise ValueError(f"rules must be for types of modules that there are, got {kind}")
     for pattern, one in inner.items():
-        count = 0
+        count, is_match = 0, matcher(pattern)
         for named in own:
-            if matches(named.attribute, pattern):
+            if is_match(named.attribute):
                 count += 1
                 yield named.name, one, False
         if not count:
@@ -167,26 +167,37 @@ def matches(name: str, pattern: str) -> bool:
     >>> matches("aba", "ab*ba"), matches("a" * 200, "*a" * 40 + "b")
     (False, False)
     """
+    return matcher(pattern)(name)
+
+
+def matcher(pattern: str) -> Callable[[str], bool]:
+    """Give what tells whether a name matches a pattern, which is split once for many names."""
     first, *rest = pattern.split("*")
     if not rest:
-        return name == pattern
+        return pattern.__eq__
     last = rest.pop()
-    if len(name) < len(first) + len(last) or not (name.startswith(first) and name.endswith(last)):
-        return False
-    at, end = len(first), len(name) - len(last)
-    for piece in rest:
-        at = name.find(piece, at, end)
-        if at < 0:
+    least, start = len(first) + len(last), len(first)
+
+    def is_match(name: str) -> bool:
+        if len(name) < least or not (name.endswith(last) and name.startswith(first)):
             return False
-        at += len(piece)
-    return True
+        at, end = start, len(name) - len(last)
+        for piece in rest:
+            at = name.find(piece, at, end)
+            if at < 0:
+                return False
+            at += len(piece)
+        return True
+
+    return is_match
 
 
 def _no_match(module: Module, by_name: Mapping[str, Named], pattern: str) -> str:
     """Word the error for a pattern that matches nothing, with the few names that are nearest."""
     first = {id(named.tensor): named.name for named in by_name.values()}
+    is_match = matcher(pattern)
     for named in tensors(module, shared=True):
-        if matches(named.name, pattern) and first.get(id(named.tensor), named.name) != named.name:
+        if is_match(named.name) and first.get(id(named.tensor), named.name) != named.name:
             return (
                 f"pattern in rules {pattern!r} is for {named.name!r}, "
                 f"which is tied to {first[id(named.tensor)]!r}: use that name"

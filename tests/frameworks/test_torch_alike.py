@@ -1,0 +1,274 @@
+"""init_ of many alike modules: one of them is recorded, and whatever tells two apart is seen."""
+
+import functools
+import gc
+import types
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+from torch.overrides import TorchFunctionMode
+
+import winit_fast as wf
+from winit_fast.torch import fast_init, init_
+from winit_fast.torch.alike import Alike
+from winit_fast.torch.record import Recorder
+
+
+@pytest.fixture
+def draws(monkeypatch):
+    """Count the draws that are recorded: [0] is their number."""
+    count, draw = [0], Recorder.draw
+
+    def counted(*args):
+        count[0] += 1
+        return draw(*args)
+
+    monkeypatch.setattr(Recorder, "draw", counted)
+    return count
+
+
+def one_by_one(module, *args, **kwargs):
+    """init_ without the short cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Alike, "reset", lambda self, method: method())
+        return init_(module, *args, **kwargs)
+
+
+def block():
+    return nn.Sequential(
+        nn.Linear(3, 4), nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.LayerNorm(3), nn.Embedding(4, 2),
+        nn.ConvTranspose1d(4, 2, 3, groups=2, bias=False), nn.GroupNorm(2, 4), nn.PReLU(),
+        nn.Bilinear(2, 3, 4),
+    )  # fmt: skip
+
+
+def blocks(count):
+    return nn.Sequential(*[block() for _ in range(count)])
+
+
+def same(first, second):
+    """Tell whether two modules hold the same bits, where they hold any."""
+    first, second = first.state_dict(), second.state_dict()
+    return first.keys() == second.keys() and all(
+        torch.equal(first[k], second[k]) for k in first if not first[k].is_meta
+    )
+
+
+@pytest.mark.parametrize("rules", [None, {"*.0.weight": wf.HeNormal()}])
+def test_as_one_by_one(draws, rules):
+    """The same bits, and as many recordings for a hundred blocks as for one."""
+    expected = one_by_one(blocks(3), rules, seed=3)
+    assert draws.pop() == 3 * 8
+    counts = []
+    for count in (1, 3, 100):
+        draws[:] = [0]
+        module = init_(blocks(count), rules, seed=3)
+        counts.append(draws[0])
+        if count == 3:
+            assert same(module, expected)
+    assert counts == [8, 8, 8]
+    assert not torch.equal(module[0][0].weight, module[1][0].weight)
+
+
+@pytest.mark.parametrize("count", [100, 1000])
+def test_the_author_is_asked_once(monkeypatch, count):
+    """Linear in the number of modules: torch's method runs once, whatever their number."""
+    calls, reset = [], Alike._outcome
+    monkeypatch.setattr(Alike, "_outcome", lambda *args: calls.append(args) or reset(*args))
+    init_(nn.Sequential(*[nn.Linear(2, 2) for _ in range(count)]), seed=3)
+    assert len(calls) == 1
+
+
+def counted(then=None):
+    """Make a function that fills a tensor by the number of its calls, or does as it is told."""
+    count = 0
+
+    def call(tensor, *args, **kwargs):
+        nonlocal count
+        count += 1
+        with torch.no_grad():
+            return tensor.fill_(count) if then is None else then(count, tensor)
+
+    return call
+
+
+class Sub(nn.Linear):
+    """One's own class, with a number that grows with every reset."""
+
+    fill = None
+
+    def reset_parameters(self):
+        if Sub.fill is not None:  # not when it is made
+            Sub.fill(self.weight)
+            Sub.fill(self.bias)
+
+
+def two():
+    return nn.Linear(2, 2), nn.Linear(2, 2)
+
+
+def subclass(patch):
+    made = Sub(2, 2), Sub(2, 2)
+    patch.setattr(Sub, "fill", staticmethod(counted()))
+    return made
+
+
+def instance_attribute(patch):
+    first, second = two()
+    second.reset_parameters = lambda: [nn.init.ones_(one) for one in second.parameters()]
+    return nn.Linear(2, 2), first, second
+
+
+def method_of_another(patch):
+    first, second = two()
+    first.reset_parameters = second.reset_parameters
+    return first.requires_grad_(False), second, nn.Linear(2, 2)
+
+
+def entry(patch):
+    made = two()
+    patch.setattr(nn.init, "kaiming_uniform_", counted())
+    return made
+
+
+def helper(patch):
+    made, fans = two(), counted(lambda count, tensor: (count, count))
+    patch.setattr(nn.init, "_calculate_fan_in_and_fan_out", fans)
+    return made
+
+
+def import_of_a_class(patch):
+    """The name by which the file of the class knows torch.nn.init."""
+    made, fake = two(), types.ModuleType("init")
+    vars(fake).update(vars(nn.init), kaiming_uniform_=counted())
+    patch.setattr(nn.modules.linear, "init", fake)
+    return made
+
+
+def method_of_tensors(patch):
+    made = two()
+    patch.setattr(torch.Tensor, "uniform_", counted(), raising=False)
+    return made
+
+
+def method_of_the_class(patch):
+    made, fill = two(), counted()
+    patch.setattr(nn.Linear, "reset_parameters", lambda self: (fill(self.weight), fill(self.bias)))
+    return made
+
+
+def method_that_is_an_object(patch):
+    made, fill = (nn.BatchNorm1d(2), nn.BatchNorm1d(2)), counted()
+    method = functools.partialmethod(lambda self: fill(self.running_mean))
+    patch.setattr(nn.BatchNorm1d, "reset_running_stats", method)
+    return made
+
+
+def replaced_meanwhile(patch):
+    """By a reset between those of two that are alike; inner modules and later ones come first."""
+
+    class Replaces(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.zeros(1))
+
+        def reset_parameters(self):
+            nn.init.ones_(self.scale)
+            patch.setattr(nn.init, "kaiming_uniform_", counted())
+
+    return nn.Linear(2, 2), nn.Linear(2, 2), Replaces(), nn.Linear(2, 2)
+
+
+def plain_differences(patch):
+    frozen, marked, extra = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
+    frozen.weight.requires_grad_(False)
+    marked.weight.mark = object()
+    extra.extra = object()
+    return (
+        nn.Linear(2, 2), nn.Linear(2, 3), nn.Linear(3, 2), nn.Linear(2, 2, dtype=torch.float64),
+        nn.Linear(2, 2, bias=False), nn.Linear(2, 2).to(torch.bfloat16), frozen, marked, extra,
+        nn.Conv2d(2, 2, 2), nn.Conv2d(2, 2, 2).to(memory_format=torch.channels_last),
+        nn.Conv2d(2, 4, 2, groups=2), nn.Embedding(3, 2), nn.Embedding(3, 2, padding_idx=1),
+        nn.Embedding(3, 2, padding_idx=2), nn.BatchNorm1d(2), nn.BatchNorm1d(2, affine=False),
+        nn.Linear(2, 2, device="meta"), nn.LSTM(2, 2), nn.LSTM(2, 2),
+        nn.MultiheadAttention(2, 1), nn.MultiheadAttention(2, 1),
+        nn.Embedding(3, 2, padding_idx=1), nn.Embedding(3, 2),  # the last is the first to be reset
+    )  # fmt: skip
+
+
+def parametrised(patch):
+    return nn.Linear(2, 2), parametrizations.weight_norm(nn.Linear(2, 2)), nn.Linear(2, 2)
+
+
+def tied(patch):
+    first, second, third = *two(), nn.Linear(2, 2)
+    second.weight = first.weight
+    third.weight = nn.Parameter(first.weight.detach()[:])  # the same memory
+    return first, second, third, nn.Linear(2, 2)
+
+
+def parts_of_one_memory(patch):
+    memory = torch.zeros(2, 2, 2)
+    first, second = two()
+    first.weight, second.weight = nn.Parameter(memory[0]), nn.Parameter(memory[1])
+    return first, second
+
+
+APART = [
+    subclass, instance_attribute, method_of_another, entry, helper, import_of_a_class,
+    method_of_tensors, method_of_the_class, method_that_is_an_object, replaced_meanwhile,
+    plain_differences, parametrised, tied, parts_of_one_memory,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", APART)
+def test_what_tells_modules_apart(make):
+    results = []
+    for run in (init_, one_by_one):
+        torch.manual_seed(0)  # of what is kept
+        with pytest.MonkeyPatch.context() as patch:
+            module = nn.Sequential(*make(patch))
+            results.append(run(module, seed=3))
+    assert same(*results)
+
+
+class Passes(TorchFunctionMode):
+    """Sees what there is to see."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("mode", [Passes, fast_init, lambda: torch.device("cpu")])
+def test_under_other_modes_every_module_is_recorded(draws, mode):
+    expected = init_(nn.Sequential(*two()), seed=3)
+    assert draws == [2]
+    with mode():
+        assert same(init_(nn.Sequential(*two()), seed=3), expected)
+    assert draws == [2 + 4]
+
+
+def test_rules_and_by_that_count():
+    """Functions of the user's are called for every tensor, whatever is alike."""
+    module = nn.Sequential(*two())
+    init_(module, {"*.weight": counted()}, seed=3)
+    assert [one.weight[0, 0].item() for one in module] == [1.0, 2.0]
+    fill = counted()
+    init_(module, seed=3, by=lambda module: [fill(one) for one in module.parameters()])
+    assert [one.weight[0, 0].item() for one in module] == [1.0, 3.0]
+    fill = counted()
+    init_(module, seed=3, by=lambda module: [fill(one.weight) for one in module])
+    assert (module[1].weight - module[0].weight == 1).all()
+    assert not torch.equal(module[0].bias, module[1].bias)
+
+
+def test_the_collector_is_as_before():
+    for switch in (gc.disable, gc.enable):
+        switch()
+        before = gc.isenabled()
+        init_(nn.Linear(2, 2), seed=3)
+        with pytest.raises(ValueError, match="pattern"):
+            init_(nn.Linear(2, 2), {"no": "zeros"})
+        assert gc.isenabled() == before
