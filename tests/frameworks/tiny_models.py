@@ -19,8 +19,9 @@ BOTH = {
 T5 = {"d_model": 64, "d_ff": 96, "num_layers": 2, "num_heads": 4, "d_kv": 16, "vocab_size": 200}
 PADDED = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 SPEECH = {
-    "conv_dim": (32, 32), "conv_stride": (5, 2), "conv_kernel": (10, 3), "num_feat_extract_layers": 2,
-    "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, "vocab_size": 40,
+    "conv_dim": (32, 32), "conv_stride": (5, 2), "conv_kernel": (10, 3),
+    "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4, "vocab_size": 40,
 }  # fmt: skip
 LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
           "v_head_dim": 16}  # fmt: skip
@@ -37,8 +38,9 @@ TRANSFORMERS = {
     | {"num_experts": 4, "moe_intermediate_size": 32, "num_experts_per_tok": 2},
     "Qwen3NextForCausalLM": GROUPED
     | {"num_experts": 4, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32,
-       "num_experts_per_tok": 2, "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16,
-       "linear_value_head_dim": 16, "layer_types": ["linear_attention", "full_attention"]},
+       "num_experts_per_tok": 2, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+       "linear_key_head_dim": 16, "linear_value_head_dim": 16,
+       "layer_types": ["linear_attention", "full_attention"]},
     "DeepseekV3ForCausalLM": TEXT | LATENT
     | {"n_routed_experts": 4, "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2,
        "moe_intermediate_size": 32, "first_k_dense_replace": 1, "num_key_value_heads": 4},
@@ -89,7 +91,9 @@ TRANSFORMERS = {
     },
     "DebertaV2ForMaskedLM": TEXT,
     "ModernBertForMaskedLM": TEXT | PADDED | {"cls_token_id": 1, "sep_token_id": 2},
-    "XLNetLMHeadModel": {"d_model": 64, "n_layer": 2, "n_head": 4, "d_inner": 96, "vocab_size": 200},
+    "XLNetLMHeadModel": {
+        "d_model": 64, "n_layer": 2, "n_head": 4, "d_inner": 96, "vocab_size": 200,
+    },
     "ViTForImageClassification": IMAGE,
     "DeiTModel": IMAGE,
     "BeitModel": IMAGE,

@@ -88,7 +88,7 @@ class Expression(Initializer):
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         """Compute all elements, and take those of the box."""
-        whole = torch.empty(self.value.shape, dtype=getattr(torch, out.dtype.name))
+        whole = torch.empty(self.value.shape, dtype=getattr(torch, out.dtype.name), device="cpu")
         whole.copy_(self.evaluated(stream.seed))
         index: tuple[Any, ...] = tuple(
             slice(start, start + size) for start, size in zip(box.starts, box.sizes, strict=True)

@@ -678,7 +678,7 @@ def _fill_with_scheme(
     if entry.key is not None:
         key = entry.key
     rounded = entry.drawn_in != entry.dtype
-    out = torch.empty(entry.shape, dtype=entry.drawn_in) if rounded else tensor
+    out = torch.empty(entry.shape, dtype=entry.drawn_in, device="cpu") if rounded else tensor
     if distribution is not None:
         fill_elementwise(out, distribution, key, entry.stream)
     else:

@@ -279,7 +279,7 @@ def _written_over(value: Value) -> Value:
         base = base.base
     if not isinstance(base, Held) or not chain or math.prod(value.shape) > _MAX_WRITTEN:
         return value
-    written = torch.zeros(value.shape, dtype=torch.bool)
+    written = torch.zeros(value.shape, dtype=torch.bool, device="cpu")
     for one in chain:
         written.as_strided(*one.region).fill_(True)
     if not bool(written.all()):
@@ -471,7 +471,8 @@ def evaluate(value: Value, draws: Mapping[Draw, Callable[[], Tensor]]) -> Tensor
         tensors = list(_tensors(results))
         return tensors[one.position]
 
-    return compute(value)
+    with torch.device("cpu"):  # whatever the default is
+        return compute(value)
 
 
 def _tensors(results: Any) -> list[Tensor]:
