@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy import stats
 from tiny_models import TIMM, TRANSFORMERS, inputs, of_timm, of_transformers
 from torch import nn
@@ -108,6 +109,35 @@ def test_a_bare_model_has_the_numbers_of_one_with_a_head():
         .diff(head)
         == []
     )
+
+
+@pytest.mark.parametrize("name", ["MixtralForCausalLM", "DeepseekV3ForCausalLM"])
+def test_streams_are_the_keys_that_save_pretrained_writes(name, tmp_path):
+    """Experts are fused in the model, and separate in its files: with the same bits."""
+    make = of_transformers(name)
+    plan = init.record(make)
+    model = init.fill_(make(), plan, seed=6)
+    assert_filled(init.init_(make(), seed=6), plan, 6)
+    model.save_pretrained(tmp_path)
+    written = load_file(tmp_path / "model.safetensors")
+    experts = [key for key in written if ".experts." in key]
+    assert len(experts) >= 12
+    for key in experts:
+        alone = wf.RandomNormal(0, 0.02)(tuple(written[key].shape), seed=6, name=key)
+        assert torch.equal(written[key], torch.from_numpy(alone)), key
+    streams = {tensor.stream for tensor in plan if "experts." not in tensor.name}
+    assert streams - {tensor.stream for tensor in plan if tensor.kind != "parameter"} <= set(
+        written
+    )
+
+
+def test_many_experts_are_covered():
+    parts = [((e, h, 0), (e + 1, h + 1, 4), wf.RandomNormal(), f"{e}.{h}")
+             for e in range(600) for h in range(2)]  # fmt: skip
+    tensor = TensorSpec("w", (600, 2, 4), wf.Parts(parts))
+    assert (tensor.array(1)[7, 1] == wf.RandomNormal()((1, 1, 4), seed=1, name="7.1")).all()
+    with pytest.raises(ValueError, match="parts must cover"):
+        TensorSpec("w", (600, 2, 4), wf.Parts(parts[:77] + parts[78:])).check()
 
 
 # ------------------------------------------------------------------------------------ constructors

@@ -188,29 +188,34 @@ def _fill_part(part: Part, out: Array, cut: Box, stream: Stream, num_threads: in
 
 def covers(boxes: list[Any], rest: Box) -> bool:
     """Tell whether boxes cover another one: what the last leaves of it is cut up for the others."""
-    if 0 in rest.sizes:
-        return True
-    if not boxes:
-        return False
-    starts, stops = boxes[-1]
-    first = rest.starts
-    end = tuple(start + size for start, size in zip(first, rest.sizes, strict=True))
-    for axis, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        if stop <= first[axis] or end[axis] <= start:
-            return covers(boxes[:-1], rest)
-    for axis, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        for low, high in ((first[axis], start), (stop, end[axis])):
-            if low < high:
-                piece = rest._replace(
-                    starts=(*first[:axis], low, *first[axis + 1 :]),
-                    sizes=(*rest.sizes[:axis], high - low, *rest.sizes[axis + 1 :]),
-                )
-                if not covers(boxes[:-1], piece):
-                    return False
-        low, high = max(first[axis], start), min(end[axis], stop)
-        first = (*first[:axis], low, *first[axis + 1 :])
-        end = (*end[:axis], high, *end[axis + 1 :])
-        rest = rest._replace(
-            starts=first, sizes=tuple(b - a for a, b in zip(first, end, strict=True))
-        )
+    left = [(rest, len(boxes))]
+    while left:
+        rest, count = left.pop()
+        if 0 in rest.sizes:
+            continue
+        if not count:
+            return False
+        starts, stops = boxes[count - 1]
+        first = rest.starts
+        end = tuple(start + size for start, size in zip(first, rest.sizes, strict=True))
+        if any(
+            stop <= low or high <= start
+            for start, stop, low, high in zip(starts, stops, first, end, strict=True)
+        ):
+            left.append((rest, count - 1))
+            continue
+        for axis, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+            inner = max(first[axis], start), min(end[axis], stop)
+            for low, high in ((first[axis], inner[0]), (inner[1], end[axis])):
+                if low < high:
+                    piece = rest._replace(
+                        starts=(*first[:axis], low, *first[axis + 1 :]),
+                        sizes=(*rest.sizes[:axis], high - low, *rest.sizes[axis + 1 :]),
+                    )
+                    left.append((piece, count - 1))
+            first = (*first[:axis], inner[0], *first[axis + 1 :])
+            end = (*end[:axis], inner[1], *end[axis + 1 :])
+            rest = rest._replace(
+                starts=first, sizes=tuple(b - a for a, b in zip(first, end, strict=True))
+            )
     return True

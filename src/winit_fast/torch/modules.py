@@ -31,6 +31,7 @@ from winit_fast.torch.record import CannotRecord, Recorder, recording
 from winit_fast.torch.reduce import Entry, Reduction, evaluate
 from winit_fast.torch.refusals import refuse
 from winit_fast.torch.rules import KEEP, Choice, Rules, choose
+from winit_fast.torch.saved_names import SavedStreams
 from winit_fast.torch.seeding import draw_word
 from winit_fast.torch.values import Constant, Draw, Held, Region, Stored, Value, c_strides, parts
 from winit_fast.torch.values import patch as patched
@@ -188,6 +189,7 @@ def _plan(
             continue
         del chosen[name]  # frozen: only by its own name
     stream_names = streams(module, found + [one for one, _ in effective], names, prefix)
+    saved = SavedStreams(module, [] if names is not None else found, stream_names)
 
     simple: dict[str, Initializer] = {}
     for name, choice in chosen.items():
@@ -232,9 +234,9 @@ def _plan(
         if name in simple:
             shape, dtype = tuple(named.tensor.shape), named.tensor.dtype
             stream = stream_names[name]
-            entries.append(Entry(name, stream, None, shape, dtype, simple[name], dtype))
+            entries.append(saved(Entry(name, stream, None, shape, dtype, simple[name], dtype)))
         elif name in values:
-            entries.append(reduction.entry(name))
+            entries.append(saved(reduction.entry(name)))
     return entries, by_name, recorder.ties
 
 

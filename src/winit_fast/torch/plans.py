@@ -22,6 +22,7 @@ from winit_fast.torch.names import modules as inside_of
 from winit_fast.torch.record import CannotRecord, Recorder, recording
 from winit_fast.torch.reduce import Entry, Reduction
 from winit_fast.torch.refusals import refuse
+from winit_fast.torch.saved_names import SavedStreams
 from winit_fast.torch.seeding import draw_word
 from winit_fast.torch.values import Draw, Stored, parts
 
@@ -246,8 +247,9 @@ def _of_factory(
     for one, chain in effective:  # of which the originals were computed
         _draw_for(recorder, one.name, modules._originals(one, chain))
     all_streams = streams(module, found + [one for one, _ in effective], names, prefix)
+    saved = SavedStreams(module, [] if names is not None else found, all_streams)
     reduction = Reduction(values, all_streams)
-    entries = [reduction.entry(name) for name in values]
+    entries = [saved(reduction.entry(name)) for name in values]
     return entries, {named.name: named for named in found}, recorder.ties, module
 
 
