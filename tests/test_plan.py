@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import winit_fast as wf
+from winit_fast.base.boxes import whole
 from winit_fast.checkpoint import verify, write_checkpoint
+from winit_fast.initializers.parts import covers
 from winit_fast.models import Architecture, Rules, TensorSpec
 from winit_fast.models.plan_table import by_layer
 
@@ -296,6 +298,23 @@ def test_a_checkpoint_has_the_streams_and_types_of_its_plan(tmp_path):
     assert not verify(tmp_path / "c", tensors=[replace(t, stream=t.name + "x") for t in plan]).fresh
     with pytest.raises(TypeError, match="tensor 'steps' is int64"):
         write_checkpoint(tmp_path / "d", PLAN[:7], seed=1)
+
+
+def test_boxes_cover_a_tensor_where_a_mask_says_so():
+    rng = np.random.default_rng(1)
+    found = 0
+    for _ in range(1000):
+        shape = tuple(rng.integers(0, 5, size=rng.integers(0, 4)).tolist())
+        boxes, mask = [], np.zeros(shape, bool)
+        for _ in range(rng.integers(0, 6)):
+            starts = rng.integers(0, 6, size=len(shape)).tolist()
+            stops = [start + size for start, size in zip(
+                starts, rng.integers(0, 5, size=len(shape)).tolist(), strict=True)]  # fmt: skip
+            boxes.append((starts, stops))
+            mask[tuple(slice(*ends) for ends in zip(starts, stops, strict=True))] = True
+        assert covers(boxes, whole(shape)) == mask.all(), (shape, boxes)
+        found += bool(mask.all())
+    assert 100 < found < 900
 
 
 def test_computed_is_a_value():

@@ -136,7 +136,7 @@ TIMM = {
     "xcit_nano_12_p16_224": {"depth": 1},
     "swin_tiny_patch4_window7_224": {"depths": (1, 1, 1, 1), "embed_dim": 24},
     "beit_base_patch16_224": {"depth": 1, "embed_dim": 48, "num_heads": 4},
-    "resmlp_12_224": {"embed_dim": 32},
+    "resmlp_12_224": {},
     "poolformer_s12": {},
 }
 

@@ -187,35 +187,34 @@ def _fill_part(part: Part, out: Array, cut: Box, stream: Stream, num_threads: in
 
 
 def covers(boxes: list[Any], rest: Box) -> bool:
-    """Tell whether boxes cover another one: what the last leaves of it is cut up for the others."""
-    left = [(rest, len(boxes))]
-    while left:
-        rest, count = left.pop()
-        if 0 in rest.sizes:
-            continue
-        if not count:
-            return False
-        starts, stops = boxes[count - 1]
-        first = rest.starts
-        end = tuple(start + size for start, size in zip(first, rest.sizes, strict=True))
-        if any(
-            stop <= low or high <= start
-            for start, stop, low, high in zip(starts, stops, first, end, strict=True)
-        ):
-            left.append((rest, count - 1))
-            continue
-        for axis, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-            inner = max(first[axis], start), min(end[axis], stop)
-            for low, high in ((first[axis], inner[0]), (inner[1], end[axis])):
-                if low < high:
-                    piece = rest._replace(
-                        starts=(*first[:axis], low, *first[axis + 1 :]),
-                        sizes=(*rest.sizes[:axis], high - low, *rest.sizes[axis + 1 :]),
-                    )
-                    left.append((piece, count - 1))
-            first = (*first[:axis], inner[0], *first[axis + 1 :])
-            end = (*end[:axis], inner[1], *end[axis + 1 :])
-            rest = rest._replace(
-                starts=first, sizes=tuple(b - a for a, b in zip(first, end, strict=True))
-            )
-    return True
+    """Tell whether boxes cover another one: all cells of the grid that their faces make.
+
+    Examples
+    --------
+    >>> covers([((0, 0), (2, 4)), ((2, 0), (3, 3))], whole((3, 3)))
+    True
+    >>> covers([((0, 0), (2, 4)), ((2, 0), (3, 2))], whole((3, 3)))
+    False
+    """
+    if 0 in rest.sizes:
+        return True
+    ends = [start + size for start, size in zip(rest.starts, rest.sizes, strict=True)]
+    inside = [
+        [
+            (min(high, max(low, start)), max(low, min(high, stop)))
+            for low, high, start, stop in zip(rest.starts, ends, starts, stops, strict=True)
+        ]
+        for starts, stops in boxes
+    ]
+    places = []
+    for axis, (low, high) in enumerate(zip(rest.starts, ends, strict=True)):
+        cuts = {low, high}.union(*(box[axis] for box in inside))
+        places.append({cut: place for place, cut in enumerate(sorted(cuts))})
+    grid = np.zeros([len(place) - 1 for place in places], bool)
+    for box in inside:
+        cells = [
+            slice(place[start], place[stop])
+            for place, (start, stop) in zip(places, box, strict=True)
+        ]
+        grid[tuple(cells)] = True
+    return bool(grid.all())
