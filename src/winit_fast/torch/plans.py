@@ -11,7 +11,7 @@ import torch
 from torch.nn import Module
 
 from winit_fast.initializers.computed import MAX_SIZE, Computed
-from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.protocol import Elementwise, Initializer
 from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import BUFFER, NON_PERSISTENT, PARAMETER, TensorSpec
 from winit_fast.streams.stream import Seed, seed_number
@@ -136,6 +136,18 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
     if not isinstance(plan, Plan):
         raise TypeError(f"plan must be a Plan, got {plan!r}")
     key = None if seed is None else seed_number(seed)
+    with modules._uncollected():
+        fills = _fills(module, plan)
+        if key is None:
+            key = draw_word()
+        with torch.no_grad():
+            for fill in fills:
+                fill(key)
+    return module
+
+
+def _fills(module: Module, plan: Plan) -> list[Callable[[int], object]]:
+    """Check all that is to be filled, and give what fills it."""
     found = tensors(module)
     refuse(list(inside_of(module)), found)
     fills = []
@@ -155,17 +167,13 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
         dtype = str(named.tensor.dtype).removeprefix("torch.")
         if dtype != tensor.dtype:
             raise TypeError(f"{named.what} is {dtype}, in the plan {tensor.dtype}")
-        tensor.check()
+        if not isinstance(tensor.initializer, Elementwise):  # of which the distribution is made
+            tensor.check()
         fills.append(modules._checked(_entry(tensor), named))
     for tensor in plan:
         if tensor.name not in used:
             raise ValueError(f"the module has no {tensor.name!r}, which the plan has")
-    if key is None:
-        key = draw_word()
-    with torch.no_grad():
-        for fill in fills:
-            fill(key)
-    return module
+    return fills
 
 
 def _spec(entry: Entry, named: Named, tied: list[str]) -> TensorSpec:
