@@ -44,6 +44,7 @@ SCHEMES = [
     (wf.Scaled(wf.Sparse(0.4, 0.5), 0.3), MATRIX),
     (wf.Scaled(wf.Scaled(wf.Sparse(0.4), 0.5), "1 / sqrt(L)", {"L": 3}), MATRIX),
     (wf.Pretrained(OLD, fallback=wf.Sparse(0.4, 0.5)), MATRIX),
+    (wf.Computed(np.arange(np.prod(MATRIX), dtype="f4").reshape(MATRIX)), MATRIX),
 ]
 # Torch's functions, and the same schemes.
 FUNCTIONS = {
