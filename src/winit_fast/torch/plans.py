@@ -74,10 +74,10 @@ def record(
     --------
     >>> import torch
     >>> import winit_fast.torch
-    >>> print(winit_fast.torch.record(lambda: torch.nn.Linear(64, 32)))
-    times  tensor  shape    type     initializer
-        1  weight  32 x 64  float32  RandomUniform(minval=-0.125, maxval=0.125)
-        1  bias    32       float32  RandomUniform(minval=-0.125, maxval=0.125)
+    >>> print(winit_fast.torch.record(lambda: torch.nn.LayerNorm(64)))
+    times  tensor  shape  type     initializer
+        1  weight  64     float32  Ones()
+        1  bias    64     float32  Zeros()
     """
     if isinstance(source, Module):
         entries, by_name, ties = modules._plan(
