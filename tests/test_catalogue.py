@@ -626,12 +626,14 @@ NAMES = {
     wf.Scaled: "scaled",
     wf.Pretrained: "pretrained",
     wf.Parts: "parts",
+    wf.Computed: "computed",
 }
 NEEDED = {
     wf.Sparse: {"sparsity": 0.1},
     wf.Scaled: {"initializer": "zeros"},
     wf.Pretrained: {"source": "w.npy"},
     wf.Parts: {"parts": [((0,), (3,), "zeros")]},
+    wf.Computed: {"values": [1.0, 2.0]},
 }
 
 

@@ -29,12 +29,12 @@ from winit_fast.checkpoint import (
     DiskFull,
     TooLate,
     directory,
-    provenance,
     verify,
     write_checkpoint,
     writer,
 )
 from winit_fast.checkpoint.provenance import PLAN
+from winit_fast.models import plan_json
 from winit_fast.models.tensor_spec import TensorSpec
 
 # Shapes around the segments of 1 KiB that the tests set: rows that fit many, one or no time, sizes
@@ -823,7 +823,7 @@ def test_where_the_numbers_come_from_stands_in_the_files(tmp_path):
     for tensor, entry in zip(kept, entries, strict=False):
         assert entry.keys() == {"name", "shape", "dtype", "initializer"}
         assert (tuple(entry["shape"]), entry["dtype"]) == (tensor.shape, "float32")
-        assert provenance.scheme_from_json(entry["initializer"]) == tensor.initializer
+        assert plan_json.scheme_from_json(entry["initializer"]) == tensor.initializer
     shown = [entry["not_written"] for entry in entries[len(kept) :]]
     assert shown == [repr(tensor.initializer) for tensor in lost]
     assert shown[:2] == ["Pretrained(source=<float64 array of shape (2, 3)>)", "Own()"]

@@ -20,9 +20,10 @@ from winit_fast.initializers import *  # noqa: F403  # its __all__ is the list o
 from winit_fast.streams.stream import Stream
 
 if TYPE_CHECKING:
+    from winit_fast.models.plan import Plan
     from winit_fast.streams.bit_generator import Philox4x32
 
-__all__ = ["Philox4x32", "Stream", "get_num_threads", "set_num_threads"]
+__all__ = ["Philox4x32", "Plan", "Stream", "get_num_threads", "set_num_threads"]
 __all__ += initializers.__all__
 
 
@@ -34,6 +35,8 @@ def __getattr__(name: str) -> object:
         from winit_fast.streams.bit_generator import Philox4x32
 
         return Philox4x32
+    if name == "Plan":
+        return import_module("winit_fast.models.plan").Plan
     if name == "random":  # dask.array.random looks for this module next to a bit generator's class
         raise AttributeError(
             "winit_fast has no module random. Dask's Generator cannot draw from a Philox4x32, as "

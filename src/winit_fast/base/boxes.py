@@ -44,16 +44,23 @@ def logical_shape(shape: Shape, argument: str = "shape") -> tuple[int, ...]:
     >>> logical_shape(3), logical_shape([2, 5])
     ((3,), (2, 5))
     """
-    extents: tuple[Any, ...] = (shape,)
-    if isinstance(shape, Iterable) and not isinstance(shape, (str, bytes)):
-        with suppress(TypeError):  # an array without axes cannot be iterated over
-            extents = tuple(shape)
-    checked = tuple([integer(argument, extent) for extent in extents])
+    if type(shape) is tuple and {int}.issuperset(map(type, shape)):
+        checked: tuple[int, ...] = shape  # as nearly all are
+    else:
+        checked = _read(shape, argument)
     if min(checked, default=0) < 0:
         raise ValueError(f"{argument} must not have negative extents, got {checked}")
     if math.prod(checked) > MAX_SIZE or max(checked, default=0) > MAX_SIZE:
         raise ValueError(f"{argument} must have at most 2^63 elements, got {checked}")
     return checked
+
+
+def _read(shape: Shape, argument: str) -> tuple[int, ...]:
+    extents: tuple[Any, ...] = (shape,)
+    if isinstance(shape, Iterable) and not isinstance(shape, (str, bytes)):
+        with suppress(TypeError):  # of an array without axes
+            extents = tuple(shape)
+    return tuple([integer(argument, extent) for extent in extents])
 
 
 class Box(NamedTuple):

@@ -73,6 +73,14 @@ WITH_COMPLEX: dict[np.dtype[Any], object] = {**FLOATS, **_PARTS}
 """The types that normals and constants support: the floating-point types and complex ones."""
 
 
+_EXACT = {
+    kind.name: kind for kind in map(np.dtype, ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"))
+}
+
+ALL: dict[np.dtype[Any], object] = {**WITH_COMPLEX, **dict.fromkeys(_EXACT.values())}
+"""The types of what is not drawn: constants and stored values may be integers and bool, too."""
+
+
 def working(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the working type: float64 for float64, float32 for all others.
 
@@ -174,3 +182,38 @@ def find_with_complex(dtype: Any) -> np.dtype[Any]:
             if name == kind.name or dtype in (kind, kind.type):
                 return kind
         raise
+
+
+def find_any(dtype: Any) -> np.dtype[Any]:
+    """Find a supported type, a complex one, an integer or bool, as `find` does.
+
+    Examples
+    --------
+    >>> find_any("int64"), find_any("bool"), find_any("half")
+    (dtype('int64'), dtype('bool'), dtype('float16'))
+    """
+    if isinstance(dtype, str) and dtype in _BY_NAME:
+        return _BY_NAME[dtype].dtype
+    name = str(dtype).removeprefix("torch.")
+    if name in _EXACT:
+        return _EXACT[name]
+    try:
+        return find_with_complex(dtype)
+    except TypeError:
+        for kind in _EXACT.values():
+            if dtype in (kind, kind.type):
+                return kind
+        raise
+
+
+def converted(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Round floating-point numbers to a type as everything here is: to narrow ones from float32.
+
+    Examples
+    --------
+    >>> converted(np.array([0.1, 1.0]), np.dtype("float16"))
+    array([0.1, 1. ], dtype=float16)
+    """
+    if values.dtype == np.float64 and dtype != np.float64:
+        values = values.astype(np.float32)
+    return values.astype(dtype, copy=False)

@@ -53,6 +53,15 @@ DTYPES = {tag: dtype for dtype, tag in TAGS.items()}
 """The types by the format's names."""
 
 # Bits of every type of the format: a file may also have tensors of types that are not read here.
+_ALL_TAGS = TAGS | {
+    np.dtype(kind): tag
+    for kind, tag in {
+        "?": "BOOL", "i1": "I8", "i2": "I16", "i4": "I32", "i8": "I64",
+        "u1": "U8", "u2": "U16", "u4": "U32", "u8": "U64", "c8": "C64",
+    }.items()
+}  # fmt: skip
+"""The types of stored values, which include integers and bool."""
+
 _BITS = {
     "F4": 4,
     **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
@@ -139,11 +148,64 @@ def header_bytes(
     ends = [0]
     for name, dtype, shape in tensors:
         ends.append(ends[-1] + math.prod(shape) * dtype.itemsize)
-        entries[name] = {"dtype": TAGS[dtype], "shape": shape, "data_offsets": ends[-2:]}
+        entries[name] = {"dtype": _ALL_TAGS[dtype], "shape": shape, "data_offsets": ends[-2:]}
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the format pads with spaces, so that the data is aligned
     header = struct.pack("<Q", len(text)) + text
     return header, [len(header) + end for end in ends]
+
+
+def file_bytes(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
+    """Make a small file as a whole, of arrays of any type that the format has.
+
+    Parameters
+    ----------
+    arrays : mapping of str to numpy.ndarray
+    metadata : mapping of str to str
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    TypeError
+        If the format lacks an array's type.
+    """
+    for name, array in arrays.items():
+        if array.dtype not in _ALL_TAGS:
+            raise TypeError(f"tensor {name!r} is {array.dtype}, which safetensors files lack")
+    header, _ = header_bytes([(n, a.dtype, a.shape) for n, a in arrays.items()], metadata)
+    return header + b"".join(np.ascontiguousarray(a).tobytes() for a in arrays.values())
+
+
+def read_arrays(path: str) -> dict[str, Array]:
+    """Read all of a small file: what `file_bytes` makes.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+
+    Raises
+    ------
+    ValueError
+        If it is no whole file of the format, or has a type that NumPy lacks.
+    """
+    kinds = {tag: dtype for dtype, tag in _ALL_TAGS.items()}
+    header = read_header(path)
+    with regular_file(path) as file:
+        content = file.read()
+    arrays = {}
+    for name, (tag, shape, begin, end) in header.entries.items():
+        if tag not in kinds:
+            raise ValueError(f"tensor {name!r} in {path} has the type {tag}")
+        part = content[header.size + begin : header.size + end]
+        arrays[name] = np.frombuffer(part, kinds[tag]).reshape(shape)
+    return arrays
 
 
 def index_text(files: Mapping[str, str], total_size: int) -> str:

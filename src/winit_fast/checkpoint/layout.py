@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from winit_fast.base import safetensors
+from winit_fast.base import dtypes, safetensors
 from winit_fast.base.dtypes import Float, find
 from winit_fast.base.patterns import Pattern
 from winit_fast.checkpoint.provenance import PLAN
-from winit_fast.models.tensor_spec import TensorSpec
+from winit_fast.models.tensor_spec import NON_PERSISTENT, TensorSpec
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -49,6 +49,7 @@ def checked(tensors: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
     Returns
     -------
     tuple of TensorSpec
+        Without non-persistent buffers, which no file has.
 
     Raises
     ------
@@ -72,7 +73,12 @@ def checked(tensors: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
         if tensor.name in seen:
             raise ValueError(f"tensor name {tensor.name!r} is used twice or is reserved")
         seen.add(tensor.name)
-    return tensors
+        if tensor.dtype not in dtypes.NAMES and tensor.kind != NON_PERSISTENT:
+            raise TypeError(
+                f"tensor {tensor.name!r} is {tensor.dtype}: checkpoints are written in one "
+                "floating-point type"
+            )
+    return tuple(tensor for tensor in tensors if tensor.kind != NON_PERSISTENT)
 
 
 def shards(

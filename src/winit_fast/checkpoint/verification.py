@@ -236,7 +236,8 @@ def _as_planned(tensor: TensorSpec, places: Mapping[str, Place]) -> Planned:
     place = places.get(tensor.name)
     dtype = None if place is None else safetensors.DTYPES.get(place.entry.tag)
     kind = find("float32" if dtype is None else dtype)
-    return Planned(tensor.name, tensor.shape, kind, tensor.initializer, repr(tensor.initializer))
+    scheme = tensor.scheme
+    return Planned(tensor.name, tensor.shape, kind, scheme, repr(scheme), tensor.stream)
 
 
 def _before_reading(tensor: Planned, place: Place | None) -> Finding | None:
@@ -273,11 +274,11 @@ class _Comparison:
         self._sums = np.zeros(6)  # of 1, x, y, xx, yy, xy: x as made, y as found
 
     def pieces(self) -> Iterator[tuple[_Comparison, Filler, Box]]:
-        """Yield the boxes in which the writer filled the tensor."""
-        name, shape, kind, initializer, _ = self._tensor
+        """Cut the tensor as the writer does."""
+        _, shape, kind, initializer, _, stream = self._tensor
         assert initializer is not None, "not to be compared"
         initializer.check(shape, kind.dtype)
-        fill = initializer.prepared(shape, kind.dtype, Stream(self._seed, name))
+        fill = initializer.prepared(shape, kind.dtype, Stream(self._seed, stream))
         for cut in cuts(shape, writer.SEGMENT_BYTES // kind.dtype.itemsize):
             yield self, fill, whole(shape).cut(cut)
 

@@ -132,8 +132,8 @@ def write_checkpoint(
     finds the disk full on its way, leaves a hidden folder in the directory. With ``resume``, the
     next run continues there, and the bytes are those of an undisturbed run.
 
-    The elements of a tensor are those that ``tensor.initializer(tensor.shape, seed=seed,
-    name=tensor.name, dtype=dtype)`` returns.
+    The elements of a tensor are those that ``tensor.scheme(tensor.shape, seed=seed,
+    name=tensor.stream, dtype=dtype)`` returns. Non-persistent buffers are left out.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def write_checkpoint(
         fsspec, which must be installed. The place must be empty. Files are written one after
         another, the index last; after a failure the files are removed, but a kill may leave files
         without an index.
-    tensors : sequence of TensorSpec
+    tensors : Plan or sequence of TensorSpec
         In the order of the files. In a file with several dtypes, the widest come first.
     seed : int
         In [0, 2^64).
@@ -205,7 +205,7 @@ def write_checkpoint(
     max_shard_size = positive("max_shard_size", max_shard_size)
     kinds = layout.types(tensors, kind, {} if dtypes is None else dtypes)
     for tensor in tensors:
-        tensor.initializer.check(tensor.shape, kinds[tensor.name].dtype)
+        tensor.scheme.check(tensor.shape, kinds[tensor.name].dtype)
     plan = provenance.plan_text(tensors, kinds)
     metadata = _metadata({} if metadata is None else metadata, provenance.metadata(seed, plan))
     shards = layout.shards(tensors, kinds, max_shard_size, metadata)
@@ -323,7 +323,7 @@ def segments(shards: Sequence[Shard], seed: int, limit: int) -> Iterator[Segment
         offset, pieces, filled = len(shard.header), list[Piece](), 0
         for tensor, kind in zip(shard.tensors, shard.kinds, strict=True):
             itemsize = kind.dtype.itemsize
-            fill = tensor.initializer.prepared(tensor.shape, kind.dtype, Stream(seed, tensor.name))
+            fill = tensor.scheme.prepared(tensor.shape, kind.dtype, Stream(seed, tensor.stream))
             for slices in cuts(tensor.shape, limit // itemsize):
                 box = whole(tensor.shape).cut(slices)
                 nbytes = math.prod(box.sizes) * itemsize

@@ -1,5 +1,6 @@
 """The schemes. Importing this package registers all of them for `get`."""
 
+from winit_fast.initializers.computed import Computed
 from winit_fast.initializers.constants import Constant, Identity, Ones, Zeros
 from winit_fast.initializers.dirac import Dirac
 from winit_fast.initializers.elementwise import RandomNormal, RandomUniform, TruncatedNormal
@@ -24,6 +25,7 @@ from winit_fast.initializers.variance_scaling import (
 
 __all__ = [
     "STFT",
+    "Computed",
     "Constant",
     "DeltaOrthogonal",
     "Dirac",

@@ -1,7 +1,7 @@
 """Schemes without random numbers: constants and the identity."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,6 +32,8 @@ class Constant(Initializer, names=("constant",)):
     array([[0.5, 0.5],
            [0.5, 0.5]], dtype=float32)
     """
+
+    is_exact: ClassVar[bool] = True
 
     value: float = 0.0
 
@@ -78,6 +80,8 @@ class Zeros(Initializer, names=("zeros", "zero")):
     array([0., 0., 0.], dtype=float32)
     """
 
+    is_exact: ClassVar[bool] = True
+
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         """Set every element to 0."""
         constant(0.0, out, box, num_threads)
@@ -100,6 +104,8 @@ class Ones(Initializer, names=("ones", "one")):
     >>> Ones()(3)
     array([1., 1., 1.], dtype=float32)
     """
+
+    is_exact: ClassVar[bool] = True
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         """Set every element to 1."""

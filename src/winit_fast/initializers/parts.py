@@ -189,31 +189,34 @@ def _fill_part(part: Part, out: Array, cut: Box, stream: Stream, num_threads: in
 def covers(boxes: list[Any], rest: Box) -> bool:
     """Return whether the union of boxes covers another box.
 
-    What the last box does not cover is split into boxes, which the others must cover.
+    The faces of the boxes cut space into the cells of a grid, of which each is covered or not.
+
+    Examples
+    --------
+    >>> covers([((0, 0), (2, 4)), ((2, 0), (3, 3))], whole((3, 3)))
+    True
+    >>> covers([((0, 0), (2, 4)), ((2, 0), (3, 2))], whole((3, 3)))
+    False
     """
     if 0 in rest.sizes:
         return True
-    if not boxes:
-        return False
-    starts, stops = boxes[-1]
-    first = rest.starts
-    end = tuple(start + size for start, size in zip(first, rest.sizes, strict=True))
-    for axis, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        if stop <= first[axis] or end[axis] <= start:
-            return covers(boxes[:-1], rest)
-    for axis, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        for low, high in ((first[axis], start), (stop, end[axis])):
-            if low < high:
-                piece = rest._replace(
-                    starts=(*first[:axis], low, *first[axis + 1 :]),
-                    sizes=(*rest.sizes[:axis], high - low, *rest.sizes[axis + 1 :]),
-                )
-                if not covers(boxes[:-1], piece):
-                    return False
-        low, high = max(first[axis], start), min(end[axis], stop)
-        first = (*first[:axis], low, *first[axis + 1 :])
-        end = (*end[:axis], high, *end[axis + 1 :])
-        rest = rest._replace(
-            starts=first, sizes=tuple(b - a for a, b in zip(first, end, strict=True))
-        )
-    return True
+    ends = [start + size for start, size in zip(rest.starts, rest.sizes, strict=True)]
+    inside = [
+        [
+            (min(high, max(low, start)), max(low, min(high, stop)))
+            for low, high, start, stop in zip(rest.starts, ends, starts, stops, strict=True)
+        ]
+        for starts, stops in boxes
+    ]
+    places = []
+    for axis, (low, high) in enumerate(zip(rest.starts, ends, strict=True)):
+        cuts = {low, high}.union(*(box[axis] for box in inside))
+        places.append({cut: place for place, cut in enumerate(sorted(cuts))})
+    grid = np.zeros([len(place) - 1 for place in places], bool)
+    for box in inside:
+        cells = [
+            slice(place[start], place[stop])
+            for place, (start, stop) in zip(places, box, strict=True)
+        ]
+        grid[tuple(cells)] = True
+    return bool(grid.all())

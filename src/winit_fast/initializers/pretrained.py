@@ -11,7 +11,7 @@ from winit_fast.base import dtypes, threads
 from winit_fast.base.arguments import path
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, cuts
-from winit_fast.base.dtypes import largest
+from winit_fast.base.dtypes import converted, largest
 from winit_fast.base.files import regular_file
 from winit_fast.initializers.protocol import Filler, Initializer, get
 from winit_fast.streams.buffers import from_dlpack
@@ -200,7 +200,7 @@ class Pretrained(Initializer, names=("pretrained",)):
             part = values[cut]
             suspects = part[abs(part) > largest(dtype)]  # some of these still round to the largest
             with np.errstate(over="ignore"):
-                lost = np.isfinite(suspects) & ~np.isfinite(_rounded(suspects, dtype))
+                lost = np.isfinite(suspects) & ~np.isfinite(converted(suspects, dtype))
             if lost.any():
                 first = float(suspects[lost][0])
                 raise ValueError(f"source must fit {dtype}, got {first!r} in {self!r}")
@@ -228,7 +228,7 @@ def _copy(source: Array, out: Array, box: Box, num_threads: int | None) -> None:
     place = _part(box.expand(out), shared)
 
     def copy(cut: tuple[slice, ...]) -> None:
-        place[cut] = _rounded(values[cut], out.dtype)
+        place[cut] = converted(values[cut], out.dtype)
 
     if values.size:
         threads.run(copy, cuts(values.shape, _CUT), threads.resolve(num_threads))
@@ -245,13 +245,6 @@ def _part(array: Array, at: tuple[slice, ...]) -> Array:
     index: tuple[Any, ...] = (Ellipsis, *at)
     part: Array = array[index]
     return part
-
-
-def _rounded(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Round to a type like all elements of this package: to narrow types from float32."""
-    if values.dtype == np.float64 and dtype != np.float64:
-        values = values.astype(np.float32)
-    return values.astype(dtype, copy=False)
 
 
 def _typed(array: Array, dtype: str | None, shown: str) -> Array:

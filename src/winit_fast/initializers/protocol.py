@@ -62,6 +62,9 @@ class Initializer:
     _registry: ClassVar[dict[str, type["Initializer"]]] = {}
     _by_spelling: ClassVar[dict[str, type["Initializer"]]] = {}
 
+    is_exact: ClassVar[bool] = False
+    """Whether elements are known and not drawn: then integers and bool are possible types."""
+
     def __init_subclass__(cls, names: tuple[str, ...] = (), **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         Initializer._registry.update(dict.fromkeys(names, cls))
@@ -90,7 +93,8 @@ class Initializer:
             The tensor's name, or its stream id. Tensors with different names are independent.
         dtype : str, type or numpy.dtype
             A floating-point type of 64 to 8 bits, "bfloat16" for example: docs/contract.md lists
-            them. For normals and constants also complex128 and complex64.
+            them. For normals and constants also complex128 and complex64, for constants and
+            stored values integers and bool.
         index : tuple of slice, int or Ellipsis, optional
             The box to make, as in ``numpy.s_[1024:2048, :]``. Its bits are those of the same box of
             the whole tensor.
@@ -105,7 +109,7 @@ class Initializer:
         cut = box(logical_shape(shape), index)
         stream = Stream(seed, name)
         num_threads = threads.checked(num_threads)
-        kind = dtypes.find_with_complex(dtype)
+        kind = dtypes.find_any(dtype) if self.is_exact else dtypes.find_with_complex(dtype)
         check(self, cut.tensor, kind)
         out = empty(cut.shape, kind)
         _draw(self, out, cut, stream, num_threads)
@@ -140,7 +144,8 @@ class Initializer:
         """
         stream = Stream(seed, name)
         num_threads = threads.checked(num_threads)
-        array, cut = destination(out, shape, index, dtypes.WITH_COMPLEX)
+        kinds = dtypes.ALL if self.is_exact else dtypes.WITH_COMPLEX
+        array, cut = destination(out, shape, index, kinds)
         check(self, cut.tensor, array.dtype)
         _draw(self, array, cut, stream, num_threads)
         return written(out)

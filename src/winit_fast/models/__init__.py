@@ -3,16 +3,19 @@
 Both are data. An *architecture* (``data/architectures/*.toml``) lists the tensors of a family of
 models, with formulas of a few numbers. *Rules* (``data/rules/*.toml``, or your own file) map
 patterns of tensor names to initializers, whose parameters may be formulas of the same numbers.
-This package does not deal with arrays or checkpoints.
+Together they give a *plan*, with a `TensorSpec` for each tensor, which can be filled, written and
+compared. This package does not deal with checkpoints or frameworks.
 """
 
 from winit_fast.base.formulas import evaluate
 from winit_fast.models.architectures import Architecture, model_names
+from winit_fast.models.plan import Plan
 from winit_fast.models.rules import Rule, Rules, rule_names
 from winit_fast.models.tensor_spec import TensorSpec
 
 __all__ = [
     "Architecture",
+    "Plan",
     "Rule",
     "Rules",
     "TensorSpec",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -16,6 +17,7 @@ from winit_fast.base.patterns import Found, Matcher, Pattern
 from winit_fast.initializers.protocol import Initializer, find
 from winit_fast.models.architectures import Architecture
 from winit_fast.models.data_files import load_all, naming_the_file, parse
+from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import TensorSpec
 
 _MAX_FILE = 1 << 20
@@ -101,15 +103,21 @@ class Rule:
         >>> Rule("*", "he_normal", {"fan_in": "4 * d", "mode": "fan_in"}).make({"d": 8})
         HeNormal(fan_in=32)
         """
-        try:
-            hints = get_type_hints(find(self.initializer))
-        except NameError:  # a user's class, whose types are imported for type checkers only
-            hints = {}
+        hints = _hints(find(self.initializer))  # type: ignore[arg-type]  # a class has a hash
         parameters = {
             name: value if _takes_text(hints.get(name)) else evaluate(value, numbers)
             for name, value in self.parameters.items()
         }
         return initializers.get(self.initializer, **parameters)
+
+
+@lru_cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """The types of a class's parameters; none where they cannot be found: all are formulas then."""
+    try:
+        return get_type_hints(kind)
+    except NameError:  # of another's class, imported for type checkers only
+        return {}
 
 
 def _takes_text(hint: Any) -> bool:
@@ -276,7 +284,7 @@ class Rules:
             where = f"rule {excerpt(found.pattern.text)} of {self.name!r}, tensor {excerpt(tensor)}"
             raise kind(f"{where}: {error}") from None
 
-    def tensors(self, architecture: Architecture) -> tuple[TensorSpec, ...]:
+    def tensors(self, architecture: Architecture) -> Plan:
         """List the tensors of a model with their initializers, in the model's order.
 
         Parameters
@@ -285,7 +293,7 @@ class Rules:
 
         Returns
         -------
-        tuple of TensorSpec
+        Plan
 
         Raises
         ------
@@ -311,7 +319,7 @@ class Rules:
                 )
             problem = unknown(f"rule {rule.pattern!r} of {self.name!r}", rule.pattern, found)
             raise ValueError(f"a rule matches no tensor of {architecture.name}: {problem}")
-        return tuple(
+        return Plan(
             TensorSpec(name, shape, self.initializer(name, architecture.numbers))
             for name, shape in architecture.shapes.items()
         )

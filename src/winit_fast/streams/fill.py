@@ -183,6 +183,8 @@ def fill(
 def rounded(value: float, dtype: np.dtype[Any], argument: str = "value") -> Array:
     """Round a number to a floating-point type: to the narrow ones from float32, like all draws.
 
+    An integer type must have the number itself.
+
     Raises
     ------
     ValueError
@@ -193,12 +195,23 @@ def rounded(value: float, dtype: np.dtype[Any], argument: str = "value") -> Arra
     >>> rounded(0.1, np.dtype("bfloat16"))
     array(0.100098, dtype=bfloat16)
     """
+    if dtype.kind in "iub":
+        if not (math.isfinite(value) and _fits(value, dtype)):
+            raise ValueError(f"{argument} must fit {dtype}, got {value!r}")
+        return np.asarray(int(value), dtype)
     with np.errstate(over="ignore"):
         single = np.asarray(value, np.float64 if dtype == np.float64 else np.float32)
         element = single.astype(dtype)
     if math.isfinite(value) and not np.isfinite(element):
         raise ValueError(f"{argument} must fit {dtype}, got {value!r}")
     return element
+
+
+def _fits(value: float, dtype: np.dtype[Any]) -> bool:
+    if dtype.kind == "b":
+        return value in (0, 1)
+    bounds = np.iinfo(dtype)
+    return value == int(value) and bounds.min <= value <= bounds.max
 
 
 def constant(value: float, out: Array, box: Box, num_threads: int | None = None) -> None:

@@ -50,6 +50,7 @@ from winit_fast.torch.init import (
 )
 from winit_fast.torch.mode import fast_init
 from winit_fast.torch.modules import init_
+from winit_fast.torch.plans import fill_, record
 
 __all__ = [
     "calculate_gain",
@@ -60,6 +61,7 @@ __all__ = [
     "eye",
     "eye_",
     "fast_init",
+    "fill_",
     "init_",
     "kaiming_normal",
     "kaiming_normal_",
@@ -70,6 +72,7 @@ __all__ = [
     "ones_",
     "orthogonal",
     "orthogonal_",
+    "record",
     "sparse",
     "sparse_",
     "trunc_normal_",

@@ -16,12 +16,15 @@ from torch.nn import Embedding, EmbeddingBag, Module
 from torch.nn.utils import parametrize
 
 from winit_fast._core import Distribution
+from winit_fast.base.dtypes import find_any
+from winit_fast.initializers.computed import Computed
 from winit_fast.initializers.constants import Constant as ConstantScheme
 from winit_fast.initializers.constants import Ones, Zeros
 from winit_fast.initializers.protocol import Elementwise, Initializer, distribution_of, draw
 from winit_fast.initializers.protocol import check as check_scheme
 from winit_fast.streams.stream import Seed, Stream, seed_number
 from winit_fast.torch.alike import Alike
+from winit_fast.torch.expressions import drawn
 from winit_fast.torch.memory import FLOATS, fill_by, fill_elementwise
 from winit_fast.torch.names import Named, Names, modules, streams, tensors
 from winit_fast.torch.placements import is_sharded
@@ -29,6 +32,7 @@ from winit_fast.torch.record import CannotRecord, Recorder, recording
 from winit_fast.torch.reduce import Entry, Reduction, evaluate
 from winit_fast.torch.refusals import refuse
 from winit_fast.torch.rules import KEEP, Choice, Rules, choose
+from winit_fast.torch.saved_names import SavedStreams
 from winit_fast.torch.sharded import (
     all_fillable,
     as_wholes,
@@ -144,7 +148,7 @@ def init_(
         raise ValueError(f"frozen must be 'keep' or 'fill', got {frozen!r}")
     key = None if seed is None else seed_number(seed)
     with _uncollected():
-        entries, found = _plan(module, rules, by, names, prefix, frozen == "fill")
+        entries, found, _ = _plan(module, rules, by, names, prefix, frozen == "fill")
         fills = [_checked(entry, found[entry.name]) for entry in entries]
         if key is None:
             key = key_for(found.values())
@@ -177,8 +181,12 @@ def _plan(
     names: Names | None,
     prefix: str,
     fill_frozen: bool,
-) -> tuple[list[Entry], dict[str, Named]]:
-    """Find how every tensor that is to be filled is filled; the rest is checked and stays."""
+    everything: bool = False,
+) -> tuple[list[Entry], dict[str, Named], dict[str, str]]:
+    """Find how every tensor that is to be filled is filled; the rest is checked and stays.
+
+    Of ``everything`` nothing stays, and tensors on the meta device are like others.
+    """
     inside = list(modules(module))
     found = tensors(module, inside=inside)
     refuse(inside, found)
@@ -193,6 +201,7 @@ def _plan(
             continue
         del chosen[name]  # frozen: only by its own name
     stream_names = streams(module, found + [one for one, _ in effective], names, prefix)
+    saved = SavedStreams(module, [] if names is not None else found, stream_names)
 
     simple: dict[str, Initializer] = {}
     for name, choice in chosen.items():
@@ -201,12 +210,15 @@ def _plan(
     rest = [
         named
         for named in found
-        if named.name not in chosen and (named.is_parameter or not named.tensor.is_meta)
+        if named.name not in chosen
+        and (named.is_parameter or everything or not named.tensor.is_meta)
     ]
     recorder = Recorder({})
     if rest or len(simple) < len(chosen):
         with as_wholes(inside, found, stand_ins) as whole:
-            recorder = _recorded(module, inside, whole, effective, chosen, by, fill_frozen)
+            recorder = _recorded(
+                module, inside, whole, effective, chosen, by, fill_frozen, everything
+            )
 
     values: dict[str, Value] = {}
     for named in found:
@@ -218,6 +230,10 @@ def _plan(
             _check_kept(named)
         elif recorder.is_written(name):
             values[name] = recorder.value(name)
+        elif everything and not named.tensor.numel():
+            values[name] = Constant(tuple(named.tensor.shape), named.tensor.dtype, 0)
+        elif everything:
+            raise ValueError(_forgotten(named))
         elif named.tensor.is_meta or not named.tensor.numel():
             continue
         elif named.is_parameter and (fill_frozen or named.tensor.requires_grad):
@@ -228,21 +244,24 @@ def _plan(
     entries = []
     for named in found:
         name = named.name
-        if named.tensor.is_meta:
+        if named.tensor.is_meta and not everything:
             continue
         if name in simple:
             shape, dtype = tuple(named.tensor.shape), named.tensor.dtype
             stream = stream_names[name]
-            entries.append(Entry(name, stream, None, shape, dtype, simple[name], dtype))
+            entries.append(saved(Entry(name, stream, None, shape, dtype, simple[name], dtype)))
         elif name in values:
-            entries.append(reduction.entry(name))
-    return entries, by_name
+            entries.append(saved(reduction.entry(name)))
+    return entries, by_name, recorder.ties
 
 
 def _forgotten(named: Named) -> str:
     if "parametrizations." in named.name:
         return f"{named.what} is parametrised in a way that cannot be recorded: give a rule"
-    return f"only its constructor fills {named.what}: give a rule"
+    return (
+        f"only its constructor fills {named.what}: give a rule, or record() what makes the "
+        "module, and fill_ it"
+    )
 
 
 def _pads(named: Named) -> bool:
@@ -265,6 +284,7 @@ def _recorded(
     chosen: Mapping[str, Choice],
     by: Callable[[Any], object] | None,
     fill_frozen: bool,
+    everything: bool,
 ) -> Recorder:
     """Record the author's code, then the rules that are functions."""
     units: list[Callable[[], object]] = [lambda: by(module)] if by is not None else _units(module)
@@ -272,7 +292,7 @@ def _recorded(
         named.name
         for named in found
         if named.name not in chosen and (fill_frozen or named.tensor.requires_grad)
-        and named.is_parameter
+        and (named.is_parameter or everything)
     }  # fmt: skip
     last: CannotRecord | None = None
     missing = {named.name for named in found if named.name not in chosen} if not units else wanted
@@ -617,6 +637,8 @@ def _check_kept(named: Named) -> None:
 def _checked(entry: Entry, named: Named) -> Callable[[int], object]:
     """Have a scheme refuse a tensor now, before another one has been filled; or give its fill."""
     scheme, tensor, dtype = entry.scheme, named.tensor, entry.dtype
+    if isinstance(scheme, Computed) and dtype not in FLOATS:
+        return partial(_fill_with_stored, tensor, torch.from_numpy(scheme.values.copy()))
     if isinstance(scheme, Stored):
         return partial(_fill_with_stored, tensor, scheme.tensor)
     if not isinstance(scheme, Initializer):
@@ -626,6 +648,9 @@ def _checked(entry: Entry, named: Named) -> Callable[[int], object]:
         if not _is_exact(number, dtype):
             raise ValueError(f"{named.what} cannot be filled by {scheme}: {dtype}")
         return partial(_fill_with_number, tensor, number)
+    if dtype.is_complex:
+        check_scheme(scheme, entry.shape, find_any(dtype))
+        return partial(_fill_complex, tensor, entry)
     if dtype not in FLOATS:
         raise TypeError(f"{named.what} cannot be filled by {scheme}: {dtype}")
     if not all_fillable(tensor):
@@ -654,7 +679,7 @@ def _fill_with_stored(tensor: Tensor, known: Tensor, key: int) -> None:
 
 def _fill_with_expression(tensor: Tensor, entry: Entry, key: int) -> None:
     assert isinstance(entry.scheme, Value)
-    copy_(tensor, evaluate(entry.scheme, _drawn(entry, entry.scheme, key)))
+    copy_(tensor, evaluate(entry.scheme, drawn(entry.scheme, entry.streams, key)))
 
 
 def _fill_with_number(tensor: Tensor, number: float, key: int) -> None:
@@ -675,7 +700,7 @@ def _fill_with_scheme(
         scheme, stream = entry.scheme, Stream(key, entry.stream)
         fill_rounded(tensor, entry.drawn_in, lambda out, held: draw(scheme, out, held, stream))
         return
-    out = torch.empty(entry.shape, dtype=entry.drawn_in) if rounded else tensor
+    out = torch.empty(entry.shape, dtype=entry.drawn_in, device="cpu") if rounded else tensor
     if distribution is not None:
         fill_elementwise(out, distribution, key, entry.stream)
     else:
@@ -685,6 +710,15 @@ def _fill_with_scheme(
         tensor.copy_(out)
 
 
+def _fill_complex(tensor: Tensor, entry: Entry, key: int) -> None:
+    """Fill a complex tensor by way of an array."""
+    assert isinstance(entry.scheme, Initializer)
+    key = key if entry.key is None else entry.key
+    dtype = str(entry.dtype).removeprefix("torch.")
+    array = entry.scheme(entry.shape, seed=key, name=entry.stream, dtype=dtype)
+    tensor.copy_(torch.from_numpy(array))
+
+
 def _constant(scheme: Initializer) -> float | None:
     if isinstance(scheme, ConstantScheme):
         return float(scheme.value)
@@ -692,21 +726,3 @@ def _constant(scheme: Initializer) -> float | None:
 
 
 _NUMBERS: Mapping[type[Initializer], float] = {Zeros: 0.0, Ones: 1.0}
-
-
-def _drawn(entry: Entry, value: Value, key: int) -> dict[Draw, Callable[[], Tensor]]:
-    """Make the draws of an expression."""
-
-    def make(draw: Draw) -> Callable[[], Tensor]:
-        own_key, name = draw.own or (key, entry.streams[draw])
-
-        def drawn() -> Tensor:
-            tensor = torch.empty(draw.shape, dtype=draw.dtype)
-            assert draw.scheme is not None  # the reduction has refused it
-            if tensor.numel():
-                fill_by(tensor, draw.scheme, own_key, name)
-            return tensor
-
-        return drawn
-
-    return {draw: make(draw) for draw in parts(value) if isinstance(draw, Draw)}

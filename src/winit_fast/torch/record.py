@@ -12,14 +12,15 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from winit_fast.initializers.constants import Identity
 from winit_fast.initializers.dirac import Dirac
@@ -40,8 +41,10 @@ from winit_fast.torch.values import (
     Region,
     Stored,
     Value,
+    View,
     c_strides,
     decompose,
+    parts,
     patch,
     view,
 )
@@ -66,6 +69,7 @@ class _Memory:
     end: int
     dtype: torch.dtype
     written: bool = False
+    drawn: list[Draw] = field(default_factory=list)  # before it has a name
 
     def region(self, tensor: Tensor) -> Region:
         """Where a view lies, in steps of the logical index."""
@@ -130,6 +134,7 @@ class Recorder:
         self._named: dict[str, _Memory] = {}
         self.ties: dict[str, str] = {}
         self._own: tuple[int, Name] | None = None
+        self._loose: dict[Draw, None] = {}
         places: dict[tuple[object, ...], str] = {}
         for name, tensor in tensors.items():
             storage = _storage(tensor)
@@ -188,6 +193,8 @@ class Recorder:
             value = Stored(value.shape, value.dtype, value.tensor.clone())
         value = _cast(value, region.sizes, memory.dtype)
         memory.value, memory.written = patch(memory.value, region, value), True
+        if self._loose:
+            self._land(value)
 
     def draw(self, tensor: Tensor, scheme: Initializer | None, operation: str) -> None:
         """Record that a tensor is filled by a scheme: of the whole where elements are apart."""
@@ -198,13 +205,70 @@ class Recorder:
         if not one.is_elementwise or self._own is not None:  # indices count from 0 in the region
             one = Draw(region.sizes, memory.dtype, scheme, operation, memory.name, self._own)
             value = one
+        if memory.name is None:
+            memory.drawn.append(one)
         memory.value, memory.written = patch(memory.value, region, value), True
 
     def fresh(self, like: Tensor, value: Value, device: torch.device) -> Tensor:
         """Make a tensor that has a value, in memory that nobody touches."""
         tensor = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=device)
-        self._keep(tensor, value, None)
+        memory = self._keep(tensor, value, None)
+        memory.written = not isinstance(value, Held)
+        if isinstance(value, Draw):
+            memory.drawn.append(value)
+            self._loose[value] = None
         return tensor
+
+    def made(self, tensor: Tensor) -> Tensor:
+        """Take a new tensor whose memory nobody has written."""
+        if _storage(tensor) is not None:
+            self._keep(tensor, Held(tuple(tensor.shape), tensor.dtype, ""), None)
+        return tensor
+
+    def name(self, tensors: Mapping[str, Tensor]) -> None:
+        """Give names to tensors that were made while this recorded.
+
+        What was not recorded of them is known: their own elements.
+        """
+        taken: dict[int, list[tuple[_Memory, _Memory | None]]] = {}
+        for name, tensor in tensors.items():
+            base, storage = self.find(tensor), _storage(tensor)
+            if storage is None:
+                raise CannotRecord(f"tensor {name!r} has no strided memory: {tensor.layout}")
+            memory = _Memory(
+                tensor, name, self.read(tensor), tuple(tensor.shape), tensor.stride(),
+                tensor.storage_offset(), tensor.storage_offset() + _extent(tensor), tensor.dtype,
+            )  # fmt: skip
+            memory.written = not all(isinstance(one, (Held, View)) for one in parts(memory.value))
+            for other, _ in taken.get(storage, ()):
+                if other.offset < memory.end and memory.offset < other.end:
+                    if _layout(other) != _layout(memory):
+                        raise CannotRecord(f"{other.what} and {memory.what} share memory in part")
+                    assert other.name is not None
+                    self.ties[name] = other.name
+                    break
+            else:
+                taken.setdefault(storage, []).append((memory, base))
+        for storage, pairs in taken.items():
+            self._storages[storage] = [memory for memory, _ in pairs]
+            for memory, base in pairs:
+                assert memory.name is not None
+                self._named[memory.name] = memory
+                self._land(memory.value)
+                for draw in () if base is None else base.drawn:
+                    self._loose.pop(draw, None)
+                    if len(pairs) == 1:
+                        object.__setattr__(draw, "home", memory.name)
+
+    def _land(self, value: Value) -> None:
+        for one in parts(value):
+            if isinstance(one, Draw):
+                self._loose.pop(one, None)
+
+    @property
+    def unused(self) -> list[Draw]:
+        """Draws that were made, and never written to a tensor or given a name."""
+        return list(self._loose)
 
     def find(self, tensor: Tensor) -> _Memory | None:
         """Find the memory of a tensor, if it is a recorded one."""
@@ -251,6 +315,10 @@ class Recorder:
             yield
         finally:
             self._own = None
+
+
+def _layout(memory: _Memory) -> tuple[object, ...]:
+    return memory.offset, memory.shape, memory.strides, memory.dtype
 
 
 def _known(tensor: Tensor) -> Value:
@@ -337,12 +405,35 @@ class _Calls(TorchFunctionMode):
             return self._ours(func.__name__, *args, **kwargs)
         name = getattr(func, "__name__", "")
         if name in _READERS and args and self._recorder.find(args[0]) is not None:
-            what = self._recorder.find(args[0]).what  # type: ignore[union-attr]
-            raise CannotRecord(f"{name}() reaches the memory of {what}")
+            return self._read(name, func, args, kwargs)
+        if name in ("tensor", "as_tensor") and getattr(torch, name) == func:
+            return self._known(func, args, kwargs)
         if name == "__set__" and func == _SET_DATA:
             return self._set_data(*args)
         with torch._C.DisableTorchFunction():
             return func(*args, **kwargs)
+
+    def _read(self, name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Let code see elements that are known, but not write them."""
+        memory, value = self._recorder.find(args[0]), self._recorder.read(args[0])
+        assert memory is not None
+        if memory.name is not None or not isinstance(value, (Constant, Stored)):
+            raise CannotRecord(f"{name}() reaches the memory of {memory.what}")
+        with torch._C.DisableTorchFunction(), _disable_current_modes():
+            result = func(_elements(value).clone(), *args[1:], **kwargs)
+        if isinstance(result, np.ndarray):
+            result.flags.writeable = False
+        return result
+
+    def _known(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Keep the elements of what is made of numbers on the meta device."""
+        with torch._C.DisableTorchFunction():
+            result = func(*args, **kwargs)
+            if not result.is_meta or any(isinstance(one, Tensor) for one in args[:1]):
+                return result
+            with _disable_current_modes():
+                known = func(*args, **{**kwargs, "device": "cpu"})
+                return self._recorder.fresh(result, _known(known), result.device)
 
     def _fill(self, name: str, arguments: Mapping[str, Any]) -> Any:
         tensor = arguments["tensor"]
@@ -366,7 +457,8 @@ class _Calls(TorchFunctionMode):
         with torch._C.DisableTorchFunction():
             recorder = self._recorder
             memory = recorder.find(tensor)
-            if memory is None and recorder.find(other) is None:
+            new = recorder.find(other)
+            if (memory is None or memory.name is None) and (new is None or new.name is None):
                 tensor.data = other
                 return
             if memory is None:
@@ -450,14 +542,18 @@ _MADE: dict[str, Callable[..., Initializer]] = {
 }
 """Draws that make a tensor."""
 
-_NOTHING_READ = {
-    f"aten::{name}"
-    for name in (
-        "empty_like", "new_empty", "new_empty_strided", "new_full", "new_ones", "new_zeros",
-        "zeros_like", "ones_like", "full_like",
-    )
-}  # fmt: skip
-"""Operations that ask a tensor for its shape and type only."""
+_MAKES: dict[str, Any] = {
+    **dict.fromkeys(
+        f"aten::{name}"
+        for name in ("empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided")
+    ),
+    **{f"aten::{name}": lambda args: 0 for name in ("zeros", "zeros_like", "new_zeros")},
+    **{f"aten::{name}": lambda args: 1 for name in ("ones", "ones_like", "new_ones")},
+    "aten::full": lambda args: args[1],
+    "aten::full_like": lambda args: args[1],
+    "aten::new_full": lambda args: args[2],
+}
+"""Operations that make a tensor, of another one only by its shape and type: the number in it."""
 
 
 class _Operations(TorchDispatchMode):
@@ -481,14 +577,45 @@ class _Operations(TorchDispatchMode):
             return func(*args, **kwargs)
         if torch.Tag.nondeterministic_seeded in func.tags:
             return self._drawn(func, args, kwargs)
-        if func._schema.name in _NOTHING_READ or not any(
-            recorder.find(tensor) is not None for tensor in _tensors((args, kwargs))
-        ):
-            return func(*args, **kwargs)
+        name = func._schema.name
+        if name in _MAKES:
+            return self._made(func, args, kwargs)
+        if not any(recorder.find(tensor) is not None for tensor in _tensors((args, kwargs))):
+            return self._unrecorded(func, args, kwargs)
         if func in _WRITES:
             recorder.write(args[0], _WRITES[func](recorder, *args))
             return args[0]
         return self._computed(func, args, kwargs)
+
+    def _made(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Make a tensor that holds nothing yet, or one number, in memory that nobody touches."""
+        recorder = self._recorder
+        number = _MAKES[func._schema.name]
+        if number is None or kwargs.get("layout") not in (None, torch.strided):
+            return recorder.made(func(*args, **kwargs))
+        found = list(_tensors(args))
+        device = kwargs.get("device") or (found[0].device if found else torch.device("cpu"))
+        given = kwargs if found and kwargs.get("device") is None else {**kwargs, "device": "meta"}
+        like = func(*_on_meta(args), **_on_meta(given))
+        value = number(args)
+        if isinstance(value, Tensor):
+            value = value.item()
+        value = torch.tensor(value).to(like.dtype).item()
+        constant = Constant(tuple(like.shape), like.dtype, value)
+        return recorder.fresh(like, constant, torch.device(device))
+
+    def _unrecorded(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Do what has nothing to do with recorded tensors; keep what it gives on meta."""
+        result = func(*args, **kwargs)
+        if (
+            isinstance(result, Tensor)
+            and result.is_meta
+            and not any(True for _ in _tensors((args, kwargs)))
+            and not _schema(func).written
+        ):
+            known = func(*args, **{**kwargs, "device": torch.device("cpu")})
+            return self._recorder.fresh(result, _known(known), result.device)
+        return result
 
     def _drawn(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Record a draw of another kind."""

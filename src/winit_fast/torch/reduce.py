@@ -90,6 +90,7 @@ class Reduction:
     """
 
     def __init__(self, values: Mapping[str, Value], streams: Mapping[str, str]) -> None:
+        values = {name: _written_over(value) for name, value in values.items()}
         self._values = values
         self._names = streams
         self._uses: dict[Draw, list[str]] = {}
@@ -120,6 +121,9 @@ class Reduction:
         draws = self._check(name, value)
         if not draws:
             known = evaluate(value, {})
+            scheme = _constant(known)
+            if scheme is not None:
+                return Entry(name, stream, None, value.shape, value.dtype, scheme, value.dtype, {})
             stored = Stored(value.shape, value.dtype, known.to(value.dtype))
             return Entry(name, stream, None, value.shape, value.dtype, stored, value.dtype)
         fresh = [draw for draw in draws if draw not in self._streams and draw.own is None]
@@ -137,6 +141,8 @@ class Reduction:
             if isinstance(one, Held):
                 if one.name == name:
                     raise CannotRecord(f"{name!r} is filled in part, or from what it held before")
+                if not one.name:
+                    raise CannotRecord(f"{name!r} is filled from memory that nobody has written")
                 raise CannotRecord(f"{name!r} is filled from what {one.name!r} held before")
             if isinstance(one, Draw):
                 if one.scheme is None:
@@ -222,12 +228,9 @@ class Reduction:
             if isinstance(value.number, complex):
                 return None
             number = float(value.number)
-            plain: Initializer = constants.Constant(number)
-            if number == 0 and math.copysign(1, number) > 0:
-                plain = constants.Zeros()
-            elif number == 1:
-                plain = constants.Ones()
-            return _Leaf(plain, None, value.dtype)
+            if number == 0 and math.copysign(1, number) < 0:  # no scheme has -0
+                return None
+            return _Leaf(_of_number(number), None, value.dtype)
         if isinstance(value, Draw):
             return None if value.scheme is None else _Leaf(value.scheme, value, value.dtype)
         if isinstance(value, Cast):
@@ -264,10 +267,54 @@ class Reduction:
         return None if scheme is None else inner._replace(scheme=scheme)
 
 
+def _written_over(value: Value) -> Value:
+    """Leave out what a tensor held before all of it was written over, piece by piece."""
+    if isinstance(value, Cast):
+        inner = _written_over(value.value)
+        return value if inner is value.value else replace(value, value=inner)
+    chain: list[Patch] = []
+    base = value
+    while isinstance(base, Patch):
+        chain.append(base)
+        base = base.base
+    if not isinstance(base, Held) or not chain or math.prod(value.shape) > _MAX_WRITTEN:
+        return value
+    written = torch.zeros(value.shape, dtype=torch.bool, device="cpu")
+    for one in chain:
+        written.as_strided(*one.region).fill_(True)
+    if not bool(written.all()):
+        return value
+    result: Value = Constant(base.shape, base.dtype, 0)
+    for one in reversed(chain):
+        result = replace(one, base=result)
+    return result
+
+
+_MAX_WRITTEN = 1 << 26
+"""Elements of a tensor up to which it is looked up whether each was written."""
+
+
 def _number(value: Any) -> float | None:
     if isinstance(value, Constant) and not isinstance(value.number, complex):
         value = value.number
     return float(value) if isinstance(value, (int, float)) else None
+
+
+def _of_number(number: float) -> Initializer:
+    return {0.0: constants.Zeros(), 1.0: constants.Ones()}.get(number, constants.Constant(number))
+
+
+def _constant(known: Tensor) -> Initializer | None:
+    """Find the one number that all elements are."""
+    if not known.numel() or known.is_complex():
+        return None
+    first = known.reshape(-1)[0]
+    number = float(first)
+    if not bool((known == first).all()) or number != first.item():
+        return None
+    if number == 0 and known.is_floating_point() and bool(known.double().signbit().any()):
+        return None
+    return _of_number(number)
 
 
 _Scheme = Initializer | None
@@ -424,7 +471,8 @@ def evaluate(value: Value, draws: Mapping[Draw, Callable[[], Tensor]]) -> Tensor
         tensors = list(_tensors(results))
         return tensors[one.position]
 
-    return compute(value)
+    with torch.device("cpu"):  # whatever the default is
+        return compute(value)
 
 
 def _tensors(results: Any) -> list[Tensor]:

@@ -1,0 +1,437 @@
+"""Plans: the tensors of a model, each with its scheme, as one value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Self, overload
+
+from winit_fast.base import dtypes, safetensors
+from winit_fast.base.arguments import path as path_argument
+from winit_fast.base.arrays import Array
+from winit_fast.base.files import regular_file
+from winit_fast.base.names import excerpt, one_of, unknown
+from winit_fast.base.patterns import Matcher
+from winit_fast.initializers.fans import JAX, TORCH, Convention
+from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.models import plan_json
+from winit_fast.models.plan_table import table
+from winit_fast.models.tensor_spec import TensorSpec
+from winit_fast.streams.stream import Seed, seed_number
+
+Rule = Initializer | str | Mapping[str, Any] | Callable[..., Initializer | str]
+
+_AXES: dict[str, Convention] = {"torch": TORCH, "jax": JAX, "keras": JAX}
+
+
+class Plan(Sequence[TensorSpec]):
+    """A model's tensors in their order, each with its scheme: what is to be made of a seed.
+
+    A plan is a value: it does not change, two can be compared, and it can be printed and written.
+    It needs no framework.
+
+    Parameters
+    ----------
+    tensors : iterable of TensorSpec
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are something else, or a name is there twice.
+
+    Examples
+    --------
+    >>> import winit_fast as wf
+    >>> from winit_fast.models import TensorSpec
+    >>> plan = wf.Plan([
+    ...     TensorSpec("up.weight", (64, 256), wf.RandomNormal(0, 0.02)),
+    ...     TensorSpec("up.bias", (256,), wf.Zeros()),
+    ... ])
+    >>> plan
+    Plan of 2 tensors, 16,640 elements
+    >>> arrays = dict(plan.with_rules({"*.bias": wf.Constant(1)}).arrays(seed=0))
+    >>> float(arrays["up.bias"][0])
+    1.0
+    >>> wf.Plan.from_json(plan.to_json()) == plan
+    True
+    """
+
+    __slots__ = ("_names", "_tensors")
+
+    def __init__(self, tensors: Iterable[TensorSpec]) -> None:
+        try:
+            self._tensors = tuple(tensors)
+        except TypeError:
+            raise TypeError(
+                f"tensors must be a sequence of TensorSpec objects, got {tensors!r}"
+            ) from None
+        self._names: dict[str, int] = {}
+        for place, tensor in enumerate(self._tensors):
+            if not isinstance(tensor, TensorSpec):
+                raise TypeError(f"tensors must hold TensorSpec objects, got {tensor!r}")
+            for name in (tensor.name, *tensor.tied):
+                if self._names.setdefault(name, place) != place:
+                    raise ValueError(f"tensor name {name!r} is used twice")
+
+    # ------------------------------------------------------------------------------- a sequence
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __iter__(self) -> Iterator[TensorSpec]:
+        return iter(self._tensors)
+
+    @overload
+    def __getitem__(self, key: int | str) -> TensorSpec: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> Plan: ...
+
+    def __getitem__(self, key: int | str | slice) -> TensorSpec | Plan:
+        """Find a tensor by its place or by any of its names, or cut the plan."""
+        if isinstance(key, str):
+            if key not in self._names:
+                raise KeyError(unknown("tensor", key, self._names))
+            return self._tensors[self._names[key]]
+        found = self._tensors[key]
+        return Plan(found) if isinstance(found, tuple) else found
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether a name, or a tensor, is in the plan."""
+        return key in self._names if isinstance(key, str) else key in self._tensors
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Plan):
+            return NotImplemented
+        return self._tensors == other._tensors
+
+    def __hash__(self) -> int:
+        return hash(self._tensors)
+
+    def __repr__(self) -> str:
+        return f"Plan of {len(self):,} tensors, {self.size:,} elements"
+
+    def __str__(self) -> str:
+        return table(self._tensors)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tensors' names, without those that are only tied."""
+        return tuple(tensor.name for tensor in self._tensors)
+
+    @property
+    def size(self) -> int:
+        """Number of elements of all tensors."""
+        return sum(tensor.size for tensor in self._tensors)
+
+    # ---------------------------------------------------------------------------- other plans
+
+    def matching(self, *patterns: str) -> Plan:
+        """Cut the plan to the tensors whose name matches one of some patterns.
+
+        Parameters
+        ----------
+        *patterns : str
+            ``*`` stands for any text, ``{i}`` for a number.
+
+        Returns
+        -------
+        Plan
+
+        Raises
+        ------
+        ValueError
+            If a pattern matches nothing.
+        """
+        matcher = Matcher((pattern, None) for pattern in patterns)
+        self._refuse_idle(matcher, "patterns")
+        return Plan(tensor for tensor in self if matcher.find(tensor.name) is not None)
+
+    def with_rules(self, rules: Mapping[str, Rule], *, axes: str | None = None) -> Plan:
+        """Give the tensors that match a pattern another scheme.
+
+        Parameters
+        ----------
+        rules : mapping of str to rule
+            Patterns as in `matching`. Of several that match, the first counts, but a tensor's own
+            name goes before all others. A rule is an initializer, a name or a configuration as
+            `winit_fast.get` takes it, or a function of the pattern's numbers, by their names.
+        axes : {"torch", "jax", "keras"}, optional
+            Where the weights keep their inputs and outputs. It must be given if a rule leaves open
+            what its scheme needs to know of it.
+
+        Returns
+        -------
+        Plan
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a pattern matches nothing, a rule is none or not for its tensor, or it leaves axes
+            open.
+
+        Examples
+        --------
+        >>> import winit_fast as wf
+        >>> from winit_fast.models import Architecture, Rules
+        >>> plan = Rules.load("gpt2").tensors(Architecture.load("gpt2"))
+        >>> rule = {"h.{i}.attn.c_proj.weight": lambda i: wf.RandomNormal(0, 0.02 / (i + 1))}
+        >>> plan.with_rules(rule)["h.3.attn.c_proj.weight"].initializer
+        RandomNormal(stddev=0.005)
+        """
+        if not isinstance(rules, Mapping):
+            raise TypeError(f"rules must be a mapping of patterns to rules, got {rules!r}")
+        convention = None if axes is None else _AXES[one_of("axes", axes, _AXES)]
+        exact = Matcher((text, rule) for text, rule in rules.items() if text in self._names)
+        others = Matcher(rules.items())
+        self._refuse_idle(others, "rules")
+        made = []
+        for tensor in self:
+            found = exact.find(tensor.name) or others.find(tensor.name)
+            if found is None:
+                made.append(tensor)
+                continue
+            try:
+                scheme = _scheme(found.value, found.numbers)
+                scheme = _with_axes(scheme, convention, len(tensor.shape))
+                changed = replace(tensor, initializer=scheme, drawn_in=None)
+            except (TypeError, ValueError) as error:
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                where = f"rule {excerpt(found.pattern.text)}, tensor {tensor.name!r}"
+                raise kind(f"{where}: {error}") from None
+            changed.check()
+            made.append(changed)
+        return Plan(made)
+
+    def cast(self, dtype: object) -> Plan:
+        """Have all floating-point tensors drawn and stored in one type.
+
+        Parameters
+        ----------
+        dtype : str, type or numpy.dtype
+
+        Returns
+        -------
+        Plan
+        """
+        kind = dtypes.find(dtype).name
+        return Plan(
+            replace(tensor, dtype=kind, drawn_in=None) if tensor.dtype in dtypes.NAMES else tensor
+            for tensor in self
+        )
+
+    def _refuse_idle(self, matcher: Matcher[Any], argument: str) -> None:
+        names = self.names
+        for pattern in matcher.idle(names):
+            tied = self._names.get(pattern.text)
+            if tied is not None:
+                raise ValueError(
+                    f"{argument} has {pattern.text!r}, which is tied to {names[tied]!r}: "
+                    "use that name"
+                )
+            raise ValueError(unknown(f"a pattern in {argument}", pattern.text, names))
+
+    # ------------------------------------------------------------------------------------- use
+
+    def check(self) -> None:
+        """Have every scheme refuse its tensor's shape or type.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The message names the tensor.
+        """
+        for tensor in self:
+            tensor.check()
+
+    def arrays(
+        self, seed: Seed = None, *, num_threads: int | None = None
+    ) -> Iterator[tuple[str, Array]]:
+        """Make all tensors, one after the other.
+
+        Parameters
+        ----------
+        seed : int, numpy.random.SeedSequence, numpy.random.Generator or None
+            None draws one from the operating system.
+        num_threads : int, optional
+            It changes no bit.
+
+        Yields
+        ------
+        name : str
+            A tied tensor comes once, by its first name.
+        array : numpy.ndarray
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `check`, before the first is made.
+        """
+        self.check()
+        key = seed_number(seed)
+        return ((tensor.name, tensor.array(key, num_threads=num_threads)) for tensor in self)
+
+    def diff(self, other: Plan) -> list[str]:
+        """List what another plan has otherwise.
+
+        Parameters
+        ----------
+        other : Plan
+
+        Returns
+        -------
+        list of str
+            A line for each difference, none if the plans are equal.
+
+        Examples
+        --------
+        >>> import winit_fast as wf
+        >>> from winit_fast.models import TensorSpec
+        >>> plan = wf.Plan([TensorSpec("w", (3,), wf.Zeros())])
+        >>> plan.diff(plan.with_rules({"w": "ones"}))
+        ["'w': initializer is Zeros(), the other's Ones()"]
+        """
+        if not isinstance(other, Plan):
+            raise TypeError(f"other must be a Plan, got {other!r}")
+        own, others = ({tensor.name: tensor for tensor in plan} for plan in (self, other))
+        lines = []
+        for name, tensor in own.items():
+            if name not in others:
+                lines.append(f"{name!r}: the other has none")
+            elif tensor != others[name]:
+                lines += _differences(tensor, others[name])
+        lines += [f"{name!r}: only the other has it" for name in others if name not in own]
+        if not lines and self.names != other.names:
+            lines.append("the order of the tensors differs")
+        return lines
+
+    # ----------------------------------------------------------------------------------- files
+
+    def to_json(self) -> str:
+        """Write the plan as JSON, a line a tensor.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ValueError
+            If a scheme cannot be written; the message names the tensor. `save` can write those that
+            hold arrays.
+        """
+        return plan_json.text(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Parameters
+        ----------
+        text : str
+
+        Returns
+        -------
+        Plan
+
+        Raises
+        ------
+        ValueError
+            If it is something else.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"text must be a str, got {excerpt(text)}")
+        return cls._read(text.encode(), "the text is no plan of this version", None)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the plan to a file, and the arrays of its schemes to another one beside it.
+
+        Parameters
+        ----------
+        path : path
+            It must end in .json. The arrays' file, if there are any, ends in .safetensors instead.
+
+        Raises
+        ------
+        ValueError
+            If a scheme cannot be written; the message names the tensor.
+        """
+        file, beside = _files(path)
+        stored: dict[str, Array] = {}
+        text = plan_json.text(self, stored)
+        content = safetensors.file_bytes(stored, {})
+        if stored:
+            beside.write_bytes(content)
+        file.write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote; also the winit_fast.plan.json of a checkpoint.
+
+        Parameters
+        ----------
+        path : path
+
+        Returns
+        -------
+        Plan
+
+        Raises
+        ------
+        ValueError
+            If it is something else, or the arrays beside it are not those of the plan.
+        OSError
+            If it cannot be read.
+        """
+        file, beside = _files(path)
+        with regular_file(str(file)) as opened:
+            content = opened.read()
+        stored = safetensors.read_arrays(str(beside)) if beside.exists() else {}
+        return cls._read(content, f"{file} is no plan of this version", stored)
+
+    @classmethod
+    def _read(cls, content: bytes, fault: str, stored: Mapping[str, Array] | None) -> Self:
+        tensors = plan_json.read(content, fault, stored)
+        for tensor in tensors:
+            if isinstance(tensor.initializer, plan_json.NotWritten):
+                raise ValueError(f"{fault}: it could not hold the scheme of {tensor.name!r}")
+        return cls(tensors)
+
+
+def _scheme(rule: Any, numbers: Mapping[str, int]) -> Initializer:
+    if callable(rule) and not isinstance(rule, Initializer):
+        rule = rule(**numbers)
+    return get(rule)
+
+
+def _with_axes(scheme: Initializer, convention: Convention | None, ndim: int) -> Initializer:
+    """Say the axes that a scheme leaves open; refuse it if they matter and nobody says them."""
+    said = scheme.with_axes(convention or TORCH, ndim)
+    if convention is None and said != scheme and ndim > 1:
+        raise ValueError(
+            f"{scheme!r} leaves open which axes are in and out: give axes='torch', 'jax' or "
+            "'keras', or the scheme's own parameters"
+        )
+    return said
+
+
+def _differences(own: TensorSpec, other: TensorSpec) -> list[str]:
+    return [
+        f"{own.name!r}: {field.name} is {_shown(getattr(own, field.name))}, "
+        f"the other's {_shown(getattr(other, field.name))}"
+        for field in fields(TensorSpec)
+        if getattr(own, field.name) != getattr(other, field.name)
+    ]
+
+
+def _shown(value: object) -> str:
+    return excerpt(value, 200)
+
+
+def _files(path: str | os.PathLike[str]) -> tuple[Path, Path]:
+    file = Path(path_argument("path", path))
+    if file.suffix != ".json":
+        raise ValueError(f"path must end in .json, got {str(file)!r}")
+    return file, file.with_suffix(".safetensors")

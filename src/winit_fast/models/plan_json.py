@@ -1,0 +1,339 @@
+"""Plans as JSON: a line a tensor, and the stored values in a file beside it.
+
+The only place that knows this form: plans of their own and those beside checkpoints are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import fields, is_dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from winit_fast.base import strict_json
+from winit_fast.base.arrays import Array
+from winit_fast.base.boxes import logical_shape
+from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.models.tensor_spec import KINDS, PARAMETER, TensorSpec
+
+FORMAT = 1
+"""Version of the form."""
+
+_NEEDED = {"name", "shape", "dtype"}
+_OPTIONAL = {"initializer", "not_written", "stream", "drawn_in", "tied", "kind"}
+
+
+class NotWritten(Initializer):
+    """The place of a scheme that JSON could not hold.
+
+    Parameters
+    ----------
+    shown : str
+        What it looked like.
+    """
+
+    def __init__(self, shown: str) -> None:
+        self.shown = shown
+
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Refuse every tensor."""
+        raise ValueError(f"the plan could not hold {self.shown}")
+
+
+def text(
+    tensors: Iterable[TensorSpec],
+    stored: MutableMapping[str, Array] | None = None,
+    strict: bool = True,
+) -> str:
+    """Write tensors.
+
+    Parameters
+    ----------
+    tensors : iterable of TensorSpec
+    stored : mutable mapping of str to numpy.ndarray, optional
+        Takes the arrays that schemes hold, by names of their own. Without it, there is no place for
+        them.
+    strict : bool
+        Whether a scheme that cannot be written is an error, or ``"not_written"``.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If a scheme cannot be written; the message names the tensor.
+    """
+    lines = []
+    known: dict[str, bool] = {}
+    texts: dict[tuple[object, ...], str | None] = {}
+    for tensor in tensors:
+        entry: dict[str, Any] = {
+            "name": tensor.name,
+            "shape": tensor.shape,
+            "dtype": tensor.dtype,
+        }
+        arrays = _Arrays(tensor.name, stored)
+        written = _found(tensor.initializer, arrays, known, texts)
+        if written is not None:
+            entry["initializer"] = written
+        elif not strict:
+            entry["not_written"] = f"{tensor.initializer!r:.500}"
+        else:
+            hint = ": it holds an array, for which save() has a file" if arrays.homeless else ""
+            raise ValueError(
+                f"tensor {tensor.name!r} cannot be written, its scheme is "
+                f"{tensor.initializer!r:.500}{hint}"
+            )
+        if tensor.stream != tensor.name:
+            entry["stream"] = tensor.stream
+        if tensor.drawn_in is not None:
+            entry["drawn_in"] = tensor.drawn_in
+        if tensor.tied:
+            entry["tied"] = tensor.tied
+        if tensor.kind != PARAMETER:
+            entry["kind"] = tensor.kind
+        lines.append(_line(entry))
+    return f'{{"format": {FORMAT}, "tensors": [\n' + ",\n".join(lines) + "\n]}\n"
+
+
+_encode = json.JSONEncoder(allow_nan=False).encode
+
+
+def _line(entry: dict[str, Any]) -> str:
+    scheme = entry.pop("initializer", None)
+    if scheme is None:
+        return _encode(entry)
+    needed = {key: entry.pop(key) for key in ("name", "shape", "dtype")}
+    rest = f", {_encode(entry)[1:]}" if entry else "}"
+    return f'{_encode(needed)[:-1]}, "initializer": {scheme}{rest}'
+
+
+def read(content: bytes, fault: str, stored: Mapping[str, Array] | None = None) -> list[TensorSpec]:
+    """Read what `text` wrote.
+
+    Parameters
+    ----------
+    content : bytes
+    fault : str
+        What an error begins with.
+    stored : mapping of str to numpy.ndarray, optional
+        The arrays of the file beside it.
+
+    Returns
+    -------
+    list of TensorSpec
+        The initializer of what could not be written is `NotWritten`.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, or of another version.
+    """
+    whole = strict_json.read(content, fault)
+    if whole.get("format") != FORMAT or not isinstance(whole.get("tensors"), list):
+        raise ValueError(f"{fault}: its format is {whole.get('format')!r:.200}, not {FORMAT}")
+    known: dict[str, Initializer] = {}
+    return [_read(entry, fault, stored, known) for entry in whole["tensors"]]
+
+
+def _read(
+    entry: Any, fault: str, stored: Mapping[str, Array] | None, known: dict[str, Initializer]
+) -> TensorSpec:
+    try:
+        strange = entry.keys() - _NEEDED - _OPTIONAL
+        if strange:
+            raise ValueError(f"no plan of this version has {min(strange)!r}")
+        if "not_written" in entry:
+            scheme: Initializer = NotWritten(str(entry["not_written"]))
+        else:
+            written = entry["initializer"]
+            key = _encode(written)
+            if key not in known:
+                known[key] = get(_decoded(written, stored))
+            scheme = known[key]
+        kind = entry.get("kind", PARAMETER)
+        return TensorSpec(
+            entry["name"],
+            logical_shape(entry["shape"]),
+            scheme,
+            dtype=entry["dtype"],
+            stream=entry.get("stream"),
+            drawn_in=entry.get("drawn_in"),
+            tied=entry.get("tied", ()),
+            kind=KINDS[KINDS.index(kind)] if kind in KINDS else kind,
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{fault}: it has {entry!r:.200}: {error}") from None
+
+
+# ---------------------------------------------------------------------------------------- schemes
+
+
+class _Arrays:
+    """Where the arrays of one tensor's scheme go."""
+
+    def __init__(self, name: str, stored: MutableMapping[str, Array] | None) -> None:
+        self._name = name
+        self._stored = stored
+        self._count = 0
+        self.homeless = False
+
+    def keep(self, array: Array) -> dict[str, Any]:
+        if self._stored is None:
+            self.homeless = True
+            raise TypeError("there is no place for an array")
+        self._count += 1
+        key = self._name if self._count == 1 else f"{self._name}:{self._count}"
+        self._stored[key] = array
+        return {"stored": key, "sha256": digest(array)}
+
+
+def digest(array: Array) -> str:
+    """Give the SHA-256 of an array's bytes, in C order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> digest(np.zeros(1))[:8]
+    'af5570f5'
+    """
+    return sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _found(
+    initializer: Initializer,
+    arrays: _Arrays,
+    known: dict[str, bool],
+    texts: dict[tuple[object, ...], str | None],
+) -> str | None:
+    """Write a scheme, or find what was written before: a model has many of few kinds."""
+    values: list[Any] = list(vars(initializer).values())
+    if not is_dataclass(initializer) or not _PLAIN.issuperset(map(type, values)):
+        return _written(initializer, arrays, known)
+    key = type(initializer), *map(repr, values)  # 0.0 and -0.0 are equal
+    if key not in texts:
+        texts[key] = _written(initializer, arrays, known)
+    return texts[key]
+
+
+_PLAIN = {float, int, bool, str, type(None)}
+
+
+def _written(initializer: Initializer, arrays: _Arrays, known: dict[str, bool]) -> str | None:
+    """Write a scheme, or give None where it cannot be made again from that."""
+    if not is_of_the_catalogue(initializer):
+        return None
+    try:
+        config = _encoded(initializer.get_config(), arrays)
+        scheme = {"class_name": type(initializer).__name__, "config": config}
+        written = _encode(scheme)
+    except (TypeError, ValueError):  # an array without a place, NaN
+        return None
+    if written not in known:
+        try:
+            again = get(_decoded(json.loads(written), arrays._stored))
+        except (TypeError, ValueError):
+            return None
+        known[written] = again == initializer
+    return written if known[written] else None
+
+
+def scheme_to_json(initializer: Initializer) -> dict[str, Any] | None:
+    """Give a scheme as JSON holds it, or None where it cannot be made again from that.
+
+    Parameters
+    ----------
+    initializer : Initializer
+
+    Returns
+    -------
+    dict or None
+    """
+    written = _written(initializer, _Arrays("", None), {})
+    return None if written is None else json.loads(written)
+
+
+def scheme_from_json(scheme: Mapping[str, Any]) -> Initializer:
+    """Make a scheme from what `scheme_to_json` gives.
+
+    Parameters
+    ----------
+    scheme : mapping
+
+    Returns
+    -------
+    Initializer
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none.
+
+    Examples
+    --------
+    >>> scheme_from_json({"class_name": "RandomNormal", "config": {"stddev": 0.02}})
+    RandomNormal(stddev=0.02)
+    """
+    return get(_decoded(scheme, None))
+
+
+def is_of_the_catalogue(initializer: Initializer) -> bool:
+    """Tell whether any process that has this package can make a scheme again."""
+    if not type(initializer).__module__.startswith("winit_fast.initializers."):
+        return False
+    return _holds_only_the_catalogue(
+        [getattr(initializer, field.name) for field in fields(initializer)]  # type: ignore[arg-type]
+    )
+
+
+def _holds_only_the_catalogue(values: Iterable[Any]) -> bool:
+    for value in values:
+        if isinstance(value, Initializer):
+            if not is_of_the_catalogue(value):
+                return False
+        elif isinstance(value, tuple) and not _holds_only_the_catalogue(value):
+            return False
+    return True
+
+
+def _encoded(value: Any, arrays: _Arrays) -> Any:
+    """Replace what JSON lacks: infinite numbers by ``{"float": "inf"}``, and arrays."""
+    if isinstance(value, Mapping):
+        return {key: _encoded(each, arrays) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encoded(each, arrays) for each in value]
+    if isinstance(value, float) and math.isinf(value):
+        return {"float": str(value)}
+    if isinstance(value, np.ndarray):
+        return arrays.keep(value)
+    return value
+
+
+def _decoded(value: Any, stored: Mapping[str, Array] | None) -> Any:
+    if isinstance(value, Mapping):
+        if value.keys() == {"float"} and value["float"] in ("inf", "-inf"):
+            return float(value["float"])
+        if value.keys() == {"stored", "sha256"}:
+            return _kept(value, stored)
+        return {key: _decoded(each, stored) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_decoded(each, stored) for each in value]
+    return value
+
+
+def _kept(place: Mapping[str, Any], stored: Mapping[str, Array] | None) -> Array:
+    """Find a stored array, and hold it to its digest."""
+    if stored is None:
+        raise ValueError("its values are in a file beside the plan: use load()")
+    array = stored.get(place["stored"])
+    if array is None:
+        raise ValueError(f"the file beside the plan has no tensor {place['stored']!r}")
+    if digest(array) != place["sha256"]:
+        raise ValueError(f"the file beside the plan holds other values for {place['stored']!r}")
+    return array

@@ -1,0 +1,283 @@
+"""Plans of modules: recorded from what the author's code does, and carried out."""
+
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch.nn import Module
+
+from winit_fast.initializers.computed import MAX_SIZE, Computed
+from winit_fast.initializers.protocol import Elementwise, Initializer
+from winit_fast.models.plan import Plan
+from winit_fast.models.tensor_spec import BUFFER, NON_PERSISTENT, PARAMETER, TensorSpec
+from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.torch import modules
+from winit_fast.torch.expressions import Expression, numpy_of
+from winit_fast.torch.names import Named, Names, streams, tensors
+from winit_fast.torch.names import modules as inside_of
+from winit_fast.torch.record import CannotRecord, Recorder, recording
+from winit_fast.torch.reduce import Entry, Reduction
+from winit_fast.torch.refusals import refuse
+from winit_fast.torch.saved_names import SavedStreams
+from winit_fast.torch.sharded import key_for
+from winit_fast.torch.values import Draw, Stored, parts
+
+M = TypeVar("M", bound=Module)
+
+
+def record(
+    source: Module | Callable[[], Module],
+    *,
+    by: Callable[[Any], object] | None = None,
+    names: Names | None = None,
+    prefix: str = "",
+) -> Plan:
+    """Record what a module's author gives every tensor, as a plan.
+
+    Nothing is drawn and no generator moves; memory of tensors is not touched, so that a model may
+    be larger than the machine.
+
+    Parameters
+    ----------
+    source : callable or torch.nn.Module
+        A function without arguments that makes the module, such as ``lambda: Model(config)``: its
+        constructors are recorded, and then the author's method for the whole model, as `init_`
+        finds it. Or a module, on any devices, meta as well: of that only the methods are recorded.
+    by : callable, optional
+        Initialises the module that it is given, in place of the author's method.
+    names, prefix
+        As in `init_`.
+
+    Returns
+    -------
+    winit_fast.Plan
+        Of all parameters and buffers. Tied ones come once, by their first name.
+
+    Raises
+    ------
+    ValueError
+        If the author's code does what a recording cannot follow; or if nobody fills a tensor, or of
+        a module only its constructor, which is not seen: give a function that makes it.
+    TypeError
+        If the source is something else, or its tensors are not just memory.
+
+    Warns
+    -----
+    UserWarning
+        If random numbers are drawn that land in no tensor of the module.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import winit_fast.torch
+    >>> print(winit_fast.torch.record(lambda: torch.nn.LayerNorm(64)))
+    times  tensor  shape  type     initializer
+        1  weight  64     float32  Ones()
+        1  bias    64     float32  Zeros()
+    """
+    if isinstance(source, Module):
+        entries, by_name, ties = modules._plan(
+            source, None, by, names, prefix, fill_frozen=True, everything=True
+        )
+        module = source
+    elif callable(source):
+        entries, by_name, ties, module = _of_factory(source, by, names, prefix)
+    else:
+        raise TypeError(f"source must be a module or a function that makes one, got {source!r}")
+    tied: dict[int, list[str]] = {}
+    for named in tensors(module, shared=True):
+        tied.setdefault(id(named.tensor), []).append(named.name)
+    others: dict[str, list[str]] = {}
+    for second, first in ties.items():
+        others.setdefault(first, []).append(second)
+    plan = []
+    for entry in entries:
+        named = by_name[entry.name]
+        own = [name for name in tied[id(named.tensor)] if name != entry.name]
+        plan.append(_spec(entry, named, own + others.get(entry.name, [])))
+    return Plan(plan)
+
+
+def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
+    """Fill every tensor of a module by a plan.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        On any devices but meta. Its tensors must be those of the plan: names, shapes and types.
+    plan : winit_fast.Plan
+    seed : int, numpy.random.SeedSequence, numpy.random.Generator, optional
+        By default 64 bits of torch's generator, as in `init_`.
+
+    Returns
+    -------
+    torch.nn.Module
+        The same.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the module has a tensor that the plan lacks or the other way round, or of another shape
+        or type, or one that is not just memory. Nothing has been written then.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import winit_fast.torch
+    >>> plan = winit_fast.torch.record(lambda: torch.nn.Linear(64, 32))
+    >>> layer = winit_fast.torch.fill_(torch.nn.Linear(64, 32), plan, seed=0)
+    >>> bool((layer.bias == torch.from_numpy(plan["bias"].array(seed=0))).all())
+    True
+    """
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan must be a Plan, got {plan!r}")
+    key = None if seed is None else seed_number(seed)
+    with modules._uncollected():
+        fills = _fills(module, plan)
+        if key is None:
+            key = key_for(tensors(module))
+        with torch.no_grad():
+            for fill in fills:
+                fill(key)
+    return module
+
+
+def _fills(module: Module, plan: Plan) -> list[Callable[[int], object]]:
+    """Check all that is to be filled, and give what fills it."""
+    found = tensors(module)
+    refuse(list(inside_of(module)), found)
+    fills = []
+    used = set()
+    for named in found:
+        name: Any = named.name  # which a plan knows as well as a tensor
+        if name not in plan:
+            raise ValueError(f"the plan has no {named.name!r}, which the module has")
+        tensor = plan[named.name]
+        used.add(tensor.name)
+        if named.tensor.is_meta:
+            raise ValueError(f"{named.what} is on the meta device: use to_empty() first")
+        if tuple(named.tensor.shape) != tensor.shape:
+            raise ValueError(
+                f"{named.what} has shape {tuple(named.tensor.shape)}, in the plan {tensor.shape}"
+            )
+        dtype = str(named.tensor.dtype).removeprefix("torch.")
+        if dtype != tensor.dtype:
+            raise TypeError(f"{named.what} is {dtype}, in the plan {tensor.dtype}")
+        if not isinstance(tensor.initializer, Elementwise):  # of which the distribution is made
+            tensor.check()
+        fills.append(modules._checked(_entry(tensor), named))
+    for tensor in plan:
+        if tensor.name not in used:
+            raise ValueError(f"the module has no {tensor.name!r}, which the plan has")
+    return fills
+
+
+def _spec(entry: Entry, named: Named, tied: list[str]) -> TensorSpec:
+    """Write what a reduction has found without torch's own objects, where that can be."""
+    scheme = entry.scheme
+    if isinstance(scheme, Stored) and scheme.tensor.numel() <= MAX_SIZE:
+        scheme = Computed(numpy_of(scheme.tensor))
+    elif not isinstance(scheme, Initializer):
+        scheme = Expression(scheme, entry.streams)
+    elif entry.key is not None or not isinstance(entry.stream, str):
+        raise CannotRecord(
+            f"{named.what} is drawn from a seed and a stream that the code itself gives, "
+            "which a plan cannot hold"
+        )
+    kind = PARAMETER if named.is_parameter else BUFFER if named.is_persistent else NON_PERSISTENT
+    drawn_in = str(entry.drawn_in).removeprefix("torch.")
+    dtype = str(entry.dtype).removeprefix("torch.")
+    return TensorSpec(
+        entry.name,
+        entry.shape,
+        scheme,
+        dtype=dtype,
+        stream=entry.name if not isinstance(entry.stream, str) else entry.stream,
+        drawn_in=None if drawn_in == dtype else drawn_in,
+        tied=tuple(tied),
+        kind=kind,
+    )
+
+
+def _entry(tensor: TensorSpec) -> Entry:
+    dtype = getattr(torch, tensor.dtype)
+    drawn_in = dtype if tensor.drawn_in is None else getattr(torch, tensor.drawn_in)
+    scheme: Any = tensor.initializer
+    own = {}
+    if isinstance(scheme, Expression):
+        scheme, own = scheme.value, dict(scheme.streams)
+    return Entry(tensor.name, tensor.stream, None, tensor.shape, dtype, scheme, drawn_in, own)
+
+
+# ------------------------------------------------------------------------------------- factories
+
+
+def _of_factory(
+    factory: Callable[[], Module],
+    by: Callable[[Any], object] | None,
+    names: Names | None,
+    prefix: str,
+) -> tuple[list[Entry], dict[str, Named], dict[str, str], Module]:
+    """Record the constructors, and then the author's method for the whole model."""
+    recorder = Recorder({})
+    with _generators():
+        with recording(recorder):
+            module = factory()
+        if not isinstance(module, Module):
+            raise TypeError(f"source must make a module, it makes {module!r:.200}")
+        inside, found = list(inside_of(module)), tensors(module)
+        refuse(inside, found)
+        recorder.name({named.name: named.tensor for named in found})
+        with modules._as_before(inside, found), modules._untied(inside, found), recording(recorder):
+            units: list[Callable[[], object]] = modules._units(module)
+            if by is not None:
+                units = [lambda: by(module)]
+            for unit in units:
+                unit()
+            modules._take_over(recorder, found)
+    for draw in recorder.unused:
+        warnings.warn(
+            f"random numbers land in no tensor: {draw.operation} of shape {draw.shape}",
+            stacklevel=3,
+        )
+    values = {}
+    for named in found:
+        if named.name in recorder.ties:
+            continue
+        if not recorder.is_written(named.name) and named.tensor.numel():
+            raise ValueError(f"nobody fills {named.what}: give by=, or fill it in the constructor")
+        values[named.name] = recorder.value(named.name)
+    effective = modules._effective(inside)
+    for one, chain in effective:  # of which the originals were computed
+        _draw_for(recorder, one.name, modules._originals(one, chain))
+    all_streams = streams(module, found + [one for one, _ in effective], names, prefix)
+    saved = SavedStreams(module, [] if names is not None else found, all_streams)
+    reduction = Reduction(values, all_streams)
+    entries = [saved(reduction.entry(name)) for name in values]
+    return entries, {named.name: named for named in found}, recorder.ties, module
+
+
+def _draw_for(recorder: Recorder, name: str, originals: set[str]) -> None:
+    """Let what the originals of a parametrisation were made of be drawn for the whole of it."""
+    for original in originals:
+        for one in parts(recorder.value(original)):
+            if isinstance(one, Draw) and (one.home is None or one.home in originals):
+                object.__setattr__(one, "home", name)
+
+
+@contextmanager
+def _generators() -> Iterator[None]:
+    """Refuse code that draws from other generators than torch's; put all of them back."""
+    states: Any = random.getstate(), modules._numpy_state(), torch.get_rng_state()
+    try:
+        yield
+        if random.getstate() != states[0] or not modules._same(modules._numpy_state(), states[1]):
+            raise CannotRecord("the constructors draw from Python's or NumPy's generator")
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])

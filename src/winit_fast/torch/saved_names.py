@@ -1,0 +1,163 @@
+"""The keys that transformers' ``save_pretrained`` writes for the tensors of a model.
+
+A model may hold several of them in one tensor: gate and up projections, all experts. transformers
+itself says which, by what it does to a state dict before it is written; that is recorded here, on
+tensors without memory.
+"""
+
+import sys
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn import Module
+
+from winit_fast.base.boxes import whole
+from winit_fast.initializers.constants import Zeros
+from winit_fast.initializers.elementwise import RandomNormal, RandomUniform, TruncatedNormal
+from winit_fast.initializers.parts import Part, Parts, covers
+from winit_fast.torch.names import Named, unwrapped
+from winit_fast.torch.record import CannotRecord, Recorder, recording
+from winit_fast.torch.reduce import Entry
+from winit_fast.torch.values import Call, Held, Region, Value, View, c_strides
+
+
+class Key(NamedTuple):
+    """A key of a checkpoint, and the box of a model's tensor that stands there.
+
+    Attributes
+    ----------
+    key : str
+    starts, stops : tuple of int
+    """
+
+    key: str
+    starts: tuple[int, ...]
+    stops: tuple[int, ...]
+
+
+def saved_keys(module: Module, found: list[Named]) -> dict[str, list[Key]]:
+    """Find the keys of the tensors that are written in parts, or under another name.
+
+    A tensor of which transformers writes anything but its boxes, in the order of their elements,
+    is left out.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    found : list of Named
+        Its tensors.
+
+    Returns
+    -------
+    dict of str to list of Key
+        Of a model that is none of transformers, empty.
+    """
+    model: Any = unwrapped(module)
+    if not any(kind.__name__ == "PreTrainedModel" for kind in type(model).__mro__):
+        return {}
+    revert = getattr(sys.modules.get("transformers.core_model_loading"),
+                     "revert_weight_conversion", None)  # fmt: skip
+    if revert is None:
+        return {}
+    twins = {
+        named.name: torch.empty_strided(
+            named.tensor.shape, c_strides(tuple(named.tensor.shape)), device="meta",
+            dtype=named.tensor.dtype,
+        )
+        for named in found if named.is_persistent and named.tensor.numel()
+    }  # fmt: skip
+    recorder = Recorder(twins)
+    keys: dict[str, list[Key]] = {}
+    lost: set[str] = set()
+    try:
+        with recording(recorder):
+            written = revert(model, dict(twins))
+            for key, tensor in written.items():
+                name, place = _origin(recorder.read(tensor))
+                box = None if place is None else place.box(tuple(twins[name].shape))
+                if place is None or box is None or not place.in_order():
+                    lost.add(name)
+                else:
+                    keys.setdefault(name, []).append(Key(key, *box))
+    except (CannotRecord, _Mixed):
+        return {}
+    return {
+        name: own for name, own in keys.items()
+        if name not in lost and [key.key for key in own] != [name]
+    }  # fmt: skip
+
+
+class SavedStreams:
+    """Streams by the keys of a checkpoint, so that fused and separate forms hold the same bits.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    found : list of Named
+        Its tensors.
+    streams : dict of str to str
+        The tensors' streams; of those that are written under another name, changed.
+    """
+
+    def __init__(self, module: Module, found: list[Named], streams: dict[str, str]) -> None:
+        self._parts: dict[str, list[Part]] = {}
+        shapes = {named.name: tuple(named.tensor.shape) for named in found}
+        for name, keys in saved_keys(module, found).items():
+            start = streams[name].removesuffix(name)
+            if len(keys) == 1 and keys[0].stops == shapes[name]:
+                streams[name] = start + keys[0].key
+                continue
+            parts = [Part(key.starts, key.stops, Zeros(), start + key.key) for key in keys]
+            if covers([part[:2] for part in parts], whole(shapes[name])):
+                self._parts[name] = parts
+        self._streams = streams
+
+    def __call__(self, entry: Entry) -> Entry:
+        """Draw each part of a tensor from its own stream, if one plain draw fills all of it."""
+        scheme, parts = entry.scheme, self._parts.get(entry.name)
+        if (
+            parts is None
+            or not isinstance(scheme, (RandomNormal, RandomUniform, TruncatedNormal))
+            or entry.key is not None
+            or entry.stream != self._streams[entry.name]
+        ):
+            return entry
+        return entry._replace(scheme=Parts([part._replace(initializer=scheme) for part in parts]))
+
+
+class _Mixed(Exception):
+    """A key holds elements of several tensors."""
+
+
+def _origin(value: Value) -> tuple[str, Region | None]:
+    """Find the tensor that a value is of, and its place there."""
+    if isinstance(value, Held):
+        return value.name, Region(value.shape, c_strides(value.shape), 0)
+    if isinstance(value, Call) and value.function._schema.name in _COPIES:
+        name, place = _origin(value.args[0])
+        return name, place
+    if isinstance(value, View):
+        name, place = _origin(value.base)
+        if place is None or not isinstance(value.base, (Held, Call)):
+            return name, None
+        return name, _within(place, value.region)
+    raise _Mixed
+
+
+_COPIES = {"aten::clone", "aten::contiguous", "aten::_to_copy", "aten::detach"}
+
+
+def _within(place: Region, region: Region) -> Region | None:
+    """Find the place of a region of what stands at a place."""
+    if place.offset == 0 and place.strides == c_strides(place.sizes):
+        return region
+    digits, steps = [], c_strides(place.sizes)
+    for stride in region.strides:
+        if stride not in steps:
+            return None
+        digits.append(place.strides[steps.index(stride)])
+    offset, rest = place.offset, region.offset
+    for step, stride in zip(steps, place.strides, strict=True):
+        count, rest = divmod(rest, step)
+        offset += count * stride
+    return Region(region.sizes, tuple(digits), offset)
