@@ -90,9 +90,9 @@ def test_hashes_of_a_build_that_asks_for_fast_math(tmp_path):
             core.set_isa(isa)
             hashes = {key: make_hashes.blake2b(data) for key, data in make_hashes.table()}
             assert hashes == make_hashes.frozen(), isa
-        print(len(hashes))
+        print(len(hashes) == len(make_hashes.frozen()) > 0)
     """
     run = subprocess.run(
         [sys.executable, "-c", program, tmp_path, ROOT / "tests"], capture_output=True, text=True
     )
-    assert (run.returncode, run.stdout) == (0, "988\n"), run.stderr
+    assert (run.returncode, run.stdout) == (0, "True\n"), run.stderr

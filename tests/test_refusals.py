@@ -20,9 +20,13 @@ import winit_fast as wf
 STREAM = wf.Stream(0, "x")
 
 
-def _refused(error, message, out, **options):
+NORMALS = STREAM.normal, wf.RandomNormal().fill
+FILLS = *NORMALS, wf.Ones().fill
+
+
+def _refused(error, message, out, fills=FILLS, **options):
     """Check that neither a stream nor an initializer touches ``out``."""
-    for fill in (STREAM.normal, wf.RandomNormal().fill, wf.Ones().fill):
+    for fill in fills:
         before = bytes(memoryview(_memory(out)))
         target = {"out": out} if fill == STREAM.normal else {}
         with pytest.raises(error, match=message):
@@ -40,7 +44,8 @@ def test_read_only():
     out = np.zeros(8, np.float32)
     out.flags.writeable = False
     _refused(ValueError, "out must be writable, got a read-only ndarray", out)
-    _refused(TypeError, "out must have one of the types .*, got uint8", b"abcdefgh")
+    _refused(TypeError, "out must have one of the types .*, got uint8", b"abcdefgh", NORMALS)
+    _refused(ValueError, "out must be writable, got a read-only bytes", b"abcdefgh", FILLS[2:])
     with pytest.raises(ValueError, match="read-only memoryview"):
         STREAM.normal(out=memoryview(b"abcdefgh").cast("f"))
 
@@ -66,12 +71,16 @@ def test_foreign_byte_order(dtype):
     _refused(TypeError, f"got {dtype} of foreign byte order", out)
 
 
+INTEGERS = "int32", "uint8", "bool"
+
+
 @pytest.mark.parametrize(
-    "dtype", ["int32", "uint8", "bool", "complex256", "longdouble", ml_dtypes.float8_e4m3, "S4"]
+    "dtype", [*INTEGERS, "complex256", "longdouble", ml_dtypes.float8_e4m3, "S4"]
 )
 def test_types(dtype):
     out = np.zeros(8, dtype)
-    _refused(TypeError, f"out must have one of the types float64.*got .*{out.dtype}", out)
+    message = f"out must have one of the types float64.*got .*{out.dtype}"
+    _refused(TypeError, message, out, NORMALS if dtype in INTEGERS else FILLS)
     for make in (STREAM.normal, wf.RandomNormal()):
         with pytest.raises(TypeError, match="dtype must be one of float64, float32"):
             make(shape=8, dtype=dtype)

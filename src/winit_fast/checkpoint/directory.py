@@ -11,7 +11,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from winit_fast.checkpoint.layout import is_file_of_checkpoint
-from winit_fast.checkpoint.stage import Run, Stage, flush_directory, is_empty_stage, left_behind
+from winit_fast.checkpoint.stage import (
+    Run,
+    Stage,
+    flush_directory,
+    left_behind,
+    remove_empty_stages,
+)
 
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -198,6 +204,7 @@ class Directory:
                 self._make()
                 self._acquire()
                 # We hold the lock, so the process that made any other stage here was killed.
+                remove_empty_stages(self.path)
                 left = left_behind(self.path)
                 for stage in left:
                     stage.finish()
@@ -293,11 +300,7 @@ class Directory:
         return True
 
     def _check(self, stages: Set[Path]) -> None:
-        found = sorted(
-            entry.name
-            for entry in self.path.iterdir()
-            if entry not in stages and not is_empty_stage(entry)
-        )
+        found = sorted(entry.name for entry in self.path.iterdir() if entry not in stages)
         if found and not self._force:
             raise FileExistsError(
                 f"{self.path} exists and is not empty (it holds {', '.join(found[:3])}"
