@@ -16,13 +16,13 @@ enum {
     NEAR_BYTES = 128,     /* of neighbours in memory that are put away together: two lines */
     LIST_BLOCKS = 192,    /* blocks made at a time, enough to forget what a call costs */
     MAX_ROW_BLOCKS = 25,  /* that a row below MIN_RUN touches, of two elements each */
-    WHOLE_BLOCKS = 256,   /* blocks in a list that the kernel itself puts away */
+    WHOLE_BLOCKS = 256,   /* blocks in a list that the kernel stores itself */
     LIST_PAIRS = 192,     /* pairs made at a time */
     MIN_COLUMN = 24       /* elements of a column from which pairs are cheaper than blocks */
 };
 
-/* A list's elements go to lines that are seldom in a cache: they are asked for while the kernel is
- * still making the elements. */
+/* The elements of a list go to lines that are seldom in a cache, so the lines are prefetched while
+ * the kernel computes the elements. */
 #if defined(__GNUC__)
 #define PREFETCH_FOR_WRITING(address) __builtin_prefetch(address, 1)
 #else
@@ -33,7 +33,7 @@ typedef winit_axis axis;
 
 static int64_t magnitude(int64_t x) { return x < 0 ? -x : x; }
 
-/* Slowest in memory first, so that the innermost loop writes neighbours. */
+/* Largest stride first, so that the innermost loop writes adjacent memory. */
 static void sort_axes(axis *axes, int n) {
     for (int i = 1; i < n; i++) {
         const axis a = axes[i];
@@ -45,7 +45,7 @@ static void sort_axes(axis *axes, int n) {
     }
 }
 
-/* Joins axes that continue one another in index and in memory, and returns how many are left. */
+/* Merges axes that are contiguous in index and in memory, and returns how many are left. */
 static int merge_axes(axis *axes, int n) {
     int last = 0;
     for (int k = 1; k < n; k++) {
@@ -71,7 +71,7 @@ int winit_merge(winit_axis *axes, int n) {
     return merge_axes(axes, left);
 }
 
-/* Takes the axis along which the logical index steps by 1, if there is one, out of the others. */
+/* Removes the axis with index stride 1, if there is one, from the axes, and returns it in `row`. */
 static int take_row(axis *axes, int n, axis *row) {
     int left = 0;
     for (int k = 0; k < n; k++) {
@@ -84,7 +84,7 @@ static int take_row(axis *axes, int n, axis *row) {
     return left;
 }
 
-/* On to the next place; 0 after the last one. */
+/* Advances to the next place; returns 0 after the last one. */
 static int advance(const axis *axes, int n, int64_t *place, char **dst, uint64_t *index) {
     for (int k = n - 1; k >= 0; k--) {
         *dst += axes[k].byte_stride;

@@ -1,4 +1,4 @@
-/* The loops of one instruction set: from indices, by words, to elements in memory. */
+/* The loops of one instruction set: from indices to words, and from words to elements in memory. */
 #ifndef WINIT_LOOPS_INL_H
 #define WINIT_LOOPS_INL_H
 
@@ -9,8 +9,8 @@
 #include "narrow-inl.h"
 #include "philox-inl.h"
 
-/* What a kernel makes of words, and how. Constants wherever one is used: compilers see through it.
- */
+/* The functions and constants of a kernel. Wherever a kernel is used they are compile-time
+ * constants, so compilers inline the calls. */
 typedef struct {
     /* The words of V_LANES blocks, as philox_end leaves them, to two registers of results; `paired`
      * tells their order, as in narrow-inl.h. */
@@ -21,8 +21,8 @@ typedef struct {
 
 V_INLINE int group_bytes(const kernel *f) { return V_LANES * f->per_block * f->size; }
 
-/* A call of memcpy: where compilers know that there is little to copy, they do it inline by an
- * instruction that takes longer than a dozen elements. */
+/* memcpy, not inlined: for small sizes compilers would inline it as a string instruction, which
+ * takes longer than computing a dozen elements. */
 V_NOINLINE void copy(char *dst, const char *src, size_t bytes) { memcpy(dst, src, bytes); }
 
 V_INLINE void bits(const vu w[2], const winit_distribution *d, vu out[2]) {

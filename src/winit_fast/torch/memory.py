@@ -1,4 +1,4 @@
-"""From tensors to memory that the core fills: directly on the CPU, else piece by piece."""
+"""Access to the memory of tensors: in place on the CPU, piece by piece on other devices."""
 
 import ctypes
 import mmap
@@ -32,17 +32,17 @@ HOST_BYTES = 1 << 26
 """Size of the host memory through which a tensor of another device is filled."""
 
 HUGE_BYTES = 1 << 22
-"""From this size on, fresh memory is asked for in huge pages, as NumPy does for its arrays."""
+"""From this size on, huge pages are requested for new memory, as NumPy does for its arrays."""
 
 Work = Callable[[Array, Box], object]
 """Fill an array with the box of the logical tensor that it holds."""
 
 
 def watched() -> str | None:
-    """Name what has to see every operation of this thread just now, or None.
+    """Return the name of a tracer or mode that must see every operation of this thread, or None.
 
-    What this package writes is no operation of torch, so that a trace would lack it; and tensors
-    need not be what they seem.
+    A write by this package is not a torch operation, so a trace would not contain it. Also, tensors
+    may be fake or wrapped while tracing.
 
     Examples
     --------
@@ -239,11 +239,11 @@ if hasattr(mmap, "MADV_HUGEPAGE"):  # on Linux
 
 
 def _prefer_huge_pages(address: int, size: int) -> None:
-    """Hint that memory is better had in huge pages: a model's is fresh, and first touch costs most.
+    """Advise the kernel to use huge pages (MADV_HUGEPAGE), to reduce page faults of new memory.
 
-    Of each 4 KiB page that torch allocated, the first write asks the kernel for memory, which takes
-    several times as long as the numbers do. The hint touches whole pages inside the tensor only,
-    changes no byte, and may be refused.
+    The first write to each 4 KiB page is a page fault, which takes several times as long as
+    computing its numbers. The advice covers only whole pages inside the tensor, changes no byte,
+    and may be ignored.
     """
     if _madvise is not None:
         first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -252,7 +252,7 @@ def _prefer_huge_pages(address: int, size: int) -> None:
 
 
 def fill_tensor(tensor: Tensor, work: Work, axis: int | None = None) -> None:
-    """Fill any fillable tensor, wherever it lies, as one step that autograd does not see.
+    """Fill any fillable tensor, on any device, as one step that autograd does not record.
 
     Of a `DTensor`, what this rank holds. A tensor whose memory cannot be written in place
     (`as_array`) goes through a buffer too, where torch itself refuses what overlaps.

@@ -64,11 +64,11 @@ def init_(
     prefix: str = "",
     frozen: str = "keep",
 ) -> M:
-    """Fill a module's tensors as its author does, or by rules, each from the stream of its name.
+    """Fill a module's tensors as its author's code does, or by rules, each from its own stream.
 
-    So a tensor's numbers do not depend on the other tensors: a layer more or less, another order,
-    device or memory layout changes no bit of the rest, and the same schemes give the same numbers
-    for the same name without torch.
+    A stream has the name of its tensor. So a tensor's numbers do not depend on the other tensors:
+    adding a layer, another order, device or memory layout changes no bit of the others, and the
+    same schemes give the same numbers for the same name without torch.
 
     What the author's own code does is recorded first, without a byte read or written; each tensor's
     record is reduced to one scheme; everything is checked; then the tensors are filled. A model
@@ -101,7 +101,7 @@ def init_(
     names : mapping of str to str, or callable, optional
         From a tensor's name to that of its stream.
     prefix : str
-        What the module is called in a larger one: it gets the numbers that it has there.
+        The module's name in a larger one, whose numbers it then gets.
     frozen : str
         "keep": parameters that require no gradient stay as they are, unless a rule names them or
         the model's whole-model method, or ``by``, sets them. "fill": they are filled as others.

@@ -1,4 +1,4 @@
-"""What happens to a module's tensors while its author's code runs: recorded, and not done.
+"""Records what the author's code does to a module's tensors, without doing it.
 
 Two modes of torch see everything: one the calls of its functions, one the operations below them.
 An operation that would write one of the named tensors, or that uses random numbers, is not carried
@@ -53,7 +53,7 @@ aten = torch.ops.aten
 
 
 class CannotRecord(ValueError):
-    """The author's code does what a recording cannot follow."""
+    """The author's code does something that cannot be recorded."""
 
 
 @dataclass(slots=True)
@@ -121,7 +121,7 @@ class Recorder:
     Parameters
     ----------
     tensors : mapping of str to Tensor
-        Of two that are the same memory the second is tied to the first.
+        If two have the same memory, the second is tied to the first.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""From what a tensor holds to one scheme for it."""
+"""Reduces the recorded value of a tensor to one scheme."""
 
 import math
 from collections.abc import Callable, Mapping

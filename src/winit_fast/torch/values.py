@@ -1,4 +1,4 @@
-"""What a tensor holds while an initialisation is recorded: a draw, a constant, or made of these.
+"""The recorded value of a tensor: a draw, a constant, or an expression of these.
 
 Values are never changed: what is written to a tensor makes a new value of the old one. So a later
 full overwrite leaves no trace of what came before it.
