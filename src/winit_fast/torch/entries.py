@@ -144,7 +144,7 @@ _ASKED = (*METHODS, "dim", "ndimension", "numel", "size", "__getitem__")
 
 
 def are_untouched() -> bool:
-    """Tell whether all entries, what they call, and the methods are torch's own just now.
+    """Return whether all entries, what they call, and the methods are torch's own just now.
 
     Examples
     --------

@@ -59,7 +59,7 @@ def watched() -> str | None:
 
 
 def fillable(tensor: Tensor) -> bool:
-    """Tell whether a tensor is one whose elements this package can set.
+    """Return whether a tensor is one whose elements this package can set.
 
     Not those of other types or of the meta device; and not those that are more than strided memory
     (sparse, wrapped by a transform or by a subclass that dispatches for itself), nor any while
@@ -174,14 +174,14 @@ def written(out: Tensor) -> None:
 
 
 def is_plain(tensor: object) -> bool:
-    """Tell whether an object is a tensor whose class leaves functions of torch as they are."""
+    """Return whether an object is a tensor whose class leaves functions of torch as they are."""
     return isinstance(tensor, Tensor) and (
         type(tensor) is Tensor or type(tensor).__torch_function__ is Parameter.__torch_function__
     )
 
 
 def on_host(tensor: Tensor) -> bool:
-    """Tell whether a tensor lies in memory that the processor can write."""
+    """Return whether a tensor lies in memory that the processor can write."""
     return bool(tensor.is_cpu)
 
 

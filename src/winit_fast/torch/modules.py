@@ -391,7 +391,7 @@ def _resets(
 
 
 def _has_any(module: Module, wanted: set[int]) -> bool:
-    """Tell whether a module is, or has inside, a wanted one; it then is wanted, too."""
+    """Return whether a module is, or has inside, a wanted one; it then is wanted, too."""
     if id(module) in wanted:
         return True
     if any(child is not None and id(child) in wanted for child in module._modules.values()):
@@ -669,7 +669,7 @@ def _checked(entry: Entry, named: Named) -> Callable[[int], object]:
 
 @lru_cache
 def _is_exact(number: float, dtype: torch.dtype) -> bool:
-    """Tell whether a type has a number."""
+    """Return whether a type has a number."""
     return bool(torch.tensor(number).to(dtype).item() == number)
 
 

@@ -154,7 +154,7 @@ class Recorder:
         return self._named[name].value
 
     def is_written(self, name: str) -> bool:
-        """Tell whether anything was written to a named tensor."""
+        """Return whether anything was written to a named tensor."""
         return self._named[name].written
 
     def name_of(self, tensor: Tensor) -> str | None:

@@ -209,7 +209,7 @@ class Reduction:
         return _Leaf(scheme, None, drawn_in), (stream, None)
 
     def _fits(self, leaf: _Leaf, piece: Value, region: Region, tensor: Value, stream: str) -> bool:
-        """Tell whether a draw may have the tensor's numbers at the elements' own indices."""
+        """Return whether a draw may have the tensor's numbers at the elements' own indices."""
         draw = leaf.draw
         assert draw is not None
         if draw.own is not None or self._streams.get(draw, stream) != stream:

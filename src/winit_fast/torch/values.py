@@ -45,7 +45,7 @@ class Region(NamedTuple):
     offset: int
 
     def is_whole(self, shape: tuple[int, ...]) -> bool:
-        """Tell whether these are all elements of a tensor, in their order."""
+        """Return whether these are all elements of a tensor, in their order."""
         if self.offset or math.prod(self.sizes) != math.prod(shape):
             return False
         expected = c_strides(self.sizes)
@@ -78,7 +78,7 @@ class Region(NamedTuple):
         return tuple(starts), stops
 
     def in_order(self) -> bool:
-        """Tell whether the elements come in the order of their logical indices, axis by axis."""
+        """Return whether the elements come in the order of their logical indices, axis by axis."""
         steps = [step for size, step in zip(self.sizes, self.strides, strict=True) if size > 1]
         return steps == sorted(steps, reverse=True)
 
@@ -145,7 +145,7 @@ class Draw(Value):
 
     @property
     def is_elementwise(self) -> bool:
-        """Tell whether an element follows from its own index."""
+        """Return whether an element follows from its own index."""
         return isinstance(self.scheme, Elementwise)
 
 
@@ -211,7 +211,7 @@ def view(value: Value, region: Region) -> Value:
 
 
 def _apart(first: Region, second: Region, shape: tuple[int, ...]) -> bool:
-    """Tell whether two regions are boxes without a common element."""
+    """Return whether two regions are boxes without a common element."""
     boxes = first.box(shape), second.box(shape)
     if boxes[0] is None or boxes[1] is None:
         return False
