@@ -61,10 +61,10 @@ def watched() -> str | None:
 def fillable(tensor: Tensor) -> bool:
     """Return whether a tensor is one whose elements this package can set.
 
-    Not those of other types or of the meta device; and not those that are more than strided memory
-    (sparse, wrapped by a transform or by a subclass that dispatches for itself), nor any while
-    operations are `watched`: these are torch's own business, as is an inference tensor outside of
-    its mode, which torch refuses to change.
+    Tensors of other dtypes and of the meta device are not fillable. Nor are tensors that are more
+    than strided memory (sparse, wrapped by a transform, or of a subclass with its own dispatch),
+    any tensor while operations are `watched`, and an inference tensor outside inference mode,
+    which torch refuses to change.
     """
     if (
         watched()
@@ -76,7 +76,7 @@ def fillable(tensor: Tensor) -> bool:
         return False
     try:
         return bool(tensor.data_ptr() != 0 or tensor.numel() == 0)
-    except RuntimeError:  # there is no one piece of memory
+    except RuntimeError:  # no single piece of memory
         return False
 
 
@@ -87,7 +87,7 @@ def refuse_sharded(tensor: Any, what: str = "tensor") -> None:
     ----------
     tensor : Any
     what : str
-        What carries it, for the error: ``"parameter 'fc.weight'"``, say.
+        Description for error messages, such as ``"parameter 'fc.weight'"``.
 
     Raises
     ------
@@ -217,9 +217,9 @@ def fill_through_host(
     axis : int, optional
         The only one to cut: see `winit_fast.base.boxes.cuts`.
     held : Box, optional
-        What of the logical tensor it holds; by default all.
+        The box of the logical tensor that ``tensor`` holds; by default all of it.
     dtype : torch.dtype, optional
-        Of the buffers, which are then rounded; by default the tensor's own.
+        The dtype of the buffers, which are then rounded; by default that of the tensor.
     """
     shape, dtype = tuple(tensor.shape), dtype or tensor.dtype
     held = held or whole(shape)
@@ -254,8 +254,8 @@ def _prefer_huge_pages(address: int, size: int) -> None:
 def fill_tensor(tensor: Tensor, work: Work, axis: int | None = None) -> None:
     """Fill any fillable tensor, on any device, as one step that autograd does not record.
 
-    Of a `DTensor`, what this rank holds. A tensor whose memory cannot be written in place
-    (`as_array`) goes through a buffer too, where torch itself refuses what overlaps.
+    Of a `DTensor`, only this rank's part is filled. A tensor whose memory cannot be written in
+    place (`as_array`) is filled through a buffer; torch itself then refuses overlapping elements.
     """
     with torch.no_grad():
         if is_sharded(tensor):
@@ -299,7 +299,7 @@ def _is_simple(tensor: Tensor) -> bool:
 
 
 def _fill_parts(tensor: Tensor, distribution: _core.Distribution, key: int, stream: int) -> None:
-    """Draw what this rank holds of a `DTensor`."""
+    """Draw this rank's part of a `DTensor`."""
     for part, held in parts(tensor):
         if held.sizes and part.numel() <= MIN_PIECE and _is_simple(part):
             step = FLOATS[part.dtype].dtype.itemsize
