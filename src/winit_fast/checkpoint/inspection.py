@@ -141,12 +141,12 @@ def inspect(
     num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Inspection:
-    """Compute statistics of a checkpoint, and find repeats, in one pass.
+    """Compute statistics of a checkpoint, and find repeats.
 
     Any safetensors file is accepted. Repeats are equal tensors of the same dtype and shape, equal
     rows (along the first axis, of at most 2^22 rows) and equal pieces when any axis is cut evenly
-    into 2 to 64. They have at least 16 elements, not all of one value. Candidates are read a
-    second time and compared.
+    into 2 to 64. They have at least 16 elements, not all of one value. Each file is read once, but
+    candidates for repeats are read a second time and compared.
 
     Parameters
     ----------

@@ -105,7 +105,7 @@ def refuse_sharded(tensor: Any, what: str = "tensor") -> None:
 
 
 def check(out: Tensor) -> None:
-    """Refuse a destination that is not just memory, or whose filling must be an operation of torch.
+    """Refuse a destination that is more than its memory, or that only torch may write.
 
     `winit_fast.streams.buffers` asks for the tensors that it is given.
 
@@ -134,7 +134,7 @@ def check(out: Tensor) -> None:
 
 
 def shared(tensor: Tensor, argument: str) -> Tensor:
-    """Give the tensor that DLPack can share: initialising is no step of the graph.
+    """Return a tensor that DLPack can export, without its gradient: it is not part of the graph.
 
     Raises
     ------
