@@ -134,7 +134,7 @@ def check(out: Tensor) -> None:
 
 
 def shared(tensor: Tensor, argument: str) -> Tensor:
-    """Return a tensor that DLPack can export, without its gradient: it is not part of the graph.
+    """Return a tensor that DLPack can export, detached because autograd does not record fills.
 
     Raises
     ------
