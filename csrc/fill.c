@@ -1,9 +1,9 @@
 /* Boxes of logical tensors to memory of any layout.
  *
- * Rows that are contiguous in memory and long go straight through the kernels' runs. Elements that
- * lie close together in the tensor are drawn as runs into a buffer and put away from there. Those
- * that do not are a list of blocks: the kernel makes them all, then each row's elements go where
- * they belong. */
+ * Long rows that are contiguous in memory are written by the kernels' runs directly. Elements that
+ * are close together in the tensor are drawn as runs into a buffer and copied from there. The rest
+ * becomes a list of blocks: the kernel computes the blocks, and the elements of each row are copied
+ * to their places. */
 #include <string.h>
 
 #include "environment.h"
@@ -11,18 +11,18 @@
 
 enum {
     MIN_RUN = 48,         /* elements of a row from which a run is cheaper than a list */
-    MIN_ROW = 16,         /* the same where a tile has more than one row */
+    MIN_ROW = 16,         /* the same for a tile with more than one row */
     TILE_BYTES = 1 << 14, /* a buffer that stays in the L1 cache */
-    NEAR_BYTES = 128,     /* of neighbours in memory that are put away together: two lines */
-    LIST_BLOCKS = 192,    /* blocks made at a time, enough to forget what a call costs */
-    MAX_ROW_BLOCKS = 25,  /* that a row below MIN_RUN touches, of two elements each */
-    WHOLE_BLOCKS = 256,   /* blocks in a list that the kernel itself puts away */
-    LIST_PAIRS = 192,     /* pairs made at a time */
+    NEAR_BYTES = 128,     /* adjacent bytes that are stored together: two cache lines */
+    LIST_BLOCKS = 192,    /* blocks per call, enough to make the call's overhead negligible */
+    MAX_ROW_BLOCKS = 25,  /* most blocks, of two elements each, in a row shorter than MIN_RUN */
+    WHOLE_BLOCKS = 256,   /* blocks in a list that the kernel stores itself */
+    LIST_PAIRS = 192,     /* pairs per call */
     MIN_COLUMN = 24       /* elements of a column from which pairs are cheaper than blocks */
 };
 
-/* A list's elements go to lines that are seldom in a cache: they are asked for while the kernel is
- * still making the elements. */
+/* The elements of a list go to lines that are seldom in a cache, so the lines are prefetched while
+ * the kernel computes the elements. */
 #if defined(__GNUC__)
 #define PREFETCH_FOR_WRITING(address) __builtin_prefetch(address, 1)
 #else
@@ -33,7 +33,7 @@ typedef winit_axis axis;
 
 static int64_t magnitude(int64_t x) { return x < 0 ? -x : x; }
 
-/* Slowest in memory first, so that the innermost loop writes neighbours. */
+/* Largest stride first, so that the innermost loop writes adjacent memory. */
 static void sort_axes(axis *axes, int n) {
     for (int i = 1; i < n; i++) {
         const axis a = axes[i];
@@ -45,7 +45,7 @@ static void sort_axes(axis *axes, int n) {
     }
 }
 
-/* Joins axes that continue one another in index and in memory, and returns how many are left. */
+/* Merges axes that are contiguous in index and in memory, and returns how many are left. */
 static int merge_axes(axis *axes, int n) {
     int last = 0;
     for (int k = 1; k < n; k++) {
@@ -71,7 +71,7 @@ int winit_merge(winit_axis *axes, int n) {
     return merge_axes(axes, left);
 }
 
-/* Takes the axis along which the logical index steps by 1, if there is one, out of the others. */
+/* Removes the axis with index stride 1, if there is one, from the axes, and returns it in `row`. */
 static int take_row(axis *axes, int n, axis *row) {
     int left = 0;
     for (int k = 0; k < n; k++) {
@@ -84,7 +84,7 @@ static int take_row(axis *axes, int n, axis *row) {
     return left;
 }
 
-/* On to the next place; 0 after the last one. */
+/* Advances to the next place; returns 0 after the last one. */
 static int advance(const axis *axes, int n, int64_t *place, char **dst, uint64_t *index) {
     for (int k = n - 1; k >= 0; k--) {
         *dst += axes[k].byte_stride;
@@ -115,7 +115,7 @@ static void fill_runs(const winit_distribution *d, const winit_stream *s, char *
 #define COPY(bytes) \
     for (int64_t k = 0; k < count; k++) memcpy(dst + k * to, src + k * from, bytes)
 
-/* Elements that are `from` bytes apart to places that are `to` bytes apart. */
+/* Copies elements that are `from` bytes apart to places that are `to` bytes apart. */
 static void copy_strided(char *dst, int64_t to, const char *src, int64_t from, int64_t count,
                          int size) {
     switch (size) {
@@ -128,16 +128,16 @@ static void copy_strided(char *dst, int64_t to, const char *src, int64_t from, i
 
 static int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* A part of the box that is drawn into a buffer: `steps` along each axis. The elements along those
- * that are `joined` lie within `span` of the tensor, which is one run. If the axis nearest in
- * memory is not joined it makes rows, each a run. */
+/* A part of the box that is drawn into a buffer: `steps` along each axis. The elements along the
+ * `joined` axes lie within `span` elements of the tensor, which are drawn as one run. If the axis
+ * with the smallest stride in memory is not joined, the tile has one run for each step along it. */
 typedef struct {
     int64_t steps[WINIT_MAX_AXES], span;
     int joined[WINIT_MAX_AXES];
 } tile;
 
-/* Joins axes, from the smallest step through the tensor on, while the tile stays in the buffer,
- * with room for some neighbours in memory, and has few gaps. */
+/* Joins axes, those with the smallest index strides first, as long as the tile fits into the
+ * buffer, has room for some adjacent elements in memory, and has few gaps. */
 static tile choose_tile(const axis *axes, int n, int size, int64_t spread) {
     tile t;
     const int near = n - 1;
@@ -172,8 +172,8 @@ static tile choose_tile(const axis *axes, int n, int size, int64_t spread) {
     return t;
 }
 
-/* Draws one tile and puts it away. The axes' steps through the tensor are those through the buffer,
- * but for rows, which are t->span apart there. */
+/* Draws one tile and copies it to its place. The index strides of the axes are also the strides in
+ * the buffer, except for rows, which are t->span elements apart there. */
 static void fill_tile(const winit_distribution *d, const winit_stream *s, char *dst, uint64_t index,
                       const axis *axes, int n, const tile *t, const int64_t *extents) {
     const int size = (int)winit_type_size(d->type), near = n - 1;
@@ -219,14 +219,14 @@ static void fill_tiles(const winit_distribution *d, const winit_stream *s, char 
     } while (advance(tiles, n, place, &dst, &index));
 }
 
-/* Kernels make some lanes at a time: a list is filled up to that. */
+/* Pads a list of blocks to a multiple of the blocks that kernels compute at once. */
 static size_t fill_up(uint64_t *blocks, size_t used, size_t lanes) {
     const size_t whole = (used + lanes - 1) / lanes * lanes;
     for (size_t i = used; i < whole; i++) blocks[i] = 0;
     return whole;
 }
 
-/* Where a row of the list goes, and where its first element is made. */
+/* The destination of a row of the list, and the place of its first element in the buffer. */
 typedef struct {
     char *dst;
     const char *made;
@@ -250,13 +250,13 @@ static void put_rows(const listed_row *rows, int count, axis row, int size) {
     }
 }
 
-/* Short rows far apart in the tensor: the blocks that they touch are made together. */
+/* Short rows that are far apart in the tensor: the blocks of many rows are computed together. */
 static void fill_list(const winit_distribution *d, const winit_stream *s, char *dst, uint64_t index,
                       const axis *axes, int n, axis row, int log2_per_block) {
     const winit_kernels *table = winit_table();
     const int size = (int)winit_type_size(d->type);
     const uint64_t inside = ((uint64_t)1 << log2_per_block) - 1, last = (uint64_t)row.extent - 1;
-    char made[LIST_BLOCKS * 16]; /* no block is longer */
+    char made[LIST_BLOCKS * 16]; /* a block has at most 16 bytes */
     uint64_t blocks[LIST_BLOCKS];
     listed_row rows[LIST_BLOCKS];
     int64_t place[WINIT_MAX_AXES] = {0};
@@ -290,7 +290,7 @@ static void fill_list(const winit_distribution *d, const winit_stream *s, char *
     } while (more);
 }
 
-/* Single elements far apart in the tensor: of each only the pair that it belongs to is made. */
+/* Single elements that are far apart in the tensor: only the pair of each is computed. */
 static void fill_column(const winit_distribution *d, const winit_stream *s, char *dst,
                         uint64_t index, const axis *axes, int n) {
     const winit_kernels *table = winit_table();
@@ -308,7 +308,7 @@ static void fill_column(const winit_distribution *d, const winit_stream *s, char
             for (size_t k = 0; k < count; k++) pairs[k] = (i + k * step) >> 1;
             const size_t listed = fill_up(pairs, count, table->pairs_at_once);
             table->pairs[d->kernel][d->type](made, pairs, listed, d, s);
-            /* Every second one has the same place in its pair. */
+            /* Every second element has the same position in its pair. */
             for (size_t k = 0; k < 2 && k < count; k++) {
                 const uint64_t from = 2 * k + ((i + k * step) & 1);
                 copy_strided(to + (int64_t)k * column.byte_stride, 2 * column.byte_stride,
@@ -319,8 +319,8 @@ static void fill_column(const winit_distribution *d, const winit_stream *s, char
     } while (advance(axes, n, place, &dst, &index));
 }
 
-/* Rows that begin and end with a block of 16 bytes: short runs, each to a place far from the last
- * one's. Where stores stream, the lines that they lie in need not be read. */
+/* Rows that begin and end at blocks of 16 bytes: short runs to distant places. With non-temporal
+ * stores their cache lines need not be read first. */
 static void fill_whole_blocks(const winit_distribution *d, const winit_stream *s, char *dst,
                               uint64_t index, const axis *axes, int n, int64_t row_blocks,
                               int log2_per_block, int streaming) {
@@ -357,8 +357,8 @@ static void fill_whole_blocks(const winit_distribution *d, const winit_stream *s
     if (streaming) table->fence();
 }
 
-/* Whether all rows begin with a block, have whole blocks of 16 bytes, and, for streams, are aligned
- * to them. */
+/* Whether all rows begin at a block, consist of whole blocks of 16 bytes, and, for non-temporal
+ * stores, are aligned to 16 bytes. */
 static int whole_blocks(const char *dst, uint64_t index, const axis *axes, int n, axis row,
                         int size, int per_block, int streaming) {
     const uint64_t inside = (uint64_t)per_block - 1;
@@ -390,7 +390,7 @@ void winit_fill(const winit_distribution *d, const winit_stream *s, void *dst, u
         fill_whole_blocks(d, s, dst, index, axes, n, row.extent >> log2_per_block, log2_per_block,
                           streaming);
     } else {
-        /* How many elements a run may draw for each that is used: about what a list costs. */
+        /* Most elements that a run may draw for each one used: beyond it a list is cheaper. */
         const int64_t spread = row.extent == 1 && per_block == 4 ? 3 : 2;
         const tile t = choose_tile(all, count, size, spread);
         const int rows = count && !t.joined[count - 1];

@@ -1,4 +1,4 @@
-/* The loops of one instruction set: from indices, by words, to elements in memory. */
+/* The loops of one instruction set: from indices to words, and from words to elements in memory. */
 #ifndef WINIT_LOOPS_INL_H
 #define WINIT_LOOPS_INL_H
 
@@ -9,11 +9,11 @@
 #include "narrow-inl.h"
 #include "philox-inl.h"
 
-/* What a kernel makes of words, and how. Constants wherever one is used: compilers see through it.
- */
+/* The functions and constants of a kernel. Wherever a kernel is used they are compile-time
+ * constants, so compilers inline the calls. */
 typedef struct {
-    /* The words of V_LANES blocks, as philox_end leaves them, to two registers of results; `paired`
-     * tells their order, as in narrow-inl.h. */
+    /* Transforms the words of V_LANES blocks, in the order of philox_end, to two registers of
+     * results; `paired` is the order of the results, as in narrow-inl.h. */
     void (*transform)(const vu w[2], const winit_distribution *d, vu out[2]);
     void (*put)(void *p, const vu x[2], const int paired, int streaming);
     int paired, size, per_block;
@@ -21,8 +21,8 @@ typedef struct {
 
 V_INLINE int group_bytes(const kernel *f) { return V_LANES * f->per_block * f->size; }
 
-/* A call of memcpy: where compilers know that there is little to copy, they do it inline by an
- * instruction that takes longer than a dozen elements. */
+/* memcpy, not inlined: for small sizes compilers would inline it as a string instruction, which
+ * takes longer than computing a dozen elements. */
 V_NOINLINE void copy(char *dst, const char *src, size_t bytes) { memcpy(dst, src, bytes); }
 
 V_INLINE void bits(const vu w[2], const winit_distribution *d, vu out[2]) {
@@ -33,7 +33,7 @@ V_INLINE void bits(const vu w[2], const winit_distribution *d, vu out[2]) {
 
 enum { MAX_GROUP_BYTES = 16 * V_LANES };
 
-/* From words to memory, group by group. */
+/* Transforms words and stores the results, group by group. */
 V_INLINE void finish_groups(char *dst, vu (*w)[4], const winit_distribution *d, int streaming,
                             const int groups, const kernel *f) {
     V_UNROLL for (int g = 0; g < groups; g++) {
@@ -43,7 +43,7 @@ V_INLINE void finish_groups(char *dst, vu (*w)[4], const winit_distribution *d, 
     }
 }
 
-/* Groups of the listed blocks, to consecutive places. */
+/* Computes the groups of the listed blocks, and stores them consecutively. */
 V_INLINE void make_groups(char *dst, const philox_keys *k, const uint64_t *blocks,
                           const winit_distribution *d, const int groups, const kernel *f) {
     vu w[V_GROUPS][4];
@@ -54,13 +54,13 @@ V_INLINE void make_groups(char *dst, const philox_keys *k, const uint64_t *block
     finish_groups(dst, w, d, 0, groups, f);
 }
 
-/* Blocks from `block` on. */
+/* V_LANES consecutive block numbers from `block` on. */
 V_INLINE vu consecutive(uint64_t block) {
     static const uint64_t first[WINIT_MAX_LANES] = {0, 1, 2, 3, 4, 5, 6, 7};
     return v_add64(v_load_blocks(first), v_set64(block));
 }
 
-/* The words of V_GROUPS groups, and on to the next ones. */
+/* Computes the words of V_GROUPS groups, and advances `product` to the next groups. */
 V_INLINE void next_groups(const philox_keys *k, vu *product, vu (*w)[4]) {
     V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
         philox_begin_run(k, product[g], w[g]);
@@ -69,14 +69,15 @@ V_INLINE void next_groups(const philox_keys *k, vu *product, vu (*w)[4]) {
     philox_end(k, w, V_GROUPS);
 }
 
-/* Where a group of V_LANES blocks goes: `own` of its elements, from element `skip` on, to dst. */
+/* The destination of a group of V_LANES blocks: `own` elements, from element `skip` on, go to
+ * dst. */
 typedef struct {
     char *dst;
     unsigned skip, own;
 } place;
 
-/* What is left of the rows: of this one `count` elements, from element `skip` of the group that
- * begins with `block` on. */
+/* The remaining rows. `count` elements of the current row remain, from element `skip` on of the
+ * group that begins with `block`. */
 typedef struct {
     char *dst;
     uint64_t block, count;
@@ -86,8 +87,8 @@ typedef struct {
     uint64_t index;
 } cursor;
 
-/* To the start of the cursor's row. Where stores stream, groups are counted from the alignment
- * before it on, and what there is of the first one's is left out. */
+/* Moves the cursor to the start of its row. With streaming stores, groups start at the aligned
+ * address before the row, and `skip` leaves out the elements before it. */
 V_INLINE void start_row(cursor *c, uint64_t count, int streaming, const kernel *f) {
     const int align = V_STREAM_ALIGN < group_bytes(f) ? V_STREAM_ALIGN : group_bytes(f);
     const unsigned size = (unsigned)f->size, per_block = (unsigned)f->per_block;
@@ -97,13 +98,13 @@ V_INLINE void start_row(cursor *c, uint64_t count, int streaming, const kernel *
     c->skip = (unsigned)(c->index % per_block);
     if (streaming) {
         const unsigned past = (unsigned)(((uintptr_t)c->row - c->skip * size) % (unsigned)align);
-        c->block -= past / (per_block * size); /* below 0 perhaps, but left out */
+        c->block -= past / (per_block * size); /* may wrap below 0, but is skipped */
         c->skip += past / size;
     }
 }
 
-/* Past `groups` groups of one row with `own` elements in them, and on to the next row at its end.
- */
+/* Advances the cursor by `groups` groups of one row, which have `own` elements of it, and at the
+ * end of the row to the next one. */
 V_INLINE void advance(cursor *c, uint64_t groups, uint64_t own, uint64_t count, int streaming,
                       const kernel *f) {
     c->dst += own * (unsigned)f->size;
@@ -118,8 +119,8 @@ V_INLINE void advance(cursor *c, uint64_t groups, uint64_t own, uint64_t count, 
     }
 }
 
-/* The groups that were made into `made`, what each has of the rows to its place. The lines at a
- * row's ends belong to others too: streams write what is ours without reading them. */
+/* Copies from the groups in `made` the elements that belong to the rows. The cache lines at the
+ * ends of a row may also hold other data: streaming stores write our part without reading them. */
 V_INLINE void put_places(const place *places, const char *made, int streaming, const kernel *f) {
     for (int g = 0; g < V_GROUPS; g++) {
         const place *p = &places[g];
@@ -133,7 +134,7 @@ V_INLINE void put_places(const place *places, const char *made, int streaming, c
     }
 }
 
-/* The same for the last groups, one by one: small fills are nothing else and need few of them. */
+/* The same for the last groups, one by one: a small fill has no others and needs only a few. */
 V_INLINE void finish_places(const place *places, vu (*w)[4], const winit_distribution *d,
                             int streaming, const kernel *f) {
     char part[MAX_GROUP_BYTES];
@@ -151,11 +152,12 @@ V_INLINE void finish_places(const place *places, vu (*w)[4], const winit_distrib
     }
 }
 
-/* `steps` whole steps from the blocks of `product` on, below the next multiple of 2^32: their words
- * are made while those of the step before are transformed, since multiplications of integers and of
- * floats are different parts of a processor. The first results go to `to`, the others to
- * `following` on; the last step's words stay in `ready`, and their place is returned. Streaming is
- * a constant, so that a step is one block of code for the compiler to arrange. */
+/* Runs `steps` whole steps from the blocks of `product` on, below the next multiple of 2^32. The
+ * words of a step are computed while those of the previous step are transformed, because integer
+ * and floating-point multiplications use different units of a processor. The first results go to
+ * `to`, the others to `following` and after. The words of the last step stay in `ready`; their
+ * destination is returned. `streaming` is a constant, so that a step is one basic block, which the
+ * compiler can schedule. */
 V_INLINE char *run_steps(char *to, char *following, uint64_t steps, const philox_keys *k,
                          vu *product, vu (*ready)[4], const winit_distribution *d,
                          const int streaming, const kernel *f) {
@@ -170,15 +172,15 @@ V_INLINE char *run_steps(char *to, char *following, uint64_t steps, const philox
     return to;
 }
 
-/* Elements [index, index + count) to dst on, and the same for the other rows, in steps of V_GROUPS
- * groups. */
+/* Writes elements [index, index + count) to dst, and the same for the other rows, in steps of
+ * V_GROUPS groups. */
 V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *rows,
                   const winit_distribution *distribution, const winit_stream *s, int streaming,
                   const kernel *f) {
     const winit_distribution d = *distribution; /* no store to dst can change a local */
     const unsigned size = (unsigned)f->size, per_block = (unsigned)f->per_block;
     const unsigned per_group = V_LANES * per_block, per_step = V_GROUPS * per_group;
-    /* Streams need blocks to start on the alignment, in every row. */
+    /* Streaming stores require that blocks are aligned in every row. */
     const uint64_t shift = (uint64_t)(uintptr_t)dst - index * size;
     const uint64_t row_shift = (uint64_t)rows->byte_stride - (uint64_t)rows->index_stride * size;
     if ((shift | row_shift) % (per_block * size)) streaming = 0;
@@ -187,12 +189,12 @@ V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *r
     philox_schedule(&k, s);
     cursor c = {.index = index, .row = dst, .rows = *rows};
     start_row(&c, count, streaming, f);
-    place at[V_GROUPS] = {0}; /* of the words that are ready: none yet */
+    place at[V_GROUPS] = {0}; /* of the words in `ready`: none yet */
     vu ready[V_GROUPS][4] = {0};
     char made[V_GROUPS * MAX_GROUP_BYTES];
-    int whole = 0; /* what is ready is all of a step and goes to consecutive places */
+    int whole = 0; /* `ready` holds a whole step for consecutive places */
     while (c.count) {
-        /* Whole steps that stay below the next multiple of 2^32, up to the row's end. */
+        /* Number of whole steps before the next multiple of 2^32 and the end of the row. */
         const uint64_t below = (((uint64_t)1 << 32) - (uint32_t)c.block) / (V_GROUPS * V_LANES);
         const uint64_t left = c.skip ? 0 : c.count / per_step, steps = left < below ? left : below;
         vu w[V_GROUPS][4];
@@ -207,7 +209,7 @@ V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *r
                             ? run_steps(at[0].dst, c.dst, steps, &k, product, ready, &d, 1, f)
                             : run_steps(at[0].dst, c.dst, steps, &k, product, ready, &d, 0, f);
             advance(&c, steps * V_GROUPS, steps * per_step, count, streaming, f);
-        } else { /* the first step, those at a row's end and next to a multiple of 2^32 */
+        } else { /* the first step, and steps at the end of a row or next to a multiple of 2^32 */
             place next[V_GROUPS];
             V_UNROLL for (int g = 0; g < V_GROUPS; g++) {
                 const unsigned room = per_group - c.skip;
@@ -234,8 +236,8 @@ V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *r
     }
 }
 
-/* V_GROUPS groups after each other. Blocks with places of their own are made first and then taken
- * apart. */
+/* Computes the listed blocks, V_GROUPS groups at a time. If the blocks have separate destinations,
+ * they are computed into a buffer and copied from there. */
 V_INLINE void gather(char *dst, char *const *to, const uint64_t *blocks, size_t count,
                      const winit_distribution *distribution, const winit_stream *s, int streaming,
                      const kernel *f) {
@@ -265,15 +267,14 @@ V_INLINE void gather(char *dst, char *const *to, const uint64_t *blocks, size_t 
 /* Groups of pairs in flight, each of two groups of blocks. */
 enum { PAIR_GROUPS = V_REGISTERS ? 3 : 1, PAIRS_AT_ONCE = 2 * V_LANES * PAIR_GROUPS };
 
-/* The half of each lane that the lowest bit of `high` tells, as the low one. */
+/* Moves the half of each lane that the lowest bit of `high` selects to the low half. */
 V_INLINE vu half(vu words, vu high) {
     return v_select64(v_any64(high, v_set64(1)), v_shr64(words, 32), words);
 }
 
-/* Half blocks. Of four words a pair is one lane's half, or the other's above it: two groups of
- * pairs are packed into one of blocks, so that no more is transformed than what was asked for. The
- * first takes the even ones of the list, which two registers' unpacking leaves in a group's order.
- */
+/* Half blocks. A pair is the low half or the high half of a lane of words. The pairs of two groups
+ * are packed into one group before the transform, so that only requested pairs are transformed. The
+ * first group has the even entries of the list: unpacking two registers then restores the order. */
 V_INLINE void pairs(char *dst, const uint64_t *list, size_t count,
                     const winit_distribution *distribution, const winit_stream *s,
                     const kernel *f) {

@@ -248,7 +248,7 @@ class Directory:
                 break
 
     def keep(self) -> None:
-        """Have the stage stay for a later run to go on with."""
+        """Keep the stage, so that a later run can continue it."""
         self._keep = True
 
     def publish(self) -> None:
@@ -273,7 +273,7 @@ class Directory:
         self.published = True
 
     def _to_go_on_with(self, left: list[Stage]) -> Stage | None:
-        """Find the stage of the same run, and refuse to do away with any other one."""
+        """Return the stage of the same run, if there is one; refuse to remove any other stage."""
         found = None
         for stage in left:
             if stage.run is None:
@@ -289,7 +289,7 @@ class Directory:
         return found
 
     def _is_in_place(self, beginnings: Mapping[str, bytes]) -> bool:
-        """Tell whether the very checkpoint is there: a file has its name only once it is whole."""
+        """Return whether this same checkpoint is in place: only complete files have final names."""
         for name, size in self._sizes.items():
             path = self.path / name
             if not path.is_file() or path.stat().st_size != size:

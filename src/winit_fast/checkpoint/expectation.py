@@ -1,4 +1,4 @@
-"""Mean and standard deviation that a scheme's elements should have."""
+"""The expected mean and standard deviation of a scheme's elements."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from winit_fast.initializers.variance_scaling import VarianceScaling
 
 
 def moments(initializer: Initializer, shape: tuple[int, ...]) -> tuple[float, float] | None:
-    """Tell the mean and the standard deviation of a scheme's elements.
+    """Return the expected mean and standard deviation of a scheme's elements.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def moments(initializer: Initializer, shape: tuple[int, ...]) -> tuple[float, fl
     Returns
     -------
     mean, deviation : float
-        None for a scheme of which they are not known.
+        None if they are not known for the scheme.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def moments(initializer: Initializer, shape: tuple[int, ...]) -> tuple[float, fl
 
 
 def _truncated(low: float, high: float) -> tuple[float, float]:
-    """Tell those of the standard normal between two bounds."""
+    """Return mean and standard deviation of the standard normal, truncated to two bounds."""
     inside = (math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2))) / 2
     if inside < 1e-6:  # far out in a tail, where these formulas cancel
         return math.nan, math.nan

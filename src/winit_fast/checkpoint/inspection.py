@@ -1,4 +1,4 @@
-"""What is in a checkpoint, whoever wrote it: statistics of every tensor, and what repeats."""
+"""Inspection of any safetensors checkpoint: statistics of every tensor, and repeats."""
 
 from __future__ import annotations
 
@@ -32,38 +32,37 @@ from winit_fast.checkpoint.repeats import (
 from winit_fast.checkpoint.values import values
 
 _UNIT = 1 << 23
-"""Bytes that a thread reads of an open file before it takes others."""
+"""Bytes that a thread reads each time it opens a file."""
 
 _CHUNK = 1 << 18
-"""Bytes that are worked on at once: they stay in the cache with what is made of them."""
+"""Bytes that are processed at once: they and the intermediate results stay in the cache."""
 
 _TOLERANCE = 0.02
-"""Relative difference of a deviation from the expected one that types of 8 bits may cause."""
+"""Relative difference from the expected deviation that rounding to 8-bit types may cause."""
 
 _BINS = 1 << 12
-"""Of a histogram: sign, exponent and three more bits of a float32."""
+"""Bins of a histogram: sign, exponent and three further bits of a float32."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What was found of one tensor.
+    """The statistics of one tensor.
 
     Attributes
     ----------
     name, file : str
     dtype : str
-        As the safetensors format calls it.
+        The name of the dtype in the safetensors format.
     shape : tuple of int
     mean, deviation, minimum, maximum : float or None
-        Of the finite elements, to five digits; of complex numbers, of their parts. None where
-        there are none, or where elements are no whole bytes.
+        Of the finite elements, to five digits. For complex numbers, of their real and imaginary
+        parts together. None if there are no finite elements, or if elements are not whole bytes.
     zeros, not_finite : int or None
-        How many elements are 0, and NaN or infinite.
+        Number of elements that are 0, and that are NaN or infinite.
     expected : float or None
-        The deviation that the plan's scheme should have, where it is known.
+        The standard deviation of the plan's scheme, if it is known.
     histogram : dict of int to int
-        Counts of finite elements by the highest 12 bits of their float32, where they were asked
-        for.
+        If requested, counts of finite elements by the highest 12 bits of their float32.
     """
 
     name: str
@@ -86,7 +85,7 @@ class Statistics:
 
     @property
     def is_unexpected(self) -> bool:
-        """Whether the deviation is not the expected one, six standard errors and 2 % allowed."""
+        """Whether the deviation differs from the expected one by over six standard errors + 2 %."""
         if self.expected is None or self.deviation is None:
             return False
         allowed = self.expected * (_TOLERANCE + 6 / math.sqrt(max(1, self.size)))
@@ -95,13 +94,13 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Repeat:
-    """Something that is there more than once.
+    """Data that occurs more than once.
 
     Attributes
     ----------
     kind : str
-        "tensors": they are equal. "rows": some are equal to earlier ones of the same tensor.
-        "pieces": of an even cut of one axis.
+        "tensors": tensors are equal. "rows": rows are equal to earlier rows of the same tensor.
+        "pieces": pieces are equal when one axis is cut evenly.
     names : tuple of str
         The tensors.
     detail : str
@@ -114,7 +113,7 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `inspect` found.
+    """The result of `inspect`.
 
     Attributes
     ----------
@@ -122,7 +121,7 @@ class Inspection:
         In the order of the files.
     repeats : tuple of Repeat
     plan : str
-        Where the expected deviations are from, or why there are none.
+        The source of the expected deviations, or why there are none.
     nbytes : int
         Bytes of all tensors.
     seconds : float
@@ -142,23 +141,23 @@ def inspect(
     num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Inspection:
-    """Read a checkpoint once, and tell what is in it.
+    """Compute statistics of a checkpoint, and find repeats.
 
-    Any safetensors file will do. Repeats are equal tensors of one type and shape, equal rows
-    (along the first axis, where there are at most 2^22) and equal pieces of an even cut of any
-    axis by 2 to 64, of 16 elements at least and not all of one number. What seems to be one is
-    read again, to be sure.
+    Any safetensors file is accepted. Repeats are equal tensors of the same dtype and shape, equal
+    rows (along the first axis, of at most 2^22 rows) and equal pieces when any axis is cut evenly
+    into 2 to 64. They have at least 16 elements, not all of one value. Each file is read once, but
+    candidates for repeats are read a second time and compared.
 
     Parameters
     ----------
     path : path
         A checkpoint's directory, its index, or a file.
     histograms : bool
-        Count the elements by their size, too.
+        Also compute a histogram of each tensor's elements.
     num_threads : int, optional
-        By default as many as any fill uses.
+        By default `winit_fast.get_num_threads`.
     progress : callable, optional
-        Called with the bytes that have been read and those that there are.
+        Called with the number of bytes read so far and the total.
 
     Returns
     -------
@@ -206,7 +205,7 @@ def inspect(
     if progress is not None:
         progress(total, total)
     repeats = _equal_tensors(tensors)
-    known = {name for repeat in repeats for name in repeat.names[1:]}  # say it of one of them
+    known = {name for repeat in repeats for name in repeat.names[1:]}  # reported once
     for tensor in tensors:
         repeats += tensor.repeats if tensor.name not in known else []
     return Inspection(
@@ -219,7 +218,7 @@ def inspect(
 
 
 def _expected(folder: Path, found: Mapping[str, Place]) -> tuple[str, dict[str, float]]:
-    """Read the deviations that the plan expects, of tensors of its shapes."""
+    """Compute the expected deviations from the plan, for tensors that have the planned shape."""
     if not (folder / PLAN).exists():
         return f"there is no {PLAN}", {}
     planned, digest = provenance.read_plan(folder / PLAN)
@@ -237,7 +236,7 @@ def _expected(folder: Path, found: Mapping[str, Place]) -> tuple[str, dict[str, 
 
 
 class _Unit(NamedTuple):
-    """Some bytes of a tensor: whole rows, or a part of one."""
+    """A range of a tensor's bytes: whole rows, or a part of one row."""
 
     tensor: _Tensor
     number: int
@@ -246,7 +245,7 @@ class _Unit(NamedTuple):
 
 
 class _Moments(NamedTuple):
-    """Number, mean and sum of squared differences from it, of finite elements; and the extremes."""
+    """Count, mean, sum of squared differences from the mean, and extremes of finite elements."""
 
     size: int = 0
     mean: float = 0.0
@@ -257,7 +256,7 @@ class _Moments(NamedTuple):
     not_finite: int = 0
 
     def joined(self, other: _Moments) -> _Moments:
-        """Give those of both (Chan, Golub and LeVeque 1979)."""
+        """Combine the moments of two sets of elements (Chan, Golub and LeVeque 1979)."""
         size = self.size + other.size
         if not size:
             return self._replace(not_finite=self.not_finite + other.not_finite)
@@ -275,7 +274,7 @@ class _Moments(NamedTuple):
 
 
 def _moments(numbers: Array) -> _Moments:
-    """Look at some numbers, of float32 or float64, and overwrite them."""
+    """Compute the moments of float32 or float64 numbers, which are overwritten."""
     low, high, not_finite = float(numbers.min()), float(numbers.max()), 0
     if not (math.isfinite(low) and math.isfinite(high)):  # as for any NaN
         finite = numbers[np.isfinite(numbers)]
@@ -285,13 +284,13 @@ def _moments(numbers: Array) -> _Moments:
         numbers = finite
         low, high = float(numbers.min()), float(numbers.max())
     zeros = int(np.count_nonzero(numbers == 0)) if low <= 0 <= high else 0
-    if not 1e-15 < max(-low, high) < 1e15:  # whose squares float32 does not hold
+    if not 1e-15 < max(-low, high) < 1e15:  # the squares would leave the range of float32
         numbers = numbers.astype(np.float64)
     size = numbers.size
     mean, squares = float(np.einsum("i->", numbers)) / size, _squares(numbers)
     if size * mean * mean <= squares / 100:
         squares -= size * mean * mean
-    else:  # cancellation: once more, of the differences from about the mean
+    else:  # cancellation: compute again from the differences from about the mean
         near = numbers.dtype.type(mean)
         numbers -= near
         lack = float(np.einsum("i->", numbers)) / size
@@ -304,15 +303,15 @@ def _squares(numbers: Array) -> float:
 
 
 class _Tensor:
-    """One tensor while it is read, by several threads."""
+    """One tensor while several threads read it."""
 
     def __init__(self, name: str, place: Place, histograms: bool) -> None:
         self.name = name
         self.place = place
         self.repeats: list[Repeat] = []
-        self.hash: int | None = None  # of all of it; None where a repeat would not be noteworthy
+        self.hash: int | None = None  # of the whole tensor; None if a repeat would mean nothing
         size = math.prod(place.entry.shape)
-        # Elements that are no whole bytes, and complex ones, are looked at as bytes and as words.
+        # Elements that are not whole bytes are hashed as bytes, without statistics.
         self._is_bytes = bool(size) and place.nbytes % size != 0
         self._itemsize = place.nbytes // size if size and not self._is_bytes else 1
         rows = place.entry.shape[0] if len(place.entry.shape) > 1 else 1
@@ -328,7 +327,7 @@ class _Tensor:
         self._left = sum(1 for _ in self.units())
 
     def units(self) -> Iterator[_Unit]:
-        """Cut the tensor into what a thread reads at once."""
+        """Cut the tensor into the ranges that threads read."""
         step = max(1, _UNIT // self._row) * self._row if 0 < self._row <= _CHUNK else _UNIT
         per_row = self._row > _CHUNK
         number = 0
@@ -339,7 +338,7 @@ class _Tensor:
                 number += 1
 
     def read(self, unit: _Unit) -> None:
-        """Read some bytes, and tell what follows from all once they are there."""
+        """Read a range of bytes; after the last range, finish the tensor."""
         step = max(1, _CHUNK // self._row) * self._row if self._row <= _CHUNK else _CHUNK
         memory = np.empty(min(step, unit.end - unit.begin), np.uint8)
         found = _Moments()
@@ -372,8 +371,8 @@ class _Tensor:
             self._hashes[first : first + len(rows)] += hashes
 
     def _finish(self) -> None:
-        """Tell what all bytes together say, and forget what that took."""
-        for number in sorted(self._parts):  # in their order, so that threads change no bit
+        """Combine the results of all ranges, and free the memory that they took."""
+        for number in sorted(self._parts):  # in order, so the number of threads changes no bit
             self._moments = self._moments.joined(self._parts[number])
         hashes, self._hashes, self._parts = self._hashes, None, {}
         assert hashes is not None, "kept to the end"
@@ -412,14 +411,14 @@ class _Tensor:
             )
 
     def _is_constant(self) -> bool:
-        """Tell whether all elements are one number."""
+        """Return whether all elements have one value."""
         if self._moments.size:
             low, high = self._moments.minimum, self._moments.maximum
             return low == high and not self._moments.not_finite
         return whole(self.place).is_constant(0, self._itemsize)
 
     def statistics(self, expected: float | None) -> Statistics:
-        """Give what was found."""
+        """Return the statistics."""
         _, shape, _, _ = self.place.entry
         found = self._moments
         is_known = not self._is_bytes and (found.size or found.not_finite or not math.prod(shape))

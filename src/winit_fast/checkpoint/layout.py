@@ -49,7 +49,7 @@ def checked(tensors: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
     Returns
     -------
     tuple of TensorSpec
-        Without non-persistent buffers, which no file has.
+        Without non-persistent buffers, which are not written.
 
     Raises
     ------
@@ -174,15 +174,15 @@ def _shard(
 def types(
     tensors: Sequence[TensorSpec], kind: Float, exceptions: Mapping[str, object]
 ) -> dict[str, Float]:
-    """Tell the type of every tensor.
+    """Find the dtype of every tensor.
 
     Parameters
     ----------
     tensors : sequence of TensorSpec
     kind : Float
-        Type of those that no pattern matches.
+        Dtype of the tensors that no pattern matches.
     exceptions : mapping of str to object
-        Patterns of names, each with a type; the first that matches decides.
+        Patterns of names, each with a dtype; the first pattern that matches counts.
 
     Returns
     -------
@@ -191,7 +191,7 @@ def types(
     Raises
     ------
     TypeError, ValueError
-        If it is no mapping, something is no pattern or type, or a pattern decides on no tensor.
+        If ``exceptions`` is not a mapping of patterns to dtypes, or a pattern has no effect.
 
     Examples
     --------

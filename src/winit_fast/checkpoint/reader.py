@@ -1,4 +1,4 @@
-"""Where the tensors of a checkpoint stand, and reading them in bounded memory."""
+"""Finds the tensors of a checkpoint, and reads them in bounded memory."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from winit_fast.checkpoint.layout import INDEX, SINGLE
 
 
 class Place(NamedTuple):
-    """Where a tensor stands.
+    """The place of a tensor in a file.
 
     Attributes
     ----------
     file : str
     header : Header
-        That of the file.
+        The header of the file.
     entry : Entry
-        The tensor's own in it.
+        The tensor's entry in the header.
     """
 
     file: str
@@ -31,30 +31,30 @@ class Place(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tensor."""
+        """Number of bytes of the tensor."""
         return self.entry.end - self.entry.begin
 
     def read(self, offset: int, memory: Array) -> None:
-        """Read bytes of the tensor.
+        """Read a range of the tensor's bytes.
 
         Parameters
         ----------
         offset : int
-            The first one's, counted from the tensor's own first byte.
+            Offset of the first byte from the start of the tensor.
         memory : numpy.ndarray of uint8
-            Contiguous; filled to its end.
+            Contiguous; filled completely.
 
         Raises
         ------
         ValueError
-            If the file has been cut off meanwhile.
+            If the file has been truncated since its header was read.
         """
         with self.opened() as read:
             read(offset, memory)
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[int, Array], None]]:
-        """Open the file for several readings: give what does as `read`."""
+        """Open the file for several reads: yield a function that works as `read` does."""
         with regular_file(self.file) as file:
 
             def read(offset: int, memory: Array) -> None:
@@ -71,17 +71,17 @@ def places(path: Path) -> dict[str, Place]:
     Parameters
     ----------
     path : Path
-        Its directory, its index, or a file of the format.
+        The checkpoint's directory, its index, or a safetensors file.
 
     Returns
     -------
     dict of str to Place
-        In the order of the files' names, and of their headers.
+        Ordered by file name, and within a file as in its header.
 
     Raises
     ------
     FileNotFoundError
-        If there is none.
+        If there is no checkpoint.
     ValueError
         If a file is damaged, or does not agree with the index.
     """

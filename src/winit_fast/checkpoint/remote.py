@@ -1,7 +1,7 @@
-"""Writing a checkpoint where fsspec reaches: one file after another, the index last.
+"""Writes a checkpoint to remote storage through fsspec: one file after another, the index last.
 
-There is no renaming there, and no writing in the middle of a file. A loader looks for the index, or
-for the only file, and that one comes last. What a failure leaves is removed again.
+Remote files cannot be renamed atomically or written in the middle. A loader looks for the index, or
+for the only file, so that file is written last. After a failure the written files are removed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import suppress
 
 
 def is_address(name: str) -> bool:
-    """Tell an address from a local path.
+    """Return whether a name is an address, not a local path.
 
     Examples
     --------
@@ -34,20 +34,20 @@ def write(
     Parameters
     ----------
     address : str
-        Of a directory, which must be empty or not there.
+        Address of a directory, which must be empty or not exist.
     files : iterable of (str, iterable of callable)
-        Their names, and what makes their parts, in order.
+        Names of the files, and the functions that make their parts, in order.
     num_threads : int
-        How many parts are made at once.
+        Number of parts that are made at once.
     report : callable
-        Called with the bytes of each part that was written.
+        Called with the number of bytes of each written part.
 
     Raises
     ------
     FileExistsError
-        If there is something already.
+        If the directory is not empty.
     ModuleNotFoundError
-        If fsspec is not installed, or what it needs for this address.
+        If fsspec, or a package that it needs for this address, is not installed.
     """
     from fsspec.core import url_to_fs
 
@@ -67,7 +67,7 @@ def write(
                         report(data.nbytes)
     except BaseException:
         for place in begun:
-            with suppress(Exception):  # it may not be there yet
+            with suppress(Exception):  # the file may not exist yet
                 system.rm_file(place)
         raise
 
@@ -75,7 +75,7 @@ def write(
 def _in_order(
     pool: ThreadPoolExecutor, parts: Iterable[Callable[[], memoryview]], ahead: int
 ) -> Iterator[memoryview]:
-    """Make parts with several threads, some ahead, and give them in their order."""
+    """Make parts on several threads, some in advance, and yield them in order."""
     waiting = deque[Future[memoryview]]()
     try:
         for part in parts:

@@ -1,7 +1,7 @@
-"""Finding what is there twice in a checkpoint: the sign of a seed that was used twice.
+"""Finds repeats in a checkpoint, which indicate that a seed was used twice.
 
-Rows and whole tensors are told by hashes that are taken while a tensor is read. Pieces of an even
-cut are told by their first bytes. Nothing is called equal before it was compared.
+Candidates among rows and whole tensors are found by hashes, computed while a tensor is read.
+Candidates among pieces are found by samples of their bytes. All candidates are then compared.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from winit_fast.base.arrays import Array
 from winit_fast.checkpoint.reader import Place
 
 MIN_ELEMENTS = 16
-"""Elements of what counts as a repeat: of fewer, two may be equal by chance."""
+"""Fewest elements of a repeat: shorter data may be equal by chance."""
 
 MAX_ROWS = 1 << 22
-"""Rows of a tensor that are looked for twice at most: a hash of each is kept meanwhile."""
+"""Most rows of a tensor in which repeats are searched: the hashes of all rows are kept."""
 
 PARTS = range(2, 65)
-"""Into how many pieces an axis is cut."""
+"""The numbers of pieces into which an axis is cut."""
 
 _BLOCK = 1 << 12
-"""Words that are multiplied by one table of weights, which stays in the cache with them."""
+"""Words in a block. Each block is multiplied by the same table of weights, which stays in the
+cache."""
 
 _CHUNK = 1 << 20
 _SAMPLE = 256
@@ -36,16 +37,17 @@ _WEIGHTS = np.random.default_rng(2**32 - 5).integers(
 
 
 def row_hashes(rows: Array, begin: int = 0) -> Array:
-    """Hash rows of bytes, or the same part of every row: the parts' hashes add up.
+    """Hash rows of bytes, or the same part of every row; the hashes of parts add up.
 
-    The sum of all words, each times a weight of its place, modulo 2^64: at the speed of memory.
+    The hash is the sum of all words times weights that depend on their positions, modulo 2^64. It
+    is computed at the speed of memory.
 
     Parameters
     ----------
     rows : numpy.ndarray of uint8
         Two axes, contiguous.
     begin : int
-        Bytes of a row before these, a multiple of 2^15.
+        Offset of the part from the start of its row in bytes, a multiple of 2^15.
 
     Returns
     -------
@@ -87,7 +89,7 @@ def row_hashes(rows: Array, begin: int = 0) -> Array:
 
 @lru_cache(maxsize=1 << 12)
 def _of_block(number: int) -> Array:
-    """Give the weight of a block: SplitMix64's output, made odd."""
+    """Return the weight of a block: SplitMix64's output, made odd."""
     z = number * 0x9E3779B97F4A7C15 % (1 << 64)
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % (1 << 64)
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB % (1 << 64)
@@ -100,9 +102,9 @@ class Rows(NamedTuple):
     Attributes
     ----------
     number : int
-        How many there are.
+        Number of these rows.
     first : tuple of int
-        The first row that is there again, and the one that it is equal to.
+        The first such row, and the earlier row that equals it.
     """
 
     number: int
@@ -110,15 +112,15 @@ class Rows(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """An even cut of an axis of which some pieces are equal.
+    """An even cut of an axis in which some pieces are equal.
 
     Attributes
     ----------
     axis : int
     parts : int
-        Into how many pieces it is cut.
+        Number of pieces.
     distinct : int
-        How many different ones there are among them.
+        Number of different pieces.
     """
 
     axis: int
@@ -127,14 +129,14 @@ class Cut(NamedTuple):
 
 
 class Pieces(NamedTuple):
-    """A tensor seen as `parts` pieces side by side in each of `outer` rows.
+    """A tensor viewed as `outer` rows, of which each is divided into `parts` pieces.
 
     Attributes
     ----------
     place : Place
     outer, parts : int
     nbytes : int
-        Of a piece in one of the rows.
+        Bytes of a piece in one row.
     """
 
     place: Place
@@ -143,7 +145,7 @@ class Pieces(NamedTuple):
     nbytes: int
 
     def steps(self) -> Iterator[Callable[[int], Array]]:
-        """Go through all pieces at once: each step gives what reads a part of any of them."""
+        """Step through all pieces together: yield functions that read a part of a given piece."""
         row = self.parts * self.nbytes
         with self.place.opened() as read:
             if self.outer == 1 or self.nbytes >= _CHUNK // 16:
@@ -170,7 +172,7 @@ class Pieces(NamedTuple):
                 yield among
 
     def is_constant(self, piece: int, itemsize: int) -> bool:
-        """Tell whether all elements of a piece are the same."""
+        """Return whether all elements of a piece are the same."""
         first = None
         for part in self.steps():
             items = part(piece).reshape(-1, itemsize)
@@ -180,17 +182,17 @@ class Pieces(NamedTuple):
         return True
 
     def equal(self, candidates: Iterable[Sequence[int]]) -> list[list[int]]:
-        """Find which of the pieces that may be equal are.
+        """Compare candidates, and return groups of equal pieces.
 
         Parameters
         ----------
         candidates : iterable of sequence of int
-            Pieces, in groups.
+            Groups of pieces that may be equal.
 
         Returns
         -------
         list of list of int
-            Groups of two and more that are equal, each in ascending order.
+            Groups of two or more equal pieces, each in ascending order.
         """
         found, left = [], [[*group] for group in candidates]
         while left := [group for group in left if len(group) > 1]:
@@ -211,18 +213,18 @@ class Pieces(NamedTuple):
 
 
 def whole(place: Place) -> Pieces:
-    """Take all of a tensor for one piece."""
+    """View a whole tensor as one piece."""
     return Pieces(place, 1, 1, place.nbytes)
 
 
 def same(one: Place, other: Place) -> bool:
-    """Compare two tensors of as many bytes."""
+    """Return whether two tensors with the same number of bytes are equal."""
     pairs = zip(whole(one).steps(), whole(other).steps(), strict=True)
     return all(np.array_equal(a(0), b(0)) for a, b in pairs)
 
 
 def groups(keys: Iterable[Hashable]) -> list[list[int]]:
-    """Find the positions of keys that are there more than once.
+    """Group the positions of keys that occur more than once.
 
     Examples
     --------
@@ -236,13 +238,13 @@ def groups(keys: Iterable[Hashable]) -> list[list[int]]:
 
 
 def equal_rows(place: Place, hashes: Array, itemsize: int) -> Rows | None:
-    """Find rows that are equal to earlier ones; those of one number do not count.
+    """Find rows that are equal to earlier ones; rows with only one value do not count.
 
     Parameters
     ----------
     place : Place
     hashes : numpy.ndarray of uint64
-        One for each row of the tensor.
+        The hash of each row of the tensor.
     itemsize : int
         Bytes of an element.
     """
@@ -262,10 +264,10 @@ def equal_rows(place: Place, hashes: Array, itemsize: int) -> Rows | None:
 
 
 def equal_cuts(place: Place, itemsize: int) -> list[Cut]:
-    """Find axes of which an even cut has equal pieces; those of one number do not count.
+    """Find axes of which an even cut has equal pieces; pieces with only one value do not count.
 
-    Of an axis' cuts that which has the fewest different pieces is given, and of several such the
-    finest.
+    For each axis, only the cut with the fewest different pieces is returned; of several such cuts,
+    the one with the most pieces.
 
     Parameters
     ----------
@@ -291,7 +293,7 @@ def equal_cuts(place: Place, itemsize: int) -> list[Cut]:
 def _equal_cuts(
     place: Place, axis: int, outer: int, row: int, parts: Sequence[int], itemsize: int
 ) -> Iterator[Cut]:
-    """Find all cuts of an axis that have equal pieces: a coarse one follows from a finer one."""
+    """Find all cuts of an axis with equal pieces; coarse cuts are derived from finer ones."""
     samples = _samples(place, outer, row, parts)
     for fine in parts:
         if any(other % fine == 0 for other in parts if other > fine):
@@ -318,7 +320,7 @@ def _equal_cuts(
 
 
 def _samples(place: Place, outer: int, row: int, parts: Sequence[int]) -> dict[int, list[bytes]]:
-    """Read some first bytes of every piece of every cut."""
+    """Read the first bytes of every piece of every cut."""
     with place.opened() as read:
         if row <= 1 << 16:
             count = min(outer, -(-_SAMPLE // (row // max(parts))))

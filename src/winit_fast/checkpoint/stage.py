@@ -132,7 +132,7 @@ class Stage:
         return cls(path, new, run=run)
 
     def allocated(self, name: str) -> int:
-        """Tell how many bytes of the disk a file here takes already."""
+        """Return the number of bytes on the disk that a file in the stage already occupies."""
         try:
             status = (self.path / name).lstat()
         except FileNotFoundError:
@@ -153,7 +153,7 @@ class Stage:
             All moves have then been undone.
         """
         old = list(old)
-        (self.path / _ATTIC).mkdir(exist_ok=True)  # of a run that was killed here
+        (self.path / _ATTIC).mkdir(exist_ok=True)  # may exist after a kill at this point
         draft = self.path / (_MOVES + ".draft")
         with draft.open("w", encoding="utf-8") as file:
             json.dump({"new": self._new, "old": old}, file)
@@ -237,7 +237,7 @@ class Stage:
         self._end_of_moves()
 
     def _end_of_moves(self) -> None:
-        # What is left from here on is to be cleared away, not to be gone on with.
+        # A stage that is found from here on must be removed, not continued.
         (self.path / _MARK).write_bytes(b"")
         self.run = None
         (self.path / _MOVES).unlink()
@@ -293,7 +293,7 @@ def remove_empty_stages(directory: Path) -> None:
 
 
 def _read_run(stage: Path) -> Run | None:
-    """Read what a stage is for; None if a kill came before that was written."""
+    """Read the run of a stage; None if the process was killed before the run was written."""
     try:
         content = json.loads((stage / _MARK).read_bytes())
         run = Run(int(content["seed"]), str(content["plan"]), str(content["digest"]))

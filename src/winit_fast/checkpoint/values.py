@@ -1,4 +1,4 @@
-"""The numbers that a file's bytes stand for, in a type that arithmetic is quick in."""
+"""Converts a tensor's bytes to numbers, in a type in which arithmetic is fast."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ _WIDE = ("F64", "I32", "U32", "I64", "U64")
 
 
 def values(data: Array, tag: str) -> Array | None:
-    """Give the numbers of a tensor's bytes.
+    """Convert a tensor's bytes to numbers.
 
     Parameters
     ----------
     data : numpy.ndarray of uint8
         Whole elements, contiguous.
     tag : str
-        Their type, as the safetensors format calls it.
+        The name of their dtype in the safetensors format.
 
     Returns
     -------
     numpy.ndarray or None
-        One axis, float32, or float64 for what does not fit that; of a complex number two. None for
-        types whose elements are no whole bytes.
+        One axis; float32, or float64 for types that do not fit into it. A complex number becomes
+        two numbers. None for types whose elements are not whole bytes.
 
     Examples
     --------

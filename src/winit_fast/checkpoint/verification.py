@@ -271,7 +271,7 @@ class _Comparison:
         self._found, self._made = _Constancy(), _Constancy()
         self._differing = self._not_finite = 0
         self._first: tuple[tuple[int, ...], float, float] | None = None
-        self._sums = np.zeros(6)  # of 1, x, y, xx, yy, xy: x as made, y as found
+        self._sums = np.zeros(6)  # of 1, x, y, xx, yy, xy: x is made, y is in the file
 
     def pieces(self) -> Iterator[tuple[_Comparison, Filler, Box]]:
         """Cut the tensor as the writer does."""
@@ -303,7 +303,7 @@ class _Comparison:
         return nbytes
 
     def _products(self, made: Array, found: Array) -> Array:
-        """Sum what a correlation is made of, over what is finite."""
+        """Compute the sums that a correlation needs, over elements that are finite."""
         tag = self._place.entry.tag
         x, y = (np.asarray(values(each, tag), np.float64) for each in (made, found))
         finite = np.isfinite(x) & np.isfinite(y)
@@ -351,10 +351,10 @@ class _Comparison:
 
 
 class _Constancy:
-    """Whether all words that were seen are one: `value` is that one, None if there are several."""
+    """Tracks whether all words are the same: `value` is that word, None if they differ."""
 
     def __init__(self) -> None:
-        self.value: int | None = -1  # none was seen yet
+        self.value: int | None = -1  # no word was seen yet
 
     def see(self, words: Array) -> None:
         if self.value is None or not words.size:
@@ -371,14 +371,14 @@ def _words(array: Array) -> Array:
 
 
 class _Memory(threading.local):
-    """What each thread compares in: a box as it should be, and as it is."""
+    """The buffers of each thread: a box as planned, and as it is in the file."""
 
     def __init__(self) -> None:
         self.made, self.found = np.empty((2, max(8, writer.SEGMENT_BYTES)), np.uint8)
         self._differs = np.empty(self.made.size // 8, np.bool_)
 
     def are_equal(self, nbytes: int) -> bool:
-        """Compare so many bytes, by eight."""
+        """Compare this many bytes of the two buffers, in words of eight."""
         whole = nbytes // 8 * 8
         made, found = self.made[:whole].view(np.uint64), self.found[:whole].view(np.uint64)
         differs = np.not_equal(made, found, out=self._differs[: whole // 8])

@@ -76,7 +76,7 @@ class Segment(NamedTuple):
     pieces: tuple[Piece, ...]
 
     def fill(self, memory: Bytes) -> int:
-        """Make the pieces one after another, and give their bytes."""
+        """Fill the pieces one after another, and return the number of bytes."""
         end = 0
         for fill, box, dtype, nbytes in self.pieces:
             begin, end = end, end + nbytes
@@ -128,9 +128,9 @@ def write_checkpoint(
     Each thread fills a segment of about 1 MiB in its own buffer and writes it to the file, while
     other threads fill theirs. Memory use is one such buffer for each thread, whatever the size of
     the model. The files get their names when all of them are complete and flushed; a run that
-    fails, is refused or is interrupted leaves the directory as it was. A run that is killed, or
-    finds the disk full on its way, leaves a hidden folder in the directory. With ``resume``, the
-    next run continues there, and the bytes are those of an undisturbed run.
+    fails, is refused or is interrupted leaves the directory as it was. If a run is killed, or the
+    disk becomes full while it writes, a hidden folder stays in the directory. With ``resume``, the
+    next run continues there, and the bytes are those of an uninterrupted run.
 
     The elements of a tensor are those that ``tensor.scheme(tensor.shape, seed=seed,
     name=tensor.stream, dtype=dtype)`` returns. Non-persistent buffers are left out.
@@ -158,12 +158,12 @@ def write_checkpoint(
     texts : mapping of str to str, optional
         Additional small files: content by name.
     force : bool
-        Replace the checkpoint in a directory that is not empty; other files stay. What an
-        unfinished run left is cleared away.
+        Replace the checkpoint in a directory that is not empty; other files stay. The files of an
+        unfinished run are removed.
     resume : bool
-        Go on with the run of the same tensors, seed and other arguments that was killed here. All
-        is made again and compared with what is there; what differs is written. Without such a run
-        the checkpoint is begun; if it is in place already, nothing is done.
+        Continue an unfinished run with the same tensors, seed and other arguments. All tensors are
+        made again and compared with the files, and only differences are written. Without such a
+        run the checkpoint is started; if it is already complete, nothing is done.
     num_threads : int, optional
         By default `winit_fast.get_num_threads`; at most 128, and fewer if memory is short.
     progress : callable, optional
@@ -270,7 +270,7 @@ def _write_elsewhere(
     num_threads: int,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Write all files to an address, that which a loader looks for at the end."""
+    """Write all files to an address; the file that a loader looks for is written last."""
     total = sum(shard.size for shard in shards) + sum(map(len, contents.values()))
     done = 0
 
@@ -299,7 +299,7 @@ def _view(data: bytes) -> memoryview:
 
 
 def _made(segment: Segment) -> memoryview:
-    """Make a segment in memory of its own."""
+    """Fill a segment in newly allocated memory."""
     memory = np.empty(sum(piece.nbytes for piece in segment.pieces), np.uint8)
     segment.fill(memory)
     return memory.data
@@ -337,7 +337,7 @@ def segments(shards: Sequence[Shard], seed: int, limit: int) -> Iterator[Segment
 
 @contextmanager
 def _kept_for_later(target: Directory, writer: _Writer) -> Iterator[None]:
-    """Have an error of a full disk leave what is on it, and any error what was there before."""
+    """Keep the stage if the disk is full, or if it has files of an earlier run."""
     try:
         yield
     except Exception as error:
@@ -369,7 +369,7 @@ class _Writer:
 
     @property
     def has_flushed(self) -> bool:
-        """Whether something is on the disk."""
+        """Whether any bytes have been flushed to the disk."""
         return any(self._flushed)
 
     def run(
@@ -469,7 +469,7 @@ class _Writer:
 
 
 def _holds(file: int, data: Bytes, offset: int) -> bool:
-    """Tell whether a file has some bytes already; compared a few at a time, to save memory."""
+    """Return whether a file already has these bytes; compares them in parts to save memory."""
     step = 1 << 16
     return all(
         os.pread(file, min(step, data.size - at), offset + at) == data[at : at + step].tobytes()
@@ -505,7 +505,7 @@ def _contents(texts: Mapping[str, str]) -> dict[str, bytes]:
 
 
 def _write(target: Directory, name: str, data: bytes) -> None:
-    (target.stage / name).unlink(missing_ok=True)  # of a run that is gone on with
+    (target.stage / name).unlink(missing_ok=True)  # left by the run that is continued
     with (
         no_room_means(missing(target.path / name, 0, len(data))),
         (target.stage / name).open("xb") as file,

@@ -1,4 +1,4 @@
-"""``winit-fast inspect``: what is in a checkpoint, whoever wrote it."""
+"""``winit-fast inspect``: statistics of any safetensors checkpoint."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Exit status: 0 whatever is found; 2 for a damaged file or a wrong argument."""
 
 _KINDS = (".png", ".svg", ".html")
 _SHOWN = 40
-"""Findings that are listed; --json has all."""
+"""Most findings that are listed; --json has all."""
 
 
 def _picture(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -90,7 +90,7 @@ def _print_json(found: Inspection, path: str) -> None:
 
 
 def by_layer(tensors: Sequence[Statistics]) -> list[tuple[str, list[Statistics]]]:
-    """Group tensors whose names differ in numbers only, of one type and shape.
+    """Group tensors of the same dtype and shape whose names differ only in numbers.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def by_layer(tensors: Sequence[Statistics]) -> list[tuple[str, list[Statistics]]
 
 
 def stands_out(groups: list[tuple[str, list[Statistics]]]) -> list[tuple[str, str]]:
-    """Find tensors that are not as the others, or not as expected."""
+    """Find tensors that differ from those of other layers, or from the expected deviation."""
     found = []
     for _, group in groups:
         zero = [bool(tensor.size) and tensor.zeros == tensor.size for tensor in group]
@@ -194,7 +194,7 @@ def _percent(part: int, size: int) -> str:
 
 
 def _range(values: list[float | None], scale: float = 0.0) -> str:
-    """Write the values of all layers: one, where they are alike, if need be on another's scale."""
+    """Format the values of all layers: one value if they agree on the given scale, else a range."""
     numbers = [value for value in values if value is not None]
     if not numbers:
         return "-"

@@ -1,4 +1,4 @@
-"""Pictures of a checkpoint: histograms of every kind of tensor, and deviations by depth."""
+"""Plots of a checkpoint: histograms of every kind of tensor, and deviations by depth."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from winit_fast.checkpoint import Statistics
 
 _PANELS = 23
-"""Kinds of tensors that have a histogram; the largest."""
+"""Number of kinds of tensors with a histogram; the largest kinds are chosen."""
 
 _BARS = 60
-"""Of a histogram, side by side."""
+"""Number of bars of a histogram."""
 
 _WITHIN = 0.9995
-"""Part of the elements that a histogram shows."""
+"""Fraction of the elements that a histogram shows."""
 
 
 Groups = Sequence[tuple[str, list["Statistics"]]]
@@ -32,7 +32,7 @@ Groups = Sequence[tuple[str, list["Statistics"]]]
 
 
 def draw(groups: Groups, path: str, title: str) -> None:
-    """Draw what `winit_fast.checkpoint.inspect` found, with its histograms.
+    """Plot the result of `winit_fast.checkpoint.inspect`, which must include histograms.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def _figure(groups: Groups, title: str) -> Figure:
 
 
 def _deviations(axes: Any, groups: Groups) -> None:
-    """Draw the deviation of every kind of tensor over the layers, the expected one dashed."""
+    """Plot the deviation of every kind of tensor by layer; expected deviations are dashed."""
     for number, (name, group) in enumerate(groups):
         points = [(_depth(each.name), each.deviation, each.expected) for each in group]
         points = [point for point in points if point[1] is not None]
@@ -102,13 +102,13 @@ def _deviations(axes: Any, groups: Groups) -> None:
 
 
 def _depth(name: str) -> int:
-    """Read the layer from a name: its first number; 0 where there is none."""
+    """Return the layer of a tensor, which is the first number in its name, or 0."""
     found = re.search(r"(?<![^\W_])\d+(?![^\W_])", name)
     return int(found[0]) if found else 0
 
 
 def _histograms(axes: Any, name: str, group: list[Statistics]) -> None:
-    """Draw the densities of all layers over each other, from dark (first) to light (last)."""
+    """Plot the densities of all layers in one diagram, from dark (first) to light (last)."""
     edges = _edges()
     magnitude = np.maximum(abs(edges[:-1]), abs(edges[1:]))
     order = np.argsort(magnitude, kind="stable")
@@ -123,7 +123,7 @@ def _histograms(axes: Any, name: str, group: list[Statistics]) -> None:
             counted.append((number, counts / counts.sum()))
     reach = 1.15 * reach or 1.0
     bars = np.linspace(-reach, reach, _BARS + 1)
-    for number, parts in counted:  # what a bin has is spread evenly over it
+    for number, parts in counted:  # the count of a bin is spread evenly over it
         below = np.interp(bars, edges, np.concatenate([[0.0], np.cumsum(parts)]))
         color = colormaps["viridis"](0.9 * number / max(1, len(group) - 1))
         axes.stairs(np.diff(below), bars, color=color, linewidth=0.8, alpha=0.8)
@@ -135,9 +135,9 @@ def _histograms(axes: Any, name: str, group: list[Statistics]) -> None:
 
 
 def _edges() -> Any:
-    """Give the ends of a histogram's bins, those of the finite numbers in ascending order.
+    """Return the ends of a histogram's bins for finite numbers, in ascending order.
 
-    The smallest, among them the bins of zeros and subnormal numbers, are one bin.
+    The bins of the smallest numbers, including zeros and subnormal numbers, are one bin.
     """
     positive = (np.arange(_FIRST, 255 * 8, dtype=np.uint32) << 20).view(np.float32)
     last = np.nextafter(np.float32(np.inf), np.float32(0))
@@ -146,11 +146,11 @@ def _edges() -> Any:
 
 
 _FIRST = 8 * 97
-"""Of the positive bins the first that is drawn by itself: 2^-30."""
+"""The first positive bin that is drawn separately: 2^-30."""
 
 
 def _position(code: int) -> int:
-    """Tell which of the drawn bins a histogram's bin is in."""
+    """Return the drawn bin that contains a histogram's bin."""
     positive = 255 * 8 - _FIRST
     size, negative = code % 2048, code >= 2048
     if size < _FIRST:

@@ -1,4 +1,4 @@
-"""``winit-fast verify``: a checkpoint against the plan that it was made by."""
+"""``winit-fast verify``: compares a checkpoint with its plan."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Exit status: 0 if all tensors are fresh, 1 if any is not, 2 if that could not be
 file, no plan, a wrong argument."""
 
 _SHOWN = 40
-"""Tensors that are listed; --json has all."""
+"""Most tensors that are listed; --json has all."""
 
 
 @click.command(help=_HELP)
@@ -58,7 +58,7 @@ def verify(
             raise Damaged(str(error)) from error
         try:
             (_print_json if as_json else _print)(found, directory)
-        except BrokenPipeError:  # who has seen enough still gets the answer
+        except BrokenPipeError:  # the reader closed the pipe; the exit status still counts
             silence(sys.stdout)
     sys.exit(0 if found.fresh else 1)
 

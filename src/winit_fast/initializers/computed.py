@@ -1,4 +1,4 @@
-"""Elements that are known beforehand: tables that a model's code computes."""
+"""Stored values: tables that a model's code computes."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,23 +12,24 @@ from winit_fast.initializers.protocol import Initializer
 from winit_fast.streams.stream import Stream
 
 MAX_SIZE = 1 << 22
-"""Elements at most: what is larger belongs into a checkpoint (`Pretrained`)."""
+"""Largest number of elements; more belong into a checkpoint (`Pretrained`)."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Computed(Initializer, names=("computed",)):
-    """Elements that are stored: positions, frequencies, masks, counters.
+    """Stored values: positions, frequencies, masks, counters.
 
     Parameters
     ----------
     values : array_like
-        Of any floating-point type of docs/contract.md, complex, integers or bool; at most 2^22
-        elements. They are copied.
+        Of any floating-point type of docs/contract.md, complex, integer or bool; at most 2^22
+        elements. The values are copied.
 
     Notes
     -----
-    Floating-point numbers are rounded to another type as `Pretrained` does. All others are for
-    tensors of their own type only. Two are equal if type, shape and all bits are.
+    In a tensor of another floating-point type, floating-point values are rounded as `Pretrained`
+    does. Other values fill only tensors of their own type. Two `Computed` objects are equal if
+    their types, shapes and bits are equal.
 
     Examples
     --------
@@ -73,7 +74,7 @@ class Computed(Initializer, names=("computed",)):
         return f"Computed({self.values.dtype} of shape {self.values.shape})"
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Refuse a shape or a type that is not that of the values, and one that they do not fit."""
+        """Refuse a shape other than that of the values, and a type that cannot hold them."""
         values: Array = self.values
         if values.shape != shape:
             raise ValueError(f"values must have the tensor's shape {shape}, got {values.shape}")
@@ -87,7 +88,7 @@ class Computed(Initializer, names=("computed",)):
             raise ValueError(f"values must fit {dtype}, got {float(values[lost][0])!r}")
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        """Copy what the box has."""
+        """Copy the values of the box."""
         index: tuple[Any, ...] = tuple(
             slice(start, start + size) for start, size in zip(box.starts, box.sizes, strict=True)
         )
@@ -97,7 +98,7 @@ class Computed(Initializer, names=("computed",)):
         box.expand(out)[...] = values
 
     def complex_parts(self, shape: tuple[int, ...]) -> Initializer:
-        """Give the parts of complex values."""
+        """Return an initializer for the real and imaginary parts of complex values."""
         if self.values.dtype.kind != "c":
             raise TypeError(f"values must be complex for a complex tensor, got {self.values.dtype}")
         return Computed(dtypes.parts(self.values))

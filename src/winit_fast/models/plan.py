@@ -27,10 +27,10 @@ _AXES: dict[str, Convention] = {"torch": TORCH, "jax": JAX, "keras": JAX}
 
 
 class Plan(Sequence[TensorSpec]):
-    """A model's tensors in their order, each with its scheme: what is to be made of a seed.
+    """A model's tensors in order, each with its scheme. A plan and a seed determine all values.
 
-    A plan is a value: it does not change, two can be compared, and it can be printed and written.
-    It needs no framework.
+    A plan is an immutable value: plans can be compared, printed and written to files. No framework
+    is needed.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Plan(Sequence[TensorSpec]):
     Raises
     ------
     TypeError, ValueError
-        If they are something else, or a name is there twice.
+        If an item is not a TensorSpec, or a name occurs twice.
 
     Examples
     --------
@@ -90,7 +90,7 @@ class Plan(Sequence[TensorSpec]):
     def __getitem__(self, key: slice) -> Plan: ...
 
     def __getitem__(self, key: int | str | slice) -> TensorSpec | Plan:
-        """Find a tensor by its place or by any of its names, or cut the plan."""
+        """Return a tensor by position or by any of its names, or a part of the plan by slice."""
         if isinstance(key, str):
             if key not in self._names:
                 raise KeyError(unknown("tensor", key, self._names))
@@ -99,7 +99,7 @@ class Plan(Sequence[TensorSpec]):
         return Plan(found) if isinstance(found, tuple) else found
 
     def __contains__(self, key: object) -> bool:
-        """Tell whether a name, or a tensor, is in the plan."""
+        """Return whether a name or a tensor is in the plan."""
         return key in self._names if isinstance(key, str) else key in self._tensors
 
     def __eq__(self, other: object) -> bool:
@@ -118,7 +118,7 @@ class Plan(Sequence[TensorSpec]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The tensors' names, without those that are only tied."""
+        """The tensors' names, without the further names of tied tensors."""
         return tuple(tensor.name for tensor in self._tensors)
 
     @property
@@ -129,7 +129,7 @@ class Plan(Sequence[TensorSpec]):
     # ---------------------------------------------------------------------------- other plans
 
     def matching(self, *patterns: str) -> Plan:
-        """Cut the plan to the tensors whose name matches one of some patterns.
+        """Return a plan of only the tensors whose name matches at least one pattern.
 
         Parameters
         ----------
@@ -150,17 +150,18 @@ class Plan(Sequence[TensorSpec]):
         return Plan(tensor for tensor in self if matcher.find(tensor.name) is not None)
 
     def with_rules(self, rules: Mapping[str, Rule], *, axes: str | None = None) -> Plan:
-        """Give the tensors that match a pattern another scheme.
+        """Return a plan in which tensors that match a pattern have another scheme.
 
         Parameters
         ----------
         rules : mapping of str to rule
-            Patterns as in `matching`. Of several that match, the first counts, but a tensor's own
-            name goes before all others. A rule is an initializer, a name or a configuration as
-            `winit_fast.get` takes it, or a function of the pattern's numbers, by their names.
+            Patterns as in `matching`. The first pattern that matches counts, but the exact name of
+            a tensor takes precedence over all patterns. A rule is an initializer, a name or a
+            configuration that `winit_fast.get` accepts, or a function that takes the numbers of
+            the pattern as keyword arguments.
         axes : {"torch", "jax", "keras"}, optional
-            Where the weights keep their inputs and outputs. It must be given if a rule leaves open
-            what its scheme needs to know of it.
+            The convention for the input and output axes of the weights. Required if a scheme
+            depends on these axes and does not set them itself.
 
         Returns
         -------
@@ -169,8 +170,8 @@ class Plan(Sequence[TensorSpec]):
         Raises
         ------
         TypeError, ValueError
-            If a pattern matches nothing, a rule is none or not for its tensor, or it leaves axes
-            open.
+            If a pattern matches nothing, a rule is invalid or does not fit its tensor, or ``axes``
+            is missing.
 
         Examples
         --------
@@ -206,7 +207,7 @@ class Plan(Sequence[TensorSpec]):
         return Plan(made)
 
     def cast(self, dtype: object) -> Plan:
-        """Have all floating-point tensors drawn and stored in one type.
+        """Return a plan in which all floating-point tensors are drawn and stored in one dtype.
 
         Parameters
         ----------
@@ -236,12 +237,12 @@ class Plan(Sequence[TensorSpec]):
     # ------------------------------------------------------------------------------------- use
 
     def check(self) -> None:
-        """Have every scheme refuse its tensor's shape or type.
+        """Check that every scheme supports the shape and the dtype of its tensor.
 
         Raises
         ------
         TypeError, ValueError
-            The message names the tensor.
+            If a scheme does not; the message names the tensor.
         """
         for tensor in self:
             tensor.check()
@@ -249,32 +250,32 @@ class Plan(Sequence[TensorSpec]):
     def arrays(
         self, seed: Seed = None, *, num_threads: int | None = None
     ) -> Iterator[tuple[str, Array]]:
-        """Make all tensors, one after the other.
+        """Make all tensors, one after another.
 
         Parameters
         ----------
         seed : int, numpy.random.SeedSequence, numpy.random.Generator or None
-            None draws one from the operating system.
+            None takes a seed from the operating system.
         num_threads : int, optional
-            It changes no bit.
+            The number of threads changes no bit.
 
         Yields
         ------
         name : str
-            A tied tensor comes once, by its first name.
+            A tied tensor is yielded once, under its first name.
         array : numpy.ndarray
 
         Raises
         ------
         TypeError, ValueError
-            As `check`, before the first is made.
+            As `check`, before the first tensor is made.
         """
         self.check()
         key = seed_number(seed)
         return ((tensor.name, tensor.array(key, num_threads=num_threads)) for tensor in self)
 
     def diff(self, other: Plan) -> list[str]:
-        """List what another plan has otherwise.
+        """List the differences from another plan.
 
         Parameters
         ----------
@@ -283,7 +284,7 @@ class Plan(Sequence[TensorSpec]):
         Returns
         -------
         list of str
-            A line for each difference, none if the plans are equal.
+            One line for each difference; empty if the plans are equal.
 
         Examples
         --------
@@ -310,7 +311,7 @@ class Plan(Sequence[TensorSpec]):
     # ----------------------------------------------------------------------------------- files
 
     def to_json(self) -> str:
-        """Write the plan as JSON, a line a tensor.
+        """Return the plan as JSON, with one line for each tensor.
 
         Returns
         -------
@@ -319,14 +320,14 @@ class Plan(Sequence[TensorSpec]):
         Raises
         ------
         ValueError
-            If a scheme cannot be written; the message names the tensor. `save` can write those that
-            hold arrays.
+            If a scheme cannot be written; the message names the tensor. Schemes that hold arrays
+            need `save`.
         """
         return plan_json.text(self)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote.
+        """Make a plan from the text that `to_json` returns.
 
         Parameters
         ----------
@@ -339,19 +340,20 @@ class Plan(Sequence[TensorSpec]):
         Raises
         ------
         ValueError
-            If it is something else.
+            If the text is not a plan.
         """
         if not isinstance(text, str):
             raise TypeError(f"text must be a str, got {excerpt(text)}")
         return cls._read(text.encode(), "the text is no plan of this version", None)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the plan to a file, and the arrays of its schemes to another one beside it.
+        """Write the plan to a file, and the arrays of its schemes to a second file beside it.
 
         Parameters
         ----------
         path : path
-            It must end in .json. The arrays' file, if there are any, ends in .safetensors instead.
+            Must end in .json. The file of the arrays, if there are any, ends in .safetensors
+            instead.
 
         Raises
         ------
@@ -368,7 +370,7 @@ class Plan(Sequence[TensorSpec]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote; also the winit_fast.plan.json of a checkpoint.
+        """Read a file that `save` wrote, or the winit_fast.plan.json of a checkpoint.
 
         Parameters
         ----------
@@ -381,9 +383,9 @@ class Plan(Sequence[TensorSpec]):
         Raises
         ------
         ValueError
-            If it is something else, or the arrays beside it are not those of the plan.
+            If the file is not a plan, or the arrays beside it are not those of the plan.
         OSError
-            If it cannot be read.
+            If the file cannot be read.
         """
         file, beside = _files(path)
         with regular_file(str(file)) as opened:
@@ -407,7 +409,7 @@ def _scheme(rule: Any, numbers: Mapping[str, int]) -> Initializer:
 
 
 def _with_axes(scheme: Initializer, convention: Convention | None, ndim: int) -> Initializer:
-    """Say the axes that a scheme leaves open; refuse it if they matter and nobody says them."""
+    """Set the axes that a scheme leaves open; raise if they matter and no convention is given."""
     said = scheme.with_axes(convention or TORCH, ndim)
     if convention is None and said != scheme and ndim > 1:
         raise ValueError(

@@ -1,6 +1,6 @@
-"""Plans as JSON: a line a tensor, and the stored values in a file beside it.
+"""Plans as JSON: one line for each tensor, and the arrays of schemes in a file beside it.
 
-The only place that knows this form: plans of their own and those beside checkpoints are the same.
+Files that `Plan.save` writes and the plans of checkpoints both have this format.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from winit_fast.initializers.protocol import Initializer, get
 from winit_fast.models.tensor_spec import KINDS, PARAMETER, TensorSpec
 
 FORMAT = 1
-"""Version of the form."""
+"""Version of the format."""
 
 _NEEDED = {"name", "shape", "dtype"}
 _OPTIONAL = {"initializer", "not_written", "stream", "drawn_in", "tied", "kind"}
 
 
 class NotWritten(Initializer):
-    """The place of a scheme that JSON could not hold.
+    """A placeholder for a scheme that JSON could not hold.
 
     Parameters
     ----------
     shown : str
-        What it looked like.
+        The repr of the scheme.
     """
 
     def __init__(self, shown: str) -> None:
@@ -49,16 +49,17 @@ def text(
     stored: MutableMapping[str, Array] | None = None,
     strict: bool = True,
 ) -> str:
-    """Write tensors.
+    """Return tensors as JSON.
 
     Parameters
     ----------
     tensors : iterable of TensorSpec
     stored : mutable mapping of str to numpy.ndarray, optional
-        Takes the arrays that schemes hold, by names of their own. Without it, there is no place for
-        them.
+        Receives the arrays that schemes hold, each under its own key. Without it, schemes that
+        hold arrays cannot be written.
     strict : bool
-        Whether a scheme that cannot be written is an error, or ``"not_written"``.
+        Whether a scheme that cannot be written is an error; otherwise its entry has
+        ``"not_written"``.
 
     Returns
     -------
@@ -115,25 +116,25 @@ def _line(entry: dict[str, Any]) -> str:
 
 
 def read(content: bytes, fault: str, stored: Mapping[str, Array] | None = None) -> list[TensorSpec]:
-    """Read what `text` wrote.
+    """Read the tensors that `text` wrote.
 
     Parameters
     ----------
     content : bytes
     fault : str
-        What an error begins with.
+        Beginning of the error messages.
     stored : mapping of str to numpy.ndarray, optional
-        The arrays of the file beside it.
+        The arrays from the file beside the plan.
 
     Returns
     -------
     list of TensorSpec
-        The initializer of what could not be written is `NotWritten`.
+        A scheme that could not be written is replaced by `NotWritten`.
 
     Raises
     ------
     ValueError
-        If it is something else, or of another version.
+        If the content is not a plan, or has another version.
     """
     whole = strict_json.read(content, fault)
     if whole.get("format") != FORMAT or not isinstance(whole.get("tensors"), list):
@@ -176,7 +177,7 @@ def _read(
 
 
 class _Arrays:
-    """Where the arrays of one tensor's scheme go."""
+    """The destination of the arrays of one tensor's scheme."""
 
     def __init__(self, name: str, stored: MutableMapping[str, Array] | None) -> None:
         self._name = name
@@ -195,7 +196,7 @@ class _Arrays:
 
 
 def digest(array: Array) -> str:
-    """Give the SHA-256 of an array's bytes, in C order.
+    """Return the SHA-256 of an array's bytes, in C order.
 
     Examples
     --------
@@ -212,7 +213,7 @@ def _found(
     known: dict[str, bool],
     texts: dict[tuple[object, ...], str | None],
 ) -> str | None:
-    """Write a scheme, or find what was written before: a model has many of few kinds."""
+    """Write a scheme, or return the cached text: most tensors share one of a few schemes."""
     values: list[Any] = list(vars(initializer).values())
     if not is_dataclass(initializer) or not _PLAIN.issuperset(map(type, values)):
         return _written(initializer, arrays, known)
@@ -226,7 +227,7 @@ _PLAIN = {float, int, bool, str, type(None)}
 
 
 def _written(initializer: Initializer, arrays: _Arrays, known: dict[str, bool]) -> str | None:
-    """Write a scheme, or give None where it cannot be made again from that."""
+    """Write a scheme; None if the text would not restore an equal scheme."""
     if not is_of_the_catalogue(initializer):
         return None
     try:
@@ -245,7 +246,7 @@ def _written(initializer: Initializer, arrays: _Arrays, known: dict[str, bool]) 
 
 
 def scheme_to_json(initializer: Initializer) -> dict[str, Any] | None:
-    """Give a scheme as JSON holds it, or None where it cannot be made again from that.
+    """Convert a scheme to JSON values; None if these would not restore an equal scheme.
 
     Parameters
     ----------
@@ -260,7 +261,7 @@ def scheme_to_json(initializer: Initializer) -> dict[str, Any] | None:
 
 
 def scheme_from_json(scheme: Mapping[str, Any]) -> Initializer:
-    """Make a scheme from what `scheme_to_json` gives.
+    """Make a scheme from the JSON values that `scheme_to_json` returns.
 
     Parameters
     ----------
@@ -273,7 +274,7 @@ def scheme_from_json(scheme: Mapping[str, Any]) -> Initializer:
     Raises
     ------
     TypeError, ValueError
-        If it is none.
+        If the values are not a scheme.
 
     Examples
     --------
@@ -284,7 +285,7 @@ def scheme_from_json(scheme: Mapping[str, Any]) -> Initializer:
 
 
 def is_of_the_catalogue(initializer: Initializer) -> bool:
-    """Tell whether any process that has this package can make a scheme again."""
+    """Return whether a scheme consists of this package's classes only, so others can load it."""
     if not type(initializer).__module__.startswith("winit_fast.initializers."):
         return False
     return _holds_only_the_catalogue(
@@ -303,7 +304,7 @@ def _holds_only_the_catalogue(values: Iterable[Any]) -> bool:
 
 
 def _encoded(value: Any, arrays: _Arrays) -> Any:
-    """Replace what JSON lacks: infinite numbers by ``{"float": "inf"}``, and arrays."""
+    """Encode values that JSON lacks: infinite numbers as ``{"float": "inf"}``, and arrays."""
     if isinstance(value, Mapping):
         return {key: _encoded(each, arrays) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -328,7 +329,7 @@ def _decoded(value: Any, stored: Mapping[str, Array] | None) -> Any:
 
 
 def _kept(place: Mapping[str, Any], stored: Mapping[str, Array] | None) -> Array:
-    """Find a stored array, and hold it to its digest."""
+    """Return a stored array, and check its digest."""
     if stored is None:
         raise ValueError("its values are in a file beside the plan: use load()")
     array = stored.get(place["stored"])

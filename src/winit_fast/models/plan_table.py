@@ -1,4 +1,4 @@
-"""A model's tensors by layer: a line for those that differ in a number of their name only."""
+"""A table of a model's tensors: one line for tensors whose names differ only in numbers."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from winit_fast.initializers.protocol import Initializer
 from winit_fast.models.tensor_spec import PARAMETER, TensorSpec
 
 _NO_NORMAL = 10.0
-"""Deviations that no draw of a normal reaches: a bound so far out is meant as a number."""
+"""Number of standard deviations that no normal draw reaches. If a bound is that far out, it was
+meant as an absolute value."""
 
 _NUMBER = re.compile(r"(?<![^\W_])\d+(?![^\W_])")
-"""A number in a name: of a layer, an expert."""
+"""A number in a name, such as that of a layer or an expert."""
 
 
 class Group(NamedTuple):
-    """Tensors of the same name but for its numbers, of one shape, type and kind of scheme.
+    """Tensors with the same name except for numbers, and the same shape, dtype and scheme class.
 
     Attributes
     ----------
     times : int
     name : str
-        A number is ``*``, or ``{i}`` where the initializer depends on it.
+        Numbers are replaced by ``*``, or by ``{i}`` if the initializer depends on the number.
     shape : tuple of int
     initializer : str
-        With a formula of ``i``, or with the range, where they differ.
+        Parameters that differ are shown as a formula of ``i`` or as a range.
     dtype, kind : str
     """
 
@@ -44,17 +45,17 @@ class Group(NamedTuple):
 
 
 Formulas = Callable[[TensorSpec], tuple[str, object, dict[str, Any]]]
-"""What says a tensor's name with the numbers that its rule knows, the rule, and its parameters."""
+"""Returns the name of a tensor with the numbers of its rule, the rule, and its parameters."""
 
 
 def by_layer(tensors: Iterable[TensorSpec], formulas: Formulas | None = None) -> list[Group]:
-    """Group tensors over the layers, in the order in which the first of each comes.
+    """Group the same tensors of all layers, in the order of the first tensor of each group.
 
     Parameters
     ----------
     tensors : iterable of TensorSpec
     formulas : callable, optional
-        Where the schemes' own parameters come from.
+        Returns the formulas from which a scheme's parameters were computed.
 
     Returns
     -------
@@ -103,7 +104,7 @@ def by_layer(tensors: Iterable[TensorSpec], formulas: Formulas | None = None) ->
 
 
 def table(tensors: Sequence[TensorSpec]) -> str:
-    """Write tensors as a table of text, grouped by layer.
+    """Format tensors as a text table, in which all layers share one line.
 
     Examples
     --------
@@ -139,7 +140,7 @@ def _listed(
 
 
 def _common(tensors: Sequence[TensorSpec]) -> str:
-    """Write the initializers of several tensors as one, with what differs as formula or range."""
+    """Format the initializers of a group as one; parameters that differ become formula or range."""
     schemes = [tensor.initializer for tensor in tensors]
     first = schemes[0]
     bounds = _absolute_bounds(tensors)
@@ -159,7 +160,7 @@ def _common(tensors: Sequence[TensorSpec]) -> str:
 
 
 def excerpt_of(scheme: Initializer) -> str:
-    """Show a scheme in a line: a long one loses its middle."""
+    """Format a scheme in one line; the middle of a long repr is omitted."""
     shown = repr(scheme)
     if isinstance(scheme, Parts):
         shown = f"Parts({', '.join(repr(part.initializer) for part in scheme.parts)})"
@@ -184,10 +185,10 @@ def _range(tensors: Sequence[TensorSpec], values: Sequence[Any]) -> str:
 
 
 def _absolute_bounds(tensors: Sequence[TensorSpec]) -> tuple[float, float] | None:
-    """The numbers at which truncated normals are cut, if these are what the bounds mean.
+    """Return the absolute bounds of truncated normals, if the bounds were meant as absolute values.
 
-    Authors who give torch's ``trunc_normal_`` bounds of -2 and 2 and a deviation of 0.02 have them
-    100 deviations out. They are the same in all layers, whatever the deviation.
+    Some authors call torch's ``trunc_normal_`` with bounds of -2 and 2 and a deviation of 0.02, so
+    the bounds are 100 deviations out. They are the same in all layers, whatever the deviation.
     """
     found = []
     for tensor in tensors:

@@ -16,7 +16,7 @@ from winit_fast.initializers.rounded import Rounded
 from winit_fast.streams.stream import Seed, stream_id
 
 PARAMETER, BUFFER, NON_PERSISTENT = KINDS = ("parameter", "buffer", "non-persistent buffer")
-"""What a tensor is to its model; files leave the last kind out."""
+"""The role of a tensor in its model; tensors of the last kind are not written to files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +99,18 @@ class TensorSpec:
 
     @property
     def scheme(self) -> Initializer:
-        """The initializer, made to draw in the type ``drawn_in``."""
+        """The initializer, which draws in ``drawn_in`` if that is set."""
         if self.drawn_in is None:
             return self.initializer
         return Rounded(self.initializer, self.drawn_in)
 
     def check(self) -> None:
-        """Have the initializer refuse the shape or the type.
+        """Check that the initializer supports the shape and the dtype.
 
         Raises
         ------
         TypeError, ValueError
-            The message names the tensor.
+            If it does not; the message names the tensor.
         """
         dtype = dtypes.find_any(self.dtype)
         try:

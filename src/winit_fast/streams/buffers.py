@@ -1,4 +1,4 @@
-"""Destinations: any writable memory, seen as an array and checked."""
+"""Destinations: views any writable buffer as an array, and checks it."""
 
 import math
 import sys
@@ -18,20 +18,20 @@ Out = TypeVar("Out")
 
 
 class _Framework(Protocol):
-    """What a framework's adapter knows of tensors that are more than their memory."""
+    """The interface of an adapter's module for tensors that have more state than their memory."""
 
     def check(self, out: Any) -> None:
-        """Refuse what must not be written behind the framework's back."""
+        """Refuse a tensor that must not be written without the framework's knowledge."""
 
     def shared(self, tensor: Any, argument: str) -> Any:
-        """Give the tensor that DLPack can share, or refuse one that is not its memory as it is."""
+        """Return a tensor that DLPack can export; refuse one whose memory has other values."""
 
     def written(self, out: Any) -> None:
-        """Tell the framework that the memory has other contents now."""
+        """Notify the framework that the memory was changed."""
 
 
 def _framework(out: object) -> _Framework | None:
-    """Find who sees to an object of a framework, or of a class that derives from one of its."""
+    """Find the adapter's module for an object whose class is, or derives from, a framework's."""
     for base in type(out).__mro__:
         module = MEMORY.get(base.__module__.partition(".")[0])
         if module is not None:
@@ -40,7 +40,7 @@ def _framework(out: object) -> _Framework | None:
 
 
 def written(out: Out) -> Out:
-    """Return what has been filled, once its framework knows, which may count writes."""
+    """Notify the framework of a filled object, since it may count writes, and return the object."""
     framework = None if isinstance(out, np.ndarray) else _framework(out)
     if framework is not None:
         framework.written(out)
@@ -80,7 +80,7 @@ def view(
         Strides count bytes.
     dtype : numpy.dtype
     owner : object
-        What keeps the memory; the array keeps it.
+        The object that owns the memory; the array keeps it alive.
     """
     memory = _Memory(address, shape, strides, dtype.itemsize, owner)
     array: Array = np.asarray(memory).view(dtype)
@@ -88,25 +88,25 @@ def view(
 
 
 def from_dlpack(out: Any, argument: str = "out") -> Array:
-    """View a CPU tensor of another library; errors name the argument that carries it."""
+    """View a CPU tensor of another library; errors name the argument."""
     kind, framework = type(out).__name__, _framework(out)
     if framework is not None:
         out = framework.shared(out, argument)
     try:
         device = out.__dlpack_device__()[0]
-    except (BufferError, RuntimeError, ValueError) as error:  # one that DLPack has no number for
+    except (BufferError, RuntimeError, ValueError) as error:  # a device that DLPack does not know
         raise TypeError(f"{argument} must be on the CPU, got {kind}: {error}") from error
     if device != _dlpack.CPU:
         raise TypeError(f"{argument} must be on the CPU, got {kind} on DLPack device {device}")
     try:
         try:
             capsule = out.__dlpack__(max_version=_dlpack.VERSION)
-        except TypeError:  # from before there were versions
+        except TypeError:  # a producer of DLPack before 1.0 takes no max_version
             capsule = out.__dlpack__()
         address, shape, strides, name, writable = _dlpack.describe(capsule)
     except (BufferError, RuntimeError, ValueError) as error:  # a sparse tensor, say
         raise TypeError(f"{argument} must be what DLPack can share, got {kind}: {error}") from error
-    if writable is None:  # DLPack before 1.0 cannot say: only who is known is believed
+    if writable is None:  # DLPack before 1.0 does not say, so only known producers are trusted
         writable = framework is not None
     try:
         dtype = np.dtype(name)
@@ -146,7 +146,7 @@ def writable(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) ->
         If it is read-only or its elements overlap or interleave.
     """
     if isinstance(out, np.ndarray):
-        # Its memory as it is now: a subclass may lie about it, and change it later.
+        # A plain view: a subclass may report other attributes, and change them later.
         array: Array = np.ndarray.view(out, np.ndarray)
     elif hasattr(out, "__dlpack__"):
         framework = _framework(out)
@@ -176,9 +176,9 @@ def writable(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) ->
 
 
 def overlaps(array: Array) -> bool:
-    """Tell whether some axis steps less far than those inside it: then elements may share bytes.
+    """Return whether elements overlap or interleave: some stride is less than the extent inside it.
 
-    They need not, where they interleave: telling these apart is not worth what it takes.
+    Interleaved elements share no bytes, but distinguishing the two cases would cost too much.
     """
     span = array.itemsize
     for step, extent in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
@@ -196,7 +196,7 @@ def destination(
     kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS,
     argument: str = "shape",
 ) -> tuple[Array, Box]:
-    """Check a buffer together with the box of the logical tensor that it is to hold.
+    """Check a buffer together with the box of the logical tensor that it should hold.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def destination(
     index : tuple of slice, int or Ellipsis, optional
         As in `box`; by default all of the tensor.
     argument : str
-        The one that carries the shape, for the errors.
+        Name of the argument with the shape, for error messages.
 
     Returns
     -------
@@ -220,7 +220,7 @@ def destination(
     TypeError, ValueError, IndexError
         As in `writable`, `logical_shape` and `box`, or if ``out`` has another shape than the box.
     """
-    # The numbers first: reading them may run a user's code, after which the buffer is another one.
+    # Shape and index first: converting them may run user code, which might change the buffer.
     if shape is None and index is not None:
         writable(out, kinds)
         raise ValueError(f"index={index!r} needs the shape of the logical tensor: give {argument}=")

@@ -1,4 +1,4 @@
-"""Filling a destination: cut into pieces, which threads share."""
+"""Fills a destination: splits it into pieces, which are distributed to threads."""
 
 import math
 import operator
@@ -14,11 +14,11 @@ from winit_fast.base.boxes import Box
 from winit_fast.streams.buffers import _Memory
 
 MIN_PIECE = 1 << 17
-"""Elements in a piece at least: a tenth of a millisecond's work, worth waking a thread for."""
+"""Fewest elements of a piece: 0.1 ms of work, enough to be worth waking a thread."""
 
 
 MAX_PIECE = 1 << 21
-"""Elements in a piece at most: Ctrl-C is seen between pieces, the dearest of which take 0.1 s."""
+"""Most elements of a piece: Ctrl-C is noticed between pieces, which take up to 0.1 s."""
 
 
 MAX_PIECE_SCALAR = 1 << 18
@@ -26,13 +26,13 @@ MAX_PIECE_SCALAR = 1 << 18
 
 
 MAX_SPAN = 1 << 25
-"""Bytes from a piece's first element to its last at most: where few lie on each page of memory that
-nobody has touched, time goes into the pages, which take the system up to 3 seconds a gigabyte."""
+"""Most bytes from a piece's first element to its last. If few elements lie on each page of new
+memory, most of the time is page faults, which take up to 3 seconds per gigabyte."""
 
 
 STREAMING_BYTES = 1 << 23
-"""From this distance between first and last element on, results leave the caches before anybody
-reads them: stores go round them."""
+"""From this distance between first and last element on, results would be evicted from the caches
+before they are read, so non-temporal stores are used."""
 
 
 FEW_STEPS = 16
@@ -41,7 +41,7 @@ columns of an (n, 3) array in F order are one piece, since their elements are dr
 
 
 class Loop(NamedTuple):
-    """One axis of a destination: its extent, and what a step adds to the index and the address."""
+    """One axis of a destination: its extent, and the increments of the index and the address."""
 
     extent: int
     index_stride: int
@@ -65,10 +65,9 @@ def pieces(address: int, index: int, loops: Loops, limit: int, span: int) -> Ite
     loops : tuple of Loop
         Outermost in memory first, so that no two pieces are interleaved; then those of `FEW_STEPS`.
     limit : int
-        Elements in a piece at most; a power of two, so that a contiguous run is cut at multiples
-        of it.
+        Most elements of a piece; a power of two, so that contiguous runs split at its multiples.
     span : int
-        Bytes from a piece's first element to its last one at most, about: those of the steps along
+        Most bytes from a piece's first element to its last, approximately: counts the steps along
         its outermost loop.
 
     Yields
@@ -118,10 +117,10 @@ def _together(loop: Loop, nearest: Loop) -> bool:
 def share_out(
     work: Callable[[Piece], object], out: Array, box: Box, num_threads: int | None
 ) -> None:
-    """Do ``work`` on pieces that make up a destination, on several threads where that pays."""
+    """Do ``work`` on the pieces of a destination, on several threads if it is large enough."""
     small = out.size <= MIN_PIECE and _spread(out) <= MAX_SPAN
     if small and num_threads is None:
-        num_threads = 1  # what there may be need not be asked
+        num_threads = 1  # saves the time of resolving num_threads
     num_threads = threads.resolve(num_threads)
     if out.size == 0:
         return
@@ -133,7 +132,7 @@ def share_out(
     loops = tuple(map(Loop._make, merged)) or (Loop(1, 0, 0),)
     nearest = loops[-1]
     loops = tuple(sorted(loops, key=lambda loop: _together(loop, nearest)))
-    # Four pieces a thread even out their speeds; a power of two keeps cuts on round positions.
+    # Four pieces per thread balance the load; with a power of two pieces begin at round positions.
     limit = 1 << (out.size // (4 * num_threads)).bit_length()
     largest = MAX_PIECE_SCALAR if _core.isa() == "scalar" else MAX_PIECE
     limit = min(max(limit, MIN_PIECE), largest)
@@ -170,7 +169,7 @@ def fill(
 
     def work(piece: Piece) -> None:
         address, index, loops = piece
-        streaming = _spread(out) >= STREAMING_BYTES  # asked here, so that work keeps the memory
+        streaming = _spread(out) >= STREAMING_BYTES  # `out` in the closure keeps the memory alive
         extents, index_strides, byte_strides = zip(*loops, strict=True)
         _core.fill(
             distribution, seed, stream, address, offset + index,

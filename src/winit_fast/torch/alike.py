@@ -1,11 +1,11 @@
-"""Modules of torch that are reset alike: one of them is recorded, the others follow it.
+"""Reuses the record of one reset for other modules of torch that are reset in the same way.
 
-Recording is dear, since torch's modes run Python at every operation, and a large model has few
-kinds of layers. Two modules of one of torch's own classes get the same schemes where their plain
-attributes are equal and their tensors alike, since nothing else goes into torch's own
-``reset_parameters``. Whatever could tell two apart is recorded by itself: a class that is not
-torch's own, an attribute that is no plain value, a function of torch that has been replaced,
-another mode, a tensor that is more than one plain parameter or buffer.
+Recording is expensive, because torch's modes run Python at every operation, and a large model has
+few kinds of layers. Two modules of the same class of torch get the same schemes if their plain
+attributes are equal and their tensors have the same properties, because torch's own
+``reset_parameters`` depend on nothing else. A module is recorded separately if anything else could
+make a difference: a class that is not torch's own, an attribute that is not a plain value, a
+replaced function of torch, another mode, or a tensor that is not a plain parameter or buffer.
 """
 
 import math
@@ -26,27 +26,27 @@ from winit_fast.torch.record import Recorder
 from winit_fast.torch.values import Constant, Draw, Value
 
 _PLAIN = {bool, int, str, NoneType, torch.dtype, torch.device}
-"""Types of attributes that are their values, and equal only if they are the same."""
+"""Types whose values are equal only if they are the same."""
 
 _EMPTY = {dict, OrderedDict, set}
-"""Types of what modules keep their hooks in."""
+"""Types of the containers in which modules keep their hooks."""
 
 _HOOKS = {"_load_state_dict_post_hooks"}
-"""Hooks that `fully_shard` registers, of which no reset knows."""
+"""Hooks that `fully_shard` registers; no reset uses them."""
 
 _IMPORTS = {"init": torch.nn.init, "math": math, "torch": torch, "Tensor": Tensor}
-"""What the files of torch.nn.modules call so."""
+"""Global names in the files of torch.nn.modules, and the objects they must refer to."""
 
 
 class _Likeness(NamedTuple):
-    """What the outcome of a reset follows from, and the names of the tensors that it is for."""
+    """Everything that determines the outcome of a reset, and the names of the tensors."""
 
     signature: tuple[object, ...]
     names: tuple[str, ...]
 
 
 class Alike:
-    """Resets modules, inside `recording`; of those that are alike only the first one runs.
+    """Resets modules inside `recording`; of modules that are alike, only the first is run.
 
     Parameters
     ----------
@@ -59,11 +59,11 @@ class Alike:
         self._trusted: dict[type, bool] = {}
 
     def reset(self, method: Callable[[], object]) -> None:
-        """Have a module's tensors get what its method gives them."""
+        """Run a module's reset method, or copy the outcome of an equal one."""
         likeness = self._likeness(method)
         if likeness is None:
             method()
-            self._trusted.clear()  # it may be anybody's code, and have replaced anything
+            self._trusted.clear()  # arbitrary code, which may have replaced functions of torch
             return
         outcome = self._outcomes.get(likeness.signature)
         if outcome is not None:
@@ -78,7 +78,7 @@ class Alike:
             self._outcomes[likeness.signature] = outcome
 
     def _likeness(self, method: Callable[[], object]) -> _Likeness | None:
-        """Tell what decides on a reset, where all of that is known and nothing is written yet."""
+        """Return what determines a reset, if all of it is known and no tensor is written yet."""
         if type(method) is not MethodType:
             return None
         kind = type(method.__self__)
@@ -96,7 +96,7 @@ class Alike:
         module = method.__self__
         signature: list[object] = [type(module), method.__func__]
         names: list[str] = []
-        with torch._C.DisableTorchFunction():  # what is asked here is not the code's doing
+        with torch._C.DisableTorchFunction():  # these queries must not be recorded
             for attribute, value in vars(module).items():
                 kind = type(value)
                 if kind in _EMPTY and (not value or attribute in _HOOKS):
@@ -121,7 +121,7 @@ class Alike:
         return _Likeness(tuple(signature), tuple(names))
 
     def _outcome(self, names: tuple[str, ...]) -> tuple[Value | None, ...] | None:
-        """Read what a reset has given tensors, if the like can be given to others."""
+        """Return the values that a reset has given tensors, if other tensors can get them too."""
         outcome: list[Value | None] = []
         for name in names:
             value = self._recorder.value(name)
@@ -137,14 +137,14 @@ class Alike:
 
 
 def _another(value: Value, name: str) -> Value:
-    """Give the like of a value, for another tensor: draws of its own."""
+    """Return the corresponding value for another tensor: a draw becomes a new draw."""
     if isinstance(value, Draw):
         return Draw(value.shape, value.dtype, value.scheme, value.operation, name)
     return value
 
 
 def _is_torchs(kind: type) -> bool:
-    """Tell whether a class is torch's own, with all of its methods as torch has them."""
+    """Return whether a class is torch's own, and none of its methods has been replaced."""
     for base in kind.__mro__[:-1]:
         home = sys.modules.get(base.__module__)
         scope = {} if home is None else vars(home)
@@ -160,18 +160,18 @@ def _is_torchs(kind: type) -> bool:
                 if member.__globals__ is not scope or not is_own:
                     return False
             elif hasattr(type(member), "__get__") and type(member) is not GetSetDescriptorType:
-                return False  # a property, a partial method ...: torch's modules have none
+                return False  # a property or partial method, which torch's modules do not have
             elif callable(member):
                 return False
     return issubclass(kind, Module)
 
 
 _STANDS_FOR = {"__call__": "_wrapped_call_impl", "forward": "_forward_unimplemented"}
-"""Methods of `Module` that are functions of another name; no reset uses them."""
+"""Methods of `Module` whose functions have another name; no reset uses them."""
 
 
 def _is_undisturbed() -> bool:
-    """Tell whether torch is as it comes, but for the two modes of a recording."""
+    """Return whether torch is in its original state, except for the two modes of a recording."""
     return (
         _len_torch_function_stack() == 1
         and _len_torch_dispatch_stack() == 1
@@ -182,12 +182,12 @@ def _is_undisturbed() -> bool:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Tell whether a tensor is no more than its elements."""
+    """Return whether a tensor has no state besides its elements."""
     return type(tensor) in (Parameter, Tensor) and not vars(tensor) and tensor.numel() > 0
 
 
 def _kind(tensor: Tensor) -> tuple[object, ...]:
-    """What an operation may ask of a tensor besides its elements."""
+    """Return the properties of a tensor, besides its elements, that an operation may depend on."""
     return (
         type(tensor), tensor.shape, tensor.stride(), tensor.dtype, tensor.device,
         tensor.requires_grad, tensor.is_conj(), tensor.is_neg(), tensor.is_inference(),
@@ -195,7 +195,7 @@ def _kind(tensor: Tensor) -> tuple[object, ...]:
 
 
 def _plain(value: object) -> object:
-    """Write an attribute so that only equal ones are written alike, or None if it has other parts.
+    """Convert an attribute to a key that is equal only for equal values; None if it is not plain.
 
     Examples
     --------

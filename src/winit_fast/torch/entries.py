@@ -42,7 +42,7 @@ from torch import Tensor
 Function = Callable[..., Any]
 
 WHOLE = "torch.nn.init"
-"""The question of an entry that asks the modes before it begins."""
+"""The question of an entry that calls the modes before it does anything."""
 
 LANDINGS: Mapping[str, tuple[str, ...]] = {
     "uniform_": (WHOLE, "uniform_"),
@@ -65,7 +65,7 @@ LANDINGS: Mapping[str, tuple[str, ...]] = {
 METHODS: Mapping[str, Function] = {
     name: getattr(torch._C.TensorBase, name) for name in ("uniform_", "normal_", "fill_", "zero_")
 }
-"""Methods of tensors in which entries end: torch's own, whatever `Tensor` has by these names."""
+"""The tensor methods that entries call last: torch's originals, even if `Tensor` was patched."""
 
 _QUESTIONS: Mapping[Any, str] = {
     **{method: name for name, method in METHODS.items()},
@@ -78,7 +78,7 @@ _BUILT_IN = {BuiltinFunctionType, MethodDescriptorType, MethodWrapperType}
 _GLOBALS = vars(home)
 
 _REACH = 12
-"""How many frames between an entry and its question are looked at: those of other modes."""
+"""Most frames to search between an entry and its question; other modes add such frames."""
 
 
 class Arrival(NamedTuple):
@@ -89,9 +89,9 @@ class Arrival(NamedTuple):
     name : str
         The entry's.
     arguments : dict
-        All of them, by name: ``tensor`` is the tensor to fill.
+        All arguments by name; ``tensor`` is the tensor to fill.
     answer : Any
-        What the mode is to return so that the entry ends with nothing more done.
+        The value that the mode must return so that the entry does nothing more.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Arrival(NamedTuple):
 
 
 def originals() -> dict[str, Function]:
-    """Find torch's own functions, whatever their names in ``torch.nn.init`` stand for just now.
+    """Find torch's own functions, even if their names in ``torch.nn.init`` are bound to others.
 
     Where a name stands for something else, the function is made again from the module's code, with
     the same globals.
@@ -144,7 +144,7 @@ _ASKED = (*METHODS, "dim", "ndimension", "numel", "size", "__getitem__")
 
 
 def are_untouched() -> bool:
-    """Tell whether all entries, what they call, and the methods are torch's own just now.
+    """Return whether all entries, what they call, and the methods are torch's own just now.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Schemes that only torch can carry out: what the author's code computes of draws."""
+"""Schemes that only torch can evaluate: values that the author's code computes from draws."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -19,15 +19,16 @@ from winit_fast.torch.values import Draw, Stored, Value, parts
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Expression(Initializer):
-    """What the author's code makes of several draws, or of more stored values than a plan holds.
+    """A computation of the author's code from several draws, or from many stored values.
 
-    It is part of a plan, but is refused by name when that is written.
+    A plan can contain an expression, but writing that plan to a file is an error that names the
+    tensor.
 
     Parameters
     ----------
     value : Value
     streams : mapping of Draw to str
-        The draws' streams.
+        The streams of the draws.
     """
 
     is_exact: ClassVar[bool] = True
@@ -44,7 +45,7 @@ class Expression(Initializer):
         return hash(self._key())
 
     def _key(self) -> tuple[object, ...]:
-        """Write the expression out; what comes several times, once and then by its number."""
+        """Convert the expression to a tuple; repeated subexpressions are referred to by number."""
         numbers: dict[int, int] = {}
 
         def written(item: Any) -> object:
@@ -78,7 +79,7 @@ class Expression(Initializer):
         return f"Expression({', '.join(shown)}{more})"
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Refuse another shape than the author's."""
+        """Refuse a shape other than the author's."""
         if shape != self.value.shape:
             raise ValueError(f"{self!r} is of shape {self.value.shape}, got {shape}")
 
@@ -87,7 +88,7 @@ class Expression(Initializer):
         return evaluate(self.value, drawn(self.value, self.streams, key))
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
-        """Compute all elements, and take those of the box."""
+        """Compute all elements, and copy those of the box."""
         whole = torch.empty(self.value.shape, dtype=getattr(torch, out.dtype.name), device="cpu")
         whole.copy_(self.evaluated(stream.seed))
         index: tuple[Any, ...] = tuple(
@@ -96,12 +97,12 @@ class Expression(Initializer):
         box.expand(out)[...] = numpy_of(whole)[(*index, ...)]
 
     def complex_parts(self, shape: tuple[int, ...]) -> Initializer:
-        """Give the parts of a complex expression."""
+        """Return an expression for the real and imaginary parts."""
         raise TypeError(f"{self!r} is complex, which only torch can fill")
 
 
 def numpy_of(tensor: Tensor) -> Array:
-    """View a tensor on the CPU as an array, of whichever type."""
+    """View a CPU tensor of any dtype as an array."""
     tensor = tensor.detach().cpu()
     if tensor.dtype in FLOATS:
         array = as_array(tensor.contiguous())
@@ -112,14 +113,14 @@ def numpy_of(tensor: Tensor) -> Array:
 
 
 def drawn(value: Value, streams: Mapping[Draw, str], key: int) -> dict[Draw, Callable[[], Tensor]]:
-    """Make the draws of an expression."""
+    """Return functions that make the draws of an expression."""
 
     def make(draw: Draw) -> Callable[[], Tensor]:
         own_key, name = draw.own or (key, streams[draw])
 
         def elements() -> Tensor:
             tensor = torch.empty(draw.shape, dtype=draw.dtype)
-            assert draw.scheme is not None  # the reduction has refused it
+            assert draw.scheme is not None  # otherwise the reduction has refused it
             if tensor.numel():
                 fill_by(tensor, draw.scheme, own_key, name)
             return tensor

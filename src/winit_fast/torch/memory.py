@@ -1,4 +1,4 @@
-"""From tensors to memory that the core fills: directly on the CPU, else piece by piece."""
+"""Access to the memory of tensors: in place on the CPU, piece by piece on other devices."""
 
 import ctypes
 import mmap
@@ -32,17 +32,17 @@ HOST_BYTES = 1 << 26
 """Size of the host memory through which a tensor of another device is filled."""
 
 HUGE_BYTES = 1 << 22
-"""From this size on, fresh memory is asked for in huge pages, as NumPy does for its arrays."""
+"""From this size on, huge pages are requested for new memory, as NumPy does for its arrays."""
 
 Work = Callable[[Array, Box], object]
 """Fill an array with the box of the logical tensor that it holds."""
 
 
 def watched() -> str | None:
-    """Name what has to see every operation of this thread just now, or None.
+    """Return the name of a tracer or mode that must see every operation of this thread, or None.
 
-    What this package writes is no operation of torch, so that a trace would lack it; and tensors
-    need not be what they seem.
+    A write by this package is not a torch operation, so a trace would not contain it. Also, tensors
+    may be fake or wrapped while tracing.
 
     Examples
     --------
@@ -59,12 +59,12 @@ def watched() -> str | None:
 
 
 def fillable(tensor: Tensor) -> bool:
-    """Tell whether a tensor is one whose elements this package can set.
+    """Return whether a tensor is one whose elements this package can set.
 
-    Not those of other types or of the meta device; and not those that are more than strided memory
-    (sparse, wrapped by a transform or by a subclass that dispatches for itself), nor any while
-    operations are `watched`: these are torch's own business, as is an inference tensor outside of
-    its mode, which torch refuses to change.
+    Tensors of other dtypes and of the meta device are not fillable. Nor are tensors that are more
+    than strided memory (sparse, wrapped by a transform, or of a subclass with its own dispatch),
+    any tensor while operations are `watched`, and an inference tensor outside inference mode,
+    which torch refuses to change.
     """
     if (
         watched()
@@ -76,7 +76,7 @@ def fillable(tensor: Tensor) -> bool:
         return False
     try:
         return bool(tensor.data_ptr() != 0 or tensor.numel() == 0)
-    except RuntimeError:  # there is no one piece of memory
+    except RuntimeError:  # no single piece of memory
         return False
 
 
@@ -87,7 +87,7 @@ def refuse_sharded(tensor: Any, what: str = "tensor") -> None:
     ----------
     tensor : Any
     what : str
-        What carries it, for the error: ``"parameter 'fc.weight'"``, say.
+        Description for error messages, such as ``"parameter 'fc.weight'"``.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def refuse_sharded(tensor: Any, what: str = "tensor") -> None:
 
 
 def check(out: Tensor) -> None:
-    """Refuse a destination that is not just memory, or whose filling must be an operation of torch.
+    """Refuse a destination that is more than its memory, or that only torch may write.
 
     `winit_fast.streams.buffers` asks for the tensors that it is given.
 
@@ -134,7 +134,7 @@ def check(out: Tensor) -> None:
 
 
 def shared(tensor: Tensor, argument: str) -> Tensor:
-    """Give the tensor that DLPack can share: initialising is no step of the graph.
+    """Return a tensor that DLPack can export, detached because autograd does not record fills.
 
     Raises
     ------
@@ -174,14 +174,14 @@ def written(out: Tensor) -> None:
 
 
 def is_plain(tensor: object) -> bool:
-    """Tell whether an object is a tensor whose class leaves functions of torch as they are."""
+    """Return whether an object is a tensor whose class leaves functions of torch as they are."""
     return isinstance(tensor, Tensor) and (
         type(tensor) is Tensor or type(tensor).__torch_function__ is Parameter.__torch_function__
     )
 
 
 def on_host(tensor: Tensor) -> bool:
-    """Tell whether a tensor lies in memory that the processor can write."""
+    """Return whether a tensor lies in memory that the processor can write."""
     return bool(tensor.is_cpu)
 
 
@@ -217,9 +217,9 @@ def fill_through_host(
     axis : int, optional
         The only one to cut: see `winit_fast.base.boxes.cuts`.
     held : Box, optional
-        What of the logical tensor it holds; by default all.
+        The box of the logical tensor that ``tensor`` holds; by default all of it.
     dtype : torch.dtype, optional
-        Of the buffers, which are then rounded; by default the tensor's own.
+        The dtype of the buffers, which are then rounded; by default that of the tensor.
     """
     shape, dtype = tuple(tensor.shape), dtype or tensor.dtype
     held = held or whole(shape)
@@ -239,11 +239,11 @@ if hasattr(mmap, "MADV_HUGEPAGE"):  # on Linux
 
 
 def _prefer_huge_pages(address: int, size: int) -> None:
-    """Hint that memory is better had in huge pages: a model's is fresh, and first touch costs most.
+    """Advise the kernel to use huge pages (MADV_HUGEPAGE), to reduce page faults of new memory.
 
-    Of each 4 KiB page that torch allocated, the first write asks the kernel for memory, which takes
-    several times as long as the numbers do. The hint touches whole pages inside the tensor only,
-    changes no byte, and may be refused.
+    The first write to each 4 KiB page is a page fault, which takes several times as long as
+    computing its numbers. The advice covers only whole pages inside the tensor, changes no byte,
+    and may be ignored.
     """
     if _madvise is not None:
         first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -252,10 +252,10 @@ def _prefer_huge_pages(address: int, size: int) -> None:
 
 
 def fill_tensor(tensor: Tensor, work: Work, axis: int | None = None) -> None:
-    """Fill any fillable tensor, wherever it lies, as one step that autograd does not see.
+    """Fill any fillable tensor, on any device, as one step that autograd does not record.
 
-    Of a `DTensor`, what this rank holds. A tensor whose memory cannot be written in place
-    (`as_array`) goes through a buffer too, where torch itself refuses what overlaps.
+    Of a `DTensor`, only this rank's part is filled. A tensor whose memory cannot be written in
+    place (`as_array`) is filled through a buffer; torch itself then refuses overlapping elements.
     """
     with torch.no_grad():
         if is_sharded(tensor):
@@ -299,7 +299,7 @@ def _is_simple(tensor: Tensor) -> bool:
 
 
 def _fill_parts(tensor: Tensor, distribution: _core.Distribution, key: int, stream: int) -> None:
-    """Draw what this rank holds of a `DTensor`."""
+    """Draw this rank's part of a `DTensor`."""
     for part, held in parts(tensor):
         if held.sizes and part.numel() <= MIN_PIECE and _is_simple(part):
             step = FLOATS[part.dtype].dtype.itemsize

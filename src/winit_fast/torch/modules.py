@@ -1,4 +1,4 @@
-"""Whole modules: record what the author's initialisation gives every tensor, and fill from that."""
+"""Whole modules: records the author's initialisation of every tensor, and fills from the record."""
 
 import gc
 import inspect
@@ -51,7 +51,7 @@ WHOLE_MODEL = "initialize_weights", "init_states", "init_weights"
 """Methods that initialise a whole model: of transformers, torchtitan, and timm and torchvision."""
 
 RESET = "reset_parameters", "_reset_parameters"
-"""Methods that initialise a module's own tensors: torch's, and those that its attention has."""
+"""Methods that initialise a module's own tensors; the second is that of torch's attention."""
 
 
 def init_(
@@ -64,73 +64,74 @@ def init_(
     prefix: str = "",
     frozen: str = "keep",
 ) -> M:
-    """Fill a module's tensors as its author does, or by rules, each from the stream of its name.
+    """Fill a module's tensors as its author's code does, or by rules, each from its own stream.
 
-    So a tensor's numbers do not depend on the other tensors: a layer more or less, another order,
-    device or memory layout changes no bit of the rest, and the same schemes give the same numbers
-    for the same name without torch.
+    Each stream has the name of its tensor, so a tensor's numbers do not depend on other tensors:
+    a new layer, another order, device or memory layout changes no bit of the other tensors. The
+    same schemes give the same numbers for the same name without torch.
 
-    What the author's own code does is recorded first, without a byte read or written; each tensor's
-    record is reduced to one scheme; everything is checked; then the tensors are filled. A model
-    with weights from a checkpoint is initialised anew.
+    First the author's own code is recorded, without reading or writing a byte of the tensors. The
+    record of each tensor is then reduced to one scheme, everything is checked, and the tensors are
+    filled. A model with weights from a checkpoint is initialised again.
 
     Parameters
     ----------
     module : torch.nn.Module
-        On any devices. Tensors on the meta device are left alone. One that is tied, so that it has
-        several names, is filled once, by its first name. Of a `DTensor` every rank fills what it
-        holds of the logical tensor, without communication: there, a seed must be given.
+        On any devices. Tensors on the meta device are not changed. A tied tensor, which has several
+        names, is filled once, under its first name. Of a `DTensor`, every rank fills its part of
+        the logical tensor, without communication; a seed is then required.
     rules : mapping of (str or type) to rule, or callable, optional
-        A str is a parameter's name, or a pattern in which ``*`` stands for any characters, or the
-        name of a class of modules, such as "Embedding". A type is one of modules, such as
-        ``torch.nn.Linear``. The first that matches counts, but one that is a tensor's own name goes
-        before all others; buffers and frozen parameters are only matched by that. For a class
-        of modules the rule is that of their ``weight``, or a mapping of their tensors' names to
-        rules. A callable takes a parameter's name and the parameter and returns its rule, or None.
+        A str key is a parameter's name, a pattern in which ``*`` stands for any characters, or the
+        name of a class of modules, such as "Embedding". A type key is a class of modules, such as
+        ``torch.nn.Linear``. The first key that matches counts, but the exact name of a tensor takes
+        precedence; buffers and frozen parameters match only their exact names. The rule for a class
+        of modules is that of their ``weight``, or a mapping of their tensors' names to rules. A
+        callable takes a parameter's name and the parameter and returns its rule, or None.
 
         A rule is an initializer of this package, its name as in `winit_fast.get`, "keep", or a
-        function that fills the tensor it is given, which is recorded. Axes and fans that an
-        initializer does not say are those of the tensor's module: ``(out, in, *kernel)``, the
-        groups of a convolution, ``(in, out, *kernel)`` of a transposed one. Padding rows of
-        embeddings are zero after every rule.
+        function that fills the tensor it is given, which is recorded. If an initializer does not
+        set its axes and fans, those of the tensor's module are used: ``(out, in, *kernel)`` with
+        the groups of a convolution, ``(in, out, *kernel)`` for a transposed convolution. Padding
+        rows of embeddings are zero after every rule.
     seed : int, numpy.random.SeedSequence, numpy.random.Generator, optional
-        By default 64 bits of torch's generator, which `torch.manual_seed` governs. Otherwise it is
-        left alone.
+        By default 64 bits from torch's generator, which `torch.manual_seed` seeds. With a seed,
+        the generator does not change.
     by : callable, optional
-        Initialises the module that it is given, in place of the author's method.
+        A function that initialises the module it is given, in place of the author's method.
     names : mapping of str to str, or callable, optional
-        From a tensor's name to that of its stream.
+        Maps the name of a tensor to the name of its stream.
     prefix : str
-        What the module is called in a larger one: it gets the numbers that it has there.
+        The name of the module in a larger module; the tensors get the numbers that they have there.
     frozen : str
-        "keep": parameters that require no gradient stay as they are, unless a rule names them or
-        the model's whole-model method, or ``by``, sets them. "fill": they are filled as others.
+        "keep": parameters that require no gradient do not change, unless a rule names them or the
+        model's whole-model method, or ``by``, sets them. "fill": they are filled like all others.
 
     Returns
     -------
     torch.nn.Module
-        The same.
+        The same module.
 
     Raises
     ------
     ValueError
-        If only its constructor fills a parameter; if the author's code does what a recording cannot
-        follow (it reads numbers that are drawn, or what a tensor held before); if a pattern matches
-        nothing, or a rule writes nothing; if memory that is kept is not finite.
+        If only its constructor fills a parameter; if the author's code does something that cannot
+        be recorded (it reads drawn numbers, or the previous elements of a tensor); if a pattern
+        matches nothing, or a rule writes nothing; if memory that is kept is not finite.
     TypeError
-        If a rule is none or not for the parameter's type, or the tensors are not just memory
-        (quantised, say) or no parts of logical tensors (a Partial one, another library's shard).
+        If a rule is invalid or does not fit the parameter's type, a tensor is more than its memory
+        (quantised, for example), or it is not a part of a logical tensor (a Partial DTensor,
+        another library's shard).
 
-        Whatever is raised, nothing has been written.
+        Nothing has been written when an error is raised.
 
     Notes
     -----
-    Whose code is recorded: ``by``; else the whole-model methods of the outermost modules that have
-    one (``initialize_weights`` of transformers, whose flags are set aside and put back,
-    ``init_states`` or ``init_weights`` of torchtitan, ``init_weights`` of timm and torchvision).
-    Parameters that these leave are filled by ``reset_parameters``, or as torch's attention and
-    transformer call it ``_reset_parameters``, of the modules that they are in, inner ones first.
-    Buffers that nobody fills stay. docs/contract.md has the streams' names.
+    The recorded code is ``by`` if given, otherwise the whole-model methods of the outermost modules
+    that have one: ``initialize_weights`` of transformers, whose flags are reset and restored;
+    ``init_states`` or ``init_weights`` of torchtitan; ``init_weights`` of timm and torchvision.
+    Parameters that these do not fill are filled by the ``reset_parameters`` of their modules, inner
+    modules first, or by ``_reset_parameters``, its name in torch's attention and transformer.
+    Buffers that no code fills do not change. docs/contract.md defines the streams' names.
 
     Examples
     --------
@@ -160,10 +161,10 @@ def init_(
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Hold the collector of cycles off: it would go over the many objects of a plan, all in use.
+    """Disable the cyclic garbage collector, which would scan the many objects of a plan in vain.
 
-    It is then the larger part of the time, and grows faster than the model. The switch is the whole
-    process': what other threads leave in cycles meanwhile is collected afterwards.
+    It would take most of the time, and grow faster than the model. The setting applies to the whole
+    process: cycles that other threads leave meanwhile are collected afterwards.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -183,9 +184,9 @@ def _plan(
     fill_frozen: bool,
     everything: bool = False,
 ) -> tuple[list[Entry], dict[str, Named], dict[str, str]]:
-    """Find how every tensor that is to be filled is filled; the rest is checked and stays.
+    """Find the scheme of every tensor to be filled; the other tensors are checked and kept.
 
-    Of ``everything`` nothing stays, and tensors on the meta device are like others.
+    With ``everything``, no tensor is kept, and tensors on the meta device are treated like others.
     """
     inside = list(modules(module))
     found = tensors(module, inside=inside)
@@ -366,7 +367,7 @@ def _whole_model_method(module: Module) -> Callable[[], object] | None:
             method: Callable[[], object] = getattr(module, name)
             try:
                 inspect.signature(method).bind()
-            except TypeError:  # it needs arguments: a part's, which the whole one calls
+            except TypeError:  # needs arguments: it is a part of the whole one
                 continue
             return method
     return None
@@ -375,9 +376,9 @@ def _whole_model_method(module: Module) -> Callable[[], object] | None:
 def _resets(
     inside: list[tuple[str, Module]], owners: set[Module] | None
 ) -> Iterator[Callable[[], object]]:
-    """List the methods that reset modules, inner ones first, as when they are made.
+    """List the methods that reset modules, inner modules first, as in construction.
 
-    With owners given, only of these and of the modules that they are in.
+    With owners given, only the methods of these and of the modules that contain them.
     """
     wanted = None if owners is None else {id(owner) for owner in owners}
     for _, one in reversed(inside):
@@ -391,7 +392,7 @@ def _resets(
 
 
 def _has_any(module: Module, wanted: set[int]) -> bool:
-    """Tell whether a module is, or has inside, a wanted one; it then is wanted, too."""
+    """Return whether a module is wanted or contains a wanted one, and mark it as wanted then."""
     if id(module) in wanted:
         return True
     if any(child is not None and id(child) in wanted for child in module._modules.values()):
@@ -401,7 +402,7 @@ def _has_any(module: Module, wanted: set[int]) -> bool:
 
 
 def _take_over(recorder: Recorder, found: list[Named]) -> None:
-    """Read what the code put in the place of tensors."""
+    """Read the tensors that the code has assigned in place of the original ones."""
     for named in found:
         held = named.module._parameters if named.is_parameter else named.module._buffers
         now = held.get(named.attribute)
@@ -421,14 +422,14 @@ def _apply_rules(
     effective: list[tuple[Named, Any]],
     chosen: Mapping[str, Choice],
 ) -> None:
-    """Give the tensors that have a rule its value."""
+    """Record the values of the tensors that have a rule."""
     stand_ins = [one for one, _ in effective]
     for named in [*found, *(one for one, _ in effective)]:
         choice = chosen.get(named.name)
         if choice is None or choice.rule is KEEP:
             continue
         if isinstance(choice.rule, Initializer) and not _pads(named) and named not in stand_ins:
-            continue  # it needs no record
+            continue  # needs no record
         name, tensor, rule = named.name, named.tensor, choice.rule
         shape, dtype = tuple(tensor.shape), tensor.dtype
         if isinstance(rule, Initializer):
@@ -456,9 +457,10 @@ def _is_other(returned: object, tensor: Tensor) -> bool:
 
 @contextmanager
 def _untied(inside: list[tuple[str, Module]], found: list[Named]) -> Iterator[None]:
-    """Have all but the first of the modules that share a tensor find another one of its kind.
+    """Replace a shared tensor, in all modules but the first, by separate tensors of its kind.
 
-    As when they are made: what the others draw is dropped when they are tied, whoever draws last.
+    This is the state before tying: the draws of the other modules are then dropped, even if they
+    are made last.
     """
     first = {id(named.tensor): named.module for named in found}
     replaced = []
@@ -480,7 +482,7 @@ def _untied(inside: list[tuple[str, Module]], found: list[Named]) -> Iterator[No
 
 @contextmanager
 def _as_before(inside: list[tuple[str, Module]], found: list[Named]) -> Iterator[None]:
-    """Put everything back that the code changes but tensors' elements, which it does not."""
+    """Restore everything that the recorded code changes; elements of tensors never change."""
     kept: list[tuple[Module, dict[str, Any], list[tuple[Any, Any]], frozenset[str]]] = [
         (
             one,
@@ -526,7 +528,7 @@ def _as_before(inside: list[tuple[str, Module]], found: list[Named]) -> Iterator
 
 
 _EMPTY: Mapping[Any, Any] = MappingProxyType({})
-"""What most of a module's dictionaries were: those for hooks."""
+"""The content of most dictionaries of a module: those for hooks."""
 
 
 def _numpy_state() -> Any:
@@ -534,7 +536,7 @@ def _numpy_state() -> Any:
 
 
 _FLAG = "_is_hf_initialized"
-"""With which transformers marks what it has initialised, and leaves it alone from then on."""
+"""The attribute by which transformers marks initialised objects, which it then skips."""
 
 
 def _changed(now: dict[Any, Any], before: dict[Any, Any]) -> bool:
@@ -549,7 +551,7 @@ def _same(first: Any, second: Any) -> bool:
 
 
 def _effective(inside: list[tuple[str, Module]]) -> list[tuple[Named, Any]]:
-    """List the tensors that parametrisations compute, by stand-ins of their shape and type."""
+    """List the tensors that parametrisations compute, as stand-ins of their shape and dtype."""
     found = []
     for name, one in inside:
         if "parametrizations" not in one._modules or not parametrize.is_parametrized(one):
@@ -557,7 +559,7 @@ def _effective(inside: list[tuple[str, Module]]) -> list[tuple[Named, Any]]:
         chains: Any = one.parametrizations
         for attribute, chain in chains.items():
             own = dict(chain.named_parameters()) | dict(chain.named_buffers())
-            with recording(Recorder(own)):  # only for its shape: nothing is computed
+            with recording(Recorder(own)):  # only the shape is needed: nothing is computed
                 tensor = getattr(one, attribute)
             stand_in = torch.empty_like(tensor)
             full = f"{name}.{attribute}" if name else attribute
@@ -572,7 +574,7 @@ def _originals(named: Named, chain: Any) -> set[str]:
 
 @contextmanager
 def _stand_ins(effective: list[tuple[Named, Any]]) -> Iterator[None]:
-    """Have modules find the stand-ins in the place of what parametrisations compute."""
+    """Replace the tensors that parametrisations compute by the stand-ins."""
     if not effective:
         yield
         return
@@ -596,7 +598,7 @@ def _invert(
     wanted: set[str],
     left: set[str],
 ) -> None:
-    """Give the originals of parametrisations the values that make what is computed of them."""
+    """Set the originals of parametrisations so that the computed tensors get the right values."""
     for named, chain in effective:
         originals = _originals(named, chain)
         if not originals & wanted or originals & left or not recorder.is_written(named.name):
@@ -621,7 +623,7 @@ def _invert(
 
 
 def _check_kept(named: Named) -> None:
-    """Refuse memory that nobody fills and that holds no numbers, as it is after to_empty()."""
+    """Refuse a tensor that is not filled and is not finite, as may be the case after to_empty()."""
     tensor = local(named.tensor)
     if tensor.is_meta or not tensor.dtype.is_floating_point or not tensor.numel():
         return
@@ -635,7 +637,7 @@ def _check_kept(named: Named) -> None:
 
 
 def _checked(entry: Entry, named: Named) -> Callable[[int], object]:
-    """Have a scheme refuse a tensor now, before another one has been filled; or give its fill."""
+    """Check that a scheme fits its tensor, before any is filled, and return the fill function."""
     scheme, tensor, dtype = entry.scheme, named.tensor, entry.dtype
     if isinstance(scheme, Computed) and dtype not in FLOATS:
         return partial(_fill_with_stored, tensor, torch.from_numpy(scheme.values.copy()))
@@ -669,7 +671,7 @@ def _checked(entry: Entry, named: Named) -> Callable[[int], object]:
 
 @lru_cache
 def _is_exact(number: float, dtype: torch.dtype) -> bool:
-    """Tell whether a type has a number."""
+    """Return whether a number is exactly representable in a dtype."""
     return bool(torch.tensor(number).to(dtype).item() == number)
 
 
@@ -689,7 +691,7 @@ def _fill_with_number(tensor: Tensor, number: float, key: int) -> None:
 def _fill_with_scheme(
     tensor: Tensor, entry: Entry, distribution: Distribution | None, key: int
 ) -> None:
-    """Draw a tensor, in the type in which its author does."""
+    """Draw a tensor in the dtype in which its author's code draws."""
     if not tensor.numel():
         return
     if entry.key is not None:
@@ -711,7 +713,7 @@ def _fill_with_scheme(
 
 
 def _fill_complex(tensor: Tensor, entry: Entry, key: int) -> None:
-    """Fill a complex tensor by way of an array."""
+    """Fill a complex tensor through an array."""
     assert isinstance(entry.scheme, Initializer)
     key = key if entry.key is None else entry.key
     dtype = str(entry.dtype).removeprefix("torch.")

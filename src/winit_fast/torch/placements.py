@@ -1,8 +1,8 @@
-"""Sharded tensors: which boxes of the logical tensor a rank holds, and where they lie locally.
+"""Sharded tensors: which boxes of the logical tensor a rank holds, and where they are locally.
 
-A `DTensor` says how its logical tensor is cut: a placement for every axis of a mesh of ranks. All
-of that is reduced here to a list of boxes, before a number is drawn. Nothing is asked of other
-ranks.
+A `DTensor` describes how its logical tensor is cut, by one placement for every axis of a mesh of
+ranks. This module converts the placements to a list of boxes, before a number is drawn and without
+communication.
 """
 
 import itertools
@@ -18,18 +18,18 @@ from torch.nn import Parameter
 from winit_fast.base.boxes import Box
 
 Run = tuple[int, int]
-"""Positions along an axis, from the first to before the second."""
+"""Start and stop of a range along an axis."""
 
 
 class Place(NamedTuple):
-    """Where a box of the logical tensor lies in a rank's local tensor.
+    """A box of the logical tensor, and its place in a rank's local tensor.
 
     Attributes
     ----------
     box : Box
-        Of the logical tensor, with all its axes.
+        Box of the logical tensor, with all axes.
     local : tuple of slice
-        Index of the local tensor, one for each axis.
+        Index into the local tensor, one slice for each axis.
     """
 
     box: Box
@@ -37,7 +37,7 @@ class Place(NamedTuple):
 
 
 def is_sharded(tensor: object) -> bool:
-    """Tell whether an object is a `DTensor`, without an import of what takes long.
+    """Return whether an object is a `DTensor`, without importing torch.distributed.tensor.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def is_sharded(tensor: object) -> bool:
     """
     if type(tensor) is Tensor or type(tensor) is Parameter:
         return False
-    module = sys.modules.get("torch.distributed.tensor")  # before it is imported there are none
+    module = sys.modules.get("torch.distributed.tensor")  # without this import there is no DTensor
     return module is not None and isinstance(tensor, module.DTensor)
 
 
@@ -57,33 +57,33 @@ def places(
     coordinate: Sequence[int],
     order: Iterable[int] | None = None,
 ) -> list[Place]:
-    """List the boxes that one rank holds of a logical tensor.
+    """List the boxes of a logical tensor that one rank holds.
 
     Parameters
     ----------
     shape : sequence of int
-        Of the logical tensor.
+        The logical shape.
     placements : sequence of Placement
         One for each axis of the mesh.
     mesh_shape, coordinate : sequence of int
-        Of the mesh of ranks, and of the rank in it.
+        The shape of the mesh, and the coordinate of the rank in it.
     order : iterable of int, optional
-        The axes of the mesh in the order in which they cut; by default from the first to the last.
+        The axes of the mesh in the order of the cuts; by default from first to last.
 
     Returns
     -------
     list of Place
-        They do not overlap, and fill the local tensor; there are none if it has no elements.
+        The boxes do not overlap and fill the local tensor; empty if it has no elements.
 
     Raises
     ------
     TypeError
-        If a placement is none of Shard, Replicate and _StridedShard: what a rank then holds is not
-        a part of the logical tensor.
+        If a placement is not Shard, Replicate or _StridedShard: the rank's elements are then not a
+        part of the logical tensor.
 
     Examples
     --------
-    Rank (1, 0) of a mesh of 2 x 2, as FSDP2 on top of tensor parallelism cuts the first axis:
+    Rank (1, 0) of a 2 x 2 mesh, where FSDP2 with tensor parallelism cuts the first axis:
 
     >>> from torch.distributed.tensor.placement_types import Shard, _StridedShard
     >>> cut = [_StridedShard(0, split_factor=4), Shard(0)]
@@ -109,14 +109,14 @@ def _runs(
     coordinate: Sequence[int],
     order: Iterable[int] | None,
 ) -> list[list[Run]]:
-    """List, for every axis, what one rank holds of it, in the order of its local tensor."""
+    """List, for every axis, the runs that one rank holds, in the order of its local tensor."""
     from torch.distributed.tensor import Replicate, Shard
     from torch.distributed.tensor.placement_types import _StridedShard
 
     runs: list[list[Run]] = [[(0, size)] if size else [] for size in shape]
     for at in range(len(placements)) if order is None else order:
         placement, ranks, rank = placements[at], mesh_shape[at], coordinate[at]
-        kind = type(placement)  # one derived from these may cut otherwise
+        kind = type(placement)  # not isinstance: a derived class may cut differently
         if kind is Replicate:
             continue
         if kind is not Shard and kind is not _StridedShard:
@@ -127,8 +127,8 @@ def _runs(
         axis = placement.dim + len(shape) * (placement.dim < 0)
         if not 0 <= axis < len(shape):
             raise ValueError(f"placement {placement} is outside of shape {tuple(shape)}")
-        # A strided shard is what comes of cutting later what the mesh has earlier: the rank's share
-        # of every one of so many chunks.
+        # A strided shard results if the cuts are not made in the order of the mesh's axes: the rank
+        # holds its share of every one of `split_factor` chunks.
         chunks = [runs[axis]] if kind is Shard else _chunks(runs[axis], placement.split_factor)
         runs[axis] = _joined(run for chunk in chunks for run in _chunk(chunk, ranks, rank))
     return runs
@@ -139,7 +139,7 @@ def _chunks(runs: list[Run], count: int) -> list[list[Run]]:
 
 
 def _chunk(runs: list[Run], count: int, number: int) -> list[Run]:
-    """Take one of so many chunks, as `torch.chunk` makes them: the last ones may be empty."""
+    """Return one of `count` chunks, as `torch.chunk` makes them: the last ones may be empty."""
     size = sum(stop - start for start, stop in runs)
     step = -(-size // count)
     first, last = min(size, number * step), min(size, (number + 1) * step)
@@ -153,7 +153,7 @@ def _chunk(runs: list[Run], count: int, number: int) -> list[Run]:
 
 
 def _joined(runs: Iterable[Run]) -> list[Run]:
-    """Make one of runs that follow each other."""
+    """Join adjacent runs."""
     found: list[Run] = []
     for start, stop in runs:
         if found and found[-1][1] == start:
@@ -163,33 +163,33 @@ def _joined(runs: Iterable[Run]) -> list[Run]:
 
 
 def _with_local(runs: list[Run]) -> list[tuple[Run, slice]]:
-    """Say where the runs of an axis lie, one after the other."""
+    """Pair the runs of an axis with their slices of the local tensor, one after another."""
     ends = list(itertools.accumulate(stop - start for start, stop in runs))
     starts = [0, *ends[:-1]]
     return list(zip(runs, map(slice, starts, ends), strict=True))
 
 
 def parts(tensor: Tensor, what: str = "tensor") -> list[tuple[Tensor, Box]]:
-    """List what this rank holds of a `DTensor`: views of its memory, and the boxes they are.
+    """List this rank's parts of a `DTensor`: views of its memory, and their boxes.
 
     Parameters
     ----------
     tensor : DTensor
     what : str
-        What carries it, for the error: ``"parameter 'fc.weight'"``, say.
+        Description for error messages, such as ``"parameter 'fc.weight'"``.
 
     Returns
     -------
     list of (Tensor, Box)
-        None outside of the mesh, and for an empty shard.
+        Empty for a rank outside the mesh and for an empty shard.
 
     Raises
     ------
     TypeError
-        If what the rank holds is no part of the logical tensor (Partial), or not memory.
+        If the local tensor is not a part of the logical tensor (Partial), or not a plain tensor.
     ValueError
-        If the local tensor has not the shape that the placements give it, or the rank is not in the
-        mesh and has elements nevertheless.
+        If the shape of the local tensor contradicts the placements, or the rank is outside the mesh
+        but has elements.
     """
     sharded: Any = tensor
     mesh, placements, shape = sharded.device_mesh, sharded.placements, tuple(tensor.shape)
@@ -211,7 +211,7 @@ def parts(tensor: Tensor, what: str = "tensor") -> list[tuple[Tensor, Box]]:
         held = _known_places(shape, placements, mesh.shape, tuple(coordinate), _order(sharded))
     except (TypeError, ValueError) as error:
         raise type(error)(f"{_described(what, tensor)} cannot be filled: {error}") from None
-    # Places end where the local tensor does.
+    # The last place ends at the end of the local tensor.
     expected = tuple([part.stop for part in held[-1].local]) if held else (0,)
     if tuple(local.shape) != expected and (held or local.numel()):
         raise ValueError(
@@ -233,13 +233,13 @@ def _described(what: str, tensor: Tensor) -> str:
 
 
 def _order(sharded: Any) -> tuple[int, ...] | None:
-    """List the mesh's axes in the order in which they cut, where a tensor says another than theirs.
+    """Return the mesh's axes in the order of the cuts; None if it is the order of the axes.
 
-    Where there is a strided shard, that alone tells the order.
+    A strided shard already describes its order, so the result is None there too.
     """
     said = getattr(sharded._spec, "shard_order", None) or ()
     axes = [at for entry in said for at in entry.mesh_dims if len(entry.mesh_dims) > 1]
-    if axes == sorted(axes):  # each tensor's axis apart, a stranger order changes nothing
+    if axes == sorted(axes):  # the order matters only for mesh axes that cut the same tensor axis
         return None
     placements = sharded.placements
     if any(type(placement).__name__ == "_StridedShard" for placement in placements):

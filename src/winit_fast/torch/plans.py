@@ -1,4 +1,4 @@
-"""Plans of modules: recorded from what the author's code does, and carried out."""
+"""Plans of modules: recorded from the author's code, and used to fill modules."""
 
 import random
 import warnings
@@ -36,39 +36,40 @@ def record(
     names: Names | None = None,
     prefix: str = "",
 ) -> Plan:
-    """Record what a module's author gives every tensor, as a plan.
+    """Record the scheme that the author's code gives to every tensor of a module, as a plan.
 
-    Nothing is drawn and no generator moves; memory of tensors is not touched, so that a model may
-    be larger than the machine.
+    No numbers are drawn, no generator changes its state and no tensor's memory is touched, so a
+    model may be larger than the machine's memory.
 
     Parameters
     ----------
     source : callable or torch.nn.Module
-        A function without arguments that makes the module, such as ``lambda: Model(config)``: its
-        constructors are recorded, and then the author's method for the whole model, as `init_`
-        finds it. Or a module, on any devices, meta as well: of that only the methods are recorded.
+        A function without arguments that makes the module, such as ``lambda: Model(config)``. Its
+        constructors are recorded, then the author's method for the whole model, which is found as
+        in `init_`. Or a module on any device, including meta, of which only the methods are
+        recorded.
     by : callable, optional
-        Initialises the module that it is given, in place of the author's method.
+        A function that initialises the module it is given, in place of the author's method.
     names, prefix
         As in `init_`.
 
     Returns
     -------
     winit_fast.Plan
-        Of all parameters and buffers. Tied ones come once, by their first name.
+        All parameters and buffers. A tied tensor has one entry, under its first name.
 
     Raises
     ------
     ValueError
-        If the author's code does what a recording cannot follow; or if nobody fills a tensor, or of
-        a module only its constructor, which is not seen: give a function that makes it.
+        If the author's code does something that cannot be recorded, or if a tensor is not filled.
+        If only the constructor of a given module fills it, pass a function that makes the module.
     TypeError
-        If the source is something else, or its tensors are not just memory.
+        If the source is neither, or a tensor is more than its memory (quantised, for example).
 
     Warns
     -----
     UserWarning
-        If random numbers are drawn that land in no tensor of the module.
+        If random numbers are drawn that reach no tensor of the module.
 
     Examples
     --------
@@ -103,26 +104,26 @@ def record(
 
 
 def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
-    """Fill every tensor of a module by a plan.
+    """Fill every tensor of a module according to a plan.
 
     Parameters
     ----------
     module : torch.nn.Module
-        On any devices but meta. Its tensors must be those of the plan: names, shapes and types.
+        On any device except meta. Its tensors must have the names, shapes and dtypes of the plan.
     plan : winit_fast.Plan
     seed : int, numpy.random.SeedSequence, numpy.random.Generator, optional
-        By default 64 bits of torch's generator, as in `init_`.
+        By default 64 bits from torch's generator, as in `init_`.
 
     Returns
     -------
     torch.nn.Module
-        The same.
+        The same module.
 
     Raises
     ------
     ValueError, TypeError
-        If the module has a tensor that the plan lacks or the other way round, or of another shape
-        or type, or one that is not just memory. Nothing has been written then.
+        If the module and the plan have different tensors, shapes or dtypes, or a tensor is more
+        than its memory. Nothing has been written then.
 
     Examples
     --------
@@ -147,13 +148,13 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
 
 
 def _fills(module: Module, plan: Plan) -> list[Callable[[int], object]]:
-    """Check all that is to be filled, and give what fills it."""
+    """Check all tensors to be filled, and return the functions that fill them."""
     found = tensors(module)
     refuse(list(inside_of(module)), found)
     fills = []
     used = set()
     for named in found:
-        name: Any = named.name  # which a plan knows as well as a tensor
+        name: Any = named.name  # a plan can be asked for names and for tensors
         if name not in plan:
             raise ValueError(f"the plan has no {named.name!r}, which the module has")
         tensor = plan[named.name]
@@ -167,7 +168,7 @@ def _fills(module: Module, plan: Plan) -> list[Callable[[int], object]]:
         dtype = str(named.tensor.dtype).removeprefix("torch.")
         if dtype != tensor.dtype:
             raise TypeError(f"{named.what} is {dtype}, in the plan {tensor.dtype}")
-        if not isinstance(tensor.initializer, Elementwise):  # of which the distribution is made
+        if not isinstance(tensor.initializer, Elementwise):  # these are checked below
             tensor.check()
         fills.append(modules._checked(_entry(tensor), named))
     for tensor in plan:
@@ -177,7 +178,7 @@ def _fills(module: Module, plan: Plan) -> list[Callable[[int], object]]:
 
 
 def _spec(entry: Entry, named: Named, tied: list[str]) -> TensorSpec:
-    """Write what a reduction has found without torch's own objects, where that can be."""
+    """Convert the result of a reduction to a TensorSpec, without torch's objects if possible."""
     scheme = entry.scheme
     if isinstance(scheme, Stored) and scheme.tensor.numel() <= MAX_SIZE:
         scheme = Computed(numpy_of(scheme.tensor))
@@ -252,7 +253,7 @@ def _of_factory(
             raise ValueError(f"nobody fills {named.what}: give by=, or fill it in the constructor")
         values[named.name] = recorder.value(named.name)
     effective = modules._effective(inside)
-    for one, chain in effective:  # of which the originals were computed
+    for one, chain in effective:  # from which the originals were computed
         _draw_for(recorder, one.name, modules._originals(one, chain))
     all_streams = streams(module, found + [one for one, _ in effective], names, prefix)
     saved = SavedStreams(module, [] if names is not None else found, all_streams)
@@ -262,7 +263,7 @@ def _of_factory(
 
 
 def _draw_for(recorder: Recorder, name: str, originals: set[str]) -> None:
-    """Let what the originals of a parametrisation were made of be drawn for the whole of it."""
+    """Assign the draws behind a parametrisation's originals to the whole parametrised tensor."""
     for original in originals:
         for one in parts(recorder.value(original)):
             if isinstance(one, Draw) and (one.home is None or one.home in originals):
@@ -271,7 +272,7 @@ def _draw_for(recorder: Recorder, name: str, originals: set[str]) -> None:
 
 @contextmanager
 def _generators() -> Iterator[None]:
-    """Refuse code that draws from other generators than torch's; put all of them back."""
+    """Refuse code that draws from other generators than torch's; restore the state of all."""
     states: Any = random.getstate(), modules._numpy_state(), torch.get_rng_state()
     try:
         yield

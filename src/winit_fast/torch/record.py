@@ -1,11 +1,11 @@
-"""What happens to a module's tensors while its author's code runs: recorded, and not done.
+"""Records the operations of the author's code on a module's tensors, without executing them.
 
-Two modes of torch see everything: one the calls of its functions, one the operations below them.
-An operation that would write one of the named tensors, or that uses random numbers, is not carried
-out. What it would give is kept as a `Value`; its result is memory of the right size that nobody
-touches. Everything else, what a module computes from numbers that it knows, runs as it is. So the
-author's code sees the module's own tensors, on their own device, with their own attributes, while
-no byte of them is read or written, no memory is used for a draw, and no generator moves.
+Two modes of torch intercept everything: one the calls of torch's functions, the other the
+operations below them. An operation that would write a named tensor, or that uses random numbers, is
+not executed. Its outcome is kept as a `Value`, and its result is memory of the right size that is
+never touched. Computations with known numbers run as they are. So the author's code sees the
+module's own tensors, on their own device, with their own attributes. No byte of the tensors is read
+or written, no memory is used for draws, and no generator changes its state.
 """
 
 import math
@@ -53,12 +53,12 @@ aten = torch.ops.aten
 
 
 class CannotRecord(ValueError):
-    """The author's code does what a recording cannot follow."""
+    """The author's code does something that cannot be recorded."""
 
 
 @dataclass(slots=True)
 class _Memory:
-    """A part of a storage, laid out as one tensor, and what it holds."""
+    """A part of a storage with the layout of one tensor, and its recorded value."""
 
     tensor: Tensor
     name: str | None
@@ -72,7 +72,7 @@ class _Memory:
     drawn: list[Draw] = field(default_factory=list)  # before it has a name
 
     def region(self, tensor: Tensor) -> Region:
-        """Where a view lies, in steps of the logical index."""
+        """Return the region of a view, with strides of the logical index."""
         shape, strides = tuple(tensor.shape), tensor.stride()
         offset = tensor.storage_offset() - self.offset
         if tensor.dtype != self.dtype:
@@ -99,7 +99,7 @@ class _Memory:
 
 
 def _extent(tensor: Tensor) -> int:
-    """Elements of the storage from a tensor's first to its last."""
+    """Number of elements of the storage from a tensor's first to its last."""
     if tensor.is_contiguous():
         return int(tensor.numel())
     if tensor.numel() == 0:
@@ -111,7 +111,7 @@ def _extent(tensor: Tensor) -> int:
 def _storage(tensor: Tensor) -> int | None:
     try:
         return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # sparse, say
+    except (NotImplementedError, RuntimeError):  # for example sparse
         return None
 
 
@@ -121,12 +121,12 @@ class Recorder:
     Parameters
     ----------
     tensors : mapping of str to Tensor
-        Of two that are the same memory the second is tied to the first.
+        If two have the same memory, the second is tied to the first.
 
     Attributes
     ----------
     ties : dict of str to str
-        From the second's name to the first's.
+        Maps the name of the second to the name of the first.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -150,43 +150,43 @@ class Recorder:
             self._named[name] = self._keep(tensor, held, name)
 
     def value(self, name: str) -> Value:
-        """What a named tensor holds now."""
+        """Return the current value of a named tensor."""
         return self._named[name].value
 
     def is_written(self, name: str) -> bool:
-        """Tell whether anything was written to a named tensor."""
+        """Return whether anything was written to a named tensor."""
         return self._named[name].written
 
     def name_of(self, tensor: Tensor) -> str | None:
-        """Name a tensor object that is a named one, with a storage that is its alone."""
+        """Return the name of a tensor object, if it is named and does not share its storage."""
         memories = self._storages.get(_storage(tensor) or 0, ())
         return memories[0].name if len(memories) == 1 and memories[0].tensor is tensor else None
 
     def set(self, name: str, value: Value) -> None:
-        """Give a named tensor a value."""
+        """Set the value of a named tensor."""
         memory = self._named[name]
         memory.value, memory.written = _cast(value, memory.shape, memory.dtype), True
 
     def forget(self, names: Iterable[str]) -> None:
-        """Let named tensors be as before anything was written to them."""
+        """Reset named tensors to the state before anything was written to them."""
         for name in names:
             memory = self._named.get(name)
             if memory is not None:
                 memory.value, memory.written = Held(memory.shape, memory.dtype, name), False
 
     def add(self, name: str, tensor: Tensor) -> None:
-        """Take one more named tensor."""
+        """Add a named tensor."""
         self._named[name] = self._keep(tensor, Held(tuple(tensor.shape), tensor.dtype, name), name)
 
     def read(self, tensor: Tensor) -> Value:
-        """What any tensor holds: what was recorded of it, or its own elements."""
+        """Return the value of any tensor: the recorded value, or its own elements."""
         memory = self.find(tensor)
         if memory is not None:
             return view(memory.value, memory.region(tensor))
         return _known(tensor)
 
     def write(self, tensor: Tensor, value: Value) -> None:
-        """Record that a tensor gets a value."""
+        """Record that a value is written to a tensor."""
         memory = self.find(tensor) or self._promote(tensor)
         region = memory.region(tensor)
         if isinstance(value, Stored):  # its owner may change it
@@ -197,7 +197,7 @@ class Recorder:
             self._land(value)
 
     def draw(self, tensor: Tensor, scheme: Initializer | None, operation: str) -> None:
-        """Record that a tensor is filled by a scheme: of the whole where elements are apart."""
+        """Record that a scheme fills a tensor; elementwise schemes use indices of the whole."""
         memory = self.find(tensor) or self._promote(tensor)
         region = memory.region(tensor)
         one = Draw(memory.shape, memory.dtype, scheme, operation, memory.name, self._own)
@@ -210,7 +210,7 @@ class Recorder:
         memory.value, memory.written = patch(memory.value, region, value), True
 
     def fresh(self, like: Tensor, value: Value, device: torch.device) -> Tensor:
-        """Make a tensor that has a value, in memory that nobody touches."""
+        """Make a tensor with a recorded value, in memory that is never touched."""
         tensor = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=device)
         memory = self._keep(tensor, value, None)
         memory.written = not isinstance(value, Held)
@@ -220,15 +220,15 @@ class Recorder:
         return tensor
 
     def made(self, tensor: Tensor) -> Tensor:
-        """Take a new tensor whose memory nobody has written."""
+        """Register a new tensor whose memory has not been written."""
         if _storage(tensor) is not None:
             self._keep(tensor, Held(tuple(tensor.shape), tensor.dtype, ""), None)
         return tensor
 
     def name(self, tensors: Mapping[str, Tensor]) -> None:
-        """Give names to tensors that were made while this recorded.
+        """Name tensors that were made during the recording.
 
-        What was not recorded of them is known: their own elements.
+        Tensors without a recorded value have known values, namely their own elements.
         """
         taken: dict[int, list[tuple[_Memory, _Memory | None]]] = {}
         for name, tensor in tensors.items():
@@ -267,11 +267,11 @@ class Recorder:
 
     @property
     def unused(self) -> list[Draw]:
-        """Draws that were made, and never written to a tensor or given a name."""
+        """Return the draws that were made, but never written to a named tensor."""
         return list(self._loose)
 
     def find(self, tensor: Tensor) -> _Memory | None:
-        """Find the memory of a tensor, if it is a recorded one."""
+        """Return the memory of a tensor, if the tensor is recorded."""
         storage = _storage(tensor)
         if storage not in self._storages:
             return None
@@ -299,7 +299,7 @@ class Recorder:
         return memory
 
     def _promote(self, tensor: Tensor) -> _Memory:
-        """Begin to record a tensor that has been an ordinary one: all of its storage."""
+        """Start to record an ordinary tensor, with all of its storage."""
         size = tensor.untyped_storage().nbytes() // max(1, tensor.itemsize)
         if tensor.numel() == size and _extent(tensor) == size and 0 not in tensor.stride():
             base = tensor.detach()
@@ -309,7 +309,7 @@ class Recorder:
 
     @contextmanager
     def given(self, key: int, name: Name) -> Iterator[None]:
-        """Inside, draws have the stream that the call itself gave."""
+        """Inside this context, draws use the seed and the name given in the call itself."""
         self._own = key, name
         try:
             yield
@@ -339,7 +339,7 @@ def _cast(value: Value, shape: tuple[int, ...], dtype: torch.dtype) -> Value:
 
 @contextmanager
 def recording(recorder: Recorder) -> Iterator[None]:
-    """Record what the code inside does, in this thread."""
+    """Record the operations of the code inside, in this thread."""
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(_Calls(recorder))
@@ -355,14 +355,14 @@ _SCHEMES: dict[str, Callable[[Mapping[str, Any]], Initializer]] = {
     "sparse_": lambda given: Sparse(float(given["sparsity"]), float(given["std"])),
     "dirac_": lambda given: Dirac(int(given["groups"]), in_axis=1, out_axis=0),
 }
-"""Entries of torch.nn.init that no operation shows as a whole."""
+"""Entries of torch.nn.init that consist of several operations."""
 
 _READERS = {"numpy", "__array__", "tolist", "__dlpack__", "share_memory_"}
-"""Methods that reach memory without an operation."""
+"""Methods that access memory without an operation."""
 
 
 def truncated(mean: float, std: float, a: float, b: float) -> Initializer:
-    """Give the scheme of a normal between absolute bounds.
+    """Return the scheme of a normal truncated to absolute bounds.
 
     Examples
     --------
@@ -373,7 +373,7 @@ def truncated(mean: float, std: float, a: float, b: float) -> Initializer:
     if not std > 0:
         raise ValueError(f"std must be positive, got {std}")
     low, high = (a - mean) / std, (b - mean) / std
-    # Rounded there and back, a bound may be a little too wide.
+    # Because of rounding, the absolute bound may be slightly too wide.
     if math.isfinite(low) and mean + low * std < a:
         low = math.nextafter(low, math.inf)
     if math.isfinite(high) and mean + high * std > b:
@@ -382,7 +382,7 @@ def truncated(mean: float, std: float, a: float, b: float) -> Initializer:
 
 
 class _Calls(TorchFunctionMode):
-    """Sees the calls of torch's functions, and those of this package."""
+    """Intercepts the calls of torch's functions, and of this package's."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -414,7 +414,7 @@ class _Calls(TorchFunctionMode):
             return func(*args, **kwargs)
 
     def _read(self, name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Let code see elements that are known, but not write them."""
+        """Let code read elements that are known, but not write them."""
         memory, value = self._recorder.find(args[0]), self._recorder.read(args[0])
         assert memory is not None
         if memory.name is not None or not isinstance(value, (Constant, Stored)):
@@ -426,7 +426,7 @@ class _Calls(TorchFunctionMode):
         return result
 
     def _known(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Keep the elements of what is made of numbers on the meta device."""
+        """Record the known elements of a meta tensor that is made from numbers."""
         with torch._C.DisableTorchFunction():
             result = func(*args, **kwargs)
             if not result.is_meta or any(isinstance(one, Tensor) for one in args[:1]):
@@ -472,7 +472,7 @@ class _Calls(TorchFunctionMode):
 
 _SET_DATA = Tensor.data.__set__
 _LOOKED_AT = {"is_meta", WHOLE}
-"""The questions that say more than the operations below them."""
+"""The functions that carry more information than the operations below them."""
 
 
 @cache
@@ -484,16 +484,16 @@ def _torch() -> dict[str, Callable[..., Any]]:
 
 
 class _Schema(NamedTuple):
-    """What an operation does to its arguments.
+    """The effect of an operation on its arguments.
 
     Attributes
     ----------
     written : tuple of (int or str)
-        Positions, or names, of the arguments that it writes.
+        Positions, or names, of the arguments that the operation writes.
     names : tuple of str
-        All arguments' names.
+        Names of all arguments.
     returns_written : bool
-        Whether its results are the arguments that it writes.
+        Whether the results are the arguments that the operation writes.
     """
 
     written: tuple[int, ...]
@@ -524,7 +524,7 @@ def _normal(mean: Any = 0.0, std: Any = 1.0, *rest: Any, **others: Any) -> Initi
 
 def _uniform(low: Any = 0.0, high: Any = 1.0, *rest: Any, **others: Any) -> Initializer:
     low, high = _number(others.get("from", low)), _number(others.get("to", high))
-    # As in torch, an interval of one number is that number.
+    # As in torch, an empty interval gives its bound.
     return RandomNormal(low, 0.0) if low == high else RandomUniform(low, high)
 
 
@@ -532,7 +532,7 @@ _IN_PLACE = {
     aten.normal_.default: _normal,
     aten.uniform_.default: _uniform,
 }
-"""Draws into a tensor, by the arguments after it."""
+"""Operations that draw into a tensor: the scheme, from the other arguments."""
 
 _MADE: dict[str, Callable[..., Initializer]] = {
     "aten::randn": lambda *args, **kwargs: RandomNormal(0.0, 1.0),
@@ -540,7 +540,7 @@ _MADE: dict[str, Callable[..., Initializer]] = {
     "aten::rand": lambda *args, **kwargs: RandomUniform(0.0, 1.0),
     "aten::rand_like": lambda *args, **kwargs: RandomUniform(0.0, 1.0),
 }
-"""Draws that make a tensor."""
+"""Operations that return a new tensor of drawn numbers."""
 
 _MAKES: dict[str, Any] = {
     **dict.fromkeys(
@@ -553,11 +553,11 @@ _MAKES: dict[str, Any] = {
     "aten::full_like": lambda args: args[1],
     "aten::new_full": lambda args: args[2],
 }
-"""Operations that make a tensor, of another one only by its shape and type: the number in it."""
+"""Operations that make an empty or constant tensor: its number, None if empty."""
 
 
 class _Operations(TorchDispatchMode):
-    """Sees the operations."""
+    """Intercepts the operations."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -588,7 +588,7 @@ class _Operations(TorchDispatchMode):
         return self._computed(func, args, kwargs)
 
     def _made(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Make a tensor that holds nothing yet, or one number, in memory that nobody touches."""
+        """Make an empty or constant tensor, in memory that is never touched."""
         recorder = self._recorder
         number = _MAKES[func._schema.name]
         if number is None or kwargs.get("layout") not in (None, torch.strided):
@@ -605,7 +605,7 @@ class _Operations(TorchDispatchMode):
         return recorder.fresh(like, constant, torch.device(device))
 
     def _unrecorded(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Do what has nothing to do with recorded tensors; keep what it gives on meta."""
+        """Run an operation without recorded tensors; record the elements of a new meta tensor."""
         result = func(*args, **kwargs)
         if (
             isinstance(result, Tensor)
@@ -641,7 +641,7 @@ class _Operations(TorchDispatchMode):
         return _map(record, like)
 
     def _computed(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Record what an operation makes of recorded values."""
+        """Record the results of an operation on recorded values."""
         schema, recorder = _schema(func), self._recorder
         values = _map(recorder.read, (args, kwargs))
         if not schema.written and all(
@@ -702,11 +702,11 @@ _WRITES: dict[Any, Callable[..., Value]] = {
     aten.fill_.Tensor: _filled,
     aten.zero_.default: lambda recorder, tensor: _filled(recorder, tensor, 0),
 }
-"""Writes whose value is no new one."""
+"""Operations that write an existing value."""
 
 
 def _simplified(call: Call) -> Value:
-    """Carry out what is known: one element for all of a constant's, part by part of a patch."""
+    """Evaluate an elementwise operation on a constant, and apply it to the parts of a patch."""
     first = call.args[0] if call.args else None
     alone = not any(True for _ in _values((call.args[1:], call.kwargs)))
     if (
@@ -734,7 +734,7 @@ def _simplified(call: Call) -> Value:
 
 
 def _elements(value: Value) -> Tensor:
-    """The elements of what is known, without memory for a constant."""
+    """Return the elements of a known value; a constant uses no memory."""
     if isinstance(value, Constant):
         return torch.full((), value.number, dtype=value.dtype).expand(value.shape)
     assert isinstance(value, Stored)
@@ -764,7 +764,7 @@ def _values(arguments: Any) -> Iterator[Value]:
 
 
 def _map(function: Callable[[Tensor], Any], arguments: Any) -> Any:
-    """Put something in the place of every tensor."""
+    """Replace every tensor among arguments."""
     if isinstance(arguments, Tensor):
         return function(arguments)
     if isinstance(arguments, dict):
@@ -785,7 +785,7 @@ def _map_values(function: Callable[[Value], Any], arguments: Any) -> Any:
 
 
 def _on_meta(arguments: Any) -> Any:
-    """The same arguments, of tensors only their shape and type."""
+    """Replace the tensors among arguments by meta tensors of the same shape and dtype."""
 
     def twin(tensor: Tensor) -> Tensor:
         return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")

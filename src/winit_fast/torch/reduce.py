@@ -1,4 +1,4 @@
-"""From what a tensor holds to one scheme for it."""
+"""Reduces the recorded value of a tensor to one scheme."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -42,19 +42,19 @@ class Entry(NamedTuple):
     Attributes
     ----------
     name : str
-        Its own, without wrappers' prefixes.
+        The tensor's own name, without the prefixes of wrappers.
     stream : str or int or None
-        What its numbers are drawn from.
+        The stream of the tensor's numbers.
     key : int or None
-        The seed, where the author's code gave one.
+        The seed, if the author's code gave one.
     shape : tuple of int
     dtype : torch.dtype
     scheme : Initializer or Value
-        A value where the package has no initializer for it: known elements, or an expression.
+        A value if the package has no initializer for it: known elements, or an expression.
     drawn_in : torch.dtype
-        The type in which the author draws, before it is rounded to the tensor's.
+        The dtype in which the author draws, before rounding to that of the tensor.
     streams : mapping of Draw to str
-        Of an expression's draws.
+        The streams of an expression's draws.
     """
 
     name: str
@@ -68,11 +68,11 @@ class Entry(NamedTuple):
 
 
 _Place = tuple[Name, int | None]
-"""A stream, and the seed where the code gave one."""
+"""A stream, and the seed if the code gave one."""
 
 
 class _Leaf(NamedTuple):
-    """A scheme of one kind for all elements, and the draw that it is of."""
+    """One scheme for all elements, and the draw that it comes from."""
 
     scheme: Initializer
     draw: Draw | None
@@ -80,13 +80,13 @@ class _Leaf(NamedTuple):
 
 
 class Reduction:
-    """Gives the values of several tensors their schemes, in order.
+    """Reduces the values of several tensors to schemes, in order.
 
     Parameters
     ----------
     values : mapping of str to Value
     streams : mapping of str to str
-        The tensors' streams, by their names.
+        The streams of the tensors, by tensor name.
     """
 
     def __init__(self, values: Mapping[str, Value], streams: Mapping[str, str]) -> None:
@@ -110,7 +110,7 @@ class Reduction:
         Raises
         ------
         CannotRecord
-            If there is no scheme for it.
+            If there is no scheme for the value.
         """
         value = self._values[name]
         stream = self._names[name]
@@ -135,7 +135,7 @@ class Reduction:
         return Entry(name, stream, None, value.shape, value.dtype, value, value.dtype, streams)
 
     def _check(self, name: str, value: Value) -> list[Draw]:
-        """List an expression's draws in the order of their use; refuse what is not known."""
+        """List an expression's draws in the order of use; refuse unknown values."""
         draws: dict[Draw, None] = {}
         for one in parts(value):
             if isinstance(one, Held):
@@ -151,7 +151,7 @@ class Reduction:
         return list(draws)
 
     def _simple(self, value: Value, stream: str) -> tuple[_Leaf, _Place] | None:
-        """Find one initializer, and its stream."""
+        """Return the value's only initializer and its stream, if there is just one."""
         leaf = self._leaf(value)
         if leaf is None:
             return self._of_parts(value, stream)
@@ -168,7 +168,7 @@ class Reduction:
         return leaf, (own, None)
 
     def _of_parts(self, value: Value, stream: str) -> tuple[_Leaf, _Place] | None:
-        """Make boxes of what was written piece by piece."""
+        """Reduce a value that was written in parts to boxes."""
         pieces: list[tuple[Region, Value]] = []
         base, drawn_in = value, value.dtype
         while isinstance(base, (Patch, Cast)):
@@ -209,7 +209,7 @@ class Reduction:
         return _Leaf(scheme, None, drawn_in), (stream, None)
 
     def _fits(self, leaf: _Leaf, piece: Value, region: Region, tensor: Value, stream: str) -> bool:
-        """Tell whether a draw may have the tensor's numbers at the elements' own indices."""
+        """Return whether a draw may use the tensor's stream at the indices of its elements."""
         draw = leaf.draw
         assert draw is not None
         if draw.own is not None or self._streams.get(draw, stream) != stream:
@@ -223,7 +223,7 @@ class Reduction:
         return draw.shape == tensor.shape and (at_home or piece is draw)
 
     def _leaf(self, value: Value) -> _Leaf | None:
-        """Find the one scheme of all elements."""
+        """Return the only scheme of all elements, if there is just one."""
         if isinstance(value, Constant):
             if isinstance(value.number, complex):
                 return None
@@ -268,7 +268,7 @@ class Reduction:
 
 
 def _written_over(value: Value) -> Value:
-    """Leave out what a tensor held before all of it was written over, piece by piece."""
+    """Drop the previous value of a tensor if all of it has been overwritten in parts."""
     if isinstance(value, Cast):
         inner = _written_over(value.value)
         return value if inner is value.value else replace(value, value=inner)
@@ -291,7 +291,7 @@ def _written_over(value: Value) -> Value:
 
 
 _MAX_WRITTEN = 1 << 26
-"""Elements of a tensor up to which it is looked up whether each was written."""
+"""Up to this number of elements, each element of a tensor is checked for a write."""
 
 
 def _number(value: Any) -> float | None:
@@ -305,7 +305,7 @@ def _of_number(number: float) -> Initializer:
 
 
 def _constant(known: Tensor) -> Initializer | None:
-    """Find the one number that all elements are."""
+    """Return a constant if all elements are one number."""
     if not known.numel() or known.is_complex():
         return None
     first = known.reshape(-1)[0]
@@ -323,7 +323,7 @@ _Scheme = Initializer | None
 def _changed(
     name: str, scheme: Initializer, numbers: list[float | None], kwargs: dict[str, Any]
 ) -> _Scheme:
-    """Carry an operation with numbers out on a scheme."""
+    """Apply an operation with numbers to a scheme."""
     if name == "erfinv" and isinstance(scheme, RandomUniform):
         low, high = (_quantile(bound) for bound in (scheme.minval, scheme.maxval))
         return TruncatedNormal(0.0, math.sqrt(0.5), low, high)
@@ -352,7 +352,7 @@ def _quantile(bound: float) -> float:
 
 
 def _affine(scheme: Initializer, scale: float, shift: float, divisor: float = 0.0) -> _Scheme:
-    """Give the scheme of scale x + shift."""
+    """Return the scheme of scale x + shift."""
 
     def times(number: float) -> float:
         return number / divisor if divisor else number * scale
@@ -377,7 +377,7 @@ def _affine(scheme: Initializer, scale: float, shift: float, divisor: float = 0.
 def _clamped(
     name: str, scheme: Initializer, numbers: list[float | None], kwargs: dict[str, Any]
 ) -> _Scheme:
-    """Bound a truncated normal where its bounds are these already, but for rounding."""
+    """Clamp a scheme whose bounds are already these, except for rounding."""
     given = [*numbers, None, None][:2]
     low = kwargs.get("min", given[0] if name != "clamp_max" else None)
     high = kwargs.get("max", given[1] if name != "clamp_max" else given[0])
@@ -404,13 +404,13 @@ def _clamped(
 
 
 def evaluate(value: Value, draws: Mapping[Draw, Callable[[], Tensor]]) -> Tensor:
-    """Compute a value's elements: in float64 where draws go into it, else as its author does.
+    """Compute a value's elements: in float64 if it contains draws, otherwise as its author does.
 
     Parameters
     ----------
     value : Value
     draws : mapping of Draw to callable
-        The draws' elements.
+        Return the elements of the draws.
     """
     exact = bool(draws)
     known: dict[int, Tensor] = {}

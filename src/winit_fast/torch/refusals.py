@@ -36,7 +36,7 @@ def refuse(inside: Iterable[tuple[str, Module]], found: Iterable[Named]) -> None
     for named in found:
         tensor, what = named.tensor, named.what
         if is_sharded(tensor):
-            parts(tensor, what)  # refuses what is no part of a logical tensor
+            parts(tensor, what)  # raises if it is not a part of a logical tensor
             continue
         if is_lazy(tensor):
             raise ValueError(f"{what} has no shape yet: run the lazy module once")
@@ -51,7 +51,7 @@ def refuse(inside: Iterable[tuple[str, Module]], found: Iterable[Named]) -> None
 
 
 def _is_gathered(module: Module) -> bool:
-    """Tell whether a module of `fully_shard` holds whole parameters just now, beside its shards."""
+    """Return whether a module of `fully_shard` has gathered its parameters."""
     state = getattr(module, "_get_fsdp_state", None)
     if state is None:
         return False

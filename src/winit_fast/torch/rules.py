@@ -155,10 +155,10 @@ def _of_type(
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Tell whether a name matches a pattern, in which ``*`` stands for any characters.
+    """Return whether a name matches a pattern, in which ``*`` stands for any characters.
 
-    No other character is special, and the time is in proportion to the two lengths' product at
-    most: every piece is looked for once, at the earliest place.
+    No other character is special. The time is at most proportional to the product of the two
+    lengths, because each piece of the pattern is searched once, from left to right.
 
     Examples
     --------
@@ -171,7 +171,7 @@ def matches(name: str, pattern: str) -> bool:
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
-    """Give what tells whether a name matches a pattern, which is split once for many names."""
+    """Return a function that matches names against a pattern, which is split only once."""
     first, *rest = pattern.split("*")
     if not rest:
         return pattern.__eq__

@@ -1,8 +1,8 @@
 """The keys that transformers' ``save_pretrained`` writes for the tensors of a model.
 
-A model may hold several of them in one tensor: gate and up projections, all experts. transformers
-itself says which, by what it does to a state dict before it is written; that is recorded here, on
-tensors without memory.
+A model may hold the tensors of several keys in one: gate and up projections, all experts. How
+transformers splits them follows from its conversion of a state dict before saving. That conversion
+is recorded here, on tensors without memory.
 """
 
 import sys
@@ -22,7 +22,7 @@ from winit_fast.torch.values import Call, Held, Region, Value, View, c_strides
 
 
 class Key(NamedTuple):
-    """A key of a checkpoint, and the box of a model's tensor that stands there.
+    """A key of a checkpoint, and the box of a model's tensor that is saved under it.
 
     Attributes
     ----------
@@ -36,21 +36,20 @@ class Key(NamedTuple):
 
 
 def saved_keys(module: Module, found: list[Named]) -> dict[str, list[Key]]:
-    """Find the keys of the tensors that are written in parts, or under another name.
+    """Find the keys of the tensors that are saved in parts, or under another name.
 
-    A tensor of which transformers writes anything but its boxes, in the order of their elements,
-    is left out.
+    A tensor is left out unless each of its keys holds a box of it, with the elements in order.
 
     Parameters
     ----------
     module : torch.nn.Module
     found : list of Named
-        Its tensors.
+        The module's tensors.
 
     Returns
     -------
     dict of str to list of Key
-        Of a model that is none of transformers, empty.
+        Empty for a model that is not from transformers.
     """
     model: Any = unwrapped(module)
     if not any(kind.__name__ == "PreTrainedModel" for kind in type(model).__mro__):
@@ -88,15 +87,15 @@ def saved_keys(module: Module, found: list[Named]) -> dict[str, list[Key]]:
 
 
 class SavedStreams:
-    """Streams by the keys of a checkpoint, so that fused and separate forms hold the same bits.
+    """Streams named by the keys of a checkpoint, so that fused and separate tensors agree.
 
     Parameters
     ----------
     module : torch.nn.Module
     found : list of Named
-        Its tensors.
+        The module's tensors.
     streams : dict of str to str
-        The tensors' streams; of those that are written under another name, changed.
+        The streams of the tensors; changed for tensors that are saved under another name.
     """
 
     def __init__(self, module: Module, found: list[Named], streams: dict[str, str]) -> None:
@@ -130,7 +129,7 @@ class _Mixed(Exception):
 
 
 def _origin(value: Value) -> tuple[str, Region | None]:
-    """Find the tensor that a value is of, and its place there."""
+    """Find the tensor that a value is taken from, and the region of it."""
     if isinstance(value, Held):
         return value.name, Region(value.shape, c_strides(value.shape), 0)
     if isinstance(value, Call) and value.function._schema.name in _COPIES:
@@ -148,7 +147,7 @@ _COPIES = {"aten::clone", "aten::contiguous", "aten::_to_copy", "aten::detach"}
 
 
 def _within(place: Region, region: Region) -> Region | None:
-    """Find the place of a region of what stands at a place."""
+    """Return the place in the tensor of a region that is relative to another place."""
     if place.offset == 0 and place.strides == c_strides(place.sizes):
         return region
     digits, steps = [], c_strides(place.sizes)

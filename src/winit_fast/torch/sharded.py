@@ -1,8 +1,8 @@
-"""Modules with DTensors: their code is recorded on whole tensors, and what a rank holds is filled.
+"""Modules with DTensors: their code is recorded on whole tensors, and each rank's part is filled.
 
-An author's code knows nothing of shards, and what it does with one, another rank's does with
-another. So while it is recorded it finds a tensor of the logical shape in the place of every
-`DTensor`. No byte of these is read or written, so that they cost no memory.
+An author's code does not know of shards, and would act differently on those of different ranks. So
+during recording every `DTensor` is replaced by a stand-in of the logical shape. No byte of the
+stand-ins is read or written, so they use no memory.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,13 +20,13 @@ from winit_fast.torch.placements import is_sharded, parts
 from winit_fast.torch.seeding import draw_word
 
 Wholes = Mapping[int, Tensor]
-"""By the identity of a DTensor, what stands in for it."""
+"""The stand-in of each DTensor, by the DTensor's id."""
 
 
 def wholes(found: Iterable[Named]) -> Wholes:
     """Make the stand-ins for the DTensors among a module's tensors.
 
-    They are on the CPU, whatever the mesh: their memory is only the kernel's promise.
+    They are on the CPU, whatever the mesh. Their memory is reserved, but never touched.
     """
     return {id(named.tensor): _whole(named.tensor) for named in found if is_sharded(named.tensor)}
 
@@ -37,7 +37,7 @@ def _whole(tensor: Tensor) -> Tensor:
     else:
         device = "cpu"
         for part, held in parts(tensor):
-            if held.sizes == held.tensor:  # a replicated buffer, say, which the code may read
+            if held.sizes == held.tensor:  # e.g. a replicated buffer, which the code may read
                 return _like(part.detach(), tensor)
     return _like(torch.empty(tensor.shape, dtype=tensor.dtype, device=device), tensor)
 
@@ -50,14 +50,14 @@ def _like(whole: Tensor, tensor: Tensor) -> Tensor:
 
 
 _OWN = "_local_tensor", "_spec", "_is_param"
-"""Attributes that make a DTensor."""
+"""Attributes that belong to a DTensor itself."""
 
 
 @contextmanager
 def as_wholes(
     inside: list[tuple[str, Module]], found: list[Named], wholes: Wholes
 ) -> Iterator[list[Named]]:
-    """Have modules find the stand-ins, and give the list of tensors with them in it."""
+    """Put the stand-ins into the modules, and yield the list of tensors with the stand-ins."""
     if not wholes:
         yield found
         return
@@ -78,12 +78,12 @@ def as_wholes(
 
 
 def key_for(found: Iterable[Named]) -> int:
-    """Draw a key from torch's generator for tensors that no other rank has a part of.
+    """Draw a key from torch's generator, which is valid only if no tensor is shared among ranks.
 
     Raises
     ------
     ValueError
-        If one is a DTensor.
+        If a tensor is a DTensor.
     """
     for named in found:
         if is_sharded(named.tensor):
@@ -95,19 +95,19 @@ def key_for(found: Iterable[Named]) -> int:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """Give a tensor that is its memory: of a DTensor, this rank's part."""
+    """Return a plain tensor; for a DTensor, this rank's part."""
     return tensor._local_tensor if is_sharded(tensor) else tensor
 
 
 def all_fillable(tensor: Tensor) -> bool:
-    """Tell whether all that this rank holds of a tensor is `fillable`."""
+    """Return whether every part of a tensor on this rank is `fillable`."""
     if is_sharded(tensor):
         return all(fillable(part) for part, _ in parts(tensor))
     return fillable(tensor)
 
 
 def copy_(tensor: Tensor, whole: Tensor) -> None:
-    """Copy into a tensor what it holds of a whole one."""
+    """Copy into a tensor the part of a whole tensor that it holds."""
     if not is_sharded(tensor):
         tensor.copy_(whole)
         return
@@ -123,7 +123,7 @@ def _index(held: Box) -> tuple[slice, ...]:
 
 
 def fill_rounded(tensor: Tensor, drawn_in: torch.dtype, work: Work) -> None:
-    """Fill what this rank holds of a DTensor by numbers of another type, a piece at a time."""
+    """Fill this rank's part of a DTensor with numbers drawn in another dtype, piece by piece."""
     for part, held in parts(tensor):
         fill_through_host(part, work, held=held, dtype=drawn_in)
     written(tensor)

@@ -1,7 +1,7 @@
-"""What a tensor holds while an initialisation is recorded: a draw, a constant, or made of these.
+"""The recorded value of a tensor: a draw, a constant, or an expression of these.
 
-Values are never changed: what is written to a tensor makes a new value of the old one. So a later
-full overwrite leaves no trace of what came before it.
+Values are immutable: a write to a tensor makes a new value from the old one. So after a full
+overwrite nothing of the previous value remains.
 """
 
 import math
@@ -17,7 +17,7 @@ from winit_fast.torch.seeding import Name
 
 
 def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Steps of the logical index along every axis, in C order.
+    """Return the strides of the logical index along every axis, in C order.
 
     Examples
     --------
@@ -32,7 +32,7 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class Region(NamedTuple):
-    """Some elements of a tensor, in an order: what a view shows, in steps of the logical index.
+    """The elements of a view, in order, with strides of the logical index.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Region(NamedTuple):
     offset: int
 
     def is_whole(self, shape: tuple[int, ...]) -> bool:
-        """Tell whether these are all elements of a tensor, in their order."""
+        """Return whether these are all elements of a tensor, in their order."""
         if self.offset or math.prod(self.sizes) != math.prod(shape):
             return False
         expected = c_strides(self.sizes)
@@ -55,7 +55,7 @@ class Region(NamedTuple):
         )
 
     def box(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-        """Where the region starts and stops along every axis, or None where it is no box.
+        """Return start and stop of the region along every axis, or None if it is not a box.
 
         Examples
         --------
@@ -78,13 +78,13 @@ class Region(NamedTuple):
         return tuple(starts), stops
 
     def in_order(self) -> bool:
-        """Tell whether the elements come in the order of their logical indices, axis by axis."""
+        """Return whether the elements come in the order of their logical indices, axis by axis."""
         steps = [step for size, step in zip(self.sizes, self.strides, strict=True) if size > 1]
         return steps == sorted(steps, reverse=True)
 
 
 def decompose(offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> list[int]:
-    """Write a distance in memory as steps along the axes, those of the largest strides first."""
+    """Decompose an offset in memory into steps along the axes, largest strides first."""
     steps = [0] * len(shape)
     axes = [axis for axis, size in enumerate(shape) if size > 1]
     for axis in sorted(axes, key=lambda axis: -strides[axis]):
@@ -103,7 +103,7 @@ class Value:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Held(Value):
-    """What a named tensor held before anything was recorded."""
+    """The value of a named tensor before the recording."""
 
     name: str
 
@@ -117,7 +117,7 @@ class Constant(Value):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Stored(Value):
-    """Elements that are known: nothing random went into them."""
+    """Known elements, computed without random numbers."""
 
     tensor: Tensor
 
@@ -131,11 +131,11 @@ class Draw(Value):
     scheme : Initializer or None
         None if the package has none for the operation.
     operation : str
-        What drew them.
+        The operation that drew the numbers.
     home : str, optional
-        The named tensor that they were drawn into.
+        The named tensor into which they were drawn.
     own : tuple of (int, str or int), optional
-        Key and name, where the call itself gave them.
+        Key and name, if the call itself gave them.
     """
 
     scheme: Initializer | None
@@ -145,7 +145,7 @@ class Draw(Value):
 
     @property
     def is_elementwise(self) -> bool:
-        """Tell whether an element follows from its own index."""
+        """Return whether each element depends only on its own index."""
         return isinstance(self.scheme, Elementwise)
 
 
@@ -159,7 +159,7 @@ class View(Value):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Patch(Value):
-    """A value of which a region has been written over."""
+    """A value in which a region has been overwritten."""
 
     base: Value
     region: Region
@@ -168,22 +168,22 @@ class Patch(Value):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Cast(Value):
-    """Another value, in another type and broadcast to another shape."""
+    """Another value, cast to a dtype and broadcast to a shape."""
 
     value: Value
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Call(Value):
-    """What an operation of torch makes of other values.
+    """A result of an operation of torch on other values.
 
     Attributes
     ----------
     function : OpOverload
     args, kwargs
-        Its arguments, with values in place of tensors.
+        The arguments, with values in place of tensors.
     position : int
-        Which of its results, or of the arguments that it writes, counted together.
+        Index of the result among the operation's results and written arguments.
     """
 
     function: Any
@@ -193,7 +193,7 @@ class Call(Value):
 
 
 def view(value: Value, region: Region) -> Value:
-    """Look at a region of a value."""
+    """Return a region of a value as a value."""
     if isinstance(value, Constant):
         return Constant(region.sizes, value.dtype, value.number)
     if region.is_whole(value.shape):
@@ -211,7 +211,7 @@ def view(value: Value, region: Region) -> Value:
 
 
 def _apart(first: Region, second: Region, shape: tuple[int, ...]) -> bool:
-    """Tell whether two regions are boxes without a common element."""
+    """Return whether two regions are boxes without a common element."""
     boxes = first.box(shape), second.box(shape)
     if boxes[0] is None or boxes[1] is None:
         return False
@@ -223,7 +223,7 @@ def _apart(first: Region, second: Region, shape: tuple[int, ...]) -> bool:
 
 
 def patch(base: Value, region: Region, value: Value) -> Value:
-    """Write over a region of a value."""
+    """Return a value in which a region is overwritten."""
     if region.is_whole(base.shape):
         if value.shape == base.shape:
             return value
@@ -231,14 +231,14 @@ def patch(base: Value, region: Region, value: Value) -> Value:
     if isinstance(value, View) and value.base.shape == base.shape and value.region == region:
         covers = math.prod(region.sizes) == math.prod(base.shape) and 0 not in region.strides
         if covers and region.box(base.shape) is not None:
-            return value.base  # the whole, by way of another order of its axes
+            return value.base  # the whole tensor, with its axes in another order
     if isinstance(base, Patch) and base.region == region:
         base = base.base
     return Patch(base.shape, base.dtype, base, region, value)
 
 
 def parts(value: Value) -> Iterator[Value]:
-    """Go through the values that a value is made of, in the order of their use."""
+    """Iterate over the values that a value consists of, in the order of use."""
     stack = [value]
     while stack:
         one = stack.pop()
