@@ -88,7 +88,7 @@ def test_stream_and_sizes():
 )
 def test_refused(tensor, error, message):
     with pytest.raises(error, match=message):
-        wf.Ones().fill(tensor)
+        wf.RandomNormal().fill(tensor)
 
 
 def test_readme():
