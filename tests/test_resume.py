@@ -122,7 +122,8 @@ def test_a_kill_at_any_moment(tmp_path, whole):
             killed(out, rng.randrange(1, count), resume=True)
         write_checkpoint(out, TENSORS, **OPTIONS, resume=True)
         assert files_below(out) == whole, moment
-        assert not stages(out)
+        # A kill before the very last step leaves an empty folder, which may be a user's: it stays.
+        assert not [stage for stage in stages(out) if any(stage.iterdir())]
     assert unfinished > 30
 
 

@@ -11,13 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from winit_fast.checkpoint.layout import is_file_of_checkpoint
-from winit_fast.checkpoint.stage import (
-    Run,
-    Stage,
-    flush_directory,
-    left_behind,
-    remove_empty_stages,
-)
+from winit_fast.checkpoint.stage import Run, Stage, flush_directory, is_empty_stage, left_behind
 
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -204,7 +198,6 @@ class Directory:
                 self._make()
                 self._acquire()
                 # We hold the lock, so the process that made any other stage here was killed.
-                remove_empty_stages(self.path)
                 left = left_behind(self.path)
                 for stage in left:
                     stage.finish()
@@ -300,7 +293,11 @@ class Directory:
         return True
 
     def _check(self, stages: Set[Path]) -> None:
-        found = sorted(entry.name for entry in self.path.iterdir() if entry not in stages)
+        found = sorted(
+            entry.name
+            for entry in self.path.iterdir()
+            if entry not in stages and not is_empty_stage(entry)
+        )
         if found and not self._force:
             raise FileExistsError(
                 f"{self.path} exists and is not empty (it holds {', '.join(found[:3])}"

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from tempfile import mkdtemp
@@ -279,17 +278,21 @@ def left_behind(directory: Path) -> list[Stage]:
     return stages
 
 
-def remove_empty_stages(directory: Path) -> None:
-    """Remove the stages of processes that were killed before or after the marker file was there.
+def is_empty_stage(path: Path) -> bool:
+    """Return whether a folder may be a stage whose process was killed before or after its marker.
+
+    It may be a user's folder, too, and so is left alone.
 
     Parameters
     ----------
-    directory : Path
+    path : Path
     """
-    for path in directory.glob(STAGE + "*"):
-        if path.is_dir() and not path.is_symlink():
-            with suppress(OSError):  # it is not empty
-                path.rmdir()
+    return (
+        path.name.startswith(STAGE)
+        and not path.is_symlink()
+        and path.is_dir()
+        and next(path.iterdir(), None) is None
+    )
 
 
 def _read_run(stage: Path) -> Run | None:
