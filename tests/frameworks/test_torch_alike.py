@@ -81,6 +81,12 @@ def test_the_author_is_asked_once(monkeypatch, count):
     assert len(calls) == 1
 
 
+def test_what_transformers_adds_to_modules_changes_nothing(monkeypatch):
+    """Its first model that is initialised does so, for the rest of the process."""
+    monkeypatch.setattr(nn.Module, "smart_apply", lambda *_: None, raising=False)
+    test_the_author_is_asked_once(monkeypatch, 100)
+
+
 def counted(then=None):
     """Make a function that fills a tensor by the number of its calls, or does as it is told."""
     count = 0

@@ -34,8 +34,8 @@ class TensorSpec:
     initializer : Initializer
         Fills any part of the tensor.
     dtype : str, type or numpy.dtype
-        A type that `Initializer.__call__` accepts; for constants and stored values also an integer
-        type or bool. The attribute is the type's name.
+        A type that ``Initializer.__call__`` accepts; for constants and stored values also an
+        integer type or bool. The attribute is the type's name.
     stream : str, optional
         Name of the tensor's stream; by default the tensor's name.
     drawn_in : str, type or numpy.dtype, optional
@@ -129,7 +129,7 @@ class TensorSpec:
         Parameters
         ----------
         seed, index, num_threads
-            As in `Initializer.__call__`.
+            As in ``Initializer.__call__``.
 
         Returns
         -------

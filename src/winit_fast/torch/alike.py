@@ -153,6 +153,8 @@ def _is_torchs(kind: type) -> bool:
         if any(scope.get(name, own) is not own for name, own in _IMPORTS.items()):
             return False
         for name, member in vars(base).items():
+            if name in _ADDED:
+                continue
             if isinstance(member, (classmethod, staticmethod)):
                 member = member.__func__
             if isinstance(member, FunctionType):
@@ -165,6 +167,9 @@ def _is_torchs(kind: type) -> bool:
                 return False
     return issubclass(kind, Module)
 
+
+_ADDED = {"smart_apply"}
+"""Methods that transformers adds to `Module`, and that no reset of torch's calls."""
 
 _STANDS_FOR = {"__call__": "_wrapped_call_impl", "forward": "_forward_unimplemented"}
 """Methods of `Module` whose functions have another name; no reset uses them."""

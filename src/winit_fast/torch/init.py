@@ -335,7 +335,7 @@ def uniform_(
     ----------
     tensor : Tensor
         With any strides, and a floating-point type of docs/contract.md. Torch itself fills a tensor
-        of another type or kind. Of a `DTensor` each rank fills the part that it holds, in any
+        of another type or kind. Of a DTensor each rank fills the part that it holds, in any
         layout; a seed must be given.
     a, b : float
         Finite, a <= b; if they are equal, all elements are ``a``.

@@ -78,7 +78,7 @@ def init_(
     ----------
     module : torch.nn.Module
         On any devices. Tensors on the meta device are not changed. A tied tensor, which has several
-        names, is filled once, under its first name. Of a `DTensor`, every rank fills its part of
+        names, is filled once, under its first name. Of a DTensor, every rank fills its part of
         the logical tensor, without communication; a seed is then required.
     rules : mapping of (str or type) to rule, or callable, optional
         A str key is a parameter's name, a pattern in which ``*`` stands for any characters, or the
