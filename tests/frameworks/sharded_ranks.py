@@ -392,17 +392,20 @@ def rules_of_every_kind():
         "i": lambda tensor: tensor.copy_(torch.arange(96.0).view(8, 12)),
         "j": lambda tensor: tensor.uniform_(1, 16).log_(),
         "k": lambda tensor: tensor.copy_(torch.empty(8, 12, dtype=torch.float64).normal_()),
-        "l": "keep",
+        "l": "keep", "m": wf.RandomNormal(),
     }  # fmt: skip
+    types = {"m": torch.complex64}
 
     def filled(make):
         module = nn.Module()
         for name in schemes:
-            module.register_parameter(name, nn.Parameter(make((8, 12), torch.float32)))
+            tensor = make((8, 12), types.get(name, torch.float32))
+            module.register_parameter(name, nn.Parameter(tensor))
         return ours.init_(module, schemes, seed=9, frozen="fill")
 
     whole = filled(lambda shape, dtype: torch.full(shape, 7, dtype=dtype))
-    assert len(set(map(float, (one.detach().sum() for one in whole.parameters())))) == len(schemes)
+    sums = {complex(one.detach().sum()) for one in whole.parameters()}
+    assert len(sums) == len(schemes)
     mesh = meshes()[0]
     strided = _StridedShard(1, split_factor=3)
     for placements in ((Shard(0),), (Shard(1),), (Replicate(),), (strided,)):
@@ -413,6 +416,22 @@ def rules_of_every_kind():
                 assert torch.allclose(tensor.to_local(), expected, atol=1e-5)
             else:
                 assert same(tensor.to_local().detach(), expected), (name, placements)
+
+
+@case(2)
+def plans_fill_what_each_rank_holds():
+    """A plan of the whole model, buffers included; the seed must be given."""
+    plan = ours.record(mixtral)
+    whole = ours.fill_(mixtral(), plan, seed=5).state_dict()
+    for layout in LAYOUTS[2]:
+        model = laid_out(mixtral, layout)
+        refuses(
+            ValueError, "seed must be given, got None: parameter", partial(ours.fill_, model, plan)
+        )
+        ours.fill_(model, plan, seed=5)
+        for name, tensor in model.state_dict().items():
+            got = gathered(tensor) if isinstance(tensor, DTensor) else tensor
+            assert same(got, whole[name]), (layout, name)
 
 
 @case(2)

@@ -718,7 +718,7 @@ def _fill_complex(tensor: Tensor, entry: Entry, key: int) -> None:
     key = key if entry.key is None else entry.key
     dtype = str(entry.dtype).removeprefix("torch.")
     array = entry.scheme(entry.shape, seed=key, name=entry.stream, dtype=dtype)
-    tensor.copy_(torch.from_numpy(array))
+    copy_(tensor, torch.from_numpy(array))
 
 
 def _constant(scheme: Initializer) -> float | None:
