@@ -228,8 +228,8 @@ def _expected(folder: Path, found: Mapping[str, Place]) -> tuple[str, dict[str, 
     expected = {}
     for tensor in planned:
         place = found.get(tensor.name)
-        if place is not None and tensor.initializer and place.entry.shape == tensor.shape:
-            moments = expectation.moments(tensor.initializer, tensor.shape)
+        if place is not None and place.entry.shape == tensor.shape:
+            moments = expectation.moments(tensor.scheme, tensor.shape)
             if moments is not None:
                 expected[tensor.name] = moments[1]
     return PLAN, expected

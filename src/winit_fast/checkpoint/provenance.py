@@ -10,13 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
 
-from winit_fast.base.dtypes import Float, find
+from winit_fast.base.dtypes import Float
 from winit_fast.base.files import regular_file
-from winit_fast.initializers.protocol import Initializer
 from winit_fast.models import plan_json
-from winit_fast.models.plan_json import NotWritten
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import STREAM_VERSION
 
@@ -79,32 +76,7 @@ def metadata(seed: int, plan: str) -> dict[str, str]:
     }
 
 
-class Planned(NamedTuple):
-    """A tensor of a plan.
-
-    Attributes
-    ----------
-    name : str
-    shape : tuple of int
-    kind : Float
-        Its dtype.
-    initializer : Initializer or None
-        None if JSON could not hold it.
-    shown : str
-        The repr of the scheme.
-    stream : str
-        The name of the tensor's stream.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    kind: Float
-    initializer: Initializer | None
-    shown: str
-    stream: str
-
-
-def read_plan(path: Path) -> tuple[list[Planned], str]:
+def read_plan(path: Path) -> tuple[list[TensorSpec], str]:
     """Read a plan that `plan_text` made.
 
     Parameters
@@ -113,7 +85,8 @@ def read_plan(path: Path) -> tuple[list[Planned], str]:
 
     Returns
     -------
-    tensors : list of Planned
+    tensors : list of TensorSpec
+        A scheme that JSON could not hold is a `NotWritten`.
     digest : str
         The SHA-256 of the file, as in the headers' metadata.
 
@@ -125,14 +98,7 @@ def read_plan(path: Path) -> tuple[list[Planned], str]:
     with regular_file(str(path)) as file:
         text = file.read()
     tensors = plan_json.read(text, f"{path} is no plan of this version")
-    return [_planned(tensor) for tensor in tensors], _digest(text)
-
-
-def _planned(tensor: TensorSpec) -> Planned:
-    kind, scheme = find(tensor.dtype), tensor.scheme
-    if isinstance(scheme, NotWritten):
-        return Planned(tensor.name, tensor.shape, kind, None, scheme.shown, tensor.stream)
-    return Planned(tensor.name, tensor.shape, kind, scheme, repr(scheme), tensor.stream)
+    return tensors, _digest(text)
 
 
 def _digest(text: bytes) -> str:

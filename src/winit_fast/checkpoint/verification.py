@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,11 @@ from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, cuts, whole
 from winit_fast.base.dtypes import find
 from winit_fast.checkpoint import layout, provenance, writer
-from winit_fast.checkpoint.provenance import PLAN, Planned
+from winit_fast.checkpoint.provenance import PLAN
 from winit_fast.checkpoint.reader import Place, places
 from winit_fast.checkpoint.values import values
 from winit_fast.initializers.protocol import Filler
+from winit_fast.models.plan_json import NotWritten
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import STREAM_VERSION, Stream
 
@@ -156,7 +157,7 @@ def verify(
     if seed is None:
         seed = _seed(folder, origin)
     if tensors is not None:
-        planned = [_as_planned(tensor, found_in) for tensor in layout.checked(tensors)]
+        planned = [_as_stored(tensor, found_in) for tensor in layout.checked(tensors)]
     elif plan is not None:
         planned, _ = provenance.read_plan(Path(plan))
     else:
@@ -231,27 +232,27 @@ def _seed(folder: Path, origin: Mapping[str, str]) -> int:
     return word(provenance.SEED_KEY, int(text))
 
 
-def _as_planned(tensor: TensorSpec, places: Mapping[str, Place]) -> Planned:
-    """Convert a given tensor to a planned one, with the dtype that it has in its file."""
+def _as_stored(tensor: TensorSpec, places: Mapping[str, Place]) -> TensorSpec:
+    """Give a tensor the dtype that it has in its file."""
     place = places.get(tensor.name)
     dtype = None if place is None else safetensors.DTYPES.get(place.entry.tag)
-    kind = find("float32" if dtype is None else dtype)
-    scheme = tensor.scheme
-    return Planned(tensor.name, tensor.shape, kind, scheme, repr(scheme), tensor.stream)
+    return replace(tensor, dtype="float32" if dtype is None else dtype)  # type: ignore[arg-type]
 
 
-def _before_reading(tensor: Planned, place: Place | None) -> Finding | None:
+def _before_reading(tensor: TensorSpec, place: Place | None) -> Finding | None:
     """Return a finding that does not require reading the tensor, or None."""
+    dtype = find(tensor.dtype).dtype
     if place is None:
         return Finding(tensor.name, "missing", "it is in no file")
-    wanted = (safetensors.TAGS[tensor.kind.dtype], tensor.shape)
+    wanted = (safetensors.TAGS[dtype], tensor.shape)
     found = (place.entry.tag, place.entry.shape)
     if found != wanted:
         return Finding(
             tensor.name, "other", f"it is {found[0]} {found[1]}, should be {wanted[0]} {wanted[1]}"
         )
-    if tensor.initializer is None:
-        return Finding(tensor.name, "not checked", f"the plan could not hold {tensor.shown}")
+    if isinstance(tensor.initializer, NotWritten):
+        shown = tensor.initializer.shown
+        return Finding(tensor.name, "not checked", f"the plan could not hold {shown}")
     return None
 
 
@@ -261,10 +262,11 @@ class _Comparison:
     It uses the writer's boxes, because orthogonal matrices have the same bits only in equal boxes.
     """
 
-    def __init__(self, tensor: Planned, place: Place, seed: int) -> None:
+    def __init__(self, tensor: TensorSpec, place: Place, seed: int) -> None:
         self.name = tensor.name
         self.nbytes = place.entry.end - place.entry.begin
         self._tensor = tensor
+        self._dtype = find(tensor.dtype).dtype
         self._place = place
         self._seed = seed
         self._lock = threading.Lock()
@@ -275,16 +277,15 @@ class _Comparison:
 
     def pieces(self) -> Iterator[tuple[_Comparison, Filler, Box]]:
         """Cut the tensor as the writer does."""
-        _, shape, kind, initializer, _, stream = self._tensor
-        assert initializer is not None, "not to be compared"
-        initializer.check(shape, kind.dtype)
-        fill = initializer.prepared(shape, kind.dtype, Stream(self._seed, stream))
-        for cut in cuts(shape, writer.SEGMENT_BYTES // kind.dtype.itemsize):
+        scheme, shape, dtype = self._tensor.scheme, self._tensor.shape, self._dtype
+        scheme.check(shape, dtype)
+        fill = scheme.prepared(shape, dtype, Stream(self._seed, self._tensor.stream))
+        for cut in cuts(shape, writer.SEGMENT_BYTES // dtype.itemsize):
             yield self, fill, whole(shape).cut(cut)
 
     def compare(self, fill: Filler, box: Box, memory: _Memory) -> int:
         """Compare a box, and return its number of bytes."""
-        dtype = self._tensor.kind.dtype
+        dtype = self._dtype
         nbytes = math.prod(box.sizes) * dtype.itemsize
         one, other = memory.made[:nbytes], memory.found[:nbytes]
         made, found = (each.view(dtype).reshape(box.sizes) for each in (one, other))
