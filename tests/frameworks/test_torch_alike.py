@@ -81,10 +81,22 @@ def test_the_author_is_asked_once(monkeypatch, count):
     assert len(calls) == 1
 
 
-def test_what_transformers_adds_to_modules_changes_nothing(monkeypatch):
-    """Its first model that is initialised does so, for the rest of the process."""
-    monkeypatch.setattr(nn.Module, "smart_apply", lambda *_: None, raising=False)
+@pytest.mark.parametrize("name", ["smart_apply", "added"])
+def test_what_others_add_to_modules_changes_nothing(monkeypatch, name):
+    """Transformers adds smart_apply when it initialises its first model, for the whole process."""
+    monkeypatch.setattr(nn.Module, name, lambda *_: None, raising=False)
     test_the_author_is_asked_once(monkeypatch, 100)
+
+
+@pytest.mark.parametrize("name", ["parameters", "extra_repr", "__setattr__"])
+def test_what_others_replace_in_modules_counts(monkeypatch, name):
+    """Even where it does the same: torch's own methods mention it, or Python calls it."""
+    own, outcome, calls = getattr(nn.Module, name), Alike._outcome, []
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    monkeypatch.setattr(nn.Module, name, lambda self, *args: own(self, *args))
+    monkeypatch.setattr(Alike, "_outcome", lambda *args: calls.append(args) or outcome(*args))
+    init_(module, seed=3)
+    assert not calls
 
 
 def counted(then=None):

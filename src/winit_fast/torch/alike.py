@@ -12,7 +12,8 @@ import math
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
-from types import FunctionType, GetSetDescriptorType, MethodType, NoneType
+from functools import cache
+from types import CodeType, FunctionType, GetSetDescriptorType, MethodType, NoneType
 from typing import Any, NamedTuple
 
 import torch
@@ -56,7 +57,7 @@ class Alike:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._outcomes: dict[tuple[object, ...], tuple[Value | None, ...] | None] = {}
-        self._trusted: dict[type, bool] = {}
+        self._trusted: dict[tuple[type, str], bool] = {}
 
     def reset(self, method: Callable[[], object]) -> None:
         """Run a module's reset method, or copy the outcome of an equal one."""
@@ -82,10 +83,12 @@ class Alike:
         if type(method) is not MethodType:
             return None
         kind = type(method.__self__)
-        trusted = self._trusted.get(kind)
+        name = method.__func__.__name__
+        trusted = self._trusted.get((kind, name))
         if trusted is None:
-            trusted = self._trusted[kind] = _is_torchs(kind) and _is_undisturbed()
-        if not trusted or getattr(kind, method.__func__.__name__, None) is not method.__func__:
+            trusted = _is_torchs(kind, name) and _is_undisturbed()
+            self._trusted[kind, name] = trusted
+        if not trusted or getattr(kind, name, None) is not method.__func__:
             return None
         likeness = self._signature(method)
         if likeness is None or any(map(self._recorder.is_written, likeness.names)):
@@ -143,33 +146,49 @@ def _another(value: Value, name: str) -> Value:
     return value
 
 
-def _is_torchs(kind: type) -> bool:
-    """Return whether a class is torch's own, and none of its methods has been replaced."""
+def _is_torchs(kind: type, reset: str) -> bool:
+    """Return whether a class is torch's own, and none of the methods that matter is replaced.
+
+    A method that somebody has added to a class of torch (transformers adds one to `Module`) does
+    not matter if no method of torch's mentions its name.
+    """
+    own, strange = list[CodeType](), set[str]()
     for base in kind.__mro__[:-1]:
         home = sys.modules.get(base.__module__)
         scope = {} if home is None else vars(home)
         if not base.__module__.startswith("torch.nn.modules.") or scope.get(base.__name__) != base:
             return False
-        if any(scope.get(name, own) is not own for name, own in _IMPORTS.items()):
+        if any(scope.get(name, known) is not known for name, known in _IMPORTS.items()):
             return False
         for name, member in vars(base).items():
-            if name in _ADDED:
-                continue
             if isinstance(member, (classmethod, staticmethod)):
                 member = member.__func__
-            if isinstance(member, FunctionType):
-                is_own = member.__code__.co_name in (name, _STANDS_FOR.get(name))
-                if member.__globals__ is not scope or not is_own:
-                    return False
-            elif hasattr(type(member), "__get__") and type(member) is not GetSetDescriptorType:
-                return False  # a property or partial method, which torch's modules do not have
-            elif callable(member):
-                return False
+            if (
+                isinstance(member, FunctionType)
+                and member.__globals__ is scope
+                and member.__code__.co_name in (name, _STANDS_FOR.get(name))
+            ):
+                own.append(member.__code__)
+            elif callable(member) or _is_descriptor(member):
+                strange.add(name)
+    if strange:
+        mentioned = {reset}.union(*map(_names_in, own))
+        if any(name in mentioned or name.startswith("__") for name in strange):
+            return False
     return issubclass(kind, Module)
 
 
-_ADDED = {"smart_apply"}
-"""Methods that transformers adds to `Module`, and that no reset of torch's calls."""
+def _is_descriptor(member: object) -> bool:
+    """Return whether a member computes its value, as no attribute of torch's modules does."""
+    return hasattr(type(member), "__get__") and type(member) is not GetSetDescriptorType
+
+
+@cache
+def _names_in(code: CodeType) -> frozenset[str]:
+    """Return the names of attributes and globals in a function, and in those inside of it."""
+    inner = (each for each in code.co_consts if isinstance(each, CodeType))
+    return frozenset(code.co_names).union(*map(_names_in, inner))
+
 
 _STANDS_FOR = {"__call__": "_wrapped_call_impl", "forward": "_forward_unimplemented"}
 """Methods of `Module` whose functions have another name; no reset uses them."""
