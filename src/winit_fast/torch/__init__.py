@@ -1,11 +1,13 @@
 """PyTorch: the functions of ``torch.nn.init`` with this package's kernels, and whole modules.
 
-Three ways to use it, from the least change to the most control:
+Four ways to use it, from the least change to the most control:
 
 - ``with winit_fast.torch.fast_init():`` around ``model = Model()``: the same code, faster.
 - ``import winit_fast.torch as init`` in place of ``from torch.nn import init``: the same functions
   and arguments. The additional arguments ``seed=`` and ``name=`` select the frozen stream.
 - ``winit_fast.torch.init_(model, rules, seed=0)``: each parameter from the stream of its own name.
+- ``winit_fast.torch.record(lambda: Model(config))`` and ``fill_(model, plan, seed=0)``: the same
+  by way of a `winit_fast.Plan`, which can be printed, changed and written to a file.
 
 Functions that are not random (``constant_``, ``ones_``, ``zeros_``, ``eye_``, ``calculate_gain``)
 are torch's own.
