@@ -105,6 +105,18 @@ class Box(NamedTuple):
         strides = self.tensor_strides
         return tuple(strides[axis] for axis in self.kept)
 
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """The box as an index of the tensor, with all axes.
+
+        Examples
+        --------
+        >>> box((4, 5), np.s_[1:3, 2]).slices
+        (slice(1, 3, None), slice(2, 3, None))
+        """
+        ends = map(operator.add, self.starts, self.sizes)
+        return tuple(map(slice, self.starts, ends))
+
     def expand(self, array: Array) -> Array:
         """Return a view of a destination with the dropped axes restored, each with extent 1."""
         dropped = set(range(len(self.tensor))) - set(self.kept)

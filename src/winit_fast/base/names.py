@@ -1,4 +1,4 @@
-"""Looking up a name among the known ones, and suggesting the one that was probably meant."""
+"""Names in error messages: the one that was probably meant, and the place of an error."""
 
 from collections.abc import Iterable
 
@@ -23,6 +23,18 @@ def excerpt(value: object, limit: int = 80) -> str:
         return shown
     tail = (limit - 3) // 2
     return f"{shown[: limit - 3 - tail]}...{shown[-tail:]}"
+
+
+def located(error: TypeError | ValueError, where: str) -> TypeError | ValueError:
+    """Return an error of the same kind whose message begins with the place of the error.
+
+    Examples
+    --------
+    >>> located(TypeError("stddev must be a number, got 'x'"), "tensor 'w'")
+    TypeError("tensor 'w': stddev must be a number, got 'x'")
+    """
+    kind = TypeError if isinstance(error, TypeError) else ValueError
+    return kind(f"{where}: {error}")
 
 
 def spelling(name: str) -> str:

@@ -89,10 +89,7 @@ class Computed(Initializer, names=("computed",)):
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         """Copy the values of the box."""
-        index: tuple[Any, ...] = tuple(
-            slice(start, start + size) for start, size in zip(box.starts, box.sizes, strict=True)
-        )
-        values = self.values[(*index, ...)]
+        values = self.values[(*box.slices, ...)]
         if values.dtype != out.dtype:
             values = dtypes.converted(values, out.dtype)
         box.expand(out)[...] = values

@@ -12,7 +12,7 @@ from winit_fast.base import dtypes, safetensors
 from winit_fast.base.arguments import path as path_argument
 from winit_fast.base.arrays import Array
 from winit_fast.base.files import regular_file
-from winit_fast.base.names import excerpt, one_of, unknown
+from winit_fast.base.names import excerpt, located, one_of, unknown
 from winit_fast.base.patterns import Matcher
 from winit_fast.initializers.fans import JAX, TORCH, Convention
 from winit_fast.initializers.protocol import Initializer, get
@@ -199,9 +199,8 @@ class Plan(Sequence[TensorSpec]):
                 scheme = _with_axes(scheme, convention, len(tensor.shape))
                 changed = replace(tensor, initializer=scheme, drawn_in=None)
             except (TypeError, ValueError) as error:
-                kind = TypeError if isinstance(error, TypeError) else ValueError
                 where = f"rule {excerpt(found.pattern.text)}, tensor {tensor.name!r}"
-                raise kind(f"{where}: {error}") from None
+                raise located(error, where) from None
             changed.check()
             made.append(changed)
         return Plan(made)

@@ -192,16 +192,16 @@ class _Arrays:
         self._count += 1
         key = self._name if self._count == 1 else f"{self._name}:{self._count}"
         self._stored[key] = array
-        return {"stored": key, "sha256": digest(array)}
+        return {"stored": key, "sha256": _digest(array)}
 
 
-def digest(array: Array) -> str:
+def _digest(array: Array) -> str:
     """Return the SHA-256 of an array's bytes, in C order.
 
     Examples
     --------
     >>> import numpy as np
-    >>> digest(np.zeros(1))[:8]
+    >>> _digest(np.zeros(1))[:8]
     'af5570f5'
     """
     return sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
@@ -228,7 +228,7 @@ _PLAIN = {float, int, bool, str, type(None)}
 
 def _written(initializer: Initializer, arrays: _Arrays, known: dict[str, bool]) -> str | None:
     """Write a scheme; None if the text would not restore an equal scheme."""
-    if not is_of_the_catalogue(initializer):
+    if not _is_of_the_catalogue(initializer):
         return None
     try:
         config = _encoded(initializer.get_config(), arrays)
@@ -245,46 +245,7 @@ def _written(initializer: Initializer, arrays: _Arrays, known: dict[str, bool]) 
     return written if known[written] else None
 
 
-def scheme_to_json(initializer: Initializer) -> dict[str, Any] | None:
-    """Convert a scheme to JSON values; None if these would not restore an equal scheme.
-
-    Parameters
-    ----------
-    initializer : Initializer
-
-    Returns
-    -------
-    dict or None
-    """
-    written = _written(initializer, _Arrays("", None), {})
-    return None if written is None else json.loads(written)
-
-
-def scheme_from_json(scheme: Mapping[str, Any]) -> Initializer:
-    """Make a scheme from the JSON values that `scheme_to_json` returns.
-
-    Parameters
-    ----------
-    scheme : mapping
-
-    Returns
-    -------
-    Initializer
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the values are not a scheme.
-
-    Examples
-    --------
-    >>> scheme_from_json({"class_name": "RandomNormal", "config": {"stddev": 0.02}})
-    RandomNormal(stddev=0.02)
-    """
-    return get(_decoded(scheme, None))
-
-
-def is_of_the_catalogue(initializer: Initializer) -> bool:
+def _is_of_the_catalogue(initializer: Initializer) -> bool:
     """Return whether a scheme consists of this package's classes only, so others can load it."""
     if not type(initializer).__module__.startswith("winit_fast.initializers."):
         return False
@@ -296,7 +257,7 @@ def is_of_the_catalogue(initializer: Initializer) -> bool:
 def _holds_only_the_catalogue(values: Iterable[Any]) -> bool:
     for value in values:
         if isinstance(value, Initializer):
-            if not is_of_the_catalogue(value):
+            if not _is_of_the_catalogue(value):
                 return False
         elif isinstance(value, tuple) and not _holds_only_the_catalogue(value):
             return False
@@ -335,6 +296,6 @@ def _kept(place: Mapping[str, Any], stored: Mapping[str, Array] | None) -> Array
     array = stored.get(place["stored"])
     if array is None:
         raise ValueError(f"the file beside the plan has no tensor {place['stored']!r}")
-    if digest(array) != place["sha256"]:
+    if _digest(array) != place["sha256"]:
         raise ValueError(f"the file beside the plan holds other values for {place['stored']!r}")
     return array

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 import winit_fast.initializers as initializers
 from winit_fast.base.arguments import path
 from winit_fast.base.formulas import Number, evaluate
-from winit_fast.base.names import excerpt, unknown
+from winit_fast.base.names import excerpt, located, unknown
 from winit_fast.base.patterns import Found, Matcher, Pattern
 from winit_fast.initializers.protocol import Initializer, find
 from winit_fast.models.architectures import Architecture
@@ -280,9 +280,8 @@ class Rules:
         try:
             return found.value.make({**numbers, **found.numbers})
         except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
             where = f"rule {excerpt(found.pattern.text)} of {self.name!r}, tensor {excerpt(tensor)}"
-            raise kind(f"{where}: {error}") from None
+            raise located(error, where) from None
 
     def tensors(self, architecture: Architecture) -> Plan:
         """List the tensors of a model with their initializers, in the model's order.

@@ -9,7 +9,7 @@ from math import prod
 from winit_fast.base import dtypes
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Index, logical_shape
-from winit_fast.base.names import one_of
+from winit_fast.base.names import located, one_of
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.protocol import check as check_scheme
 from winit_fast.initializers.rounded import Rounded
@@ -118,8 +118,7 @@ class TensorSpec:
                 raise TypeError(f"{self.initializer!r} draws numbers, which are not of {dtype}")
             check_scheme(self.scheme, self.shape, dtype)
         except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"tensor {self.name!r}: {error}") from None
+            raise located(error, f"tensor {self.name!r}") from None
 
     def array(
         self, seed: Seed = None, *, index: Index | None = None, num_threads: int | None = None

@@ -10,6 +10,7 @@ narrow window. The result is cached.
 from decimal import ROUND_CEILING, Context, Decimal, localcontext
 from fractions import Fraction
 from functools import lru_cache
+from math import inf, isfinite, nextafter
 from typing import NamedTuple
 
 _DIGITS = 100
@@ -28,6 +29,23 @@ class Window(NamedTuple):
     t_start: tuple[float, float]
     t_exponent: int
     tail_exponent: int
+
+
+def relative_bounds(mean: float, std: float, a: float, b: float) -> tuple[float, float]:
+    """Convert absolute bounds to standard deviations from the mean, never outside of [a, b].
+
+    Examples
+    --------
+    >>> relative_bounds(0.0, 0.5, -1.0, 1.0)
+    (-2.0, 2.0)
+    """
+    low, high = (a - mean) / std, (b - mean) / std
+    # After rounding in both directions, the interval may be slightly too wide.
+    if isfinite(low) and mean + low * std < a:
+        low = nextafter(low, inf)
+    if isfinite(high) and mean + high * std > b:
+        high = nextafter(high, -inf)
+    return low, high
 
 
 def _upper_tail(x: Decimal) -> Decimal:

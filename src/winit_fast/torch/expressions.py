@@ -91,10 +91,7 @@ class Expression(Initializer):
         """Compute all elements, and copy those of the box."""
         whole = torch.empty(self.value.shape, dtype=getattr(torch, out.dtype.name), device="cpu")
         whole.copy_(self.evaluated(stream.seed))
-        index: tuple[Any, ...] = tuple(
-            slice(start, start + size) for start, size in zip(box.starts, box.sizes, strict=True)
-        )
-        box.expand(out)[...] = numpy_of(whole)[(*index, ...)]
+        box.expand(out)[...] = numpy_of(whole)[box.slices]
 
     def complex_parts(self, shape: tuple[int, ...]) -> Initializer:
         """Return an expression for the real and imaginary parts."""

@@ -29,6 +29,7 @@ from winit_fast.initializers.sparse import Sparse
 from winit_fast.initializers.variance_scaling import GlorotNormal
 from winit_fast.streams import distributions
 from winit_fast.streams.stream import Seed
+from winit_fast.streams.truncation import relative_bounds
 from winit_fast.torch.entries import originals
 from winit_fast.torch.memory import (
     FLOATS,
@@ -265,13 +266,7 @@ def _truncated_normal(
     """Normal numbers in [a, b], with bounds converted to standard deviations from the mean."""
     if not std > 0:
         raise ValueError(f"std must be positive, got {std}")
-    low, high = (a - mean) / std, (b - mean) / std
-    # After rounding in both directions, the interval may be slightly too wide.
-    if math.isfinite(low) and mean + low * std < a:
-        low = math.nextafter(low, math.inf)
-    if math.isfinite(high) and mean + high * std > b:
-        high = math.nextafter(high, -math.inf)
-    return distributions.truncated_normal(dtype, mean, std, low, high)
+    return distributions.truncated_normal(dtype, mean, std, *relative_bounds(mean, std, a, b))
 
 
 @lru_cache(maxsize=1024)

@@ -17,6 +17,7 @@ from torch.nn.utils import parametrize
 
 from winit_fast._core import Distribution
 from winit_fast.base.dtypes import find_any
+from winit_fast.base.names import located
 from winit_fast.initializers.computed import Computed
 from winit_fast.initializers.constants import Constant as ConstantScheme
 from winit_fast.initializers.constants import Ones, Zeros
@@ -495,17 +496,14 @@ def _as_before(inside: list[tuple[str, Module]], found: list[Named]) -> Iterator
     ]  # fmt: skip
     attributes = [(named.tensor, dict(vars(named.tensor)), named.tensor.requires_grad)
                   for named in found]  # fmt: skip
-    states = random.getstate(), _numpy_state(), torch.get_rng_state()
     for _, one in inside:
         vars(one).pop(_FLAG, None)
     for named in found:
         vars(named.tensor).pop(_FLAG, None)
+    fault = "the module's code draws from Python's or NumPy's generator: give rules, or by="
     try:
-        yield
-        if random.getstate() != states[0] or not _same(_numpy_state(), states[1]):
-            raise CannotRecord(
-                "the module's code draws from Python's or NumPy's generator: give rules, or by="
-            )
+        with _only_torchs_generator(fault):
+            yield
     finally:
         for one, own, held, persistence in kept:
             vars(one).clear()
@@ -522,6 +520,17 @@ def _as_before(inside: list[tuple[str, Module]], found: list[Named]) -> Iterator
             vars(tensor).update(own)
             if tensor.requires_grad != requires_grad:
                 tensor.requires_grad_(requires_grad)
+
+
+@contextmanager
+def _only_torchs_generator(fault: str) -> Iterator[None]:
+    """Refuse code that draws from other generators than torch's; restore the state of all."""
+    states = random.getstate(), _numpy_state(), torch.get_rng_state()
+    try:
+        yield
+        if random.getstate() != states[0] or not _same(_numpy_state(), states[1]):
+            raise CannotRecord(fault)
+    finally:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])
@@ -664,8 +673,7 @@ def _checked(entry: Entry, named: Named) -> Callable[[int], object]:
         else:
             check_scheme(scheme, entry.shape, kind)
     except (TypeError, ValueError) as error:
-        message = f"{named.what} cannot be filled by {scheme}: {error}"
-        raise type(error)(message) from None
+        raise located(error, f"{named.what} cannot be filled by {scheme}") from None
     return partial(_fill_with_scheme, tensor, entry, distribution)
 
 

@@ -1,12 +1,9 @@
 """Plans of modules: recorded from the author's code, and used to fill modules."""
 
-import random
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch.nn import Module
 
@@ -138,18 +135,18 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
         raise TypeError(f"plan must be a Plan, got {plan!r}")
     key = None if seed is None else seed_number(seed)
     with modules._uncollected():
-        fills = _fills(module, plan)
+        found = tensors(module)
+        fills = _fills(module, found, plan)
         if key is None:
-            key = key_for(tensors(module))
+            key = key_for(found)
         with torch.no_grad():
             for fill in fills:
                 fill(key)
     return module
 
 
-def _fills(module: Module, plan: Plan) -> list[Callable[[int], object]]:
+def _fills(module: Module, found: list[Named], plan: Plan) -> list[Callable[[int], object]]:
     """Check all tensors to be filled, and return the functions that fill them."""
-    found = tensors(module)
     refuse(list(inside_of(module)), found)
     fills = []
     used = set()
@@ -225,7 +222,7 @@ def _of_factory(
 ) -> tuple[list[Entry], dict[str, Named], dict[str, str], Module]:
     """Record the constructors, and then the author's method for the whole model."""
     recorder = Recorder({})
-    with _generators():
+    with modules._only_torchs_generator("the constructors draw from Python's or NumPy's generator"):
         with recording(recorder):
             module = factory()
         if not isinstance(module, Module):
@@ -268,17 +265,3 @@ def _draw_for(recorder: Recorder, name: str, originals: set[str]) -> None:
         for one in parts(recorder.value(original)):
             if isinstance(one, Draw) and (one.home is None or one.home in originals):
                 object.__setattr__(one, "home", name)
-
-
-@contextmanager
-def _generators() -> Iterator[None]:
-    """Refuse code that draws from other generators than torch's; restore the state of all."""
-    states: Any = random.getstate(), modules._numpy_state(), torch.get_rng_state()
-    try:
-        yield
-        if random.getstate() != states[0] or not modules._same(modules._numpy_state(), states[1]):
-            raise CannotRecord("the constructors draw from Python's or NumPy's generator")
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        torch.set_rng_state(states[2])

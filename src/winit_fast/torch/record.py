@@ -8,7 +8,6 @@ module's own tensors, on their own device, with their own attributes. No byte of
 or written, no memory is used for draws, and no generator changes its state.
 """
 
-import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -29,6 +28,7 @@ from winit_fast.initializers.orthogonal import Orthogonal
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.sparse import Sparse
 from winit_fast.streams.stream import seed_number
+from winit_fast.streams.truncation import relative_bounds
 from winit_fast.torch.entries import WHOLE, arrival, originals, question
 from winit_fast.torch.seeding import Name
 from winit_fast.torch.values import (
@@ -372,13 +372,7 @@ def truncated(mean: float, std: float, a: float, b: float) -> Initializer:
     mean, std, a, b = float(mean), float(std), float(a), float(b)
     if not std > 0:
         raise ValueError(f"std must be positive, got {std}")
-    low, high = (a - mean) / std, (b - mean) / std
-    # Because of rounding, the absolute bound may be slightly too wide.
-    if math.isfinite(low) and mean + low * std < a:
-        low = math.nextafter(low, math.inf)
-    if math.isfinite(high) and mean + high * std > b:
-        high = math.nextafter(high, -math.inf)
-    return TruncatedNormal(mean, std, low, high)
+    return TruncatedNormal(mean, std, *relative_bounds(mean, std, a, b))
 
 
 class _Calls(TorchFunctionMode):

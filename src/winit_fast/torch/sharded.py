@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
-from winit_fast.base.boxes import Box
 from winit_fast.torch.memory import Work, fill_through_host, fillable, written
 from winit_fast.torch.names import Named
 from winit_fast.torch.placements import is_sharded, parts
@@ -112,14 +111,8 @@ def copy_(tensor: Tensor, whole: Tensor) -> None:
         tensor.copy_(whole)
         return
     for part, held in parts(tensor):
-        part.copy_(whole[_index(held)])
+        part.copy_(whole[held.slices])
     written(tensor)
-
-
-def _index(held: Box) -> tuple[slice, ...]:
-    return tuple(
-        slice(start, start + size) for start, size in zip(held.starts, held.sizes, strict=True)
-    )
 
 
 def fill_rounded(tensor: Tensor, drawn_in: torch.dtype, work: Work) -> None:
