@@ -23,7 +23,7 @@ PARAMETER, BUFFER, NON_PERSISTENT = KINDS = ("parameter", "buffer", "non-persist
 class TensorSpec:
     """A named tensor of a model together with its initializer.
 
-    A `Plan` is a list of these.
+    A `winit_fast.Plan` is a list of these.
 
     Parameters
     ----------
