@@ -10,6 +10,7 @@ import time
 
 import pytest
 from click.testing import CliRunner
+from strategies import depth
 
 import winit_fast as wf
 from winit_fast.checkpoint import DiskFull, verify, write_checkpoint, writer
@@ -109,10 +110,10 @@ def count_of_calls(out):
 
 
 def test_a_kill_at_any_moment(tmp_path, whole):
-    """50 moments of several files; the resuming is killed as well, at another moment."""
+    """At 50 moments (fewer in `make test`); the resumed run is killed as well, at another one."""
     count = count_of_calls(tmp_path / "count")
     rng = random.Random(0)
-    moments = sorted({1, 2, count - 1, count, *rng.sample(range(1, count), 46)})
+    moments = sorted({1, 2, count - 1, count, *rng.sample(range(1, count), depth(46))})
     unfinished = 0
     for moment in moments:
         out = tmp_path / f"out{moment}"
@@ -124,7 +125,7 @@ def test_a_kill_at_any_moment(tmp_path, whole):
         assert files_below(out) == whole, moment
         # A kill before the very last step leaves an empty folder, which may be a user's: it stays.
         assert not [stage for stage in stages(out) if any(stage.iterdir())]
-    assert unfinished > 30
+    assert unfinished > 0.6 * len(moments)
 
 
 @pytest.mark.parametrize("force", [False, True])
