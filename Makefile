@@ -42,9 +42,10 @@ demo: demo-plan $(VENV)/installed ## write the 1.6 billion weights of GPT-2 XL t
 	$(BIN)/python tools/check_checkpoint.py $(DEMO)
 
 # One pytest-xdist worker per core; an idle worker steals tests from a busy one. OpenBLAS gets one
-# thread in each worker, because the threads of several workers would compete for the cores.
+# thread in each worker, because the threads of several workers would compete for the cores. The
+# variable that forbids Python to cache bytecode is cleared: hundreds of processes import the package.
 JOBS := auto
-PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal
+PYTEST := PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal
 WITHOUT_FRAMEWORKS := --ignore tests/frameworks
 FULL := --hypothesis-profile=full
 test: $(VENV)/installed ## run the tests, except those marked slow (a minute and a half)
