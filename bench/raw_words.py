@@ -1,6 +1,6 @@
 """Writes the raw words of a stream to standard output without end, for a statistical test battery.
 
-    python bench/raw_words.py --seed 1 --name w | dieharder -g 200 -a
+python bench/raw_words.py --seed 1 --name w | dieharder -g 200 -a
 """
 
 import argparse

@@ -10,7 +10,7 @@ import winit_fast as wf
 from winit_fast.models import Architecture, Rule, Rules, model_names, rule_names
 
 
-# Counted from the published checkpoints, the causal masks left out.
+# Counted in the published checkpoints, without the causal masks.
 @pytest.mark.parametrize(
     ("model", "tensors", "parameters"),
     [
@@ -129,7 +129,7 @@ def test_patterns():
     assert rule.match("h.12.attn.c_proj.weight") == {"i": 12}
     assert rule.match("h.x.attn.c_proj.weight") is None
     assert rule.match("h.1.attn.c_proj.weight2") is None
-    # A dot is a dot: no regular expression of the user's is run.
+    # A dot in a pattern matches only a dot: patterns are not regular expressions.
     assert Rule("a.b", "zeros", {}).match("axb") is None
     assert Rule("e.{i}.{j}", "zeros", {}).match("e.3.07") == {"i": 3, "j": 7}
     assert Rule("e.{i}", "zeros", {}).match("e." + "9" * 5000) is None

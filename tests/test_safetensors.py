@@ -1,4 +1,4 @@
-"""Reading safetensors files: what the format's own library refuses is refused, by name."""
+"""Reading safetensors files: what the format's own library rejects is rejected, with an error."""
 
 import json
 import os
@@ -22,7 +22,7 @@ V = {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}
 
 
 def write(path, header, data=bytes(8)):
-    """Write a file with a header as it is, or as JSON."""
+    """Write a file with the given header: bytes as they are, or an object as JSON."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
     return str(path)
@@ -92,7 +92,7 @@ def test_refused_as_the_library_refuses_it(tmp_path, case):
 
 
 def test_names_that_are_there_twice(tmp_path):
-    """The library takes the last one; the format says that they are not allowed."""
+    """The safetensors library takes the last one; the format forbids it."""
     text = b'{"w":' + text_of(W) + b',"w":' + text_of(W) + b"}"
     with pytest.raises(ValueError, match="'w' is there twice"):
         safetensors.read_header(write(tmp_path / "w.safetensors", text))
@@ -144,7 +144,7 @@ def test_read_as_the_library_reads_it(tmp_path, case):
 
 
 def test_every_type_of_the_library_is_known():
-    """Its own error lists them."""
+    """The library's error message lists its types."""
     with pytest.raises(SafetensorError) as caught:
         from safetensors import deserialize
 
@@ -183,7 +183,7 @@ def test_the_library_and_this_one_agree(tmp_path_factory, header, length):
 
 
 def test_a_header_of_more_than_100_megabytes(tmp_path):
-    """Refused before it is read: the file is not there in memory, nor on the disk."""
+    """It is rejected before it is read: the sparse file takes no memory and no disk space."""
     path = tmp_path / "w.safetensors"
     with path.open("wb") as file:
         file.write(struct.pack("<Q", safetensors.MAX_HEADER + 1))
@@ -207,7 +207,7 @@ def test_a_file_that_is_changed_is_read_anew(tmp_path, monkeypatch):
     write(tmp_path / "w.safetensors", {"w": W}, bytes(7))
     with pytest.raises(ValueError, match="cut off"):
         wf.Pretrained(path, "w")(2)
-    # One that is older is read once, until it is another one.
+    # The header of an older file is cached until the file changes.
     now, reads, read = time.time_ns(), [], strict_json.read
     monkeypatch.setattr(time, "time_ns", lambda: now + 10**11)
     monkeypatch.setattr(strict_json, "read", lambda *args: reads.append(1) or read(*args))
@@ -220,7 +220,7 @@ def test_a_file_that_is_changed_is_read_anew(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("ending", ["safetensors", "safetensors.index.json", "npy"])
 def test_what_is_no_regular_file(tmp_path, ending):
-    """A pipe would be waited for, a device read for ever."""
+    """Opening a pipe would block, and reading a device would never end."""
     pipe, device, other = (tmp_path / f"{name}.{ending}" for name in ("pipe", "device", "socket"))
     os.mkfifo(pipe)
     device.symlink_to("/dev/zero")
@@ -250,7 +250,7 @@ def test_an_index_of_files_elsewhere(tmp_path, name):
     folder.mkdir()
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"v": "v.safetensors", "w": name}}))
-    for tensor in ("w", "v"):  # the whole index is refused
+    for tensor in ("w", "v"):  # the whole index is rejected
         with pytest.raises(ValueError, match="no index of safetensors files of its own folder"):
             wf.Pretrained(index, tensor)(2)
 
@@ -274,7 +274,7 @@ def test_what_is_no_index(tmp_path, text, message):
 
 
 def test_files_in_a_folder_below_and_behind_links(tmp_path):
-    """As the caches of the Hugging Face libraries have them."""
+    """As in the caches of the Hugging Face libraries."""
     (tmp_path / "blobs").mkdir()
     write(tmp_path / "blobs" / "1234", {"w": W}, np.float32([1, 2]).tobytes())
     folder = tmp_path / "snapshot"
@@ -307,7 +307,7 @@ def test_headers_are_padded_to_8_bytes_and_no_more(extra):
     assert int.from_bytes(header[:8], "little") == len(header) - 8
 
 
-# What Pretrained makes of what it reads.
+# Pretrained, with the arrays that were read.
 
 
 def test_numbers_that_the_type_cannot_hold_and_nothing_is_written(tmp_path):
@@ -345,7 +345,7 @@ def test_boxes_without_elements_are_checked_too(index):
 
 def test_double_numbers_are_rounded_by_way_of_float32():
     value = 1 + 2**-11 + 2**-40
-    assert np.float64(value).astype(np.float16) == 1 + 2**-10  # at once
+    assert np.float64(value).astype(np.float16) == 1 + 2**-10  # rounded once, it would be this
     assert wf.Pretrained(np.array([value]))(1, dtype="float16") == 1
     assert wf.Constant(value)(1, dtype="float16") == 1
 
