@@ -1,4 +1,4 @@
-"""PyTorch's CPU tensors are filled in place, with the bits that NumPy arrays get."""
+"""CPU tensors of PyTorch are filled in place, with the same bits as NumPy arrays."""
 
 import numpy as np
 import pytest
