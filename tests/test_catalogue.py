@@ -498,7 +498,11 @@ def test_value_of_arrays():
     ("arguments", "error", "message"),
     [
         (("w.bin",), ValueError, "source must end in .npy, .* got 'w.bin'"),
-        (("w.safetensors",), TypeError, "tensor must be a name in 'w.safetensors', got None"),
+        (
+            ("w.safetensors",),
+            TypeError,
+            "tensor must be the name of a tensor in 'w.safetensors', got None",
+        ),
         (("w.npy", "a"), ValueError, "tensor is for safetensors files, got 'a' for 'w.npy'"),
         ((np.arange(3),), TypeError, "source must have one of the types .*, got int64"),
         ((None,), TypeError, "source must have one of the types .*, got object"),
@@ -520,13 +524,13 @@ def test_pretrained_refuses(arguments, error, message):
             r"as many axes as the tensor, got shape \(3,",
         ),
         (wf.Pretrained("w.safetensors", "a.wight"), "got 'a.wight'; did you mean 'a.weight'"),
-        (wf.Pretrained("w.safetensors", "__metadata__"), "tensor must be one of those in"),
+        (wf.Pretrained("w.safetensors", "__metadata__"), "tensor must be one of the 2 tensors in"),
         (
             wf.Pretrained("cut.safetensors", "a.weight"),
-            "no whole safetensors file: tensor 'a.weight'",
+            "not a complete safetensors file: tensor 'a.weight'",
         ),
         (wf.Pretrained("head.safetensors", "a"), "its header is cut off"),
-        (wf.Pretrained("junk.safetensors", "a"), "junk.safetensors is no safetensors file"),
+        (wf.Pretrained("junk.safetensors", "a"), "junk.safetensors is not a safetensors file"),
         (wf.Pretrained(np.full((9, 6), 7e4)), r"source must fit float16, got 70000.0"),
     ],
 )
@@ -552,7 +556,7 @@ def test_offsets_that_are_not_of_the_file(files, offsets):
     """A negative offset would return bytes of the header as numbers."""
     save_raw("w.safetensors", "F32", [2], offsets, bytes(8))
     out = np.full(2, 7, np.float32)
-    with pytest.raises(ValueError, match=r"w.safetensors is no safetensors file: tensor 'w'"):
+    with pytest.raises(ValueError, match=r"w.safetensors is not a safetensors file: tensor 'w'"):
         wf.Pretrained("w.safetensors", "w").fill(out)
     assert (out == 7).all()
 

@@ -200,7 +200,7 @@ def test_texts_and_parents_are_written_and_progress_is_told(tmp_path):
         (
             {"metadata": {"winit_fast.seed": "1"}},
             ValueError,
-            r"winit_fast.seed'\] is '0' here, got",
+            r"winit_fast.seed'\] must be '0', got",
         ),
     ],
 )
@@ -392,8 +392,8 @@ def test_an_interruption_leaves_no_trace(tmp_path, error):
         ("mkdir", 0, r"out/model-00001-of-.*: ([\d,]+) of its \1 bytes are missing"),
         ("mkdir", 1, r"out/model-00001-of-.*: ([\d,]+) of its \1 bytes are missing"),
         ("open", 3, r"out/model-00002-of-.*: ([\d,]+) of its \1 bytes are missing"),
-        ("mkdir", 2, r"out: its files are whole but cannot be moved to their names"),
-        ("rename", 3, r"out: its files are whole but cannot be moved to their names"),
+        ("mkdir", 2, r"out: its files are complete, but cannot be moved to their final names"),
+        ("rename", 3, r"out: its files are complete, but cannot be moved to their final names"),
     ],
 )
 def test_no_room_for_a_name(tmp_path, monkeypatch, function, calls, message):
@@ -966,8 +966,12 @@ def test_other_types_for_some_tensors(tmp_path, monkeypatch, limit, segment):
         (["norm"], TypeError, "dtypes must map patterns of names to types, got \\['norm'\\]"),
         ({"norm": "int7"}, TypeError, "dtype must be one of .*'int7'"),
         ({3: "float32"}, TypeError, "pattern must be a str, got 3"),
-        ({"norms": "float32"}, ValueError, "dtypes has 'norms', which decides on no tensor"),
-        ({"*": "float32", "norm": "float64"}, ValueError, "dtypes has 'norm', which decides on no"),
+        ({"norms": "float32"}, ValueError, "dtypes has the pattern 'norms', which applies"),
+        (
+            {"*": "float32", "norm": "float64"},
+            ValueError,
+            "dtypes has the pattern 'norm', which applies",
+        ),
     ],
 )
 def test_types_that_are_refused(tmp_path, dtypes, error, message):

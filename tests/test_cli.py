@@ -127,7 +127,10 @@ def test_several_files(tmp_path, check):
         (["gpt2\udcff"], "did you mean 'gpt2'?"),
         (["gpt2", "--threads", "0"], "0 is not in the range"),
         (["gpt2", "--dtype", ""], "dtype must be one of"),
-        (["gpt2", "--keep-float32", "ln"], "dtypes has 'ln', which decides on no tensor"),
+        (
+            ["gpt2", "--keep-float32", "ln"],
+            "dtypes has the pattern 'ln', which applies to no tensor",
+        ),
     ],
 )
 def test_refused_with_the_value_and_nothing_written(tmp_path, arguments, message):

@@ -231,7 +231,7 @@ def test_complex_tensors_are_pairs_of_their_parts(dtype):
     assert wf.RandomNormal()((0, 3), dtype=dtype).shape == (0, 3)
     for scheme in (wf.RandomUniform(), wf.TruncatedNormal(), wf.GlorotUniform(), wf.Orthogonal()):
         out = np.full(shape, 7, dtype)
-        with pytest.raises(TypeError, match=f"{type(scheme).__name__} is not for complex types"):
+        with pytest.raises(TypeError, match=f"{type(scheme).__name__} cannot fill complex types"):
             scheme.fill(out)
         assert (out == 7).all()
 

@@ -371,7 +371,7 @@ def test_a_plan_that_is_not_there_or_another_one(tmp_path):
     text = (tmp_path / PLAN).read_text()
     (tmp_path / PLAN).write_text(text.replace("0.02", "0.03"))
     found = inspect(tmp_path)
-    assert found.plan == f"{PLAN} is not the plan that the headers name"
+    assert found.plan == f"{PLAN} is not the plan whose digest is in the headers"
     assert found.tensors[0].expected is None
     (tmp_path / PLAN).unlink()
     assert inspect(tmp_path).plan == f"there is no {PLAN}"
@@ -383,7 +383,7 @@ def test_a_damaged_file_costs_a_line(tmp_path):
     file.write_bytes(file.read_bytes()[:-1])
     result = run(tmp_path)
     assert result.exit_code == 2
-    assert f"Error: {file} is no whole safetensors file" in result.stderr
+    assert f"Error: {file} is not a complete safetensors file" in result.stderr
     result = run(tmp_path / "nowhere")
     assert result.exit_code == 2 and "holds neither" in result.stderr
 

@@ -90,7 +90,7 @@ def test_numbers_are_whole():
     [
         ("{i}.{i}", "pattern must have different names in its braces, got '{i}.{i}'"),
         ("{1}", "pattern must have different names in its braces, got '{1}'"),
-        ("{i}{j}", "pattern must have something between two numbers, got '{i}{j}'"),
+        ("{i}{j}", "pattern must have text between two numbers in braces, got '{i}{j}'"),
         ("h{i}0", "pattern must not have a digit next to {i}, got 'h{i}0'"),
         ("h1{i}", "pattern must not have a digit next to {i}, got 'h1{i}'"),
         ("{i}{i}" * 1000, "got '{i}{i}"),

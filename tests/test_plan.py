@@ -187,7 +187,7 @@ def test_diff():
     assert PLAN[:2].diff(wf.Plan([PLAN[1], PLAN[0]])) == ["the order of the tensors differs"]
     other = PLAN[1:].with_rules({"h.0.b": "ones"})
     assert PLAN.diff(other) == [
-        "'wte.weight': the other has none",
+        "'wte.weight': missing in the other plan",
         "'h.0.b': initializer is Zeros(), the other's Ones()",
     ]
     assert other.diff(PLAN)[-1] == "'wte.weight': only the other has it"
@@ -253,13 +253,16 @@ def test_what_json_cannot_hold_is_refused_by_name(scheme, tmp_path):
         ("[]", "it holds"),
         ('{"format": 2, "tensors": []}', "its format is 2, not 1"),
         ('{"format": 1, "tensors": [{"name": "w"}]}', "it has {'name': 'w'}: 'initializer'"),
-        ('{"format": 1, "tensors": [{"name": "w", "colour": 1}]}', "this version has 'colour'"),
+        (
+            '{"format": 1, "tensors": [{"name": "w", "colour": 1}]}',
+            "this version has no key 'colour'",
+        ),
         (WRITABLE.to_json().replace("Zeros", "Zeroes"), "did you mean"),
         (
             WRITABLE.to_json().replace(
                 '"initializer": {"class_name": "Zeros", "config": {}}', '"not_written": "Own()"'
             ),
-            "could not hold the scheme of 'h.0.b'",
+            "could not store the scheme of 'h.0.b'",
         ),
     ],
 )

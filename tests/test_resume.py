@@ -184,7 +184,9 @@ def test_a_plain_run_says_what_it_finds_and_stops(tmp_path, whole):
     out, stage = unfinished(tmp_path)
     before = files_below(out)
     said = re.escape(f"{stage} holds an unfinished checkpoint, of seed 7, plan sha256:")
-    with pytest.raises(FileExistsError, match=f"{said}.*: resume goes on .* force clears it away"):
+    with pytest.raises(
+        FileExistsError, match=f"{said}.*: use resume to continue .* force to delete it"
+    ):
         write_checkpoint(out, TENSORS, **OPTIONS)
     assert files_below(out) == before
     run = json.loads((stage / ".winit-fast-stage").read_text())

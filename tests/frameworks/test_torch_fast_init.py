@@ -1,4 +1,4 @@
-"""fast_init: existing code uses this package's numbers, in this thread only; the rest stays."""
+"""fast_init: existing code uses this package's numbers; other threads and functions do not."""
 
 import gc
 import math

@@ -121,4 +121,4 @@ def evaluate(formula: Number | str, numbers: Mapping[str, Number]) -> Number:
     try:
         return value(body)
     except RecursionError:
-        raise ValueError(f"formula {shown} cannot be read: it is too deep") from None
+        raise ValueError(f"formula {shown} cannot be read: it is nested too deeply") from None

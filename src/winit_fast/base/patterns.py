@@ -71,7 +71,7 @@ class Pattern:
                 )
         if re.search(r"\{\w+\}\{\w+\}", self.text):
             raise ValueError(
-                f"pattern must have something between two numbers, got {excerpt(self.text)}"
+                f"pattern must have text between two numbers in braces, got {excerpt(self.text)}"
             )
         # The first and the last stretch of the pattern without "*" must be at the ends of the name.
         first, *others = (_reversed(stretch) for stretch in reversed(re.split(r"\*+", self.text)))

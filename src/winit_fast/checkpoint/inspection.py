@@ -224,7 +224,7 @@ def _expected(folder: Path, found: Mapping[str, Place]) -> tuple[str, dict[str, 
     planned, digest = provenance.read_plan(folder / PLAN)
     named = {place.header.metadata.get(provenance.DIGEST_KEY, digest) for place in found.values()}
     if named - {digest}:
-        return f"{PLAN} is not the plan that the headers name", {}
+        return f"{PLAN} is not the plan whose digest is in the headers", {}
     expected = {}
     for tensor in planned:
         place = found.get(tensor.name)

@@ -44,7 +44,7 @@ class Finding:
         "unrelated": the elements do not correlate with the plan's, as with another seed.
         "changed": they correlate, as after training, or some are still those of the plan.
         "missing": the tensor is in no file. "other": it has another shape or dtype. "unknown": it
-        is in a file, but not in the plan. "not checked": the plan could not hold its scheme.
+        is in a file, but not in the plan. "not checked": the plan could not store its scheme.
     detail : str
         The first difference, or another problem.
     differing : int
@@ -169,8 +169,8 @@ def verify(
         planned, digest = provenance.read_plan(folder / PLAN)
         if origin.get(provenance.DIGEST_KEY, digest) != digest:
             raise ValueError(
-                f"{folder / PLAN} is not the plan that the headers name: it has been changed, or "
-                "is another checkpoint's"
+                f"{folder / PLAN} is not the plan whose digest is in the headers: it was changed, "
+                "or belongs to another checkpoint"
             )
 
     begin = time.perf_counter()
@@ -206,12 +206,14 @@ def _origin(folder: Path, places: Mapping[str, Place]) -> dict[str, str]:
     origin = next(iter(origins.values()), {})
     if origin and len(origin) < len(keys):
         raise ValueError(
-            f"the headers in {folder} have lost a part of what they say of the numbers' origin: "
-            f"they have {origin}, not {', '.join(keys)}"
+            f"the headers in {folder} must have all of {', '.join(keys)}, which say where the "
+            f"numbers come from, got only {origin}"
         )
     for file, own in origins.items():
         if own != origin:
-            raise ValueError(f"{file} is of another origin ({own}) than files before it ({origin})")
+            raise ValueError(
+                f"{file} has other metadata ({own}) than the files before it ({origin})"
+            )
     stream = origin.get(provenance.STREAM_KEY, str(STREAM_VERSION))
     if stream != str(STREAM_VERSION):
         raise ValueError(
@@ -228,7 +230,9 @@ def _seed(folder: Path, origin: Mapping[str, str]) -> int:
             f"the headers in {folder} do not say the seed: seed must be given (--seed)"
         )
     if not (text.isascii() and text.isdigit() and len(text) <= 20):
-        raise ValueError(f"the headers in {folder} have a seed that is none: {text!r:.200}")
+        raise ValueError(
+            f"the headers in {folder} must have an integer below 2^64 as seed, got {text!r:.200}"
+        )
     return word(provenance.SEED_KEY, int(text))
 
 
@@ -252,7 +256,7 @@ def _before_reading(tensor: TensorSpec, place: Place | None) -> Finding | None:
         )
     if isinstance(tensor.initializer, NotWritten):
         shown = tensor.initializer.shown
-        return Finding(tensor.name, "not checked", f"the plan could not hold {shown}")
+        return Finding(tensor.name, "not checked", f"the plan could not store {shown}")
     return None
 
 

@@ -186,7 +186,9 @@ class Initializer:
         num_threads : int or None
             The most threads that it may use; None means `get_num_threads`.
         """
-        raise NotImplementedError(f"{type(self).__name__} is no scheme: it has no fill_box")
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot fill a tensor: it has no method fill_box"
+        )
 
     def prepared(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: Stream) -> Filler:
         """Return a function that fills any box of one tensor; several threads may call it.
@@ -226,7 +228,7 @@ class Initializer:
         It fills a real tensor of shape ``(*shape, 2)``: see "Complex tensors" in docs/contract.md.
         """
         raise TypeError(
-            f"{type(self).__name__} is not for complex types: normals and constants are"
+            f"{type(self).__name__} cannot fill complex types: only normal and constant schemes can"
         )
 
     def with_axes(self, convention: Convention, ndim: int) -> Self:
@@ -357,7 +359,9 @@ class Elementwise(Initializer):
         TypeError, ValueError
             If the scheme does not support the shape or the dtype.
         """
-        raise NotImplementedError(f"{type(self).__name__} is no scheme: it has no draws_from")
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot fill a tensor: it has no method draws_from"
+        )
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Make the distribution, which raises an error for unsupported arguments."""
@@ -476,7 +480,9 @@ def get(identifier: str | Mapping[str, Any] | Initializer, **parameters: Any) ->
     if isinstance(identifier, str):
         return find(identifier).from_config(parameters)
     if parameters:
-        raise TypeError(f"an initializer has its parameters already, got {parameters}")
+        raise TypeError(
+            f"parameters must not be given with an initializer object, got {parameters}"
+        )
     if isinstance(identifier, Mapping) and isinstance(identifier.get("class_name"), str):
         config = identifier.get("config") or {}
         if isinstance(config, Mapping):

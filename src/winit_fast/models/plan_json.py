@@ -41,7 +41,7 @@ class NotWritten(Initializer):
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Refuse every tensor."""
-        raise ValueError(f"the plan could not hold {self.shown}")
+        raise ValueError(f"the plan could not store {self.shown}")
 
 
 def text(
@@ -149,7 +149,7 @@ def _read(
     try:
         strange = entry.keys() - _NEEDED - _OPTIONAL
         if strange:
-            raise ValueError(f"no plan of this version has {min(strange)!r}")
+            raise ValueError(f"a plan of this version has no key {min(strange)!r}")
         if "not_written" in entry:
             scheme: Initializer = NotWritten(str(entry["not_written"]))
         else:

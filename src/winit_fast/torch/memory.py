@@ -126,8 +126,8 @@ def check(out: Tensor) -> None:
         )
     if type(out).__torch_dispatch__ is not Tensor.__torch_dispatch__:
         raise TypeError(
-            f"out must be a tensor that is its memory, got a {type(out).__name__}, "
-            "which dispatches for itself"
+            f"out must be a plain tensor in memory, got a {type(out).__name__}, "
+            "which has a __torch_dispatch__ of its own"
         )
     if out.is_inference() and not torch.is_inference_mode_enabled():
         raise RuntimeError("out is an inference tensor: torch changes it in inference_mode only")

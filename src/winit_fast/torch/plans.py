@@ -239,7 +239,7 @@ def _of_factory(
             modules._take_over(recorder, found)
     for draw in recorder.unused:
         warnings.warn(
-            f"random numbers land in no tensor: {draw.operation} of shape {draw.shape}",
+            f"no tensor receives these random numbers: {draw.operation} of shape {draw.shape}",
             stacklevel=3,
         )
     values = {}
@@ -247,7 +247,7 @@ def _of_factory(
         if named.name in recorder.ties:
             continue
         if not recorder.is_written(named.name) and named.tensor.numel():
-            raise ValueError(f"nobody fills {named.what}: give by=, or fill it in the constructor")
+            raise ValueError(f"no code fills {named.what}: give by=, or fill it in the constructor")
         values[named.name] = recorder.value(named.name)
     effective = modules._effective(inside)
     for one, chain in effective:  # from which the originals were computed

@@ -89,7 +89,7 @@ class _Memory:
             last = [at + (size - 1) * digit for at, digit in zip(last, digits, strict=True)]
             steps.append(sum(digit * step for digit, step in zip(digits, own, strict=True)))
         if any(at >= size for at, size in zip(last, self.shape, strict=True)):
-            raise CannotRecord(f"a view of {self.what} crosses its axes, which lie otherwise")
+            raise CannotRecord(f"a view of {self.what} mixes its axes, which are not in C order")
         start = sum(digit * step for digit, step in zip(first, own, strict=True))
         return Region(shape, tuple(steps), start)
 
