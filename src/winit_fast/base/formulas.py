@@ -20,7 +20,7 @@ _MAX_BITS = 1 << 12
 
 def _power(base: Number, exponent: Number) -> Number:
     if isinstance(base, int) and isinstance(exponent, int):
-        if base.bit_length() * exponent > _MAX_BITS:  # before it is computed
+        if base.bit_length() * exponent > _MAX_BITS:  # checked before the power is computed
             raise OverflowError("a power is too large")
     elif base < 0 and exponent != int(exponent):
         raise ValueError("a root of a negative number is not real")

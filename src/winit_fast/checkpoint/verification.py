@@ -277,7 +277,8 @@ class _Comparison:
         self._found, self._made = _Constancy(), _Constancy()
         self._differing = self._not_finite = 0
         self._first: tuple[tuple[int, ...], float, float] | None = None
-        self._sums = np.zeros(6)  # of 1, x, y, xx, yy, xy: x is made, y is in the file
+        # sums of 1, x, y, xx, yy, xy; x is the expected number, y the stored one
+        self._sums = np.zeros(6)
 
     def pieces(self) -> Iterator[tuple[_Comparison, Filler, Box]]:
         """Cut the tensor as the writer does."""
@@ -342,7 +343,8 @@ class _Comparison:
     def _is_unrelated(self, size: int) -> bool:
         n, x, y, xx, yy, xy = self._sums.tolist()
         variances = (n * xx - x * x, n * yy - y * y)
-        if n < size or n < 100 or min(variances) <= 0:  # some boxes are equal, or all elements are
+        # not all elements were compared, or a side is constant
+        if n < size or n < 100 or min(variances) <= 0:
             return False
         return n * (n * xy - x * y) ** 2 < _BOUND**2 * variances[0] * variances[1]
 
@@ -359,7 +361,7 @@ class _Constancy:
     """Tracks whether all words are the same: `value` is that word, None if they differ."""
 
     def __init__(self) -> None:
-        self.value: int | None = -1  # no word was seen yet
+        self.value: int | None = -1  # -1: no word was seen yet
 
     def see(self, words: Array) -> None:
         if self.value is None or not words.size:

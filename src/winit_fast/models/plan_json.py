@@ -217,7 +217,7 @@ def _found(
     values: list[Any] = list(vars(initializer).values())
     if not is_dataclass(initializer) or not _PLAIN.issuperset(map(type, values)):
         return _written(initializer, arrays, known)
-    key = type(initializer), *map(repr, values)  # 0.0 and -0.0 are equal
+    key = type(initializer), *map(repr, values)  # repr tells 0.0 from -0.0, which are equal
     if key not in texts:
         texts[key] = _written(initializer, arrays, known)
     return texts[key]
@@ -234,7 +234,7 @@ def _written(initializer: Initializer, arrays: _Arrays, known: dict[str, bool]) 
         config = _encoded(initializer.get_config(), arrays)
         scheme = {"class_name": type(initializer).__name__, "config": config}
         written = _encode(scheme)
-    except (TypeError, ValueError):  # an array without a place, NaN
+    except (TypeError, ValueError):  # an array that cannot be stored, or NaN
         return None
     if written not in known:
         try:

@@ -116,7 +116,7 @@ def _hints(kind: Any) -> dict[str, Any]:
     """The types of a class's parameters; none where they cannot be found: all are formulas then."""
     try:
         return get_type_hints(kind)
-    except NameError:  # of another's class, imported for type checkers only
+    except NameError:  # a user's class may use names that it imports only for type checkers
         return {}
 
 

@@ -49,7 +49,7 @@ def watched() -> str | None:
     >>> watched() is None
     True
     """
-    if is_dynamo_compiling():  # first, for torch.compile reads no further
+    if is_dynamo_compiling():  # must be first: torch.compile does not trace what follows
         return "torch.compile"
     if _get_tracing_state() is not None:
         return "torch.jit.trace"
@@ -76,7 +76,7 @@ def fillable(tensor: Tensor) -> bool:
         return False
     try:
         return bool(tensor.data_ptr() != 0 or tensor.numel() == 0)
-    except RuntimeError:  # no single piece of memory
+    except RuntimeError:  # raised if the tensor has no single block of memory
         return False
 
 
@@ -170,7 +170,7 @@ def written(out: Tensor) -> None:
     increment_version((out,))
     if forward_ad._current_level >= 0:
         with torch.no_grad():
-            out.copy_(out.detach())  # what has no tangent gives none
+            out.copy_(out.detach())  # a source without a tangent sets the tangent to zero
 
 
 def is_plain(tensor: object) -> bool:

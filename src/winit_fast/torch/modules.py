@@ -368,7 +368,7 @@ def _whole_model_method(module: Module) -> Callable[[], object] | None:
             method: Callable[[], object] = getattr(module, name)
             try:
                 inspect.signature(method).bind()
-            except TypeError:  # needs arguments: it is a part of the whole one
+            except TypeError:  # a method with arguments initialises only a part of the model
                 continue
             return method
     return None
@@ -430,7 +430,7 @@ def _apply_rules(
         if choice is None or choice.rule is KEEP:
             continue
         if isinstance(choice.rule, Initializer) and not _pads(named) and named not in stand_ins:
-            continue  # needs no record
+            continue  # an initializer is applied directly, without recording
         name, tensor, rule = named.name, named.tensor, choice.rule
         shape, dtype = tuple(tensor.shape), tensor.dtype
         if isinstance(rule, Initializer):

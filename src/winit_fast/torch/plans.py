@@ -250,7 +250,7 @@ def _of_factory(
             raise ValueError(f"no code fills {named.what}: give by=, or fill it in the constructor")
         values[named.name] = recorder.value(named.name)
     effective = modules._effective(inside)
-    for one, chain in effective:  # from which the originals were computed
+    for one, chain in effective:  # draws the originals from which these tensors are computed
         _draw_for(recorder, one.name, modules._originals(one, chain))
     all_streams = streams(module, found + [one for one, _ in effective], names, prefix)
     saved = SavedStreams(module, [] if names is not None else found, all_streams)

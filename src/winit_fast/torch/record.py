@@ -189,7 +189,7 @@ class Recorder:
         """Record that a value is written to a tensor."""
         memory = self.find(tensor) or self._promote(tensor)
         region = memory.region(tensor)
-        if isinstance(value, Stored):  # its owner may change it
+        if isinstance(value, Stored):  # copied, because the code may change it later
             value = Stored(value.shape, value.dtype, value.tensor.clone())
         value = _cast(value, region.sizes, memory.dtype)
         memory.value, memory.written = patch(memory.value, region, value), True
@@ -202,7 +202,8 @@ class Recorder:
         region = memory.region(tensor)
         one = Draw(memory.shape, memory.dtype, scheme, operation, memory.name, self._own)
         value = view(one, region)
-        if not one.is_elementwise or self._own is not None:  # indices count from 0 in the region
+        # such indices count from 0 in the region
+        if not one.is_elementwise or self._own is not None:
             one = Draw(region.sizes, memory.dtype, scheme, operation, memory.name, self._own)
             value = one
         if memory.name is None:
@@ -392,7 +393,7 @@ class _Calls(TorchFunctionMode):
             if come is not None:
                 if come.name in _SCHEMES:
                     return self._fill(come.name, come.arguments)
-                # Not what stands for the name just now.
+                # Call the original function: the name may be bound to another one.
                 func, args, kwargs = _torch()[come.name], (), come.arguments
         if getattr(func, "__module__", None) == "winit_fast.torch.init":
             args = args or (kwargs.pop("tensor"),)
