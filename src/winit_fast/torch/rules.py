@@ -72,7 +72,8 @@ def choose(module: Module, found: list[Named], rules: Rules | None) -> dict[str,
     parameters = {
         name: named
         for name, named in by_name.items()
-        if named.is_parameter and "parametrizations." not in name  # those need their exact names
+        # parametrised tensors match only patterns that are their exact names
+        if named.is_parameter and "parametrizations." not in name
     }
     chosen: dict[str, Choice] = {}
     if rules is None:
