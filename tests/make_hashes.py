@@ -51,10 +51,8 @@ OFFSETS = [
     2**34 + 3,
 ]
 OFFSETS += [2**63 - 4099]
-LENGTHS = {
-    "0-70": range(71),
-    "4099": [4099],
-}  # around every vector length; many vectors and an odd rest
+# Fewer and more elements than any vector has; and many vectors with three more elements.
+LENGTHS = {"0-70": range(71), "4099": [4099]}
 
 
 def fills() -> Iterator[tuple[str, Callable[[int, int], np.ndarray]]]:

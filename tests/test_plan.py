@@ -295,7 +295,7 @@ def test_a_checkpoint_has_the_streams_and_types_of_its_plan(tmp_path):
     hidden = TensorSpec("hidden", (3,), wf.Ones(), kind="non-persistent buffer")
     write_checkpoint(tmp_path / "c", [*plan, hidden], seed=1, dtype="float32")
     read = wf.Plan.load(tmp_path / "c" / "winit_fast.plan.json")
-    assert read.names == plan.names  # no hidden tensor
+    assert read.names == plan.names  # without the non-persistent buffer
     assert read["h.0.b"].stream == "elsewhere" and read["wte.weight"].tied == ("lm_head.weight",)
     assert verify(tmp_path / "c").fresh
     stored = wf.Pretrained(tmp_path / "c" / "model.safetensors", "qkv")((6, 4))

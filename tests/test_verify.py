@@ -277,7 +277,7 @@ def test_another_plan(tmp_path):
 def test_constants_and_how_many_are_not_finite(tmp_path):
     def change(arrays):
         arrays["table"][:] = 0.5
-        arrays["norm"][:] = 2  # a constant in the plan as well
+        arrays["norm"][:] = 2  # this tensor is also a constant in the plan
         arrays["window"][3, 4:6] = np.nan, np.inf
 
     found = {finding.name: finding for finding in changed(tmp_path, change).tensors}

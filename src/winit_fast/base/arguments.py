@@ -129,7 +129,7 @@ def real(argument: str, value: Any) -> float:
     TypeError: low must be a real number, got '-2'
     """
     try:
-        if isinstance(value, (str, bytes)):  # float() would parse it
+        if isinstance(value, (str, bytes)):  # float("1.5") would be accepted
             raise TypeError
         return float(value) + 0.0
     except (TypeError, ValueError):

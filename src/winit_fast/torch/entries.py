@@ -113,7 +113,8 @@ def originals() -> dict[str, Function]:
     found = {name: getattr(home, name, None) for name in LANDINGS}
     if not all(_is_own(function, name) for name, function in found.items()):
         spec = importlib.util.find_spec(home.__name__)
-        assert spec is not None and spec.loader is not None  # it has been imported
+        # the module has been imported from this spec
+        assert spec is not None and spec.loader is not None
         again = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(again)
         for name, function in found.items():

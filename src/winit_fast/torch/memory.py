@@ -227,7 +227,7 @@ def fill_through_host(
         part = tensor[cut]
         piece = torch.empty(part.shape, dtype=dtype, device="cpu")
         array = as_array(piece)
-        assert array is not None  # a new tensor
+        assert array is not None  # a new tensor always has memory
         work(array, held.cut(cut))
         part.copy_(piece)
 

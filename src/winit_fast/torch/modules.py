@@ -201,7 +201,7 @@ def _plan(
         named = by_name.get(name)
         if named is None or choice.is_exact or fill_frozen or named.tensor.requires_grad:
             continue
-        del chosen[name]  # frozen: only by its own name
+        del chosen[name]  # a frozen tensor is filled only if a pattern is its exact name
     stream_names = streams(module, found + [one for one, _ in effective], names, prefix)
     saved = SavedStreams(module, [] if names is not None else found, stream_names)
 

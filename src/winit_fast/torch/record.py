@@ -69,7 +69,7 @@ class _Memory:
     end: int
     dtype: torch.dtype
     written: bool = False
-    drawn: list[Draw] = field(default_factory=list)  # before it has a name
+    drawn: list[Draw] = field(default_factory=list)  # draws into memory that has no name yet
 
     def region(self, tensor: Tensor) -> Region:
         """Return the region of a view, with strides of the logical index."""
@@ -111,7 +111,7 @@ def _extent(tensor: Tensor) -> int:
 def _storage(tensor: Tensor) -> int | None:
     try:
         return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # for example sparse
+    except (NotImplementedError, RuntimeError):  # raised for sparse tensors, for example
         return None
 
 
@@ -435,7 +435,7 @@ class _Calls(TorchFunctionMode):
         with torch._C.DisableTorchFunction():
             if tensor.numel():
                 self._recorder.draw(tensor, _SCHEMES[name](arguments), name)
-        return True  # "on the meta device": the entry returns the tensor as it is
+        return True  # torch asked for is_meta; True makes its function return the tensor unchanged
 
     def _ours(self, entry: str, tensor: Tensor, /, *args: Any, **kwargs: Any) -> Tensor:
         """Record a call of this package's own function of the same name."""
