@@ -746,7 +746,7 @@ def test_a_system_that_gives_few_threads(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "pwrite", late)
     monkeypatch.setattr(writer, "SEGMENT_BYTES", 64)
     summary = write_checkpoint(tmp_path / "out", TENSORS, seed=0, num_threads=3000)
-    assert summary.num_threads == 2  # the writing thread and the flushing thread
+    assert summary.num_threads == 2  # the third thread flushes
     allowed = 1
     with pytest.raises(RuntimeError, match="can't start"):
         write_checkpoint(tmp_path / "none", TENSORS, seed=0, num_threads=2)

@@ -137,7 +137,7 @@ def test_check_names_the_tensor():
         with pytest.raises((TypeError, ValueError), match=message):
             plan.check()
         with pytest.raises((TypeError, ValueError), match=message):
-            plan.arrays(0)  # raised by the call itself, before the first array is requested
+            plan.arrays(0)  # the call itself raises, not only reading an array
 
 
 def test_matching():

@@ -108,7 +108,7 @@ def from_dlpack(out: Any, argument: str = "out") -> Array:
         raise TypeError(
             f"{argument} must support DLPack on the CPU, got {kind}: {error}"
         ) from error
-    if writable is None:  # DLPack before 1.0 does not say, so only known producers are trusted
+    if writable is None:  # unknown before DLPack 1.0: only known producers are trusted
         writable = framework is not None
     try:
         dtype = np.dtype(name)
