@@ -115,7 +115,7 @@ def test_no_circle_inside_a_floor(floor):
     [
         "from winit_fast.streams import fill",
         "import winit_fast.torch",
-        "from winit_fast.initializers.protocol import get",
+        "from winit_fast.initializers.registry import get",
     ],
 )
 def test_an_import_that_climbs_is_seen(line, tmp_path):

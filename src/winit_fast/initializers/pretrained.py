@@ -13,7 +13,8 @@ from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, cuts
 from winit_fast.base.dtypes import converted, largest
 from winit_fast.base.files import regular_file
-from winit_fast.initializers.protocol import Filler, Initializer, get
+from winit_fast.initializers.protocol import Filler, Initializer
+from winit_fast.initializers.registry import get
 from winit_fast.streams.buffers import from_dlpack
 from winit_fast.streams.stream import Stream
 

@@ -15,7 +15,8 @@ from winit_fast.base.files import regular_file
 from winit_fast.base.names import excerpt, located, one_of, unknown
 from winit_fast.base.patterns import Matcher
 from winit_fast.initializers.fans import JAX, TORCH, Convention
-from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.registry import get
 from winit_fast.models import plan_json
 from winit_fast.models.plan_table import table
 from winit_fast.models.tensor_spec import TensorSpec

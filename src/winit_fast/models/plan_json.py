@@ -17,7 +17,8 @@ import numpy as np
 from winit_fast.base import strict_json
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import logical_shape
-from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.registry import get
 from winit_fast.models.tensor_spec import KINDS, PARAMETER, TensorSpec
 
 FORMAT = 1

@@ -14,7 +14,8 @@ from winit_fast.base.arguments import path
 from winit_fast.base.formulas import Number, evaluate
 from winit_fast.base.names import excerpt, located, unknown
 from winit_fast.base.patterns import Found, Matcher, Pattern
-from winit_fast.initializers.protocol import Initializer, find
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.registry import find
 from winit_fast.models.architectures import Architecture
 from winit_fast.models.data_files import load_all, naming_the_file, parse
 from winit_fast.models.plan import Plan

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import Module
 
 from winit_fast.initializers.fans import TORCH, Convention
-from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.registry import get
 from winit_fast.initializers.variance_scaling import VarianceScaling
 from winit_fast.torch.names import Named, modules, tensors
 
