@@ -10,7 +10,7 @@ import pytest
 
 import winit_fast as wf
 from winit_fast.initializers.fans import TORCH, fans
-from winit_fast.initializers.variance_scaling import TRUNCATED_STDDEV
+from winit_fast.initializers.truncation_correction import TRUNCATED_STDDEV
 
 STREAM = wf.Stream(11, "fc")
 
