@@ -967,11 +967,11 @@ def test_other_types_for_some_tensors(tmp_path, monkeypatch, limit, segment):
         (["norm"], TypeError, "dtypes must map patterns of names to types, got \\['norm'\\]"),
         ({"norm": "int7"}, TypeError, "dtype must be one of .*'int7'"),
         ({3: "float32"}, TypeError, "pattern must be a str, got 3"),
-        ({"norms": "float32"}, ValueError, "dtypes has the pattern 'norms', which applies"),
+        ({"norms": "float32"}, ValueError, "dtypes has 'norms', which decides on no tensor"),
         (
             {"*": "float32", "norm": "float64"},
             ValueError,
-            "dtypes has the pattern 'norm', which applies",
+            "dtypes has 'norm', which decides on no",
         ),
     ],
 )

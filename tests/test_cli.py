@@ -130,7 +130,7 @@ def test_several_files(tmp_path, check):
         (["gpt2", "--dtype", ""], "dtype must be one of"),
         (
             ["gpt2", "--keep-float32", "ln"],
-            "dtypes has the pattern 'ln', which applies to no tensor",
+            "dtypes has 'ln', which decides on no tensor",
         ),
     ],
 )

@@ -1,7 +1,7 @@
 """The ranks of test_torch_sharded.py: a program that forks real process groups for its cases.
 
-``python sharded_ranks.py REPORT WORLD...`` writes a JSON file with the result of every case on
-every rank of every world: null, or the error. All ranks share one import of torch.
+``python sharded_ranks.py REPORT WORLD...`` writes, as JSON, what every rank of every world says of
+every case: null, or why it failed. All ranks share one import of torch.
 """
 
 import itertools
@@ -569,7 +569,7 @@ def join(rank, world, store):
 
 
 def run(rank, world, store, report):
-    """Run the cases of a world; after a failure the rank continues with the next case."""
+    """Run the cases of a world; a rank that fails in one goes on with the next."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     wf.set_num_threads(1)

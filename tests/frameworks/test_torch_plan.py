@@ -284,7 +284,7 @@ class Clamped(nn.Module):
 def test_a_draw_that_lands_nowhere_is_a_warning():
     with pytest.warns(
         UserWarning,
-        match=r"no tensor receives these random numbers: aten::randn of shape \(3,\)",
+        match=r"land in no tensor: aten::randn of shape \(3,\)",
     ):
         init.record(OnlyDrawn)
 
@@ -292,7 +292,7 @@ def test_a_draw_that_lands_nowhere_is_a_warning():
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
-        (Unfilled, ValueError, "no code fills parameter 'w'"),
+        (Unfilled, ValueError, "nobody fills parameter 'w'"),
         (PartlyFilled, ValueError, "'w' is filled from memory that nobody has written"),
         (OfNumpy, ValueError, "Python's or NumPy's generator"),
         (OfElements, ValueError, "reads an element"),

@@ -45,7 +45,7 @@ def logical_shape(shape: Shape, argument: str = "shape") -> tuple[int, ...]:
     ((3,), (2, 5))
     """
     if type(shape) is tuple and {int}.issuperset(map(type, shape)):
-        checked: tuple[int, ...] = shape  # the fast path: nearly all shapes are tuples of ints
+        checked: tuple[int, ...] = shape  # as nearly all are
     else:
         checked = _read(shape, argument)
     if min(checked, default=0) < 0:
@@ -58,7 +58,7 @@ def logical_shape(shape: Shape, argument: str = "shape") -> tuple[int, ...]:
 def _read(shape: Shape, argument: str) -> tuple[int, ...]:
     extents: tuple[Any, ...] = (shape,)
     if isinstance(shape, Iterable) and not isinstance(shape, (str, bytes)):
-        with suppress(TypeError):  # iterating over an array without axes raises TypeError
+        with suppress(TypeError):  # of an array without axes
             extents = tuple(shape)
     return tuple([integer(argument, extent) for extent in extents])
 

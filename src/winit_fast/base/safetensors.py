@@ -174,9 +174,7 @@ def file_bytes(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> byte
     """
     for name, array in arrays.items():
         if array.dtype not in _ALL_TAGS:
-            raise TypeError(
-                f"tensor {name!r} is {array.dtype}, a type that safetensors files cannot hold"
-            )
+            raise TypeError(f"tensor {name!r} is {array.dtype}, which safetensors files lack")
     header, _ = header_bytes([(n, a.dtype, a.shape) for n, a in arrays.items()], metadata)
     return header + b"".join(np.ascontiguousarray(a).tobytes() for a in arrays.values())
 

@@ -215,5 +215,5 @@ def types(
                 break
     for pattern, _ in patterns:
         if pattern.text not in used:
-            raise ValueError(f"dtypes has the pattern {pattern.text!r}, which applies to no tensor")
+            raise ValueError(f"dtypes has {pattern.text!r}, which decides on no tensor")
     return found

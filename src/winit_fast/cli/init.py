@@ -85,7 +85,7 @@ def init(
         with printing(lost):
             _print(summary, model, dtype, seed, as_json)
     except KeyboardInterrupt as interrupt:
-        if in_place or type(interrupt) is not KeyboardInterrupt:  # TooLate: the files were in place
+        if in_place or type(interrupt) is not KeyboardInterrupt:  # checkpoint.TooLate
             tell(f"interrupted, but the new checkpoint is in place in {out}")
         else:
             tell(f"interrupted: nothing was changed in {out}")

@@ -66,4 +66,4 @@ def model_and_rules(model: str, rules: str | None) -> tuple[Architecture, Rules]
     try:
         return architecture, Rules.load(rules)
     except ValueError as error:
-        raise ValueError(f"--rules {excerpt(rules)} is not a .toml file, and {error}") from None
+        raise ValueError(f"--rules {excerpt(rules)} is no file, *.toml, and {error}") from None

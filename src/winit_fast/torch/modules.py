@@ -201,7 +201,7 @@ def _plan(
         named = by_name.get(name)
         if named is None or choice.is_exact or fill_frozen or named.tensor.requires_grad:
             continue
-        del chosen[name]  # a frozen tensor is filled only if a pattern is its exact name
+        del chosen[name]  # frozen: only by its own name
     stream_names = streams(module, found + [one for one, _ in effective], names, prefix)
     saved = SavedStreams(module, [] if names is not None else found, stream_names)
 
@@ -368,7 +368,7 @@ def _whole_model_method(module: Module) -> Callable[[], object] | None:
             method: Callable[[], object] = getattr(module, name)
             try:
                 inspect.signature(method).bind()
-            except TypeError:  # a method with arguments initialises only a part of the model
+            except TypeError:  # needs arguments: it is a part of the whole one
                 continue
             return method
     return None
@@ -430,7 +430,7 @@ def _apply_rules(
         if choice is None or choice.rule is KEEP:
             continue
         if isinstance(choice.rule, Initializer) and not _pads(named) and named not in stand_ins:
-            continue  # an initializer is applied directly, without recording
+            continue  # needs no record
         name, tensor, rule = named.name, named.tensor, choice.rule
         shape, dtype = tuple(tensor.shape), tensor.dtype
         if isinstance(rule, Initializer):

@@ -239,7 +239,7 @@ def _of_factory(
             modules._take_over(recorder, found)
     for draw in recorder.unused:
         warnings.warn(
-            f"no tensor receives these random numbers: {draw.operation} of shape {draw.shape}",
+            f"random numbers land in no tensor: {draw.operation} of shape {draw.shape}",
             stacklevel=3,
         )
     values = {}
@@ -247,10 +247,10 @@ def _of_factory(
         if named.name in recorder.ties:
             continue
         if not recorder.is_written(named.name) and named.tensor.numel():
-            raise ValueError(f"no code fills {named.what}: give by=, or fill it in the constructor")
+            raise ValueError(f"nobody fills {named.what}: give by=, or fill it in the constructor")
         values[named.name] = recorder.value(named.name)
     effective = modules._effective(inside)
-    for one, chain in effective:  # draws the originals from which these tensors are computed
+    for one, chain in effective:  # from which the originals were computed
         _draw_for(recorder, one.name, modules._originals(one, chain))
     all_streams = streams(module, found + [one for one, _ in effective], names, prefix)
     saved = SavedStreams(module, [] if names is not None else found, all_streams)

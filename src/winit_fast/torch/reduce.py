@@ -215,7 +215,7 @@ class Reduction:
         if draw.own is not None or self._streams.get(draw, stream) != stream:
             return False
         if not draw.is_elementwise:
-            # The indices of its draw count from 0 in the box, in C order.
+            # Its indices count from 0 in the box, in the order of its axes.
             return len(self._uses[draw]) == 1 and region.in_order() and draw.shape == region.sizes
         if len(self._uses[draw]) == 1:
             return True
@@ -228,7 +228,7 @@ class Reduction:
             if isinstance(value.number, complex):
                 return None
             number = float(value.number)
-            if number == 0 and math.copysign(1, number) < 0:  # no scheme gives -0.0
+            if number == 0 and math.copysign(1, number) < 0:  # no scheme has -0
                 return None
             return _Leaf(_of_number(number), None, value.dtype)
         if isinstance(value, Draw):
@@ -253,7 +253,7 @@ class Reduction:
         first, *rest = call.args or (None,)
         if not isinstance(first, Value) or first.shape != call.shape:
             if name in ("mul", "add") and rest and isinstance(rest[0], Value):
-                first, rest = rest[0], [first, *rest[1:]]  # number * tensor or number + tensor
+                first, rest = rest[0], [first, *rest[1:]]  # the number stands first
             else:
                 return None
         if first.shape != call.shape or (inner := self._leaf(first)) is None or inner.draw is None:
@@ -366,7 +366,7 @@ def _affine(scheme: Initializer, scale: float, shift: float, divisor: float = 0.
         return RandomUniform(low, high) if low < high else None
     if isinstance(scheme, TruncatedNormal):
         stddev = times(scheme.stddev)
-        if scheme.stddev == math.sqrt(0.5):  # from erfinv_, whose factor contains a rounded sqrt(2)
+        if scheme.stddev == math.sqrt(0.5):  # of erfinv: the factor has a sqrt(2), rounded
             stddev = float(f"{scale / math.sqrt(2):.15g}")
         return replace(scheme, mean=times(scheme.mean) + shift, stddev=stddev)
     if shift or not isinstance(scheme, (Orthogonal, Sparse, Dirac, constants.Identity)):
@@ -471,7 +471,7 @@ def evaluate(value: Value, draws: Mapping[Draw, Callable[[], Tensor]]) -> Tensor
         tensors = list(_tensors(results))
         return tensors[one.position]
 
-    with torch.device("cpu"):  # not the default device
+    with torch.device("cpu"):  # whatever the default is
         return compute(value)
 
 
