@@ -1,4 +1,4 @@
-"""Stores past the caches, and any alignment of the destination, change no bit and no other byte."""
+"""Streaming stores and unaligned destinations change neither the bits nor other bytes."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ GUARD = 256
 
 
 def filled(distribution, index, shape, strides, item, *, shift, streaming):
-    """The bytes of a box whose last byte may be next to a guard, and the guards themselves."""
+    """Return the bytes of a box, at any alignment, and the guard bytes around it."""
     size = sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + item
     room = np.full(GUARD + 64 + size + GUARD, 0xA5, np.uint8)
     start = GUARD + (-room.ctypes.data - GUARD) % 64 + shift
@@ -31,9 +31,9 @@ def test_streaming(isa, method, dtype):
     distribution = getattr(distributions, method)(DTYPES[dtype], *parameters)
     item = DTYPES[dtype].itemsize
     boxes = [
-        (5, (20_011,), (item,)),  # one long run with an odd end
+        (5, (20_011,), (item,)),  # one long run of odd length
         (5, (37, 531), (600 * item, item)),  # rows with gaps between them
-        (5, (700, 8), (96 * item, item)),  # a narrow column shard
+        (5, (700, 8), (96 * item, item)),  # a shard of a few columns
         (8, (701, 8), (96 * item, item)),  # the same in whole blocks, the last list not full
         (5, (531, 37), (item, 531 * item)),  # transposed
     ]

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch._dynamo  # DTensors import it in every rank, else
+import torch._dynamo  # imported once here; otherwise DTensor would import it in every rank
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -59,7 +59,7 @@ def case(*worlds):
 
 
 def same(first, second):
-    """Bit for bit; float8 has no comparison of its own."""
+    """Compare bits, because torch cannot compare float8 tensors."""
     kind = BITS[first.itemsize]
     return first.shape == second.shape and bool((first.view(kind) == second.view(kind)).all())
 
@@ -75,13 +75,13 @@ def refuses(kind, text, call):
 
 @cache
 def positions(shape, mesh, placements):
-    """Which elements of the whole this rank holds, as torch cuts it: nothing is communicated."""
+    """Return the indices of the elements that this rank holds under torch; no communication."""
     numbers = torch.arange(math.prod(shape)).reshape(shape)
     return distribute_tensor(numbers, mesh, placements, src_data_rank=None).to_local()
 
 
 def sharded(shape, dtype, mesh, placements):
-    """A DTensor of sevens, of which every rank makes its own part."""
+    """A DTensor filled with 7; each rank makes its own part."""
     local = torch.full(positions(shape, mesh, placements).shape, 7.0).to(dtype)
     stride = torch.empty(shape, device="meta").stride()
     return DTensor.from_local(
@@ -90,12 +90,12 @@ def sharded(shape, dtype, mesh, placements):
 
 
 def local_of(whole, mesh, placements):
-    """What torch gives this rank of a whole tensor."""
+    """Return the part of a whole tensor that torch gives to this rank."""
     return whole.flatten()[positions(tuple(whole.shape), mesh, placements)]
 
 
 def gathered(tensor):
-    """What torch makes of all ranks' parts: by integers, of a size that gloo moves."""
+    """Gather all ranks' parts with torch; as integers of a width that gloo can send."""
     local = tensor.to_local().detach().contiguous()
     wide = local.view(BITS[local.itemsize]).int()
     bits = DTensor.from_local(
@@ -179,7 +179,8 @@ def orthogonal_within_the_bound():
     """Whole columns have the bits of the whole; other boxes agree to rounding, as documented."""
     for mesh, shape in itertools.product(meshes(), ((12, 8), (8, 12), (6, 2, 4))):
         whole = ours.orthogonal_(torch.empty(shape), seed=5, name="q")
-        columns = int(shape[0] < math.prod(shape[1:]))  # the axis whose cuts cost nothing
+        # the axis along which orthogonal matrices can be cut without loss
+        columns = int(shape[0] < math.prod(shape[1:]))
         bound = (8 + math.sqrt(max(shape[0], math.prod(shape[1:])))) * np.finfo(np.float32).eps
         for placements in layouts(mesh, len(shape)):
             tensor = sharded(shape, torch.float32, mesh, placements)
@@ -290,14 +291,14 @@ COLUMNS, ROWS = ("q_proj", "k_proj", "v_proj"), ("o_proj",)
 
 
 def cut_by_tensor(model, mesh):
-    """Tensor parallelism as torch has it; experts are cut by their number, as their parameters."""
+    """Apply torch's tensor parallelism; expert parameters are cut along the experts' axis."""
     plan = {f"model.layers.*.self_attn.{name}": ColwiseParallel() for name in COLUMNS}
     plan |= {f"model.layers.*.self_attn.{name}": RowwiseParallel() for name in ROWS}
     plan |= {"model.layers.*.mlp.gate_proj": ColwiseParallel(),
              "model.layers.*.mlp.up_proj": ColwiseParallel(),
              "model.layers.*.mlp.down_proj": RowwiseParallel()}  # fmt: skip
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a plan for modules that the other model has
+        warnings.simplefilter("ignore")  # some modules of the plan exist only in the other model
         parallelize_module(model, mesh, plan)
     for module in model.modules():
         if type(module).__name__.endswith("Experts"):
@@ -357,13 +358,13 @@ def laid_out(make, layout):
     layout(model)
     model.to_empty(device="cpu")
     if layout is tensor_parallel:
-        model.tie_weights()  # to_empty makes two tensors of one that is plain and tied
+        model.tie_weights()  # to_empty gives a tied tensor that is not a DTensor two copies
     return model
 
 
 @case(2, 3, 4, 8)
 def models_equal_the_unsharded_ones():
-    """As transformers' authors initialise them, and buffers as well."""
+    """The parameters and buffers that transformers' own initialisation gives."""
     for make in (llama, mixtral):
         whole = ours.init_(make(), seed=5)
         for layout in LAYOUTS[dist.get_world_size()]:
@@ -385,7 +386,7 @@ def models_equal_the_unsharded_ones():
 
 @case(2)
 def rules_of_every_kind():
-    """Rules in the place of the author's code; what rounds, computes and keeps, part by part."""
+    """Rules instead of the author's code: schemes and functions that need more than their part."""
     schemes = {
         "a": wf.HeNormal(), "b": wf.TruncatedNormal(0.02), "c": wf.Orthogonal(), "d": "ones",
         "e": wf.Sparse(0.5), "f": wf.Constant(0.25), "g": wf.Identity(), "h": wf.Zeros(),
@@ -420,7 +421,7 @@ def rules_of_every_kind():
 
 @case(2)
 def plans_fill_what_each_rank_holds():
-    """A plan of the whole model, buffers included; the seed must be given."""
+    """A plan of the whole model, including buffers; without a seed it is an error."""
     plan = ours.record(mixtral)
     whole = ours.fill_(mixtral(), plan, seed=5).state_dict()
     for layout in LAYOUTS[2]:
@@ -457,7 +458,7 @@ def modules_that_cannot_be_filled():
 
 @case(2)
 def a_step_of_training():
-    """The same loss and gradients as unsharded, to the order of sums."""
+    """Loss and gradients are those of the unsharded model, up to the order of summation."""
     tokens = torch.arange(24).view(2, 12) * 7 % 61
     whole = ours.init_(llama(), seed=5)
     model = ours.init_(laid_out(llama, fsdp), seed=5)
@@ -503,7 +504,7 @@ def torch_gives_every_rank_the_same_shard():
 
 
 class Raising(dist.ProcessGroup):
-    """A process group in which whatever communicates is an error."""
+    """A process group in which every communication raises an error."""
 
     def getBackendName(self):
         return "raising"
@@ -572,7 +573,7 @@ def run(rank, world, store, report):
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     wf.set_num_threads(1)
-    logging.disable(logging.WARNING)  # of torch, that it might gather faster
+    logging.disable(logging.WARNING)  # torch warns that another way of gathering would be faster
     join(rank, world, store)
     said = {}
     for name, (worlds, function) in CASES.items():
@@ -594,7 +595,7 @@ def main(report, *worlds):
     import conftest  # noqa: F401  # as for any test: what a CPU build of torchvision lacks
 
     with torch.device("meta"):
-        llama(), mixtral()  # for their imports
+        llama(), mixtral()  # imports what these models need before the fork
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for world in map(int, worlds):

@@ -33,7 +33,7 @@ ARGUMENTS = {
 
 
 class Recorder(TorchFunctionMode):
-    """Write down the entries that are called, and do nothing in their place."""
+    """Record the calls of entries, and answer instead of them."""
 
     def __init__(self):
         super().__init__()
@@ -62,7 +62,7 @@ def plain(name, monkeypatch):
 
 
 def saved(name, monkeypatch):
-    """A reference from before the name was replaced by nothing: transformers' no_init_weights."""
+    """A saved reference; the name is then bound to an empty function, as transformers does."""
     function = getattr(torch.nn.init, name)
     monkeypatch.setattr(torch.nn.init, name, lambda *args, **kwargs: None)
     return function
@@ -120,7 +120,8 @@ PATHS = [plain, saved, dictionary, transformers_own, guarded, wrapped, method_wr
 @pytest.mark.parametrize("name", LANDINGS)
 def test_a_call_is_seen_with_its_arguments(name, path, device, modes):
     if path is saved and modes == "inside" and "torch.nn.init" in LANDINGS[name]:
-        modes = "outside"  # a mode inside is handed the empty function by torch, and calls it
+        # torch would pass the empty function to an inner mode, which would call it
+        modes = "outside"
     tensor = torch.zeros(SHAPES.get(name, (4, 6)), device=device)
     given = ARGUMENTS.get(name, {})
     expected = inspect.signature(PLAIN[name]).bind(tensor, **given)
@@ -145,7 +146,7 @@ def test_a_call_is_seen_with_its_arguments(name, path, device, modes):
     [(seen, arguments)] = recorder.calls
     assert seen == name and arguments.keys() == expected.arguments.keys()
     assert all(arguments[key] is value for key, value in expected.arguments.items())
-    assert tensor.is_meta or not tensor.any()  # the answer ended it
+    assert tensor.is_meta or not tensor.any()  # the call ended with the recorder's answer
 
 
 def test_the_list_is_the_whole_of_torch_nn_init():
@@ -171,7 +172,7 @@ def test_other_questions_are_no_calls():
 
 
 def test_imported_while_the_names_are_replaced():
-    """The originals are found all the same, and they are not what the names stood for."""
+    """The original functions are found, not those that the names are bound to."""
     program = """
 import torch
 names = [name for name in torch.nn.init.__all__ if name.endswith("_")]
@@ -227,7 +228,7 @@ SHAPES_OF_GRID = {
     ("name", "arguments"), [(name, case) for name in GRID for case in GRID[name]], ids=str
 )
 def test_inside_fast_init_an_entry_is_its_namesake(name, arguments, seeded):
-    """Bit for bit, in every type that torch's function or ours takes, and torch's generator too."""
+    """Bit for bit, in every type that torch or we support; the generator's state agrees too."""
     for dtype in TYPES:
         for shape in SHAPES_OF_GRID.get(name, [(5, 7), (7, 5), (12, 3, 2)]):
             first, second = torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=dtype)
@@ -237,7 +238,8 @@ def test_inside_fast_init_an_entry_is_its_namesake(name, arguments, seeded):
             torch.manual_seed(3)
             try:
                 getattr(ours, name)(first, **arguments, **keywords)
-            except (RuntimeError, NotImplementedError):  # complex, where torch has nothing
+            # torch has no such function for complex numbers
+            except (RuntimeError, NotImplementedError):
                 assert dtype.is_complex and name in ("trunc_normal_", "orthogonal_")
                 continue
             expected = torch.random.get_rng_state()

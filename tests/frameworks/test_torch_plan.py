@@ -1,4 +1,4 @@
-"""Plans of modules: recorded of factories and of modules, and carried out."""
+"""Plans of torch modules: recorded from factories or modules, and used to fill modules."""
 
 import random
 import warnings
@@ -99,7 +99,7 @@ def test_a_bare_model_has_the_numbers_of_one_with_a_head():
     head = init.record(lambda: transformers.GPT2LMHeadModel(config))
     bare = init.record(lambda: transformers.GPT2Model(config))
     assert {tensor.stream for tensor in bare} == set(head.names)
-    assert head["lm_head.weight"].name == "transformer.wte.weight"  # tied
+    assert head["lm_head.weight"].name == "transformer.wte.weight"  # a tied tensor
     with torch.device("meta"):
         meta = transformers.GPT2LMHeadModel(config)
     assert init.record(meta) == head
@@ -113,7 +113,7 @@ def test_a_bare_model_has_the_numbers_of_one_with_a_head():
 
 @pytest.mark.parametrize("name", ["MixtralForCausalLM", "DeepseekV3ForCausalLM"])
 def test_streams_are_the_keys_that_save_pretrained_writes(name, tmp_path):
-    """Experts are fused in the model, and separate in its files: with the same bits."""
+    """The model fuses its experts, its checkpoint does not: both have the same bits."""
     make = of_transformers(name)
     plan = init.record(make)
     model = init.fill_(make(), plan, seed=6)
@@ -144,7 +144,7 @@ def test_many_experts_are_covered():
 
 
 class Made(nn.Module):
-    """Every way in which a constructor makes a tensor."""
+    """Makes tensors in every way that a constructor can."""
 
     def __init__(self):
         super().__init__()
@@ -199,7 +199,7 @@ def test_what_constructors_make(tmp_path):
     exact = np.log(1 + 15.0 * wf.RandomUniform(0, 1)(8, seed=5, name="log").astype("f8"))
     np.testing.assert_allclose(plan["log"].array(5), exact, rtol=1e-6)
     with torch.device("meta"):
-        assert init.record(Made) == plan  # said outside
+        assert init.record(Made) == plan  # the same call outside of the class
     assert init.record(lambda: on_meta(Made)) == plan
     with pytest.raises(ValueError, match="tensor 'log' cannot be written"):
         plan.save(tmp_path / "plan.json")
@@ -220,7 +220,7 @@ def test_nothing_moves_while_a_factory_is_recorded():
 
 
 def test_memory_is_not_touched():
-    """64 GiB of weights, on a machine that has less."""
+    """64 GiB of weights, more than the machine has."""
     plan = init.record(lambda: nn.ModuleList(nn.Linear(1 << 16, 1 << 12) for _ in range(64)))
     assert plan.size == 64 * ((1 << 28) + (1 << 12))
 
@@ -282,7 +282,10 @@ class Clamped(nn.Module):
 
 
 def test_a_draw_that_lands_nowhere_is_a_warning():
-    with pytest.warns(UserWarning, match=r"land in no tensor: aten::randn of shape \(3,\)"):
+    with pytest.warns(
+        UserWarning,
+        match=r"land in no tensor: aten::randn of shape \(3,\)",
+    ):
         init.record(OnlyDrawn)
 
 

@@ -1,4 +1,4 @@
-"""init_ by recording: what the author's code does to a tensor, by whatever path."""
+"""init_ records what the author's code does to a tensor, however it is reached."""
 
 import copy
 import functools
@@ -41,7 +41,7 @@ def normal(name="weight", shape=(6, 4), std=1.0, seed=3):
 
 
 def test_reading_is_not_writing():
-    """Fault 3, and its kind: every attribute that is read; in place on what only looks alike."""
+    """Reading any attribute, or writing to tensors that only look alike, fills nothing."""
 
     def reads(module):
         weight = module.weight
@@ -106,7 +106,7 @@ def test_schemes(change, scheme):
 
 
 def test_quotients_are_rounded_once():
-    """0.3 / 7 is not 0.3 times 1 / 7: in float64 the numbers tell."""
+    """0.3 / 7 differs from 0.3 times 1 / 7, which float64 numbers show."""
     module = Own(lambda m: (m.weight.normal_(0, 0.3).div_(7), m.bias.zero_())).double()
     assert 0.3 / 7 != 0.3 * (1 / 7)
     expected = wf.RandomNormal(0.0, 0.3 / 7)((6, 4), seed=3, name="weight", dtype="float64")
@@ -115,13 +115,13 @@ def test_quotients_are_rounded_once():
 
 @pytest.mark.parametrize("change", [lambda w: w.mul_(-2), lambda w: w.neg_().mul_(2)])
 def test_negative_factors_turn_the_numbers_over(change):
-    """No scheme has them: the numbers are those of the draw, times the factor."""
+    """No scheme has a negative scale: the drawn numbers are multiplied by the factor."""
     module = Own(lambda m: (change(m.weight.normal_()), m.bias.zero_()))
     assert torch.equal(init_(module, seed=3).weight, -2 * normal())
 
 
 def test_bounds_that_rounding_would_pass():
-    """(b - mean) / std * std + mean may be above b: not so the numbers, as for trunc_normal_."""
+    """(b - mean) / std * std + mean may exceed b after rounding; the numbers do not."""
     generator = np.random.default_rng(0)
     for _ in range(300):
         mean, std, width = generator.uniform(0.1, 1, 3)
@@ -133,7 +133,7 @@ def test_bounds_that_rounding_would_pass():
 
 
 def test_truncated_normals_by_erfinv():
-    """timm's form: uniform_, erfinv_, mul_, add_, clamp_."""
+    """The way of timm: uniform_, erfinv_, mul_, add_, clamp_."""
     timm = pytest.importorskip("timm")
 
     def reset(module):
@@ -147,7 +147,7 @@ def test_truncated_normals_by_erfinv():
 
 
 def test_what_is_computed():
-    """Deterministic values as the author's code gives them; expressions of draws in float64."""
+    """Deterministic values equal the author's; expressions of draws are computed in float64."""
 
     def reset(module):
         module.weight.copy_(torch.arange(24.0).view(6, 4).log1p())
@@ -160,7 +160,7 @@ def test_what_is_computed():
 
 
 def test_draws_that_meet_are_numbered_in_the_order_of_use():
-    """The k-th, from 1, has the tensor's stream with the suffix k."""
+    """Draw k of an expression, counted from 1, uses the tensor's stream with the suffix k."""
 
     def reset(module):
         first, second = torch.randn(6, 4), torch.rand(6, 4)
@@ -177,7 +177,7 @@ def test_draws_that_meet_are_numbered_in_the_order_of_use():
 
 @pytest.mark.parametrize("bound", [0.5, 1.9])
 def test_clamping_inside_of_the_bounds_moves_numbers_to_the_ends(bound):
-    """It makes no narrower truncated normal."""
+    """It does not become a narrower truncated normal."""
     module = Own(lambda m: (nn.init.trunc_normal_(m.weight).clamp_(-bound, bound), m.bias.zero_()))
     module.weight = nn.Parameter(torch.full((60, 40), math.nan))
     weight = init_(module, seed=3).weight.detach()
@@ -187,7 +187,7 @@ def test_clamping_inside_of_the_bounds_moves_numbers_to_the_ends(bound):
 
 
 def test_parameters_of_the_same_memory_are_tied():
-    """Two objects, one memory: filled once, by the first name's stream."""
+    """Two parameter objects in one memory are filled once, with the first name's stream."""
     model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
     model[1].weight = nn.Parameter(model[0].weight.data)
     assert model[1].weight is not model[0].weight
@@ -282,7 +282,7 @@ def test_boxes_of_parts():
     lambda: nn.Conv2d(8, 8, 3, groups=8),
 ])  # fmt: skip
 def test_the_memory_layout_changes_no_number(make, layout):
-    """Fault 4."""
+    """Tensors in channels_last or transposed memory get the same numbers."""
     expected = init_(make(), seed=3).weight
     module = make().to(memory_format=layout)
     assert torch.equal(init_(module, seed=3).weight, expected)
@@ -300,13 +300,13 @@ def test_the_memory_layout_changes_no_number(make, layout):
     ],
 )
 def test_axes_that_are_said_count(shape, rule, stddev):
-    """Fault 5. 5 standard errors: a false alarm in 10^6 seeds; the seed is fixed."""
+    """Within 5 standard errors: a false alarm in 10^6 seeds; the seed is fixed."""
     weight = init_(Own(None, shape), {"weight": rule, "bias": "zeros"}, seed=3).weight.detach()
     assert abs(float(weight.std()) / stddev - 1) < 5 / math.sqrt(2 * weight.numel())
 
 
 def test_no_twins():
-    """Fault 6: without a seed torch's generator decides; a prefix gives the numbers of a whole."""
+    """Without a seed torch's generator is used; a prefix gives the whole model's numbers."""
     torch.manual_seed(0)
     first, second = init_(nn.Linear(4, 4)), init_(nn.Linear(4, 4))
     assert not torch.equal(first.weight, second.weight)
@@ -333,7 +333,7 @@ def test_no_twins():
     ],
 )
 def test_wrappers_change_neither_numbers_nor_patterns(wrap):
-    """Fault 7; a module that is only called like a wrapper's stays."""
+    """Wrappers' prefixes are removed; a module that only has a wrapper's name keeps it."""
     rules = {"0.weight": wf.HeNormal(), "module.*": "ones"}
 
     def make():
@@ -367,7 +367,7 @@ def test_wrappers_change_neither_numbers_nor_patterns(wrap):
     ],
 )
 def test_rules_that_fill_nothing(rule, error):
-    """Fault 9: and nothing has been written."""
+    """An error, and nothing has been written."""
     module = nn.Linear(4, 4)
     before = copy.deepcopy(module.state_dict())
     with pytest.raises((ValueError, RuntimeError, TypeError), match=error):
@@ -524,7 +524,7 @@ def test_whole_model_methods():
 
 @pytest.mark.parametrize("order", [("query", "key"), ("key", "query")])
 def test_momentum_encoders_share_a_stream(order):
-    """That of the tensor that was drawn, whichever the model has first."""
+    """The copy uses the stream of the tensor that was drawn, whichever comes first."""
     model = nn.ModuleDict({name: nn.Linear(4, 4) for name in order})
 
     def by(model):
@@ -589,7 +589,7 @@ def test_modules_that_are_not_just_memory():
 
 
 def test_nothing_is_written_before_all_checks():
-    """Fault 18: a rule for the last tensor that its type refuses."""
+    """The type of the last tensor does not allow its rule: no tensor has been written."""
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4, dtype=torch.float16))
     before = copy.deepcopy(model.state_dict())
     for rule in (wf.Constant(1e6), wf.Dirac(), wf.HeNormal(batch_axis=5)):
@@ -600,7 +600,7 @@ def test_nothing_is_written_before_all_checks():
 
 
 def test_numbers_that_are_drawn_cannot_be_read():
-    """Reading what was drawn is refused, since there is nothing there to read."""
+    """While the code is recorded, drawn tensors have no values yet."""
 
     def reset(module):
         temporary = torch.empty(4, 4).normal_()
@@ -612,7 +612,7 @@ def test_numbers_that_are_drawn_cannot_be_read():
 
 
 def ks_equal(own, new, alarm):
-    """Constants exactly, else by Kolmogorov and Smirnov's test of two samples."""
+    """Constants must be equal; random tensors pass a two-sample Kolmogorov-Smirnov test."""
     if own.unique().numel() <= 3 or not own.is_floating_point() or torch.equal(own, new):
         return torch.equal(own, new)
     sample = own.detach().flatten().double(), new.detach().flatten().double()

@@ -192,7 +192,8 @@ class Stage:
             if not (self._waits(name) or (directory / name).exists()):
                 raise FileNotFoundError(
                     f"{self.path} holds files that were being moved to {directory}, "
-                    f"but {name} is in neither: move by hand what is worth it, then delete it"
+                    f"but {name} is in neither of them: move what you want to keep by hand, then "
+                    f"delete {self.path}"
                 )
         for name in self._old:
             has_arrived = name in self._new and not self._waits(name)
@@ -314,7 +315,7 @@ def _read_moves(stage: Path) -> tuple[list[str], list[str] | None]:
         moves = json.loads(text)
         new, old = moves["new"], moves["old"]
         if not all(Path(name).name == name and name not in ("", "..") for name in [*new, *old]):
-            raise ValueError("it names files elsewhere")
+            raise ValueError("it names files outside of the directory")
     except (KeyError, TypeError, ValueError) as error:
         raise FileExistsError(f"{stage / _MOVES} cannot be read: {error!r}") from None
     return new, old

@@ -486,7 +486,7 @@ def _metadata(metadata: Mapping[str, str], own: Mapping[str, str]) -> dict[str, 
             raise TypeError(f"metadata must map str to str, got {value!r} for {key!r}")
         utf8("metadata", key), utf8("metadata", value)
         if own.get(key, value) != value:
-            raise ValueError(f"metadata[{key!r}] is {own[key]!r} here, got {value!r}")
+            raise ValueError(f"metadata[{key!r}] must be {own[key]!r}, got {value!r}")
     return {**metadata, **own}
 
 
@@ -499,7 +499,7 @@ def _contents(texts: Mapping[str, str]) -> dict[str, bytes]:
         if Path(path("texts", name)).name != name or name in ("", ".."):
             raise ValueError(f"texts must have plain file names, got {name!r}")
         if layout.is_file_of_checkpoint(name) or name.startswith(STAGE):
-            raise ValueError(f"texts must have other names than the writer's own, got {name!r}")
+            raise ValueError(f"texts must not name a file of the checkpoint, got {name!r}")
         contents[name] = utf8(f"texts[{name!r}]", text)
     return contents
 

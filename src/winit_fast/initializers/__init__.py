@@ -8,7 +8,8 @@ from winit_fast.initializers.gains import gain, gradient_gain
 from winit_fast.initializers.orthogonal import DeltaOrthogonal, Orthogonal
 from winit_fast.initializers.parts import Part, Parts
 from winit_fast.initializers.pretrained import Pretrained
-from winit_fast.initializers.protocol import Elementwise, Initializer, get
+from winit_fast.initializers.protocol import Elementwise, Initializer
+from winit_fast.initializers.registry import get
 from winit_fast.initializers.scaled import Scaled
 from winit_fast.initializers.sparse import Sparse
 from winit_fast.initializers.stft import STFT

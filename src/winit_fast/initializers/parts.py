@@ -9,7 +9,8 @@ import numpy as np
 from winit_fast.base.arguments import integer, utf8
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, whole
-from winit_fast.initializers.protocol import Elementwise, Initializer, get
+from winit_fast.initializers.protocol import Elementwise, Initializer
+from winit_fast.initializers.registry import get
 from winit_fast.streams.fill import fill
 from winit_fast.streams.stream import Stream
 

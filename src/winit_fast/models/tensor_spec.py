@@ -115,7 +115,9 @@ class TensorSpec:
         dtype = dtypes.find_any(self.dtype)
         try:
             if dtype not in dtypes.WITH_COMPLEX and not self.initializer.is_exact:
-                raise TypeError(f"{self.initializer!r} draws numbers, which are not of {dtype}")
+                raise TypeError(
+                    f"{self.initializer!r} draws real numbers, which {dtype} cannot hold"
+                )
             check_scheme(self.scheme, self.shape, dtype)
         except (TypeError, ValueError) as error:
             raise located(error, f"tensor {self.name!r}") from None
