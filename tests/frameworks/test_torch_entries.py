@@ -170,6 +170,44 @@ def test_other_questions_are_no_calls():
     assert recorder.calls == [] and tensor.any()
 
 
+class Curious(TorchFunctionMode):
+    """Ask a tensor whether it is on the meta device, in the middle of an entry."""
+
+    def __init__(self, other=None):
+        super().__init__()
+        self.other = other
+        self.answers = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        about = args[0] if args else kwargs["tensor"]
+        self.answers.append((about if self.other is None else self.other).is_meta)
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize("outer", [Recorder, functools.partial(ours.fast_init, seed=3)])
+def test_a_question_that_is_not_the_entrys_landing_is_answered_as_ever(outer):
+    tensor, expected = torch.zeros(3, 4), torch.zeros(3, 4)
+    ours.uniform_(expected, seed=3, name=0)
+    with outer() as mode, Curious() as curious:
+        torch.nn.init.uniform_(tensor)
+    assert curious.answers and not any(curious.answers)
+    assert (mode.calls[0][0] == "uniform_") if outer is Recorder else torch.equal(tensor, expected)
+
+
+@pytest.mark.parametrize("outer", [Recorder, functools.partial(ours.fast_init, seed=3)])
+def test_a_question_about_another_tensor_is_answered_as_ever(outer):
+    tensor, expected, other = torch.zeros(3, 4), torch.zeros(3, 4), torch.zeros(2)
+    ours.orthogonal_(expected, seed=3, name=0)
+    with outer() as mode, Curious(other) as curious:
+        torch.nn.init.orthogonal_(tensor)
+    assert curious.answers and not any(curious.answers) and not other.any()
+    if outer is Recorder:
+        assert [name for name, _ in mode.calls] == ["orthogonal_"]
+    else:
+        assert torch.equal(tensor, expected)
+
+
 def test_imported_while_the_names_are_replaced():
     """The originals are found all the same, and they are not what the names stood for."""
     program = """
