@@ -15,7 +15,7 @@ from torch.nn.utils import parametrizations
 import winit_fast as wf
 import winit_fast.torch as init
 from winit_fast.models import TensorSpec
-from winit_fast.torch.expressions import Expression
+from winit_fast.torch.expressions import TorchExpression
 
 
 def tensors_of(model):
@@ -166,6 +166,7 @@ class Made(nn.Module):
         self.cast = nn.Parameter(torch.rand(64, dtype=torch.float64).half())
         self.reshaped = nn.Parameter(torch.randn(12).view(3, 4))
         self.log = nn.Parameter(torch.log(1 + torch.rand(8) * 15))
+        self.unit = nn.Parameter(nn.functional.normalize(torch.randn(4, 3)))
         self.first = nn.Linear(4, 3)
         self.second = nn.Linear(4, 3)
         self.second.load_state_dict(self.first.state_dict())
@@ -191,7 +192,9 @@ def test_what_constructors_make(tmp_path):
     assert isinstance(schemes["parts"], wf.Parts)
     assert (schemes["cast"], plan["cast"].drawn_in) == (wf.RandomUniform(0.0, 1.0), "float64")
     assert schemes["reshaped"] == wf.RandomNormal(0.0, 1.0)
-    assert isinstance(schemes["log"], Expression)
+    x = wf.RandomUniform(0.0, 1.0)
+    assert schemes["log"] == wf.Expression("log(x1 * 15.0 + 1.0)", {"x1": x})
+    assert isinstance(schemes["unit"], TorchExpression)
     assert plan["second.weight"].stream == "first.weight"
     assert plan["positions"].kind == "non-persistent buffer" and plan["mask"].kind == "buffer"
     assert schemes["count"] == wf.Zeros() and plan["count"].dtype == "int64"
@@ -201,9 +204,12 @@ def test_what_constructors_make(tmp_path):
     with torch.device("meta"):
         assert init.record(Made) == plan  # said outside
     assert init.record(lambda: on_meta(Made)) == plan
-    with pytest.raises(ValueError, match="tensor 'log' cannot be written"):
+    with pytest.raises(ValueError, match="tensor 'unit' cannot be written"):
         plan.save(tmp_path / "plan.json")
     assert not [*tmp_path.iterdir()]
+    rest = wf.Plan(tensor for tensor in plan if tensor.name != "unit")
+    rest.save(tmp_path / "plan.json")
+    assert wf.Plan.load(tmp_path / "plan.json") == rest
 
 
 def on_meta(make):
