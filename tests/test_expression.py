@@ -105,6 +105,13 @@ def test_pieces_and_threads_change_no_bit():
     assert edge.tobytes() == one[1:3, 99_990:].tobytes()
 
 
+def test_a_matrix_is_not_cut():
+    """Some rows of an orthogonal matrix have other bits than the same rows of the whole."""
+    matrix = wf.Orthogonal()((300, 200), seed=1, name="w")
+    scheme = wf.Expression("2 * q", {"q": wf.Orthogonal()})
+    assert (scheme((300, 200), seed=1, name="w", num_threads=2) == 2 * matrix).all()
+
+
 def test_it_is_a_value(tmp_path):
     again = wf.get({"class_name": "Expression", "config": STEP.get_config()})
     assert again == STEP and hash(again) == hash(STEP)

@@ -431,3 +431,30 @@ def test_a_plan_goes_by_way_of_a_file(tmp_path):
     by_rules, by_plan = init.init_(make(), rules, seed=4), init.fill_(make(), read, seed=4)
     for one, other in zip(by_rules.parameters(), by_plan.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_generations():
+    plan = init.record(Made)
+    model = init.fill_(Made(), plan, seed=5, generation=2)
+    assert_filled(model, plan.of_generation(2), 5)
+    first = init.fill_(Made(), plan, seed=5)
+    assert not torch.equal(first.unit, model.unit) and not torch.equal(first.log, model.log)
+    assert torch.equal(model.second.weight, model.first.weight)
+    layer = init.init_(nn.Linear(4, 3), seed=5, prefix="first", generation=2)
+    assert torch.equal(layer.weight, model.first.weight)
+    with pytest.raises(ValueError, match="generation must be >= 0, got -1"):
+        init.init_(layer, seed=5, generation=-1)
+    own = {"weight": lambda weight: init.normal_(weight, seed=1, name="own")}
+    with pytest.raises(ValueError, match="'weight': the code itself gives the stream 'own'"):
+        init.init_(layer, own, seed=5, generation=2)
+    assert torch.equal(layer.weight, model.first.weight)
+
+
+def test_a_seed_that_the_code_gives_is_recorded_but_not_written():
+    by = {"by": lambda layer: [init.normal_(one, seed=1, name="own") for one in layer.parameters()]}
+    plan = init.record(lambda: nn.Linear(4, 3), **by)
+    expected = wf.RandomNormal(0.0, 1.0)((3, 4), seed=1, name="own")
+    assert (plan["weight"].array(9) == expected).all()
+    assert_filled(init.fill_(nn.Linear(4, 3), plan, seed=9), plan, 9)
+    with pytest.raises(ValueError, match="tensor 'weight' cannot be written"):
+        plan.to_json()

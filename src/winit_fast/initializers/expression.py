@@ -141,6 +141,17 @@ class Expression(Initializer, names=("expression",)):
         ]
         return Expression(self.text, operands, self.drawn_in)
 
+    def with_streams(self, renamed: Callable[[str], str]) -> "Expression":
+        """Rename the streams of the operands, except for those of parts of the tensor."""
+        operands = [
+            one._replace(
+                initializer=one.initializer.with_streams(renamed),
+                stream=renamed_stream(one.stream, renamed),
+            )
+            for one in self.operands
+        ]
+        return Expression(self.text, operands, self.drawn_in)
+
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Refuse a type without fractions, an operand that does not fit, and an unknown axis."""
         kind = self._kind(dtype)
@@ -244,6 +255,11 @@ def stream_of(own: str | None, stream: Stream) -> Stream:
     if own is None:
         return stream
     return stream.part(own[1:]) if own.startswith("\0") else Stream(stream.seed, own)
+
+
+def renamed_stream(own: str | None, renamed: Callable[[str], str]) -> str | None:
+    """Rename the stream of an operand, unless it follows from the tensor's."""
+    return own if own is None or own.startswith("\0") else renamed(own)
 
 
 def relative(own: str, stream: str) -> str | None:

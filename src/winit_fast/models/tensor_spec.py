@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from winit_fast.base import dtypes
+from winit_fast.base.arguments import integer
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Index, logical_shape
 from winit_fast.base.names import located, one_of
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.protocol import check as check_scheme
 from winit_fast.initializers.rounded import Rounded
-from winit_fast.streams.stream import Seed, stream_id
+from winit_fast.streams.stream import Seed, of_generation, stream_id
 
 PARAMETER, BUFFER, NON_PERSISTENT = KINDS = ("parameter", "buffer", "non-persistent buffer")
 """The role of a tensor in its model; tensors of the last kind are not written to files."""
@@ -103,6 +104,32 @@ class TensorSpec:
         if self.drawn_in is None:
             return self.initializer
         return Rounded(self.initializer, self.drawn_in)
+
+    def of_generation(self, generation: int) -> TensorSpec:
+        """Return the tensor with other random numbers for the same seed.
+
+        Parameters
+        ----------
+        generation : int
+            At least 0, which is the tensor as it is first drawn. The names of the streams end in a
+            NUL character and ``"generation 1"``, and so on.
+
+        Returns
+        -------
+        TensorSpec
+        """
+        number = integer("generation", generation)
+        if number < 0:
+            raise ValueError(f"generation must be >= 0, got {number}")
+
+        def renamed(stream: str) -> str:
+            return of_generation(stream, number)
+
+        try:
+            scheme = self.initializer.with_streams(renamed)
+        except ValueError as error:
+            raise located(error, f"tensor {self.name!r}") from None
+        return replace(self, initializer=scheme, stream=renamed(self.stream))
 
     def check(self) -> None:
         """Check that the initializer supports the shape and the dtype.

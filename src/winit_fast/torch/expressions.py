@@ -1,6 +1,6 @@
 """Schemes that only torch can evaluate: what the author's code computes from draws."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box
-from winit_fast.initializers.expression import stream_of
+from winit_fast.initializers.expression import renamed_stream, stream_of
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.protocol import draw as draw_box
 from winit_fast.streams.stream import Stream
@@ -106,6 +106,11 @@ class TorchExpression(Initializer):
         whole.copy_(self.evaluated(stream))
         box.expand(out)[...] = numpy_of(whole)[box.slices]
 
+    def with_streams(self, renamed: Callable[[str], str]) -> "TorchExpression":
+        """Rename the streams of the draws, except for those of parts of the tensor."""
+        streams = {one: renamed_stream(own, renamed) for one, own in self.streams.items()}
+        return TorchExpression(self.value, streams)
+
     def complex_parts(self, shape: tuple[int, ...]) -> Initializer:
         """Return an expression for the real and imaginary parts."""
         raise TypeError(f"{self!r} is complex, which only torch can fill")
@@ -133,6 +138,10 @@ class Given(Initializer):
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         """Fill the box from the given stream."""
         self.initializer.fill_box(out, box, Stream(self.key, self.stream), num_threads)
+
+    def with_streams(self, renamed: Callable[[str], str]) -> "Given":
+        """Refuse: the code gives the stream."""
+        raise ValueError(f"the code itself gives the stream {self.stream!r} of {self.initializer}")
 
     def complex_parts(self, shape: tuple[int, ...]) -> Initializer:
         """Return the scheme of the parts, with the same seed and stream."""

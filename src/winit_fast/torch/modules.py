@@ -25,6 +25,7 @@ def init_(
     names: Names | None = None,
     prefix: str = "",
     frozen: str = "keep",
+    generation: int = 0,
 ) -> M:
     """Fill a module's tensors as its author's code does, or by rules, each from its own stream.
 
@@ -67,6 +68,10 @@ def init_(
     frozen : str
         "keep": parameters that require no gradient do not change, unless a rule names them or the
         model's whole-model method, or ``by``, sets them. "fill": they are filled like all others.
+
+    generation : int
+        From 1 on, other numbers for the same seed and names, for example when layers are
+        initialised again in the middle of training.
 
     Returns
     -------
@@ -112,6 +117,8 @@ def init_(
     key = None if seed is None else seed_number(seed)
     with uncollected():
         specs, found, _ = entries_of_module(module, rules, by, names, prefix, frozen == "fill")
+        if generation != 0:
+            specs = [spec.of_generation(generation) for spec in specs]
         fills = [checked(spec, found[spec.name]) for spec in specs]
         if key is None:
             key = key_for(found.values())

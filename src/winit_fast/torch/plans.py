@@ -91,7 +91,7 @@ def record(
     return Plan(plan)
 
 
-def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
+def fill_(module: M, plan: Plan, *, seed: Seed = None, generation: int = 0) -> M:
     """Fill every tensor of a module according to a plan.
 
     Parameters
@@ -101,6 +101,8 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
     plan : winit_fast.Plan
     seed : int, numpy.random.SeedSequence, numpy.random.Generator, optional
         By default 64 bits from torch's generator, as in `init_`.
+    generation : int
+        From 1 on, other numbers for the same seed, as in `init_`.
 
     Returns
     -------
@@ -124,6 +126,8 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
     """
     if not isinstance(plan, Plan):
         raise TypeError(f"plan must be a Plan, got {plan!r}")
+    if generation != 0:
+        plan = plan.of_generation(generation)
     key = None if seed is None else seed_number(seed)
     with uncollected():
         found = tensors(module)
