@@ -292,6 +292,19 @@ def test_a_draw_that_lands_nowhere_is_a_warning():
         init.record(OnlyDrawn)
 
 
+@pytest.mark.parametrize("call", [init.record, init.init_])
+def test_a_draw_of_a_method_that_lands_nowhere_is_a_warning(call):
+    def by(module):
+        torch.rand(2, 3)
+        module.reset_parameters()
+        module.bias.copy_(torch.randn(6)[:3])
+
+    message = r"land in no tensor: aten::rand of shape \(2, 3\)"
+    with pytest.warns(UserWarning, match=message) as warned:
+        call(nn.Linear(4, 3), by=by)
+    assert len(warned) == 1 and warned[0].filename == __file__
+
+
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [

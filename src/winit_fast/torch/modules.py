@@ -91,6 +91,11 @@ def init_(
 
         Nothing has been written when an error is raised.
 
+    Warns
+    -----
+    UserWarning
+        If random numbers are drawn that reach no tensor of the module.
+
     Notes
     -----
     The recorded code is ``by`` if given, otherwise the whole-model methods of the outermost modules

@@ -97,6 +97,7 @@ def entries_of_module(
                 module, inside, whole, computed, chosen, by, fill_frozen, everything
             )
 
+    _warn_of_unused(recorder)
     values: dict[str, Value] = {}
     for named in found:
         name = named.name
@@ -156,11 +157,7 @@ def entries_of_factory(
             for unit in units:
                 unit()
             _take_over(recorder, found)
-    for draw in recorder.unused:
-        warnings.warn(
-            f"random numbers land in no tensor: {draw.operation} of shape {draw.shape}",
-            stacklevel=3,
-        )
+    _warn_of_unused(recorder)
     values = {}
     for named in found:
         if named.name in recorder.ties:
@@ -176,6 +173,14 @@ def entries_of_factory(
     by_name = {named.name: named for named in found}
     specs = [saved(_spec(by_name[name], reduction.scheme(name))) for name in values]
     return Entries(specs, by_name, recorder.ties), module
+
+
+def _warn_of_unused(recorder: Recorder) -> None:
+    for draw in recorder.unused:
+        warnings.warn(
+            f"random numbers land in no tensor: {draw.operation} of shape {draw.shape}",
+            stacklevel=4,  # where init_ or record is called
+        )
 
 
 def _spec(named: Named, reduced: Reduced) -> TensorSpec:

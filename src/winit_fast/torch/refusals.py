@@ -17,6 +17,7 @@ def refuse(inside: Iterable[tuple[str, Module]], found: Iterable[Named]) -> None
     ------
     TypeError, ValueError
     """
+    summoned = False
     for name, one in inside:
         kind = type(one)
         if kind.__name__ == "FullyShardedDataParallel":
@@ -26,6 +27,7 @@ def refuse(inside: Iterable[tuple[str, Module]], found: Iterable[Named]) -> None
                     f"module {name!r} is FullyShardedDataParallel, whose parameters are parts of "
                     "a flat one: use init_ inside summon_full_params, or before wrapping"
                 )
+            summoned = True
         if _is_gathered(one):
             raise TypeError(
                 f"module {name!r} has gathered its parameters, and will drop them for its shards: "
@@ -40,6 +42,11 @@ def refuse(inside: Iterable[tuple[str, Module]], found: Iterable[Named]) -> None
             continue
         if is_lazy(tensor):
             raise ValueError(f"{what} has no shape yet: run the lazy module once")
+        if getattr(tensor, "_fsdp_flattened", False) and not summoned:
+            raise TypeError(
+                f"{what} is a part of a flat parameter of FullyShardedDataParallel: pass the "
+                "wrapped module inside summon_full_params, or use init_ before wrapping"
+            )
         if hasattr(tensor, "ds_id"):
             raise TypeError(f"{what} is partitioned by ZeRO-3 (it has a ds_id): gather it first")
         if getattr(tensor, "tensor_model_parallel", False):
