@@ -72,9 +72,10 @@ class TensorSpec:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise TypeError(f"name must be a str, got {self.name!r}")
-        if self.stream is None:
-            stream_id(self.name)
-        object.__setattr__(self, "shape", logical_shape(self.shape))
+        _check_name(self.name)
+        shape = logical_shape(self.shape)
+        if shape is not self.shape:
+            object.__setattr__(self, "shape", shape)
         if not isinstance(self.initializer, Initializer):
             raise TypeError(f"initializer must be an Initializer, got {self.initializer!r}")
         if not isinstance(self.dtype, str) or self.dtype not in dtypes.NAMES:
@@ -84,7 +85,7 @@ class TensorSpec:
         elif not isinstance(self.stream, str):
             raise TypeError(f"stream must be a str, got {self.stream!r}")
         else:
-            stream_id(self.name), stream_id(self.stream)
+            _check_name(self.stream)
         if self.drawn_in is not None:
             drawn_in = dtypes.find(self.drawn_in).name
             object.__setattr__(self, "drawn_in", None if drawn_in == self.dtype else drawn_in)
@@ -171,6 +172,12 @@ class TensorSpec:
         )
 
 
+def _check_name(name: str) -> None:
+    """Refuse a name that has no UTF-8 form, and so no stream."""
+    if not name.isascii():
+        stream_id(name)
+
+
 def _names(names: Iterable[str]) -> tuple[str, ...]:
     if isinstance(names, str):
         raise TypeError(f"tied must be a sequence of names, got {names!r}")
@@ -178,5 +185,5 @@ def _names(names: Iterable[str]) -> tuple[str, ...]:
     for name in listed:
         if not isinstance(name, str):
             raise TypeError(f"tied must hold names, got {name!r}")
-        stream_id(name)
+        _check_name(name)
     return listed

@@ -12,7 +12,7 @@ from winit_fast.models.plan import Plan
 from winit_fast.streams.stream import Seed, seed_number
 from winit_fast.torch.filling import Fill, checked, uncollected
 from winit_fast.torch.names import Named, Names, modules, tensors
-from winit_fast.torch.recorded import entries_of_factory, entries_of_module
+from winit_fast.torch.recorded import dtype_name, entries_of_factory, entries_of_module
 from winit_fast.torch.refusals import refuse
 from winit_fast.torch.sharded import key_for
 
@@ -130,8 +130,10 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None, generation: int = 0) -> M
         plan = plan.of_generation(generation)
     key = None if seed is None else seed_number(seed)
     with uncollected():
-        found = tensors(module)
-        fills = _fills(module, found, plan)
+        inside = list(modules(module))
+        found = tensors(module, inside=inside)
+        refuse(inside, found)
+        fills = _fills(found, plan)
         if key is None:
             key = key_for(found)
         with torch.no_grad():
@@ -140,9 +142,8 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None, generation: int = 0) -> M
     return module
 
 
-def _fills(module: Module, found: list[Named], plan: Plan) -> list[Fill]:
+def _fills(found: list[Named], plan: Plan) -> list[Fill]:
     """Check all tensors to be filled, and return the functions that fill them."""
-    refuse(list(modules(module)), found)
     fills = []
     used = set()
     for named in found:
@@ -157,7 +158,7 @@ def _fills(module: Module, found: list[Named], plan: Plan) -> list[Fill]:
             raise ValueError(
                 f"{named.what} has shape {tuple(named.tensor.shape)}, in the plan {tensor.shape}"
             )
-        dtype = str(named.tensor.dtype).removeprefix("torch.")
+        dtype = dtype_name(named.tensor.dtype)
         if dtype != tensor.dtype:
             raise TypeError(f"{named.what} is {dtype}, in the plan {tensor.dtype}")
         if not isinstance(tensor.initializer, Elementwise):  # these are checked below

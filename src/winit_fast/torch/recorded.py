@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -72,18 +73,19 @@ def entries_of_module(
         computed = parametrised(inside)
     by_name = {named.name: named for named in found}
     chosen = choose(module, found + [one for one, _ in computed], rules)
-    for name, choice in list(chosen.items()):
-        named = by_name.get(name)
-        if named is None or choice.is_exact or fill_frozen or named.tensor.requires_grad:
-            continue
-        del chosen[name]  # frozen: only by its own name
+    if not fill_frozen:
+        for named in found:
+            choice = None if named.tensor.requires_grad else chosen.get(named.name)
+            if choice is not None and not choice.is_exact:
+                del chosen[named.name]  # frozen: only by its own name
     stream_names = streams(module, found + [one for one, _ in computed], names, prefix)
     saved = SavedStreams(module, [] if names is not None else found, stream_names)
 
-    simple: dict[str, Initializer] = {}
-    for name, choice in chosen.items():
-        if isinstance(choice.rule, Initializer) and name in by_name and not _pads(by_name[name]):
-            simple[name] = choice.rule
+    simple = {
+        name: choice.rule
+        for name, choice in chosen.items()
+        if isinstance(choice.rule, Initializer) and name in by_name and not _pads(by_name[name])
+    }
     rest = [
         named
         for named in found
@@ -101,9 +103,9 @@ def entries_of_module(
     values: dict[str, Value] = {}
     for named in found:
         name = named.name
-        own = chosen.get(name)
         if name in simple or name in recorder.ties:
             continue
+        own = chosen.get(name)
         if own is not None and own.rule is KEEP:
             check_kept(named)
         elif recorder.is_written(name):
@@ -192,16 +194,18 @@ def _spec(named: Named, reduced: Reduced) -> TensorSpec:
             named.name,
             tuple(named.tensor.shape),
             reduced.scheme,
-            dtype=_dtype_name(dtype),
-            stream=reduced.stream,
-            drawn_in=None if reduced.drawn_in == dtype else _dtype_name(reduced.drawn_in),
+            dtype=dtype_name(dtype),
+            stream=None if reduced.stream == named.name else reduced.stream,  # type: ignore[arg-type]
+            drawn_in=None if reduced.drawn_in == dtype else dtype_name(reduced.drawn_in),
             kind=kind,
         )
     except (TypeError, ValueError) as error:
         raise located(error, named.what) from None
 
 
-def _dtype_name(dtype: torch.dtype) -> str:
+@cache
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return the name of a dtype in a plan."""
     return str(dtype).removeprefix("torch.")
 
 
@@ -217,8 +221,8 @@ def _forgotten(named: Named) -> str:
 def _pads(named: Named) -> bool:
     module = named.module
     return (
-        isinstance(module, (Embedding, EmbeddingBag))
-        and named.attribute == "weight"
+        named.attribute == "weight"
+        and isinstance(module, (Embedding, EmbeddingBag))
         and module.padding_idx is not None
     )
 
