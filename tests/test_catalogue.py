@@ -63,6 +63,13 @@ EXAMPLES = [
     (wf.Scaled(wf.Pretrained("w.safetensors", "a.weight"), 0.5), (9, 5)),
     (wf.Computed([[0.5, 1.0, -2.0], [0.25, 3.0, 4.0]]), (2, 3)),
     (wf.Parts([((0, 0), (8, 3), "he_normal"), ((8, 0), (12, 3), wf.Zeros())]), (12, 3)),
+    (wf.Expression("exp(x) + arange(0)", {"x": wf.RandomNormal()}), (9, 5)),
+    (
+        wf.Expression(
+            "y = abs(a * b); -y", [("a", wf.Sparse(0.5)), ("b", "zeros", (1, 5), "own")], "float64"
+        ),
+        (9, 5),
+    ),
     (
         wf.Parts(
             [
@@ -642,6 +649,7 @@ NAMES = {
     wf.Pretrained: "pretrained",
     wf.Parts: "parts",
     wf.Computed: "computed",
+    wf.Expression: "expression",
 }
 NEEDED = {
     wf.Sparse: {"sparsity": 0.1},
@@ -649,6 +657,7 @@ NEEDED = {
     wf.Pretrained: {"source": "w.npy"},
     wf.Parts: {"parts": [((0,), (3,), "zeros")]},
     wf.Computed: {"values": [1.0, 2.0]},
+    wf.Expression: {"text": "2.0"},
 }
 
 

@@ -358,3 +358,45 @@ def test_constants_of_integer_types(dtype):
         wf.Identity().fill(np.zeros((2, 2), dtype))
     with pytest.raises(ValueError, match=f"value must fit {dtype}, got 0.5"):
         wf.Constant(0.5).fill(out)
+
+
+# ------------------------------------------------------------------------------------- generations
+
+
+def test_generations():
+    own = wf.Parts([((0,), (4,), wf.RandomNormal()), ((4,), (8,), wf.RandomUniform(), "v")])
+    several = wf.Expression(
+        "x + y + z",
+        [("x", "normal"), ("y", "normal", None, "\0002"), ("z", "normal", None, "v\0003")],
+    )
+    plan = wf.Plan(
+        [
+            TensorSpec("a", (8,), wf.RandomNormal(), stream="other", dtype="bfloat16"),
+            TensorSpec("b", (8,), own),
+            TensorSpec("c", (8,), wf.Scaled(own, 2.0)),
+            TensorSpec("d", (8,), several),
+            TensorSpec("e", (8, 8), wf.Sparse(0.5)),
+            TensorSpec("f", (8,), wf.Ones()),
+        ]
+    )
+    again = plan.of_generation(3)
+    normal, uniform = wf.RandomNormal(), wf.RandomUniform()
+    suffix = "\0generation 3"
+    assert (again["a"].array(5) == normal(8, seed=5, name=f"other{suffix}", dtype="bfloat16")).all()
+    v = uniform(4, seed=5, name=f"v{suffix}")
+    b = np.concatenate([normal(8, seed=5, name=f"b{suffix}")[:4], v])
+    assert (again["b"].array(5) == b).all()
+    c = np.concatenate([normal(8, seed=5, name=f"c{suffix}")[:4], v])
+    assert (again["c"].array(5) == 2 * c).all()
+    names = f"d{suffix}", f"d{suffix}\0002", f"v{suffix}\0003"
+    d = sum(normal(8, seed=5, name=name).astype("f8") for name in names)
+    assert (again["d"].array(5) == d.astype("f4")).all()
+    sparse = wf.Sparse(0.5)((8, 8), seed=5, name=f"e{suffix}")
+    assert (again["e"].array(5) == sparse).all()
+    assert (again["f"].array(5) == 1).all()
+    assert again.of_generation(0) == plan and again.of_generation(1) == plan.of_generation(1)
+    assert plan.of_generation(0) == plan and plan != again != plan.of_generation(4)
+    with pytest.raises(ValueError, match="generation must be >= 0, got -1"):
+        plan.of_generation(-1)
+    with pytest.raises(TypeError, match=r"generation must be an integer, got 1\.5"):
+        plan.of_generation(1.5)

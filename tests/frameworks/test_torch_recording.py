@@ -4,6 +4,7 @@ import copy
 import functools
 import math
 import random
+import types
 
 import numpy as np
 import pytest
@@ -571,21 +572,84 @@ def test_memory_that_is_reached_without_an_operation_is_refused(method, read):
         init_(module, seed=3)
 
 
-def test_modules_that_are_not_just_memory():
-    module = nn.Linear(3, 3)
-    module.weight.ds_id = 1
-    with pytest.raises(TypeError, match="'weight' is partitioned by ZeRO-3"):
-        init_(module)
-    module = nn.Linear(3, 3)
-    module.weight.tensor_model_parallel = True
-    with pytest.raises(TypeError, match="'weight' is a shard"):
-        init_(module)
-    kind = type("FullyShardedDataParallel", (nn.Module,), {})
-    with pytest.raises(TypeError, match="FullyShardedDataParallel"):
-        init_(kind())
-    quantised = type("Linear", (nn.Module,), {"__module__": "torch.ao.nn.quantized.modules.linear"})
-    with pytest.raises(TypeError, match="is quantised"):
-        init_(quantised())
+def marked(**marks):
+    def make():
+        module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+        vars(module[1].weight).update(marks)
+        return module
+
+    return make
+
+
+class FullyShardedDataParallel(nn.Module):
+    """Stands for torch's, which needs an accelerator: `init_` goes by the name and the state."""
+
+    def __init__(self, state="IDLE"):
+        super().__init__()
+        self.training_state = types.SimpleNamespace(name=state)
+        self._fsdp_wrapped_module = marked(_fsdp_flattened=True)()
+
+
+def quantised():
+    module = torch.ao.quantization.quantize_dynamic(marked()(), {nn.Linear})
+    assert module[1].weight().is_quantized
+    return module
+
+
+def quantised_buffer():
+    module = marked()()
+    module[1].register_buffer(
+        "table", torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+    )
+    return module
+
+
+NOT_JUST_MEMORY = {
+    "lazy": (lambda: nn.Sequential(nn.Linear(3, 3), nn.LazyLinear(3)), ValueError,
+             "parameter '1.weight' has no shape yet: run the lazy module once"),
+    "ZeRO-3": (marked(ds_id=1), TypeError, "'1.weight' is partitioned by ZeRO-3"),
+    "Megatron": (marked(tensor_model_parallel=True), TypeError,
+                 "'1.weight' is a shard of a tensor-parallel layer of Megatron"),
+    "bitsandbytes": (marked(quant_state=object()), TypeError, "'1.weight' is quantised"),
+    "quantised": (quantised, TypeError, "module '0' is quantised"),
+    "quantised buffer": (quantised_buffer, TypeError, "buffer '1.table' is quantised"),
+    "FSDP": (FullyShardedDataParallel, TypeError, "use init_ inside summon_full_params"),
+    "part of FSDP": (marked(_fsdp_flattened=True), TypeError,
+                     "'1.weight' is a part of a flat parameter of FullyShardedDataParallel"),
+}  # fmt: skip
+PLAN = wf.Plan([])
+ENTRANCES = {
+    "init_": lambda module: init_(module, seed=3),
+    "rules": lambda module: init_(module, {"*weight": "zeros"}, seed=3),
+    "by": lambda module: init_(module, by=lambda module: None, seed=3),
+    "record": ours.record,
+    "factory": lambda module: ours.record(lambda: module),
+    "fill_": lambda module: ours.fill_(module, PLAN, seed=3),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("entrance", ENTRANCES)
+@pytest.mark.parametrize("kind", NOT_JUST_MEMORY)
+def test_modules_that_are_not_just_memory(kind, entrance):
+    make, error, message = NOT_JUST_MEMORY[kind]
+    module = make()
+    before = {
+        name: tensor.clone()
+        for name, tensor in module.named_parameters()
+        if not nn.parameter.is_lazy(tensor)
+    }
+    with pytest.raises(error, match=message):
+        ENTRANCES[entrance](module)
+    for name, tensor in before.items():
+        assert torch.equal(module.get_parameter(name), tensor)
+
+
+def test_summoned_parameters_of_fsdp_are_filled():
+    module = init_(FullyShardedDataParallel("SUMMON_FULL_PARAMS"), seed=3)
+    plain = init_(marked()(), seed=3)
+    for one, other in zip(module.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_nothing_is_written_before_all_checks():

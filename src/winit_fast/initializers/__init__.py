@@ -4,6 +4,7 @@ from winit_fast.initializers.computed import Computed
 from winit_fast.initializers.constants import Constant, Identity, Ones, Zeros
 from winit_fast.initializers.dirac import Dirac
 from winit_fast.initializers.elementwise import RandomNormal, RandomUniform, TruncatedNormal
+from winit_fast.initializers.expression import Expression, Operand
 from winit_fast.initializers.gains import gain, gradient_gain
 from winit_fast.initializers.orthogonal import DeltaOrthogonal, Orthogonal
 from winit_fast.initializers.parts import Part, Parts
@@ -31,6 +32,7 @@ __all__ = [
     "DeltaOrthogonal",
     "Dirac",
     "Elementwise",
+    "Expression",
     "GlorotNormal",
     "GlorotUniform",
     "HeNormal",
@@ -40,6 +42,7 @@ __all__ = [
     "LecunNormal",
     "LecunUniform",
     "Ones",
+    "Operand",
     "Orthogonal",
     "Part",
     "Parts",

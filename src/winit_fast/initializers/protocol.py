@@ -271,6 +271,27 @@ class Initializer:
             object.__setattr__(said, name, value)
         return said
 
+    def with_streams(self, renamed: Callable[[str], str]) -> Self:
+        """Rename the streams that the scheme itself gives, for parts of a tensor.
+
+        Parameters
+        ----------
+        renamed : callable
+            Takes the name of a stream and returns another.
+
+        Returns
+        -------
+        Initializer
+            Of the same class. Initializers among its parameters are treated in the same way.
+        """
+        said = self
+        for field in self._parameters():
+            value = getattr(self, field.name)
+            if isinstance(value, Initializer) and value.with_streams(renamed) is not value:
+                said = copy(self) if said is self else said
+                object.__setattr__(said, field.name, value.with_streams(renamed))
+        return said
+
     def get_config(self) -> dict[str, Any]:
         """Return the parameters, in the form that `from_config` accepts.
 

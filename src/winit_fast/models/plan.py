@@ -223,6 +223,29 @@ class Plan(Sequence[TensorSpec]):
             for tensor in self
         )
 
+    def of_generation(self, generation: int) -> Plan:
+        """Return a plan with other random numbers for the same seed.
+
+        Parameters
+        ----------
+        generation : int
+            At least 0, which is the plan as it is first drawn.
+
+        Returns
+        -------
+        Plan
+
+        Examples
+        --------
+        >>> import winit_fast as wf
+        >>> from winit_fast.models import TensorSpec
+        >>> plan = wf.Plan([TensorSpec("w", (3,), wf.RandomNormal())])
+        >>> again = plan.of_generation(1)
+        >>> again["w"].stream, again.of_generation(0) == plan
+        ('w\\x00generation 1', True)
+        """
+        return Plan([tensor.of_generation(generation) for tensor in self])
+
     def _refuse_idle(self, matcher: Matcher[Any], argument: str) -> None:
         names = self.names
         for pattern in matcher.idle(names):

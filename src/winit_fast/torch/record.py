@@ -166,6 +166,8 @@ class Recorder:
         """Set the value of a named tensor."""
         memory = self._named[name]
         memory.value, memory.written = _cast(value, memory.shape, memory.dtype), True
+        if self._loose:
+            self._land(value)
 
     def forget(self, names: Iterable[str]) -> None:
         """Reset named tensors to the state before anything was written to them."""
