@@ -176,7 +176,7 @@ def test_types_that_are_refused(text, operands):
     ("scheme", "shape", "dtype", "message"),
     [
         (STEP, (3,), "int32", "dtype"),
-        (STEP, (3,), "complex64", "Expression is not for complex types"),
+        (STEP, (3,), "complex64", "Expression cannot fill complex types"),
         (wf.Expression("arange(1)"), (3,), "float32",
          r"arange\(1\) needs that axis, got shape \(3,\)"),
         (wf.Expression("x", {"x": (UNIFORM, (2,))}), (3,), "float32",

@@ -110,7 +110,7 @@ def count_of_calls(out):
 
 
 def test_a_kill_at_any_moment(tmp_path, whole):
-    """Kill at 50 moments of a run, fewer in `make test`; every second resuming run is killed too."""
+    """Kill at up to 50 moments of a run; every second resuming run is killed too."""
     count = count_of_calls(tmp_path / "count")
     rng = random.Random(0)
     moments = sorted({1, 2, count - 1, count, *rng.sample(range(1, count), depth(46))})

@@ -16,7 +16,8 @@ from winit_fast.base.boxes import Box, cuts, logical_shape
 from winit_fast.base.names import excerpt, unknown
 from winit_fast.initializers.computed import Computed
 from winit_fast.initializers.fans import Convention
-from winit_fast.initializers.protocol import Elementwise, Initializer, check, get
+from winit_fast.initializers.protocol import Elementwise, Initializer, check
+from winit_fast.initializers.registry import get
 from winit_fast.streams.stream import Stream
 
 _CUT = 1 << 15
