@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from safetensors.numpy import load_file
 from strategies import depth
 
 import winit_fast as wf
+from winit_fast.base import safetensors
 from winit_fast.base.boxes import cuts
 from winit_fast.base.dtypes import NAMES, find
 from winit_fast.checkpoint import (
@@ -770,7 +771,7 @@ def test_more_files_than_can_be_open(tmp_path):
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert len(summary.files) == 200
     for tensor, path in zip(tensors, summary.files, strict=True):
-        expected = tensor.initializer(tensor.shape, seed=0, name=tensor.name, dtype="bfloat16")
+        expected = tensor.initializer(tensor.shape, seed=0, name=tensor.name, dtype="float32")
         assert read(path)[1][tensor.name] == expected.tobytes()
 
 
@@ -799,6 +800,7 @@ def test_where_the_numbers_come_from_stands_in_the_files(tmp_path):
 
     array = np.arange(6.0).reshape(2, 3)
     np.save(tmp_path / "w.npy", array)
+    large = np.random.default_rng(0).random(1 << 21)  # 16 MiB that cannot be compressed
     kept = [
         *TENSORS,
         TensorSpec("sparse", (7, 5), wf.Sparse(0.5)),
@@ -806,9 +808,11 @@ def test_where_the_numbers_come_from_stands_in_the_files(tmp_path):
         TensorSpec("conv", (3, 2, 5, 5), wf.HeNormal(in_axis=[1], out_axis=0)),
         TensorSpec("scaled", (4, 4), wf.Scaled("he_normal", "1 / L", {"L": 3})),
         TensorSpec("file", (3, 3), wf.Pretrained(tmp_path / "w.npy", fallback=wf.Ones())),
+        TensorSpec("array", (2, 3), wf.Pretrained(array)),
+        TensorSpec("same", (2, 3), wf.Computed(array)),
     ]
     lost = [
-        TensorSpec("array", (2, 3), wf.Pretrained(array)),
+        TensorSpec("large", (1 << 21,), wf.Pretrained(large)),
         TensorSpec("own", (2, 3), Own()),
         TensorSpec("fallback", (3, 3), wf.Pretrained(tmp_path / "w.npy", fallback=Own())),
         TensorSpec("scaled.own", (3, 3), wf.Scaled(Own(), 2.0)),
@@ -833,7 +837,8 @@ def test_where_the_numbers_come_from_stands_in_the_files(tmp_path):
         assert read_again.initializer == tensor.initializer
     shown = [entry["not_written"] for entry in entries[len(kept) :]]
     assert shown == [repr(tensor.initializer) for tensor in lost]
-    assert shown[:2] == ["Pretrained(source=<float64 array of shape (2, 3)>)", "Own()"]
+    assert shown[:2] == ["Pretrained(source=<float64 array of shape (2097152,)>)", "Own()"]
+    assert len(plan["arrays"]) == 1 and len(text) < 10_000
 
 
 def test_an_initializer_that_fails_is_reported_and_leaves_no_trace(tmp_path):
@@ -944,7 +949,7 @@ def test_other_types_for_some_tensors(tmp_path, monkeypatch, limit, segment):
     chosen = {"norm": "float64", "table": "float32", "bias": "float32", "scalar": "float32"}
     chosen |= {"wide": "float32", "empty": "float8_e5m2", "empty.rows": "float8_e5m2"}
     chosen |= {"eye": "float8_e5m2", "ünïcode": "bfloat16"}
-    options = {"seed": 7, "dtypes": patterns, "max_shard_size": limit}
+    options = {"seed": 7, "dtype": "bf16", "dtypes": patterns, "max_shard_size": limit}
     write_checkpoint(tmp_path, TENSORS, **options)
     found, names = {}, []
     for path in sorted(tmp_path.glob("*.safetensors")):
@@ -965,6 +970,87 @@ def test_other_types_for_some_tensors(tmp_path, monkeypatch, limit, segment):
     plan = json.loads((tmp_path / PLAN).read_text())
     assert {entry["name"]: entry["dtype"] for entry in plan["tensors"]} == chosen
     assert verify(tmp_path).fresh
+
+
+ALL_KINDS = [
+    *(TensorSpec(name, (9, 4), wf.RandomNormal(), dtype=name, kind="buffer") for name in NAMES),
+    *(
+        TensorSpec(name, (300,), wf.Computed((np.arange(300) % 2 * 100).astype(name)), dtype=name)
+        for name in ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8")
+    ),
+    TensorSpec("mask", (2, 3), wf.Computed(np.tri(2, 3, dtype=bool)), dtype="bool", kind="buffer"),
+    TensorSpec("steps", (), wf.Zeros(), dtype="int64", kind="buffer"),
+    TensorSpec("slopes", (300,), wf.Computed(np.arange(300) / 7), dtype="float16"),
+    TensorSpec(
+        "hidden", (2,), wf.Computed(np.ones(2, "c8")), dtype="c8", kind="non-persistent buffer"
+    ),
+]
+
+
+@pytest.mark.parametrize("limit", [10**9, 1000])
+@pytest.mark.usefixtures("short_segments")
+def test_every_tensor_has_a_type_of_its_own(tmp_path, limit):
+    """Integers and bool keep theirs when the others are cast; the plan has the stored values."""
+    plan = wf.Plan(ALL_KINDS)
+    for folder, changes in (("own", {}), ("cast", {"dtype": "bf16", "dtypes": {"*1*": "float32"}})):
+        out = tmp_path / folder
+        write_checkpoint(out, plan, seed=5, max_shard_size=limit, **changes)
+        found = {}
+        for path in out.glob("*.safetensors"):
+            header, tensors = read(path)
+            found |= {name: (header[name]["dtype"], tensors[name]) for name in tensors}
+        assert found.keys() == {tensor.name for tensor in plan[:-1]}
+        planned = {tensor.name: tensor for tensor in wf.Plan.load(out / PLAN)}
+        for tensor in plan[:-1]:
+            kind = tensor.dtype
+            if changes and kind in NAMES:
+                kind = "float32" if "1" in tensor.name else "bfloat16"
+            array = replace(tensor, dtype=kind).array(5)
+            assert found[tensor.name] == (safetensors.ALL_TAGS[array.dtype], array.tobytes())
+            assert planned[tensor.name] == replace(tensor, dtype=kind)
+        assert verify(out).fresh and verify(out, tensors=ALL_KINDS, seed=5).fresh
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status", "detail"),
+    [
+        ("mask", ~np.tri(2, 3, dtype=bool), "changed", "(0, 0) is 0.0, should be 1.0; 6 of 6"),
+        ("steps", np.int64(7), "changed", "element () is 7.0, should be 0.0"),
+        ("int8", np.zeros(300, "i1"), "zero", "(1,) is 0.0, should be 100.0; 150 of 300"),
+        ("int64", np.full(300, 1 << 60), "constant", "300 of 300"),
+        ("uint8", np.zeros(299, "u1"), "other", "it is U8 (299,), should be U8 (300,)"),
+        ("int32", np.zeros(300, "u4"), "other", "it is U32 (300,), should be I32 (300,)"),
+    ],
+)
+def test_a_changed_integer_is_found(tmp_path, name, value, status, detail):
+    from safetensors.numpy import save_file
+
+    tensors = [tensor for tensor in ALL_KINDS[len(NAMES) :] if tensor.name != "hidden"]
+    write_checkpoint(tmp_path, tensors, seed=5)
+    path = tmp_path / "model.safetensors"
+    with safe_open(path, "np") as opened:
+        metadata = opened.metadata()
+    save_file(load_file(path) | {name: np.asarray(value)}, path, metadata)
+    (found,) = (finding for finding in verify(tmp_path).tensors if finding.status != "fresh")
+    assert (found.name, found.status) == (name, status) and detail in found.detail
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"dtype": "int8"}, TypeError, "dtype must be one of float64, .*, got 'int8'"),
+        ({"dtypes": {"mask": "float32"}}, ValueError, "'mask', which decides on no tensor"),
+        ({"dtypes": {"float16": "int8"}}, TypeError, "tensor 'float16': RandomNormal.*int8"),
+        ({"dtypes": {"int8": "int16"}}, TypeError, "tensor 'int8': values must have the tensor's"),
+        ({"tensors": [replace(ALL_KINDS[-1], kind="buffer")]}, TypeError, "'hidden' is complex64"),
+    ],
+)
+def test_types_that_a_tensor_cannot_have(tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        write_checkpoint(
+            **{"directory": tmp_path / "out", "tensors": ALL_KINDS, "seed": 0} | options
+        )
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ FLOORS = [
     {"models"},
     {"checkpoint"},
     {*FRAMEWORKS},
+    {"sources"},
     {"benchmark"},
     {"cli", "_pyinstaller"},
 ]

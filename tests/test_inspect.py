@@ -314,7 +314,7 @@ def run(*arguments):
 
 
 def test_the_command(tmp_path):
-    write_checkpoint(tmp_path, TENSORS, seed=1)
+    write_checkpoint(tmp_path, TENSORS, seed=1, dtype="bfloat16")
 
     def change(arrays):
         arrays["h.1.w"][:] = 0

@@ -1,7 +1,9 @@
 """Plans: sequences of tensors with their schemes, as values, without a framework."""
 
+import base64
 import json
 import math
+import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -222,10 +224,10 @@ def test_files_hold_stored_values(tmp_path):
     replace_values = whole.with_rules({"table": wf.Computed(TABLE + 1)})
     replace_values.save(tmp_path / "other.json")
     (tmp_path / "other.safetensors").replace(tmp_path / "model.plan.safetensors")
-    with pytest.raises(ValueError, match="holds other values for 'table'"):
+    with pytest.raises(ValueError, match="other values are stored as 'table'"):
         wf.Plan.load(path)
     (tmp_path / "model.plan.safetensors").unlink()
-    with pytest.raises(ValueError, match="has no tensor 'table'"):
+    with pytest.raises(ValueError, match="beside the plan: use load"):
         wf.Plan.load(path)
     with pytest.raises(ValueError, match=r"path must end in \.json, got"):
         PLAN.save(tmp_path / "plan.toml")
@@ -301,8 +303,37 @@ def test_a_checkpoint_has_the_streams_and_types_of_its_plan(tmp_path):
     stored = wf.Pretrained(tmp_path / "c" / "model.safetensors", "qkv")((6, 4))
     assert (stored == plan["qkv"].array(1)).all()
     assert not verify(tmp_path / "c", tensors=[replace(t, stream=t.name + "x") for t in plan]).fresh
-    with pytest.raises(TypeError, match="tensor 'steps' is int64"):
-        write_checkpoint(tmp_path / "d", PLAN[:7], seed=1)
+    write_checkpoint(tmp_path / "d", PLAN[:9], seed=1)
+    read = wf.Plan.load(tmp_path / "d" / "winit_fast.plan.json")
+    assert read == wf.Plan([*PLAN[:7], PLAN[8]]) and verify(tmp_path / "d").fresh
+    with pytest.raises(TypeError, match="tensor 'wave' is complex64"):
+        write_checkpoint(tmp_path / "e", PLAN, seed=1)
+
+
+def test_arrays_in_a_checkpoints_plan_are_those_of_their_digests(tmp_path):
+    write_checkpoint(tmp_path, PLAN[8:9], seed=1)
+    path = tmp_path / "winit_fast.plan.json"
+    content = json.loads(path.read_text())
+    ((digest, (tag, shape, text)),) = content["arrays"].items()
+    for arrays, message in [
+        ({digest: ["BOOL", [3], text]}, "has other bytes than BOOL \\(3,\\) takes"),
+        ({digest: ["BOOL", [1], text]}, "has other bytes than BOOL \\(1,\\) takes"),
+        ({digest: [tag, shape, "no base64"]}, "its arrays cannot be read"),
+        ({digest: [tag, shape, text[4:]]}, "its arrays cannot be read"),
+        ({digest: ["F4", shape, text]}, "its arrays cannot be read: 'F4'"),
+        ({digest: [tag, shape]}, "its arrays cannot be read"),
+        ([digest], "its arrays cannot be read"),
+        ({digest: ["U8", shape, text]}, "values must have"),
+        ({"0": [tag, shape, text]}, f"no array is stored as '{digest}'"),
+        ({digest: [tag, shape, _packed(b"\0\0")]}, f"other values are stored as '{digest}'"),
+    ]:
+        path.write_text(json.dumps(content | {"arrays": arrays}))
+        with pytest.raises((ValueError, TypeError), match=message):
+            wf.Plan.load(path)["mask"].check()
+
+
+def _packed(content):
+    return base64.b64encode(zlib.compress(content)).decode()
 
 
 def test_boxes_cover_a_tensor_where_a_mask_says_so():

@@ -53,14 +53,16 @@ DTYPES = {tag: dtype for dtype, tag in TAGS.items()}
 """The types by the format's names."""
 
 # Bits of every type of the format: a file may also have tensors of types that are not read here.
-_ALL_TAGS = TAGS | {
+ALL_TAGS = TAGS | {
     np.dtype(kind): tag
     for kind, tag in {
         "?": "BOOL", "i1": "I8", "i2": "I16", "i4": "I32", "i8": "I64",
         "u1": "U8", "u2": "U16", "u4": "U32", "u8": "U64", "c8": "C64",
     }.items()
 }  # fmt: skip
-"""The types of stored values, which include integers and bool."""
+"""The format's names of all types that are written, which include integers and bool."""
+
+ALL_DTYPES = {tag: dtype for dtype, tag in ALL_TAGS.items()}
 
 _BITS = {
     "F4": 4,
@@ -148,7 +150,7 @@ def header_bytes(
     ends = [0]
     for name, dtype, shape in tensors:
         ends.append(ends[-1] + math.prod(shape) * dtype.itemsize)
-        entries[name] = {"dtype": _ALL_TAGS[dtype], "shape": shape, "data_offsets": ends[-2:]}
+        entries[name] = {"dtype": ALL_TAGS[dtype], "shape": shape, "data_offsets": ends[-2:]}
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the format pads with spaces, so that the data is aligned
     header = struct.pack("<Q", len(text)) + text
@@ -173,7 +175,7 @@ def file_bytes(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> byte
         If the format lacks an array's type.
     """
     for name, array in arrays.items():
-        if array.dtype not in _ALL_TAGS:
+        if array.dtype not in ALL_TAGS:
             raise TypeError(f"tensor {name!r} is {array.dtype}, which safetensors files lack")
     header, _ = header_bytes([(n, a.dtype, a.shape) for n, a in arrays.items()], metadata)
     return header + b"".join(np.ascontiguousarray(a).tobytes() for a in arrays.values())
@@ -195,16 +197,15 @@ def read_arrays(path: str) -> dict[str, Array]:
     ValueError
         If it is no whole file of the format, or has a type that NumPy lacks.
     """
-    kinds = {tag: dtype for dtype, tag in _ALL_TAGS.items()}
     header = read_header(path)
     with regular_file(path) as file:
         content = file.read()
     arrays = {}
     for name, (tag, shape, begin, end) in header.entries.items():
-        if tag not in kinds:
+        if tag not in ALL_DTYPES:
             raise ValueError(f"tensor {name!r} in {path} has the type {tag}")
         part = content[header.size + begin : header.size + end]
-        arrays[name] = np.frombuffer(part, kinds[tag]).reshape(shape)
+        arrays[name] = np.frombuffer(part, ALL_DTYPES[tag]).reshape(shape)
     return arrays
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from winit_fast.base import dtypes, safetensors
-from winit_fast.base.dtypes import Float, find
+from winit_fast.base import safetensors
+from winit_fast.base.dtypes import FLOATS, find, find_any
 from winit_fast.base.patterns import Pattern
 from winit_fast.checkpoint.provenance import PLAN
 from winit_fast.models.tensor_spec import NON_PERSISTENT, TensorSpec
@@ -24,8 +24,6 @@ class Shard:
     ----------
     filename : str
     tensors : tuple of TensorSpec
-    kinds : tuple of Float
-        Their types.
     header : bytes
         Everything before the first tensor; its length is a multiple of 8.
     size : int
@@ -34,7 +32,6 @@ class Shard:
 
     filename: str
     tensors: tuple[TensorSpec, ...]
-    kinds: tuple[Float, ...]
     header: bytes
     size: int
 
@@ -73,19 +70,15 @@ def checked(tensors: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
         if tensor.name in seen:
             raise ValueError(f"tensor name {tensor.name!r} is used twice or is reserved")
         seen.add(tensor.name)
-        if tensor.dtype not in dtypes.NAMES and tensor.kind != NON_PERSISTENT:
+        if find_any(tensor.dtype).kind == "c" and tensor.kind != NON_PERSISTENT:
             raise TypeError(
-                f"tensor {tensor.name!r} is {tensor.dtype}: checkpoints are written in one "
-                "floating-point type"
+                f"tensor {tensor.name!r} is {tensor.dtype}: complex tensors are not written"
             )
     return tuple(tensor for tensor in tensors if tensor.kind != NON_PERSISTENT)
 
 
 def shards(
-    tensors: Sequence[TensorSpec],
-    kinds: Mapping[str, Float],
-    max_shard_size: int,
-    metadata: Mapping[str, str],
+    tensors: Sequence[TensorSpec], max_shard_size: int, metadata: Mapping[str, str]
 ) -> tuple[Shard, ...]:
     """Distribute tensors over files, in their order.
 
@@ -97,8 +90,6 @@ def shards(
     Parameters
     ----------
     tensors : sequence of TensorSpec
-    kinds : mapping of str to Float
-        Type of each tensor, by its name.
     max_shard_size : int
         Most bytes of tensors in one file.
     metadata : mapping of str to str
@@ -111,14 +102,14 @@ def shards(
     groups: list[list[TensorSpec]] = [[]]
     filled = 0
     for tensor in tensors:
-        size = tensor.size * kinds[tensor.name].dtype.itemsize
+        size = tensor.size * find_any(tensor.dtype).itemsize
         if groups[-1] and filled + size > max_shard_size:
             groups.append([])
             filled = 0
         groups[-1].append(tensor)
         filled += size
     return tuple(
-        _shard(_filename(number, len(groups)), group, kinds, metadata)
+        _shard(_filename(number, len(groups)), group, metadata)
         for number, group in enumerate(groups, start=1)
     )
 
@@ -157,36 +148,32 @@ def _filename(number: int, count: int) -> str:
     return SINGLE if count == 1 else f"model-{number:05}-of-{count:05}.safetensors"
 
 
-def _shard(
-    filename: str,
-    tensors: Sequence[TensorSpec],
-    kinds: Mapping[str, Float],
-    metadata: Mapping[str, str],
-) -> Shard:
-    tensors = sorted(tensors, key=lambda tensor: -kinds[tensor.name].dtype.itemsize)
+def _shard(filename: str, tensors: Sequence[TensorSpec], metadata: Mapping[str, str]) -> Shard:
+    tensors = sorted(tensors, key=lambda tensor: -find_any(tensor.dtype).itemsize)
     header, offsets = safetensors.header_bytes(
-        [(tensor.name, kinds[tensor.name].dtype, tensor.shape) for tensor in tensors], metadata
+        [(tensor.name, find_any(tensor.dtype), tensor.shape) for tensor in tensors], metadata
     )
-    own = tuple(kinds[tensor.name] for tensor in tensors)
-    return Shard(filename, tuple(tensors), own, header, offsets[-1])
+    return Shard(filename, tuple(tensors), header, offsets[-1])
 
 
-def types(
-    tensors: Sequence[TensorSpec], kind: Float, exceptions: Mapping[str, object]
-) -> dict[str, Float]:
-    """Find the dtype of every tensor.
+def stored(
+    tensors: Sequence[TensorSpec], dtype: object | None, exceptions: Mapping[str, object]
+) -> tuple[TensorSpec, ...]:
+    """Give every tensor the dtype in which it is written.
 
     Parameters
     ----------
     tensors : sequence of TensorSpec
-    kind : Float
-        Dtype of the tensors that no pattern matches.
+    dtype : str, type or numpy.dtype, optional
+        That of all floating-point tensors; None keeps those of the tensors. Integers and bool
+        always keep theirs.
     exceptions : mapping of str to object
-        Patterns of names, each with a dtype; the first pattern that matches counts.
+        Patterns of names, each with a dtype; the first pattern that matches counts. A
+        floating-point type is only for floating-point tensors.
 
     Returns
     -------
-    dict of str to Float
+    tuple of TensorSpec
 
     Raises
     ------
@@ -196,24 +183,29 @@ def types(
     Examples
     --------
     >>> import winit_fast as wf
-    >>> from winit_fast.base.dtypes import find
     >>> tensors = [TensorSpec(name, (3,), wf.Ones()) for name in ("h.0.norm", "h.0.w")]
-    >>> found = types(tensors, find("bfloat16"), {"*.norm": "float32"})
-    >>> {name: each.name for name, each in found.items()}
-    {'h.0.norm': 'float32', 'h.0.w': 'bfloat16'}
+    >>> tensors.append(TensorSpec("steps", (), wf.Zeros(), dtype="int64"))
+    >>> found = stored(tensors, "bfloat16", {"*.norm": "float32"})
+    >>> [tensor.dtype for tensor in found]
+    ['float32', 'bfloat16', 'int64']
     """
+    kind = None if dtype is None else find(dtype).name
     if not isinstance(exceptions, Mapping):
         raise TypeError(f"dtypes must map patterns of names to types, got {exceptions!r}")
-    patterns = [(Pattern(text), find(own)) for text, own in exceptions.items()]
-    found, used = {}, set()
+    patterns = [(Pattern(text), find_any(own)) for text, own in exceptions.items()]
+    found, used = [], set()
     for tensor in tensors:
-        found[tensor.name] = kind
+        is_float = find_any(tensor.dtype) in FLOATS
+        chosen = kind if is_float else None
         for pattern, own in patterns:
-            if pattern.match(tensor.name) is not None:
-                found[tensor.name] = own
+            if (is_float or own not in FLOATS) and pattern.match(tensor.name) is not None:
+                chosen = own.name
                 used.add(pattern.text)
                 break
+        if chosen not in (None, tensor.dtype):
+            tensor = replace(tensor, dtype=chosen)
+        found.append(tensor)
     for pattern, _ in patterns:
         if pattern.text not in used:
             raise ValueError(f"dtypes has {pattern.text!r}, which decides on no tensor")
-    return found
+    return tuple(found)

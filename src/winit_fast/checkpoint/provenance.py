@@ -6,12 +6,10 @@ is the list of all tensors' names, shapes, dtypes and schemes; it is a JSON file
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
-from winit_fast.base.dtypes import Float
 from winit_fast.base.files import regular_file
 from winit_fast.models import plan_json
 from winit_fast.models.tensor_spec import TensorSpec
@@ -24,17 +22,16 @@ STREAM_KEY, SEED_KEY, DIGEST_KEY = "winit_fast.stream", "winit_fast.seed", "wini
 """The keys in a header's metadata."""
 
 
-def plan_text(tensors: Iterable[TensorSpec], kinds: Mapping[str, Float]) -> str:
+def plan_text(tensors: Iterable[TensorSpec]) -> str:
     """Make the JSON text of a checkpoint's plan.
 
-    A scheme that JSON cannot hold (of a user's own class, or with an array) is listed as
-    ``"not_written"``, with its repr.
+    Arrays that schemes hold are in the text, compressed: loaders take every safetensors file in
+    the folder for weights. A scheme that JSON cannot hold (of a user's own class, for example) is
+    listed as ``"not_written"``, with its repr.
 
     Parameters
     ----------
     tensors : iterable of TensorSpec
-    kinds : mapping of str to Float
-        Type of each tensor, by its name.
 
     Returns
     -------
@@ -44,16 +41,14 @@ def plan_text(tensors: Iterable[TensorSpec], kinds: Mapping[str, Float]) -> str:
     Examples
     --------
     >>> import winit_fast as wf
-    >>> from winit_fast.base.dtypes import find
-    >>> print(plan_text([TensorSpec("b", (3,), wf.Constant(0.5))], {"b": find("float32")}))
+    >>> print(plan_text([TensorSpec("b", (3,), wf.Constant(0.5))]))
     {"format": 1, "tensors": [
     {"name": "b", "shape": [3], "dtype": "float32", "initializer": {"class_name": "Constant", \
 "config": {"value": 0.5}}}
     ]}
     <BLANKLINE>
     """
-    as_stored = (replace(tensor, dtype=kinds[tensor.name].name) for tensor in tensors)
-    return plan_json.text(as_stored, strict=False)
+    return plan_json.text(tensors, inline=True, strict=False)
 
 
 def metadata(seed: int, plan: str) -> dict[str, str]:

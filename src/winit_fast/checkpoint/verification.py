@@ -16,7 +16,7 @@ from winit_fast.base import safetensors, threads
 from winit_fast.base.arguments import path, word
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, cuts, whole
-from winit_fast.base.dtypes import find
+from winit_fast.base.dtypes import find_any
 from winit_fast.checkpoint import layout, provenance, writer
 from winit_fast.checkpoint.provenance import PLAN
 from winit_fast.checkpoint.reader import Place, places
@@ -239,16 +239,16 @@ def _seed(folder: Path, origin: Mapping[str, str]) -> int:
 def _as_stored(tensor: TensorSpec, places: Mapping[str, Place]) -> TensorSpec:
     """Give a tensor the dtype that it has in its file."""
     place = places.get(tensor.name)
-    dtype = None if place is None else safetensors.DTYPES.get(place.entry.tag)
+    dtype = None if place is None else safetensors.ALL_DTYPES.get(place.entry.tag)
     return replace(tensor, dtype="float32" if dtype is None else dtype)  # type: ignore[arg-type]
 
 
 def _before_reading(tensor: TensorSpec, place: Place | None) -> Finding | None:
     """Return a finding that does not require reading the tensor, or None."""
-    dtype = find(tensor.dtype).dtype
+    dtype = find_any(tensor.dtype)
     if place is None:
         return Finding(tensor.name, "missing", "it is in no file")
-    wanted = (safetensors.TAGS[dtype], tensor.shape)
+    wanted = (safetensors.ALL_TAGS[dtype], tensor.shape)
     found = (place.entry.tag, place.entry.shape)
     if found != wanted:
         return Finding(
@@ -270,7 +270,7 @@ class _Comparison:
         self.name = tensor.name
         self.nbytes = place.entry.end - place.entry.begin
         self._tensor = tensor
-        self._dtype = find(tensor.dtype).dtype
+        self._dtype = find_any(tensor.dtype)
         self._place = place
         self._seed = seed
         self._lock = threading.Lock()

@@ -21,7 +21,7 @@ import numpy as np
 from winit_fast.base import threads
 from winit_fast.base.arguments import path, positive, utf8, word
 from winit_fast.base.boxes import Box, cuts, whole
-from winit_fast.base.dtypes import find
+from winit_fast.base.dtypes import find_any
 from winit_fast.checkpoint import layout, provenance, remote
 from winit_fast.checkpoint.directory import (
     Directory,
@@ -113,7 +113,7 @@ def write_checkpoint(
     tensors: Sequence[TensorSpec],
     *,
     seed: int,
-    dtype: object = "bfloat16",
+    dtype: object | None = None,
     dtypes: Mapping[str, object] | None = None,
     max_shard_size: int = 5 * 10**9,
     metadata: Mapping[str, str] | None = None,
@@ -133,7 +133,8 @@ def write_checkpoint(
     next run continues there, and the bytes are those of an uninterrupted run.
 
     The elements of a tensor are those that ``tensor.scheme(tensor.shape, seed=seed,
-    name=tensor.stream, dtype=dtype)`` returns. Non-persistent buffers are left out.
+    name=tensor.stream, dtype=tensor.dtype)`` returns, or in the dtype given here. A tensor with
+    several names is written once, under its first one. Non-persistent buffers are left out.
 
     Parameters
     ----------
@@ -146,11 +147,13 @@ def write_checkpoint(
         In the order of the files. In a file with several dtypes, the widest come first.
     seed : int
         In [0, 2^64).
-    dtype : str, type or numpy.dtype
-        Type of the tensors, a floating-point type of docs/contract.md.
+    dtype : str, type or numpy.dtype, optional
+        A floating-point type of docs/contract.md for all floating-point tensors. By default each
+        tensor has its own dtype. Integers and bool always keep theirs.
     dtypes : mapping of str to str, type or numpy.dtype, optional
         Other types for some tensors, by patterns of their names as in rules; the first pattern
-        that matches counts. For example ``{"*.norm.weight": "float32"}``.
+        that matches counts. For example ``{"*.norm.weight": "float32"}``. A floating-point type
+        is only for floating-point tensors.
     max_shard_size : int
         Most bytes of tensors in one file. A larger checkpoint has several files and an index.
     metadata : mapping of str to str, optional
@@ -198,17 +201,15 @@ def write_checkpoint(
         raise ValueError("directory must have a name, got ''")
     if not (is_address or hasattr(os, "pwrite")):
         raise OSError("write_checkpoint needs a POSIX system: this one has no pwrite")
-    kind = find(dtype)
     count = min(threads.resolve(num_threads), MAX_THREADS)
     seed = word("seed", seed)
-    tensors = layout.checked(tensors)
+    tensors = layout.stored(layout.checked(tensors), dtype, {} if dtypes is None else dtypes)
     max_shard_size = positive("max_shard_size", max_shard_size)
-    kinds = layout.types(tensors, kind, {} if dtypes is None else dtypes)
     for tensor in tensors:
-        tensor.scheme.check(tensor.shape, kinds[tensor.name].dtype)
-    plan = provenance.plan_text(tensors, kinds)
+        tensor.check()
+    plan = provenance.plan_text(tensors)
     metadata = _metadata({} if metadata is None else metadata, provenance.metadata(seed, plan))
-    shards = layout.shards(tensors, kinds, max_shard_size, metadata)
+    shards = layout.shards(tensors, max_shard_size, metadata)
     contents = _contents({} if texts is None else texts)
     contents[provenance.PLAN] = plan.encode()
     if len(shards) > 1:
@@ -321,16 +322,16 @@ def segments(shards: Sequence[Shard], seed: int, limit: int) -> Iterator[Segment
     """
     for file, shard in enumerate(shards):
         offset, pieces, filled = len(shard.header), list[Piece](), 0
-        for tensor, kind in zip(shard.tensors, shard.kinds, strict=True):
-            itemsize = kind.dtype.itemsize
-            fill = tensor.scheme.prepared(tensor.shape, kind.dtype, Stream(seed, tensor.stream))
-            for slices in cuts(tensor.shape, limit // itemsize):
+        for tensor in shard.tensors:
+            dtype = find_any(tensor.dtype)
+            fill = tensor.scheme.prepared(tensor.shape, dtype, Stream(seed, tensor.stream))
+            for slices in cuts(tensor.shape, limit // dtype.itemsize):
                 box = whole(tensor.shape).cut(slices)
-                nbytes = math.prod(box.sizes) * itemsize
+                nbytes = math.prod(box.sizes) * dtype.itemsize
                 if pieces and filled + nbytes > limit:
                     yield Segment(file, offset, tuple(pieces))
                     offset, pieces, filled = offset + filled, [], 0
-                pieces.append(Piece(fill, box, kind.dtype, nbytes))
+                pieces.append(Piece(fill, box, dtype, nbytes))
                 filled += nbytes
         yield Segment(file, offset, tuple(pieces))
 

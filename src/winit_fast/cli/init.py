@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from winit_fast.cli.parameters import (
-    json_option,
-    model_and_rules,
-    rules_option,
-    size,
-    threads_option,
-)
+from winit_fast.cli.parameters import json_option, rules_option, size, threads_option
 from winit_fast.cli.terminal import Refused, console, print_json, printing, table, tell
 
 if TYPE_CHECKING:
     from winit_fast.checkpoint import Summary
 
 _HELP = """\
-Write a checkpoint of MODEL with freshly initialised weights, by its authors' own rules.
+Write a checkpoint of a model with freshly initialised weights, by its authors' own rules.
 
-MODEL is a name that `winit-fast info` lists. The files are safetensors files with the tensor names
-and layouts of Hugging Face. The same seed gives the same bytes on any machine."""
+SOURCE is the path of a Hugging Face config.json or of a folder that has one (this needs torch and
+transformers, whose initialisation code is recorded), a plan (.json), or a name that `winit-fast
+info` lists. The files are safetensors files with the tensor names and layouts of Hugging Face. The
+same seed gives the same bytes on any machine."""
 
 
 @click.command(help=_HELP)
-@click.argument("model")
+@click.argument("source")
 @click.option("--out", type=click.Path(), required=True, help="Directory to create.")
-@click.option("--dtype", default="bfloat16", show_default=True, help="Type of the weights.")
+@click.option(
+    "--dtype",
+    help="Type of the weights: by default the one that config.json or the plan says, or bfloat16.",
+)
 @click.option(
     "--keep-float32",
     metavar="PATTERN",
@@ -61,9 +59,9 @@ and layouts of Hugging Face. The same seed gives the same bytes on any machine."
 @threads_option
 @json_option
 def init(
-    model: str,
+    source: str,
     out: str,
-    dtype: str,
+    dtype: str | None,
     keep_float32: tuple[str, ...],
     seed: int,
     rules: str | None,
@@ -77,13 +75,13 @@ def init(
     signal.signal(signal.SIGTERM, _interrupt)
     in_place = False
     try:
-        summary, model, dtype = _write(
-            model, out, dtype, keep_float32, seed, rules, max_shard_size, force, resume, threads
+        summary, model, kind = _write(
+            source, out, dtype, keep_float32, seed, rules, max_shard_size, force, resume, threads
         )
         in_place = True
         lost = f"the new checkpoint is in place in {out}, but the summary is lost: "
         with printing(lost):
-            _print(summary, model, dtype, seed, as_json)
+            _print(summary, model, kind, seed, as_json)
     except KeyboardInterrupt as interrupt:
         if in_place or type(interrupt) is not KeyboardInterrupt:  # checkpoint.TooLate
             tell(f"interrupted, but the new checkpoint is in place in {out}")
@@ -97,9 +95,9 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _write(
-    model: str,
+    source: str,
     out: str,
-    dtype: str,
+    dtype: str | None,
     keep_float32: tuple[str, ...],
     seed: int,
     rules: str | None,
@@ -110,27 +108,20 @@ def _write(
 ) -> tuple[Summary, str, str]:
     """Write the files; return the summary, the model's full name and the dtype's name."""
     try:
-        from winit_fast.base import dtypes
         from winit_fast.checkpoint import write_checkpoint
         from winit_fast.cli.progress import progress
+        from winit_fast.sources import find
 
-        architecture, chosen = model_and_rules(model, rules)
-        kind = dtypes.find(dtype)
-        configuration = {**architecture.configuration, "torch_dtype": kind.name}
+        model = find(source, dtype=dtype, rules=rules, out=out)
         with progress() as report:
             summary = write_checkpoint(
                 out,
-                chosen.tensors(architecture),
+                model.plan,
                 seed=seed,
-                dtype=kind.dtype,
                 dtypes=dict.fromkeys(keep_float32, "float32"),
                 max_shard_size=max_shard_size,
-                metadata={
-                    "format": "pt",
-                    "winit_fast.model": architecture.name,
-                    "winit_fast.rules": chosen.name,
-                },
-                texts={"config.json": json.dumps(configuration, indent=2) + "\n"},
+                metadata={"format": "pt", **model.metadata},
+                texts=model.texts,
                 force=force,
                 resume=resume,
                 num_threads=threads,
@@ -138,11 +129,11 @@ def _write(
             )
     except ModuleNotFoundError as error:
         raise Refused(f"init needs {error.name}, which this system does not have") from error
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
+    except (ImportError, ValueError, TypeError, OSError, RuntimeError) as error:
         raise Refused(str(error)) from error
     except MemoryError as error:
         raise Refused(f"out of memory: {error}; fewer --threads take less") from error
-    return summary, architecture.name, kind.name
+    return summary, model.name, model.dtype or "types of the plan"
 
 
 def _print(summary: Summary, model: str, dtype: str, seed: int, as_json: bool) -> None:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from winit_fast.base.names import excerpt
-
 if TYPE_CHECKING:
     from winit_fast.models import Architecture, Rules
 
@@ -56,14 +54,8 @@ def model_and_rules(model: str, rules: str | None) -> tuple[Architecture, Rules]
     ValueError, OSError
         If there is no such model, or the rules cannot be read.
     """
-    from winit_fast.models import Architecture, Rules
+    from winit_fast.models import Architecture
+    from winit_fast.sources.source import find_rules
 
     architecture = Architecture.load(model)
-    if rules is None:
-        return architecture, Rules.load(architecture.rules)
-    if rules.endswith(".toml"):
-        return architecture, Rules.read(rules)
-    try:
-        return architecture, Rules.load(rules)
-    except ValueError as error:
-        raise ValueError(f"--rules {excerpt(rules)} is no file, *.toml, and {error}") from None
+    return architecture, find_rules(architecture, rules)

@@ -7,11 +7,17 @@ Together they give a *plan*, with a `TensorSpec` for each tensor, which can be f
 compared. This package does not deal with checkpoints or frameworks.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from winit_fast.base.formulas import evaluate
 from winit_fast.models.architectures import Architecture, model_names
 from winit_fast.models.plan import Plan
 from winit_fast.models.rules import Rule, Rules, rule_names
 from winit_fast.models.tensor_spec import TensorSpec
+
+if TYPE_CHECKING:
+    from winit_fast.sources.configuration import from_config
 
 __all__ = [
     "Architecture",
@@ -20,6 +26,14 @@ __all__ = [
     "Rules",
     "TensorSpec",
     "evaluate",
+    "from_config",
     "model_names",
     "rule_names",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Find what is above this package, as the face of winit_fast does: nothing here needs it."""
+    if name == "from_config":
+        return import_module("winit_fast.sources.configuration").from_config
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

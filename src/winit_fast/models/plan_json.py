@@ -1,12 +1,16 @@
-"""Plans as JSON: one line for each tensor, and the arrays of schemes in a file beside it.
+"""Plans as JSON: one line for each tensor.
 
-Files that `Plan.save` writes and the plans of checkpoints both have this format.
+Files that `Plan.save` writes and the plans of checkpoints both have this format. The arrays of
+schemes are in a file beside it; those of a checkpoint's plan are in the JSON itself, compressed,
+each once.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import zlib
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import fields, is_dataclass
 from hashlib import sha256
@@ -14,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from winit_fast.base import strict_json
+from winit_fast.base import safetensors, strict_json
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import logical_shape
 from winit_fast.initializers.protocol import Initializer
@@ -23,6 +27,9 @@ from winit_fast.models.tensor_spec import KINDS, PARAMETER, TensorSpec
 
 FORMAT = 1
 """Version of the format."""
+
+_MOST = 1 << 24
+"""Most bytes of compressed arrays in a text. A scheme whose arrays exceed it is not written."""
 
 _NEEDED = {"name", "shape", "dtype"}
 _OPTIONAL = {"initializer", "not_written", "stream", "drawn_in", "tied", "kind"}
@@ -48,6 +55,7 @@ class NotWritten(Initializer):
 def text(
     tensors: Iterable[TensorSpec],
     stored: MutableMapping[str, Array] | None = None,
+    inline: bool = False,
     strict: bool = True,
 ) -> str:
     """Return tensors as JSON.
@@ -57,7 +65,9 @@ def text(
     tensors : iterable of TensorSpec
     stored : mutable mapping of str to numpy.ndarray, optional
         Receives the arrays that schemes hold, each under its own key. Without it, schemes that
-        hold arrays cannot be written.
+        hold arrays cannot be written, unless ``inline`` is set.
+    inline : bool
+        Whether the arrays are written into the text.
     strict : bool
         Whether a scheme that cannot be written is an error; otherwise its entry has
         ``"not_written"``.
@@ -72,6 +82,7 @@ def text(
         If a scheme cannot be written; the message names the tensor.
     """
     lines = []
+    arrays = _Arrays(stored, inline)
     known: dict[str, bool] = {}
     texts: dict[tuple[object, ...], str | None] = {}
     for tensor in tensors:
@@ -80,7 +91,7 @@ def text(
             "shape": tensor.shape,
             "dtype": tensor.dtype,
         }
-        arrays = _Arrays(tensor.name, stored)
+        arrays.begin(tensor.name)
         written = _found(tensor.initializer, arrays, known, texts)
         if written is not None:
             entry["initializer"] = written
@@ -101,7 +112,8 @@ def text(
         if tensor.kind != PARAMETER:
             entry["kind"] = tensor.kind
         lines.append(_line(entry))
-    return f'{{"format": {FORMAT}, "tensors": [\n' + ",\n".join(lines) + "\n]}\n"
+    rest = f',\n"arrays": {_encode(arrays.inline)}' if arrays.inline else ""
+    return f'{{"format": {FORMAT}, "tensors": [\n' + ",\n".join(lines) + f"\n]{rest}}}\n"
 
 
 _encode = json.JSONEncoder(allow_nan=False).encode
@@ -141,6 +153,7 @@ def read(content: bytes, fault: str, stored: Mapping[str, Array] | None = None) 
     if whole.get("format") != FORMAT or not isinstance(whole.get("tensors"), list):
         raise ValueError(f"{fault}: its format is {whole.get('format')!r:.200}, not {FORMAT}")
     known: dict[str, Initializer] = {}
+    stored = dict(stored or {}) | _inline(whole.get("arrays", {}), fault)
     return [_read(entry, fault, stored, known) for entry in whole["tensors"]]
 
 
@@ -178,15 +191,45 @@ def _read(
 
 
 class _Arrays:
-    """The destination of the arrays of one tensor's scheme."""
+    """The destination of the arrays that schemes hold: a mapping, or the text itself.
 
-    def __init__(self, name: str, stored: MutableMapping[str, Array] | None) -> None:
-        self._name = name
+    Attributes
+    ----------
+    inline : dict of str to list
+        Compressed arrays: type, shape and bytes.
+    all : mapping of str to numpy.ndarray
+        Those of the last tensor, or of all.
+    homeless : bool
+        Whether the last tensor's scheme has an array for which there is no place.
+    """
+
+    def __init__(self, stored: MutableMapping[str, Array] | None, inline: bool) -> None:
         self._stored = stored
+        self._is_inline = inline
+        self.inline: dict[str, list[Any]] = {}
+        self._room = _MOST
+        self.begin("")
+
+    def begin(self, name: str) -> None:
+        """Go on to the next tensor."""
+        self._name = name
         self._count = 0
         self.homeless = False
+        self.all: MutableMapping[str, Array] = {} if self._stored is None else self._stored
 
     def keep(self, array: Array) -> dict[str, Any]:
+        """Find a place for an array, and return what the scheme says of it."""
+        if self._is_inline:
+            digest, tag = _digest(array), safetensors.ALL_TAGS[array.dtype]
+            key = f"{tag} {'x'.join(map(str, array.shape))} {digest[:16]}"
+            self.all[key] = array
+            if key not in self.inline:
+                packed = base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes()))
+                self._room -= len(packed)
+                if self._room < 0:
+                    raise TypeError("the text has as many arrays as it may")
+                self.inline[key] = [tag, array.shape, packed.decode()]
+            return {"stored": key, "sha256": digest}
         if self._stored is None:
             self.homeless = True
             raise TypeError("there is no place for an array")
@@ -235,11 +278,11 @@ def _written(initializer: Initializer, arrays: _Arrays, known: dict[str, bool]) 
         config = _encoded(initializer.get_config(), arrays)
         scheme = {"class_name": type(initializer).__name__, "config": config}
         written = _encode(scheme)
-    except (TypeError, ValueError):  # an array without a place, NaN
+    except (KeyError, TypeError, ValueError):  # an array without a place, NaN
         return None
     if written not in known:
         try:
-            again = get(_decoded(json.loads(written), arrays._stored))
+            again = get(_decoded(json.loads(written), arrays.all))
         except (TypeError, ValueError):
             return None
         known[written] = again == initializer
@@ -290,13 +333,30 @@ def _decoded(value: Any, stored: Mapping[str, Array] | None) -> Any:
     return value
 
 
+def _inline(packed: Any, fault: str) -> dict[str, Array]:
+    """Unpack the arrays that are in the text; their digests are checked where they are used."""
+    arrays = {}
+    try:
+        for key, (tag, extents, text) in packed.items():
+            dtype, shape = safetensors.ALL_DTYPES[tag], logical_shape(extents)
+            nbytes = math.prod(shape) * dtype.itemsize
+            unpacking = zlib.decompressobj()  # no more than it should be, whatever the text says
+            content = unpacking.decompress(base64.b64decode(text, validate=True), nbytes + 1)
+            if len(content) != nbytes:
+                raise ValueError(f"{key!r} has other bytes than {tag} {shape} takes")
+            arrays[key] = np.frombuffer(content, dtype).reshape(shape)
+    except (AttributeError, KeyError, TypeError, ValueError, zlib.error) as error:
+        raise ValueError(f"{fault}: its arrays cannot be read: {error}") from None
+    return arrays
+
+
 def _kept(place: Mapping[str, Any], stored: Mapping[str, Array] | None) -> Array:
     """Return a stored array, and check its digest."""
-    if stored is None:
+    if not stored:
         raise ValueError("its values are in a file beside the plan: use load()")
     array = stored.get(place["stored"])
     if array is None:
-        raise ValueError(f"the file beside the plan has no tensor {place['stored']!r}")
+        raise ValueError(f"no array is stored as {place['stored']!r}")
     if _digest(array) != place["sha256"]:
-        raise ValueError(f"the file beside the plan holds other values for {place['stored']!r}")
+        raise ValueError(f"other values are stored as {place['stored']!r} than the plan's")
     return array

@@ -456,6 +456,8 @@ class _Calls(TorchFunctionMode):
             memory = recorder.find(tensor)
             new = recorder.find(other)
             if (memory is None or memory.name is None) and (new is None or new.name is None):
+                if other.is_meta != tensor.is_meta:  # known numbers, which were computed
+                    other = recorder.fresh(other, recorder.read(other), tensor.device)
                 tensor.data = other
                 return
             if memory is None:

@@ -6,6 +6,7 @@ is recorded here, on tensors without memory.
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,11 +14,13 @@ import torch
 from torch.nn import Module
 
 from winit_fast.base.boxes import whole
-from winit_fast.initializers.constants import Zeros
+from winit_fast.initializers.computed import Computed
+from winit_fast.initializers.constants import Constant, Ones, Zeros
 from winit_fast.initializers.elementwise import RandomNormal, RandomUniform, TruncatedNormal
 from winit_fast.initializers.parts import Part, Parts, covers
+from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import TensorSpec
-from winit_fast.torch.names import Named, unwrapped
+from winit_fast.torch.names import Named, tensors, unwrapped
 from winit_fast.torch.record import CannotRecord, Recorder, recording
 from winit_fast.torch.values import Call, Held, Region, Value, View, c_strides
 
@@ -29,11 +32,14 @@ class Key(NamedTuple):
     ----------
     key : str
     starts, stops : tuple of int
+    shape : tuple of int
+        The shape under the key, which may lack axes of the box.
     """
 
     key: str
     starts: tuple[int, ...]
     stops: tuple[int, ...]
+    shape: tuple[int, ...]
 
 
 def saved_keys(module: Module, found: list[Named]) -> dict[str, list[Key]]:
@@ -78,7 +84,7 @@ def saved_keys(module: Module, found: list[Named]) -> dict[str, list[Key]]:
                 if place is None or box is None or not place.in_order():
                     lost.add(name)
                 else:
-                    keys.setdefault(name, []).append(Key(key, *box))
+                    keys.setdefault(name, []).append(Key(key, *box, tuple(tensor.shape)))
     except (CannotRecord, _Mixed):
         return {}
     return {
@@ -123,6 +129,64 @@ class SavedStreams:
             return spec
         own = Parts([part._replace(initializer=scheme) for part in parts])
         return replace(spec, initializer=own)
+
+
+def as_saved(plan: Plan, module: Module) -> Plan:
+    """Convert the plan of a module to that of its checkpoint: the same bits, other tensors.
+
+    Parameters
+    ----------
+    plan : winit_fast.Plan
+        Of `winit_fast.torch.record`.
+    module : torch.nn.Module
+        The module that was recorded.
+
+    Returns
+    -------
+    winit_fast.Plan
+
+    Raises
+    ------
+    ValueError
+        If the scheme of a tensor that is saved in parts cannot be divided.
+    """
+    keys = saved_keys(module, tensors(module))
+    if not keys:
+        return plan
+    made: list[TensorSpec] = []
+    for tensor in plan:
+        own = keys.get(tensor.name)
+        if own is None:
+            made.append(tensor)
+        elif len(own) == 1 and own[0].shape == tensor.shape:
+            made.append(replace(tensor, name=own[0].key, stream=tensor.stream))
+        else:
+            made += _divided(tensor, own)
+    return Plan(made)
+
+
+def _divided(tensor: TensorSpec, keys: list[Key]) -> Iterator[TensorSpec]:
+    scheme = tensor.initializer
+    parts = {}
+    if isinstance(scheme, Parts):
+        parts = {part[:2]: part for part in scheme.parts if part.stream is not None}
+    for key in keys:
+        part = parts.get((key.starts, key.stops))
+        if part is not None:
+            own, stream = part.initializer, part.stream
+        elif isinstance(scheme, (Zeros, Ones, Constant)):
+            own, stream = scheme, None
+        elif isinstance(scheme, Computed):
+            box = tuple(map(slice, key.starts, key.stops))
+            own, stream = Computed(scheme.values[box].reshape(key.shape)), None
+        else:
+            raise CannotRecord(
+                f"tensor {tensor.name!r} is saved in parts, such as {key.key!r}, but its scheme "
+                f"cannot be divided: {scheme!r:.200}"
+            )
+        yield replace(
+            tensor, name=key.key, shape=key.shape, initializer=own, stream=stream, tied=()
+        )
 
 
 class _Mixed(Exception):
