@@ -53,8 +53,10 @@ from winit_fast.torch.init import (
 from winit_fast.torch.mode import fast_init
 from winit_fast.torch.modules import init_
 from winit_fast.torch.plans import fill_, record
+from winit_fast.torch.verification import ModuleVerification, verify_
 
 __all__ = [
+    "ModuleVerification",
     "calculate_gain",
     "constant",
     "constant_",
@@ -80,6 +82,7 @@ __all__ = [
     "trunc_normal_",
     "uniform",
     "uniform_",
+    "verify_",
     "xavier_normal",
     "xavier_normal_",
     "xavier_uniform",

@@ -136,7 +136,7 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
     key = None if seed is None else seed_number(seed)
     with modules._uncollected():
         found = tensors(module)
-        fills = _fills(module, found, plan)
+        fills = [modules._checked(entry, named) for named, entry in planned(module, found, plan)]
         if key is None:
             key = key_for(found)
         with torch.no_grad():
@@ -145,10 +145,17 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
     return module
 
 
-def _fills(module: Module, found: list[Named], plan: Plan) -> list[Callable[[int], object]]:
-    """Check all tensors to be filled, and return the functions that fill them."""
+def planned(module: Module, found: list[Named], plan: Plan) -> list[tuple[Named, Entry]]:
+    """Pair the tensors of a module with their entries in a plan.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the module and the plan have different tensors, shapes or dtypes, or a tensor is more
+        than its memory.
+    """
     refuse(list(inside_of(module)), found)
-    fills = []
+    pairs = []
     used = set()
     for named in found:
         name: Any = named.name  # a plan can be asked for names and for tensors
@@ -167,11 +174,11 @@ def _fills(module: Module, found: list[Named], plan: Plan) -> list[Callable[[int
             raise TypeError(f"{named.what} is {dtype}, in the plan {tensor.dtype}")
         if not isinstance(tensor.initializer, Elementwise):  # these are checked below
             tensor.check()
-        fills.append(modules._checked(_entry(tensor), named))
+        pairs.append((named, _entry(tensor)))
     for tensor in plan:
         if tensor.name not in used:
             raise ValueError(f"the module has no {tensor.name!r}, which the plan has")
-    return fills
+    return pairs
 
 
 def _spec(entry: Entry, named: Named, tied: list[str]) -> TensorSpec:
