@@ -514,6 +514,53 @@ def ranks_that_disagree_are_found():
     refuses(ValueError, "seed must be given, got None", lambda: ours.verify_(module, plan, None))
 
 
+@case(1, 2, 3, 4)
+def tensors_without_a_module():
+    """A plan's tensors on a mesh: equal to arrays of the plan, tied names and plain tensors too."""
+    rank, mesh = dist.get_rank(), meshes()[-1]
+    plan = ours.record(llama)
+    several = mesh.ndim > 1
+    strided = (_StridedShard(0, split_factor=mesh.shape[-1]), *[Shard(0)] * (mesh.ndim - 1))
+    rules = {
+        "*norm.weight": None, "*.q_proj.*": strided if several else [Shard(1)],
+        "*": [*[Replicate()] * (mesh.ndim - 1), Shard(-1)],
+    }  # fmt: skip
+    own = ours.state_dict(plan, mesh, rules, seed=6)
+    names = [name for one in plan if one.kind != "non-persistent buffer"
+             for name in (one.name, *one.tied)]  # fmt: skip
+    assert list(own) == names and "lm_head.weight" in names
+    assert own["lm_head.weight"] is own["model.embed_tokens.weight"]
+    for tensor in plan:
+        if tensor.name not in own:
+            continue
+        got, whole = own[tensor.name], torch.from_numpy(tensor.array(seed=6))
+        assert isinstance(got, DTensor) != tensor.name.endswith("norm.weight")
+        if isinstance(got, DTensor):
+            assert got.shape == whole.shape and got.stride() == whole.stride()
+            placements = tuple(Shard(1) if one == Shard(-1) else one for one in got.placements)
+            assert same(got.to_local(), local_of(whole, mesh, placements)), tensor.name
+        else:
+            assert same(got, whole)
+    cut = plan.matching("*up_proj*")
+    by_function = ours.state_dict(cut, mesh, lambda one: [Shard(0)] * mesh.ndim, seed=6)
+    assert [one.placements for one in by_function.values()] == [(Shard(0),) * mesh.ndim] * 2
+    fill = partial(ours.state_dict, cut, mesh)
+    refuses(ValueError, "seed must be given, got None", lambda: fill([Shard(0)], seed=None))
+    refuses(ValueError, "no pattern of placements matches tensor 'model.layers.0.mlp.up_proj.w",
+            lambda: fill({"*.1.*": None}, seed=1))  # fmt: skip
+    refuses(ValueError, "pattern in placements", lambda: fill({"*": None, "x": None}, seed=1))
+    placements = [Partial()] * mesh.ndim
+    refuses(TypeError, "tensor 'model.layers.0.mlp.up_proj.weight' of.*Partial",
+            lambda: fill(placements, seed=1))  # fmt: skip
+    refuses(ValueError, "outside of shape", lambda: fill([Shard(2)] * mesh.ndim, seed=1))
+    refuses(ValueError, "axes of the mesh", lambda: fill([Shard(0)] * (mesh.ndim + 1), seed=1))
+    refuses(TypeError, "torch's placements, got 'Shard", lambda: fill("Shard(0)", seed=1))
+    refuses(TypeError, "mesh must be a DeviceMesh", lambda: ours.state_dict(cut, 3, None, seed=1))
+    if dist.get_world_size() == 3:
+        own = ours.state_dict(cut, DeviceMesh("cpu", [0, 1]), [Shard(0)], seed=6)
+        assert {one.to_local().numel() for one in own.values()} == {0 if rank == 2 else 768}
+
+
 @case(2)
 def modules_that_cannot_be_filled():
     model = laid_out(llama, fsdp)
@@ -622,6 +669,10 @@ def without_communication():
         assert torch.allclose(tensor.to_local(), local_of(whole, mesh, placements), atol=1e-5)
         with ours.fast_init(seed=4):
             getattr(nn.init, scheme)(tensor)
+    plan = wf.Plan([TensorSpec("w", (24, 6), wf.RandomNormal())])
+    own = ours.state_dict(plan, mesh, placements, seed=2)["w"]
+    alone = torch.from_numpy(plan["w"].array(seed=2))
+    assert same(own.to_local(), local_of(alone, mesh, placements))
     whole = ours.init_(mixtral(), seed=5).state_dict()
     for layout in (fsdp, hsdp, offload, fsdp_and_tensor_parallel, all_of_them):
         model = ours.init_(laid_out(mixtral, layout), seed=5)

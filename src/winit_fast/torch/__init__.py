@@ -53,6 +53,7 @@ from winit_fast.torch.init import (
 from winit_fast.torch.mode import fast_init
 from winit_fast.torch.modules import init_
 from winit_fast.torch.plans import fill_, record
+from winit_fast.torch.state_dicts import state_dict
 from winit_fast.torch.verification import ModuleVerification, verify_
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "record",
     "sparse",
     "sparse_",
+    "state_dict",
     "trunc_normal_",
     "uniform",
     "uniform_",

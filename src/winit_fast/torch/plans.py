@@ -174,7 +174,7 @@ def planned(module: Module, found: list[Named], plan: Plan) -> list[tuple[Named,
             raise TypeError(f"{named.what} is {dtype}, in the plan {tensor.dtype}")
         if not isinstance(tensor.initializer, Elementwise):  # these are checked below
             tensor.check()
-        pairs.append((named, _entry(tensor)))
+        pairs.append((named, entry_of(tensor)))
     for tensor in plan:
         if tensor.name not in used:
             raise ValueError(f"the module has no {tensor.name!r}, which the plan has")
@@ -208,7 +208,8 @@ def _spec(entry: Entry, named: Named, tied: list[str]) -> TensorSpec:
     )
 
 
-def _entry(tensor: TensorSpec) -> Entry:
+def entry_of(tensor: TensorSpec) -> Entry:
+    """Convert a TensorSpec to the entry that fills a tensor."""
     dtype = getattr(torch, tensor.dtype)
     drawn_in = dtype if tensor.drawn_in is None else getattr(torch, tensor.drawn_in)
     scheme: Any = tensor.initializer
