@@ -25,6 +25,7 @@ import numpy as np
 import torch
 import torch._dynamo  # DTensors import it in every rank, else
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
@@ -561,6 +562,30 @@ def tensors_without_a_module():
         assert {one.to_local().numel() for one in own.values()} == {0 if rank == 2 else 768}
 
 
+@case(1, 2, 4)
+def checkpoints_are_loaded_by_torch(folder):
+    """Our DCP, which the first rank writes alone, by dcp.load into shards and into a module."""
+    plan, mesh = ours.record(llama), meshes()[-1]
+    if dist.get_rank() == 0:
+        ours.write_dcp(folder, plan, seed=5, names=lambda name: f"model.{name}")
+    dist.barrier()
+    cut = (_StridedShard(0, split_factor=mesh.shape[-1]),) if mesh.ndim == 3 else (Shard(0),)
+    rules = {"*norm.weight": None, "*": (*cut, *[Shard(0)] * (mesh.ndim - 1))}
+    if mesh.ndim > 1:
+        rules = {"*.q_proj.*": [Shard(1), *[Replicate()] * (mesh.ndim - 1)], **rules}
+    expected, state = (ours.state_dict(plan, mesh, rules, seed=seed) for seed in (5, 6))
+    dcp.load({"model": state}, checkpoint_id=folder)
+    for name, tensor in expected.items():
+        one, other = (
+            each.to_local() if isinstance(each, DTensor) else each for each in (tensor, state[name])
+        )
+        assert same(one, other), name
+    for layout in LAYOUTS.get(dist.get_world_size(), (fsdp,)):
+        model = ours.init_(laid_out(llama, layout), seed=6)
+        dcp.load({"model": model.state_dict()}, checkpoint_id=folder)
+        assert ours.verify_(model, plan, 5).fresh
+
+
 @case(2)
 def modules_that_cannot_be_filled():
     model = laid_out(llama, fsdp)
@@ -699,7 +724,10 @@ def join(rank, world, store):
 
 
 def run(rank, world, store, report):
-    """Run the cases of a world; a rank that fails in one goes on with the next."""
+    """Run the cases of a world; a rank that fails in one goes on with the next.
+
+    A case with an argument gets a folder that all ranks share.
+    """
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     wf.set_num_threads(1)
@@ -710,7 +738,7 @@ def run(rank, world, store, report):
         if world in worlds and re.search(os.environ.get("CASES", ""), name):
             begun = time.process_time()
             try:
-                function()
+                function(*[f"{store}-{name}"] * function.__code__.co_argcount)
                 said[name] = None
             except BaseException:
                 said[name] = traceback.format_exc()

@@ -20,6 +20,7 @@ import numpy as np
 
 from winit_fast.base import threads
 from winit_fast.base.arguments import path, positive, utf8, word
+from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, cuts, whole
 from winit_fast.base.dtypes import find
 from winit_fast.checkpoint import layout, provenance, remote
@@ -32,9 +33,9 @@ from winit_fast.checkpoint.directory import (
     reserve,
 )
 from winit_fast.checkpoint.interrupts import Interrupts
-from winit_fast.checkpoint.layout import Shard
+from winit_fast.checkpoint.layout import File, Shard
 from winit_fast.checkpoint.stage import STAGE, Run
-from winit_fast.initializers.protocol import Filler
+from winit_fast.initializers.protocol import Filler, Initializer, draw
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import Stream
 
@@ -209,7 +210,7 @@ def write_checkpoint(
     plan = provenance.plan_text(tensors, kinds)
     metadata = _metadata({} if metadata is None else metadata, provenance.metadata(seed, plan))
     shards = layout.shards(tensors, kinds, max_shard_size, metadata)
-    contents = _contents({} if texts is None else texts)
+    contents = checked_texts({} if texts is None else texts)
     contents[provenance.PLAN] = plan.encode()
     if len(shards) > 1:
         contents[layout.INDEX] = layout.index(shards).encode()
@@ -223,11 +224,54 @@ def write_checkpoint(
         return _summary(
             [f"{name.rstrip('/')}/{shard.filename}" for shard in shards], shards, begin, count
         )
+    return write_files(
+        folder,
+        shards,
+        segments(shards, seed, SEGMENT_BYTES),
+        contents,
+        origin=(seed, metadata[provenance.DIGEST_KEY]),
+        force=force,
+        resume=resume,
+        num_threads=count,
+        progress=progress,
+    )
 
-    sizes = {shard.filename: shard.size for shard in shards}
+
+def write_files(
+    folder: Path,
+    files: Sequence[File],
+    segments: Iterator[Segment],
+    contents: Mapping[str, bytes],
+    *,
+    origin: tuple[int, str],
+    force: bool,
+    resume: bool,
+    num_threads: int,
+    progress: Callable[[int, int], None],
+) -> Summary:
+    """Write the files of a checkpoint of any format, all of them or none.
+
+    Parameters
+    ----------
+    folder : Path
+    files : sequence of File
+    segments : iterator of Segment
+        Everything behind the files' headers.
+    contents : mapping of str to bytes
+        Small files, which are written last.
+    origin : (int, str)
+        The seed, and the digest of the plan.
+    force, resume, num_threads, progress
+        As in `write_checkpoint`.
+
+    Returns
+    -------
+    Summary
+    """
+    sizes = {file.filename: file.size for file in files}
     sizes |= {name: len(content) for name, content in contents.items()}
-    beginnings = {shard.filename: shard.header for shard in shards} | contents
-    run = Run.of(seed, metadata[provenance.DIGEST_KEY], sizes, beginnings)
+    beginnings = {**{file.filename: file.header for file in files}, **contents}
+    run = Run.of(*origin, sizes, beginnings)
     target = Directory(
         folder, sizes, force=force, run=run, beginnings=beginnings if resume else None
     )
@@ -235,13 +279,13 @@ def write_checkpoint(
         with Interrupts() as interrupts, target:
             begin = time.perf_counter()
             if not target.published:
-                writer = _Writer(target, shards, segments(shards, seed, SEGMENT_BYTES))
+                writer = _Writer(target, files, segments)
                 with _kept_for_later(target, writer):
-                    count = writer.run(count, progress, interrupts)
+                    num_threads = writer.run(num_threads, progress, interrupts)
                     for name, content in contents.items():
                         _write(target, name, content)
                 target.publish()
-            return _summary([folder / shard.filename for shard in shards], shards, begin, count)
+            return _summary([folder / file.filename for file in files], files, begin, num_threads)
     except KeyboardInterrupt as interrupt:
         if target.published:
             raise TooLate(
@@ -251,12 +295,12 @@ def write_checkpoint(
 
 
 def _summary(
-    files: Sequence[Path | str], shards: Sequence[Shard], begin: float, num_threads: int
+    paths: Sequence[Path | str], files: Sequence[File], begin: float, num_threads: int
 ) -> Summary:
     return Summary(
-        files=tuple(files),
-        parameters=sum(tensor.size for shard in shards for tensor in shard.tensors),
-        nbytes=sum(shard.size for shard in shards),
+        files=tuple(paths),
+        parameters=sum(file.parameters for file in files),
+        nbytes=sum(file.size for file in files),
         seconds=time.perf_counter() - begin,
         num_threads=num_threads,
     )
@@ -320,19 +364,45 @@ def segments(shards: Sequence[Shard], seed: int, limit: int) -> Iterator[Segment
     Segment
     """
     for file, shard in enumerate(shards):
-        offset, pieces, filled = len(shard.header), list[Piece](), 0
-        for tensor, kind in zip(shard.tensors, shard.kinds, strict=True):
-            itemsize = kind.dtype.itemsize
-            fill = tensor.scheme.prepared(tensor.shape, kind.dtype, Stream(seed, tensor.stream))
-            for slices in cuts(tensor.shape, limit // itemsize):
-                box = whole(tensor.shape).cut(slices)
-                nbytes = math.prod(box.sizes) * itemsize
-                if pieces and filled + nbytes > limit:
-                    yield Segment(file, offset, tuple(pieces))
-                    offset, pieces, filled = offset + filled, [], 0
-                pieces.append(Piece(fill, box, kind.dtype, nbytes))
-                filled += nbytes
-        yield Segment(file, offset, tuple(pieces))
+        pieces = (
+            piece
+            for tensor, kind in zip(shard.tensors, shard.kinds, strict=True)
+            for piece in pieces_of(tensor, kind.dtype, seed, limit)
+        )
+        yield from packed(pieces, file, len(shard.header), limit)
+
+
+def pieces_of(tensor: TensorSpec, dtype: np.dtype[Any], seed: int, limit: int) -> Iterator[Piece]:
+    """Split a tensor into pieces of at most ``limit`` bytes, in C order."""
+    scheme, stream = tensor.scheme, Stream(seed, tensor.stream)
+    if dtype.kind == "c":
+        fill: Filler = partial(_fill_complex, scheme, stream)
+    else:
+        fill = scheme.prepared(tensor.shape, dtype, stream)
+    for slices in cuts(tensor.shape, limit // dtype.itemsize):
+        box = whole(tensor.shape).cut(slices)
+        yield Piece(fill, box, dtype, math.prod(box.sizes) * dtype.itemsize)
+
+
+def _fill_complex(
+    scheme: Initializer, stream: Stream, out: Array, box: Box, num_threads: int | None
+) -> None:
+    draw(scheme, out, box, stream)
+
+
+def packed(pieces: Iterable[Piece], file: int, offset: int, limit: int) -> Iterator[Segment]:
+    """Join adjacent pieces of a file, from ``offset`` on, to segments of at most ``limit`` bytes.
+
+    A piece that is larger is a segment of its own.
+    """
+    joined, filled = list[Piece](), 0
+    for piece in pieces:
+        if joined and filled + piece.nbytes > limit:
+            yield Segment(file, offset, tuple(joined))
+            offset, joined, filled = offset + filled, [], 0
+        joined.append(piece)
+        filled += piece.nbytes
+    yield Segment(file, offset, tuple(joined))
 
 
 @contextmanager
@@ -356,7 +426,7 @@ class _Writer:
     def __init__(
         self,
         target: Directory,
-        shards: Sequence[Shard],
+        shards: Sequence[File],
         segments: Iterator[Segment],
     ) -> None:
         self._target = target
@@ -490,7 +560,7 @@ def _metadata(metadata: Mapping[str, str], own: Mapping[str, str]) -> dict[str, 
     return {**metadata, **own}
 
 
-def _contents(texts: Mapping[str, str]) -> dict[str, bytes]:
+def checked_texts(texts: Mapping[str, str]) -> dict[str, bytes]:
     """Check the additional files, and encode them."""
     if not isinstance(texts, Mapping):
         raise TypeError(f"texts must map names of files to str, got {texts!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -41,6 +41,15 @@ and layouts of Hugging Face. The same seed gives the same bytes on any machine."
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
 @rules_option
 @click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["safetensors", "dcp"]),
+    default="safetensors",
+    show_default=True,
+    help="Of the files: dcp is that of torch.distributed.checkpoint, and needs PyTorch.",
+)
+@click.option("--prefix", default="", help="Text before every name in a dcp, such as 'model.'.")
+@click.option(
     "--max-shard-size",
     type=size,
     metavar="SIZE",
@@ -67,6 +76,8 @@ def init(
     keep_float32: tuple[str, ...],
     seed: int,
     rules: str | None,
+    format_: str,
+    prefix: str,
     max_shard_size: int,
     force: bool,
     resume: bool,
@@ -78,7 +89,18 @@ def init(
     in_place = False
     try:
         summary, model, dtype = _write(
-            model, out, dtype, keep_float32, seed, rules, max_shard_size, force, resume, threads
+            model,
+            out,
+            dtype,
+            keep_float32,
+            seed,
+            rules,
+            format_,
+            prefix,
+            max_shard_size,
+            force,
+            resume,
+            threads,
         )
         in_place = True
         lost = f"the new checkpoint is in place in {out}, but the summary is lost: "
@@ -103,6 +125,8 @@ def _write(
     keep_float32: tuple[str, ...],
     seed: int,
     rules: str | None,
+    format_: str,
+    prefix: str,
     max_shard_size: int,
     force: bool,
     resume: bool,
@@ -117,25 +141,37 @@ def _write(
         architecture, chosen = model_and_rules(model, rules)
         kind = dtypes.find(dtype)
         configuration = {**architecture.configuration, "torch_dtype": kind.name}
+        tensors = chosen.tensors(architecture)
+        texts = {"config.json": json.dumps(configuration, indent=2) + "\n"}
+        if prefix and format_ != "dcp":
+            raise ValueError(f"--prefix is for --format dcp, got {prefix!r}")
         with progress() as report:
-            summary = write_checkpoint(
-                out,
-                chosen.tensors(architecture),
-                seed=seed,
-                dtype=kind.dtype,
-                dtypes=dict.fromkeys(keep_float32, "float32"),
-                max_shard_size=max_shard_size,
-                metadata={
-                    "format": "pt",
-                    "winit_fast.model": architecture.name,
-                    "winit_fast.rules": chosen.name,
-                },
-                texts={"config.json": json.dumps(configuration, indent=2) + "\n"},
-                force=force,
-                resume=resume,
-                num_threads=threads,
-                progress=report,
-            )
+            common: dict[str, Any] = {
+                "seed": seed,
+                "dtype": kind.dtype,
+                "dtypes": dict.fromkeys(keep_float32, "float32"),
+                "max_shard_size": max_shard_size,
+                "texts": texts,
+                "force": force,
+                "resume": resume,
+                "num_threads": threads,
+                "progress": report,
+            }
+            if format_ == "dcp":
+                from winit_fast.torch.dcp import write_dcp
+
+                summary = write_dcp(out, tensors, names=prefix.__add__, **common)
+            else:
+                summary = write_checkpoint(
+                    out,
+                    tensors,
+                    metadata={
+                        "format": "pt",
+                        "winit_fast.model": architecture.name,
+                        "winit_fast.rules": chosen.name,
+                    },
+                    **common,
+                )
     except ModuleNotFoundError as error:
         raise Refused(f"init needs {error.name}, which this system does not have") from error
     except (ValueError, TypeError, OSError, RuntimeError) as error:

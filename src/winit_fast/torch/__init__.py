@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
         "winit_fast.torch needs PyTorch, which is not installed: pip install 'winit_fast[torch]'"
     ) from error
 
+from winit_fast.torch.dcp import write_dcp
 from winit_fast.torch.init import (
     calculate_gain,
     constant,
@@ -85,6 +86,7 @@ __all__ = [
     "uniform",
     "uniform_",
     "verify_",
+    "write_dcp",
     "xavier_normal",
     "xavier_normal_",
     "xavier_uniform",
