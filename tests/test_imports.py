@@ -28,6 +28,7 @@ FLOORS = [
     {*FRAMEWORKS},
     {"benchmark"},
     {"cli", "_pyinstaller"},
+    {"__main__"},
 ]
 LEVEL = {floor: level for level, floors in enumerate(FLOORS) for floor in floors}
 

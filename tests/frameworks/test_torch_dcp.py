@@ -2,6 +2,8 @@
 
 import pickle
 import re
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from itertools import pairwise
@@ -211,6 +213,34 @@ def test_threads_change_no_byte(tmp_path):
         ours.write_dcp(tmp_path / str(count), PLAN, seed=3, num_threads=count)
     for file in (tmp_path / "1").iterdir():
         assert file.read_bytes() == (tmp_path / "3" / file.name).read_bytes()
+
+
+def test_ranks_change_no_byte(tmp_path):
+    given = {"seed": 3, "max_shard_size": 1000}
+    files = ours.write_dcp(tmp_path / "single", PLAN, **given).files
+    assert len(files) > 3
+    for rank in (1, 0, 2):
+        summary = ours.write_dcp(tmp_path / "ranks", PLAN, rank=rank, world=3, **given)
+        assert [file.name for file in summary.files] == [file.name for file in files[rank::3]]
+        assert summary.published == (rank == 2)
+    for file in (tmp_path / "single").iterdir():
+        assert file.read_bytes() == (tmp_path / "ranks" / file.name).read_bytes()
+
+
+def test_torchrun(tmp_path):
+    """Four processes that torchrun starts."""
+    arguments = ["-m", "winit_fast", "init", "gpt2", "--max-shard-size", "60MB", "--out"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
+    for folder, launcher, more in (("1", [], []), ("4", torchrun, ["--distributed"])):
+        run = subprocess.run(
+            [sys.executable, *launcher, *arguments, tmp_path / folder, *more],
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+    files = list((tmp_path / "1").iterdir())
+    assert len(files) > 5 and len(list((tmp_path / "4").iterdir())) == len(files)
+    for file in files:
+        assert file.read_bytes() == (tmp_path / "4" / file.name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,11 @@ class Stage:
             raise
         return cls(path, new, run=run)
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether moving has begun, and is not complete."""
+        return self._old is not None
+
     def allocated(self, name: str) -> int:
         """Return the number of bytes on the disk that a file in the stage already occupies."""
         try:

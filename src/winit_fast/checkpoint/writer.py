@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from winit_fast.checkpoint.directory import (
 )
 from winit_fast.checkpoint.interrupts import Interrupts
 from winit_fast.checkpoint.layout import File, Shard
+from winit_fast.checkpoint.ranks import Part, SharedDirectory
 from winit_fast.checkpoint.stage import STAGE, Run
 from winit_fast.initializers.protocol import Filler, Initializer, draw
 from winit_fast.models.tensor_spec import TensorSpec
@@ -56,6 +57,8 @@ So the disk works from the beginning. That is 1.4 times as fast as one flush at 
 takes about as long as the disk does.
 """
 
+
+AnyFile = TypeVar("AnyFile", bound=File)
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -92,14 +95,17 @@ class Summary:
     Attributes
     ----------
     files : tuple of Path
-        The safetensors files, in order; str for remote addresses.
+        The safetensors files, in order; str for remote addresses. Of one rank of several, those
+        that it has written.
     parameters : int
-        Number of elements of all tensors.
+        Number of elements in these files.
     nbytes : int
-        Bytes of all safetensors files, headers included.
+        Bytes of these files, headers included.
     seconds : float
         From the first byte filled to the last byte flushed.
     num_threads : int
+    published : bool
+        Whether the checkpoint is in place; false while other ranks have files to write.
     """
 
     files: tuple[Path | str, ...]
@@ -107,6 +113,7 @@ class Summary:
     nbytes: int
     seconds: float
     num_threads: int
+    published: bool = True
 
 
 def write_checkpoint(
@@ -121,6 +128,9 @@ def write_checkpoint(
     texts: Mapping[str, str] | None = None,
     force: bool = False,
     resume: bool = False,
+    rank: int | None = None,
+    world: int | None = None,
+    finalize: bool = False,
     num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
@@ -165,6 +175,14 @@ def write_checkpoint(
         Continue an unfinished run with the same tensors, seed and other arguments. All tensors are
         made again and compared with the files, and only differences are written. Without such a
         run the checkpoint is started; if it is already complete, nothing is done.
+    rank, world : int, optional
+        Number of this process, from 0, and of all processes. Each writes every world-th file, and
+        the last one to end adds the index and publishes all. The bytes do not depend on them. The
+        processes need the same file system and the same arguments, and no connection. If one
+        fails, start it again: the hidden folder stays until all files are complete.
+    finalize : bool
+        Write no file, only publish the files of all ranks. Needed only where the file system has
+        no locks, or if the last process was killed at its end.
     num_threads : int, optional
         By default `winit_fast.get_num_threads`; at most 128, and fewer if memory is short.
     progress : callable, optional
@@ -193,8 +211,9 @@ def write_checkpoint(
     name = path("directory", directory)
     folder = Path(name)
     is_address = remote.is_address(name)
-    if is_address and (force or resume):
-        raise ValueError(f"force and resume are for local directories, got {name!r}")
+    part = Part.of(rank, world, finalize)
+    if is_address and (force or resume or part is not None):
+        raise ValueError(f"force, resume and ranks are for local directories, got {name!r}")
     if os.fspath(directory) == "":  # Path("") would be the current directory
         raise ValueError("directory must have a name, got ''")
     if not (is_address or hasattr(os, "pwrite")):
@@ -227,11 +246,12 @@ def write_checkpoint(
     return write_files(
         folder,
         shards,
-        segments(shards, seed, SEGMENT_BYTES),
+        lambda some: segments(some, seed, SEGMENT_BYTES),
         contents,
         origin=(seed, metadata[provenance.DIGEST_KEY]),
         force=force,
         resume=resume,
+        part=part,
         num_threads=count,
         progress=progress,
     )
@@ -239,13 +259,14 @@ def write_checkpoint(
 
 def write_files(
     folder: Path,
-    files: Sequence[File],
-    segments: Iterator[Segment],
+    files: Sequence[AnyFile],
+    segments: Callable[[Sequence[AnyFile]], Iterator[Segment]],
     contents: Mapping[str, bytes],
     *,
     origin: tuple[int, str],
     force: bool,
     resume: bool,
+    part: Part | None,
     num_threads: int,
     progress: Callable[[int, int], None],
 ) -> Summary:
@@ -255,12 +276,14 @@ def write_files(
     ----------
     folder : Path
     files : sequence of File
-    segments : iterator of Segment
-        Everything behind the files' headers.
+    segments : callable
+        Makes the segments of some of the files: everything behind their headers.
     contents : mapping of str to bytes
         Small files, which are written last.
     origin : (int, str)
         The seed, and the digest of the plan.
+    part : Part or None
+        What this process does, if there are several.
     force, resume, num_threads, progress
         As in `write_checkpoint`.
 
@@ -272,6 +295,11 @@ def write_files(
     sizes |= {name: len(content) for name, content in contents.items()}
     beginnings = {**{file.filename: file.header for file in files}, **contents}
     run = Run.of(*origin, sizes, beginnings)
+    if part is not None:
+        shared = SharedDirectory(
+            folder, sizes, force=force, run=run, beginnings=beginnings, part=part
+        )
+        return _write_part(shared, files, segments, contents, part, num_threads, progress)
     target = Directory(
         folder, sizes, force=force, run=run, beginnings=beginnings if resume else None
     )
@@ -279,7 +307,7 @@ def write_files(
         with Interrupts() as interrupts, target:
             begin = time.perf_counter()
             if not target.published:
-                writer = _Writer(target, files, segments)
+                writer = _Writer(target, files, segments(files))
                 with _kept_for_later(target, writer):
                     num_threads = writer.run(num_threads, progress, interrupts)
                     for name, content in contents.items():
@@ -290,6 +318,48 @@ def write_files(
         if target.published:
             raise TooLate(
                 f"interrupted when the checkpoint in {folder} was in place"
+            ) from interrupt
+        raise
+
+
+def _write_part(
+    target: SharedDirectory,
+    files: Sequence[AnyFile],
+    segments: Callable[[Sequence[AnyFile]], Iterator[Segment]],
+    contents: Mapping[str, bytes],
+    part: Part,
+    num_threads: int,
+    progress: Callable[[int, int], None],
+) -> Summary:
+    """Write this process's files, and publish the checkpoint if they were the last."""
+    own = part.own(files)
+    try:
+        with Interrupts() as interrupts, target:
+            begin = time.perf_counter()
+            if not target.published:
+                lacking = target.to_write([file.filename for file in own])
+                rest = [file for file in own if file.filename in lacking]
+                if rest:
+                    writer = _Writer(target, rest, segments(rest))
+                    num_threads = writer.run(num_threads, progress, interrupts)
+                    target.complete([file.filename for file in rest])
+                with target.publishing([file.filename for file in files]) as absent:
+                    if absent and not part.world:
+                        raise FileNotFoundError(
+                            f"{target.path} lacks {len(absent)} of {len(files)} files, the first "
+                            f"is {absent[0]}: all ranks must end before finalize"
+                        )
+                    if not (absent or target.published):
+                        for name, content in contents.items():
+                            _write(target, name, content)
+                        target.complete(list(contents))
+                        target.publish()
+            paths = [target.path / file.filename for file in own]
+            return replace(_summary(paths, own, begin, num_threads), published=target.published)
+    except KeyboardInterrupt as interrupt:
+        if target.published:
+            raise TooLate(
+                f"interrupted when the checkpoint in {target.path} was in place"
             ) from interrupt
         raise
 

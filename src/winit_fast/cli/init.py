@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -67,6 +68,20 @@ and layouts of Hugging Face. The same seed gives the same bytes on any machine."
     is_flag=True,
     help="Continue the same checkpoint where a killed run left it.",
 )
+@click.option("--rank", type=click.IntRange(0), help="Number of this process, of --world.")
+@click.option(
+    "--world",
+    type=click.IntRange(1),
+    help="Number of processes, each of which writes some of the files. The last one publishes all.",
+)
+@click.option(
+    "--distributed",
+    is_flag=True,
+    help="Take --rank and --world from torchrun, MPI or SLURM.",
+)
+@click.option(
+    "--finalize", is_flag=True, help="Only publish the files that all ranks have written."
+)
 @threads_option
 @json_option
 def init(
@@ -81,11 +96,16 @@ def init(
     max_shard_size: int,
     force: bool,
     resume: bool,
+    rank: int | None,
+    world: int | None,
+    distributed: bool,
+    finalize: bool,
     threads: int | None,
     as_json: bool,
 ) -> None:
     # SIGTERM cleans up in the same way as Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
+    rank, world = _ranks(rank, world, distributed, finalize)
     in_place = False
     try:
         summary, model, dtype = _write(
@@ -100,18 +120,50 @@ def init(
             max_shard_size,
             force,
             resume,
+            rank,
+            world,
+            finalize,
             threads,
         )
         in_place = True
         lost = f"the new checkpoint is in place in {out}, but the summary is lost: "
+        if not summary.published:
+            lost = f"this rank's files are in {out}, but the summary is lost: "
         with printing(lost):
-            _print(summary, model, dtype, seed, as_json)
+            _print(summary, out, model, dtype, seed, as_json)
     except KeyboardInterrupt as interrupt:
-        if in_place or type(interrupt) is not KeyboardInterrupt:  # checkpoint.TooLate
+        if world is not None and not in_place:
+            tell(f"interrupted: start rank {rank} again to write its files to {out}")
+        elif in_place or type(interrupt) is not KeyboardInterrupt:  # checkpoint.TooLate
             tell(f"interrupted, but the new checkpoint is in place in {out}")
         else:
             tell(f"interrupted: nothing was changed in {out}")
         sys.exit(130)
+
+
+def _ranks(
+    rank: int | None, world: int | None, distributed: bool, finalize: bool
+) -> tuple[int | None, int | None]:
+    """Find the number of this process, and of all."""
+    from winit_fast.cli.launchers import launched
+
+    try:
+        found = launched(os.environ)
+        if distributed:
+            if (rank, world, finalize) != (None, None, False):
+                raise ValueError("--distributed is for no --rank, --world or --finalize")
+            if found is None:
+                raise ValueError(
+                    "--distributed needs RANK and WORLD_SIZE, or the variables of MPI or SLURM"
+                )
+            return found.rank, found.world
+    except ValueError as error:
+        if distributed:
+            raise Refused(str(error)) from error
+        found = None
+    if found is not None and found.world > 1 and (rank, world, finalize) == (None, None, False):
+        tell(f"{found.names} are set, but all files are written here: see --distributed")
+    return rank, world
 
 
 def _interrupt(*_: object) -> NoReturn:
@@ -130,6 +182,9 @@ def _write(
     max_shard_size: int,
     force: bool,
     resume: bool,
+    rank: int | None,
+    world: int | None,
+    finalize: bool,
     threads: int | None,
 ) -> tuple[Summary, str, str]:
     """Write the files; return the summary, the model's full name and the dtype's name."""
@@ -154,6 +209,9 @@ def _write(
                 "texts": texts,
                 "force": force,
                 "resume": resume,
+                "rank": rank,
+                "world": world,
+                "finalize": finalize,
                 "num_threads": threads,
                 "progress": report,
             }
@@ -181,10 +239,10 @@ def _write(
     return summary, architecture.name, kind.name
 
 
-def _print(summary: Summary, model: str, dtype: str, seed: int, as_json: bool) -> None:
+def _print(summary: Summary, out: str, model: str, dtype: str, seed: int, as_json: bool) -> None:
     from winit_fast.cli.machine import machine
 
-    rate = summary.nbytes / summary.seconds
+    rate = summary.nbytes / max(summary.seconds, 1e-9)
     facts = machine(summary.num_threads)
     if as_json:
         print_json(
@@ -198,11 +256,13 @@ def _print(summary: Summary, model: str, dtype: str, seed: int, as_json: bool) -
                 "nbytes": summary.nbytes,
                 "seconds": summary.seconds,
                 "bytes_per_second": rate,
+                "published": summary.published,
             }
         )
         return
-    folder = click.format_filename(str(summary.files[0]).rpartition("/")[0] or ".")
+    folder = click.format_filename(out)
     shown = table("", "", header=False)
+    state = [] if summary.published else [("published", "no, other ranks have files to write")]
     for row in (
         ("model", f"{model}, {dtype}"),
         ("parameters", f"{summary.parameters:,}"),
@@ -211,6 +271,7 @@ def _print(summary: Summary, model: str, dtype: str, seed: int, as_json: bool) -
         ("rate", f"{rate / 1e9:.2f} GB/s"),
         ("instruction set", facts["isa"]),
         ("threads", str(facts["threads"])),
+        *state,
     ):
         shown.add_row(*row)
     console().print(shown)

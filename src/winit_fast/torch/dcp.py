@@ -26,6 +26,7 @@ from winit_fast.base.dtypes import find, find_any
 from winit_fast.base.patterns import Matcher
 from winit_fast.checkpoint import provenance, writer
 from winit_fast.checkpoint.layout import DCP_METADATA
+from winit_fast.checkpoint.ranks import Part
 from winit_fast.checkpoint.writer import MAX_THREADS, SEGMENT_BYTES, Piece, Segment, Summary
 from winit_fast.models import plan_json
 from winit_fast.models.plan import Plan
@@ -121,6 +122,9 @@ def write_dcp(
     texts: Mapping[str, str] | None = None,
     force: bool = False,
     resume: bool = False,
+    rank: int | None = None,
+    world: int | None = None,
+    finalize: bool = False,
     num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
@@ -150,7 +154,7 @@ def write_dcp(
     max_shard_size : int
         Most bytes of elements in one file. A tensor of more than 64 MiB is cut into several
         chunks, which may be in several files.
-    texts, force, resume, num_threads, progress
+    texts, force, resume, rank, world, finalize, num_threads, progress
         As in `winit_fast.checkpoint.write_checkpoint`.
 
     Returns
@@ -205,11 +209,12 @@ def write_dcp(
     return writer.write_files(
         folder,
         files,
-        _segments(files, seed),
+        lambda some: _segments(some, seed),
         contents,
         origin=(seed, digest),
         force=force,
         resume=resume,
+        part=Part.of(rank, world, finalize),
         num_threads=count,
         progress=progress or (lambda done, total: None),
     )
