@@ -29,6 +29,7 @@ FLOORS = [
     {"sources"},
     {"benchmark"},
     {"cli", "_pyinstaller"},
+    {"__main__"},
 ]
 LEVEL = {floor: level for level, floors in enumerate(FLOORS) for floor in floors}
 

@@ -318,12 +318,13 @@ class Directory:
             path.mkdir()
             self._made.append(path)
 
-    def _acquire(self) -> None:
+    def _acquire(self, shared: bool = False) -> None:
         import fcntl  # imported here, because Windows can import this module but has no fcntl
 
         lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
             raise BlockingIOError(

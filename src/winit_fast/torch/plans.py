@@ -9,8 +9,9 @@ from torch.nn import Module
 
 from winit_fast.initializers.protocol import Elementwise
 from winit_fast.models.plan import Plan
+from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import Seed, seed_number
-from winit_fast.torch.filling import Fill, checked, uncollected
+from winit_fast.torch.filling import checked, uncollected
 from winit_fast.torch.names import Named, Names, modules, tensors
 from winit_fast.torch.recorded import dtype_name, entries_of_factory, entries_of_module
 from winit_fast.torch.refusals import refuse
@@ -130,10 +131,8 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None, generation: int = 0) -> M
         plan = plan.of_generation(generation)
     key = None if seed is None else seed_number(seed)
     with uncollected():
-        inside = list(modules(module))
-        found = tensors(module, inside=inside)
-        refuse(inside, found)
-        fills = _fills(found, plan)
+        found = tensors(module)
+        fills = [checked(spec, named) for named, spec in planned(module, found, plan)]
         if key is None:
             key = key_for(found)
         with torch.no_grad():
@@ -142,9 +141,17 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None, generation: int = 0) -> M
     return module
 
 
-def _fills(found: list[Named], plan: Plan) -> list[Fill]:
-    """Check all tensors to be filled, and return the functions that fill them."""
-    fills = []
+def planned(module: Module, found: list[Named], plan: Plan) -> list[tuple[Named, TensorSpec]]:
+    """Pair the tensors of a module with those of a plan.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the module and the plan have different tensors, shapes or dtypes, or a tensor is more
+        than its memory.
+    """
+    refuse(list(modules(module)), found)
+    pairs = []
     used = set()
     for named in found:
         name: Any = named.name  # a plan can be asked for names and for tensors
@@ -163,8 +170,8 @@ def _fills(found: list[Named], plan: Plan) -> list[Fill]:
             raise TypeError(f"{named.what} is {dtype}, in the plan {tensor.dtype}")
         if not isinstance(tensor.initializer, Elementwise):  # these are checked below
             tensor.check()
-        fills.append(checked(tensor, named))
+        pairs.append((named, tensor))
     for tensor in plan:
         if tensor.name not in used:
             raise ValueError(f"the module has no {tensor.name!r}, which the plan has")
-    return fills
+    return pairs
