@@ -241,7 +241,7 @@ def stored(
                 used.add(pattern.text)
                 break
         if chosen not in (None, tensor.dtype):
-            tensor = replace(tensor, dtype=chosen)
+            tensor = replace(tensor, dtype=chosen, drawn_in=None)
         found.append(tensor)
     for pattern, _ in patterns:
         if pattern.text not in used:
