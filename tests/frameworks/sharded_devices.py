@@ -1,4 +1,4 @@
-"""The processes of test_jax_sharded.py: a program that runs its cases on eight devices.
+"""The processes of test_jax_sharded.py: cases of JAX and Keras on eight devices.
 
 ``python sharded_devices.py REPORT`` runs them in one process. With ``PORT RANK PROCESSES`` it is
 one of several real processes, which share the eight devices. Each writes, as JSON, what it says of
@@ -25,6 +25,7 @@ def case(function):
 def main(report, port=0, rank=0, processes=1):
     own = DEVICES // int(processes)
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={own}"
+    os.environ["KERAS_BACKEND"] = "jax"
     import jax
 
     if processes != 1:
@@ -352,6 +353,84 @@ def an_nnx_model():
             block.eval()
             outs.append(nnx.jit(lambda block, x: block(x))(block, tokens))
         np.testing.assert_allclose(*outs, atol=1e-5)
+
+
+@case
+def a_keras_model():
+    """Under ModelParallel and DataParallel: the bits of the model that is not distributed."""
+    import jax
+    import keras
+    import numpy as np
+    import pytest
+
+    import winit_fast as wf
+    import winit_fast.keras as ours
+
+    def build():
+        generator = keras.random.SeedGenerator(4)
+        dense = keras.layers.Dense
+        return keras.Sequential(
+            [
+                keras.layers.Input((16,)),
+                dense(32, kernel_initializer=ours.HeNormal(seed=3)),
+                dense(
+                    16,
+                    kernel_initializer=ours.GlorotUniform(seed=generator),
+                    bias_initializer=ours.RandomNormal(seed=generator),
+                ),
+                dense(8, kernel_initializer=ours.LecunNormal(seed=5, name="head")),
+            ]
+        )
+
+    wholes = [np.asarray(weight) for weight in build().weights]
+    assert len(wholes) == 6
+    devices = keras.distribution.list_devices()
+    mesh = keras.distribution.DeviceMesh((2, 4), ("batch", "model"), devices)
+    layouts = keras.distribution.LayoutMap(mesh)
+    layouts[".*kernel"], layouts[".*bias"] = (None, "model"), ("model",)
+    boxes = []
+    make = wf.Initializer.__call__
+
+    def record(self, shape, **arguments):
+        boxes.append((shape, arguments["index"]))
+        return make(self, shape, **arguments)
+
+    for distribution, parts in (
+        (keras.distribution.ModelParallel(layout_map=layouts, batch_dim_name="batch"), 4),
+        (keras.distribution.DataParallel(auto_shard_dataset=False), 1),
+    ):
+        boxes.clear()
+        wf.Initializer.__call__ = record
+        try:
+            with distribution.scope():
+                weights = build().weights
+        finally:
+            wf.Initializer.__call__ = make
+        for weight, whole in zip(weights, wholes, strict=True):
+            assert_is(weight.value, whole)
+            sizes = {shard.data.size for shard in weight.value.addressable_shards}
+            assert sizes == {whole.size // parts}
+        # Three kernels and a bias, of which this process makes each of its shards once.
+        own = {str(shard.index) for shard in weights[0].value.addressable_shards}
+        assert len(boxes) == 4 * len(own), boxes
+
+    layout = keras.distribution.TensorLayout((None, "model"), mesh)
+    if jax.process_count() == 1:
+        ours.HeNormal()((8, 8), layout=layout)
+        return
+    unseeded = keras.random.SeedGenerator()
+    for initializer in (
+        ours.HeNormal(),
+        ours.HeNormal(seed=unseeded),
+        ours.Scaled(ours.HeNormal(), 2.0),
+    ):
+        with pytest.raises(ValueError, match="seed must be given where several processes"):
+            initializer((8, 8), layout=layout)
+    ours.Dirac()((8, 8, 8), layout=layout)
+    keras.utils.set_random_seed(3)
+    initializer = ours.HeNormal()
+    whole = np.asarray(initializer((8, 8)))
+    assert_is(initializer((8, 8), layout=layout), whole)
 
 
 @case
