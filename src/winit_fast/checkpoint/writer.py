@@ -58,6 +58,9 @@ takes about as long as the disk does.
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
+Delegate = Callable[[Path, Sequence[Shard], Callable[[int], None]], int]
+"""Writes the large files of a checkpoint elsewhere: see `write_checkpoint`."""
+
 
 class Piece(NamedTuple):
     """A contiguous box of a tensor: the function that fills it, its dtype and its bytes."""
@@ -122,6 +125,7 @@ def write_checkpoint(
     resume: bool = False,
     num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    delegate: Delegate | None = None,
 ) -> Summary:
     """Write a model's freshly initialised tensors as a safetensors checkpoint.
 
@@ -169,6 +173,10 @@ def write_checkpoint(
     progress : callable, optional
         Called in the calling thread, about ten times a second, with the number of bytes flushed so
         far and the total.
+    delegate : callable, optional
+        Writes the safetensors files in place of this process, as `winit_fast.dask.write_checkpoint`
+        does: a function of the folder, the files and a function to call several times a second
+        with the bytes written so far. It returns the number of threads.
 
     Returns
     -------
@@ -194,6 +202,8 @@ def write_checkpoint(
     is_address = remote.is_address(name)
     if is_address and (force or resume):
         raise ValueError(f"force and resume are for local directories, got {name!r}")
+    if is_address and delegate is not None:
+        raise ValueError(f"directory must be one that all workers share, got {name!r}")
     if os.fspath(directory) == "":  # Path("") would be the current directory
         raise ValueError("directory must have a name, got ''")
     if not (is_address or hasattr(os, "pwrite")):
@@ -237,7 +247,10 @@ def write_checkpoint(
             if not target.published:
                 writer = _Writer(target, shards, segments(shards, seed, SEGMENT_BYTES))
                 with _kept_for_later(target, writer):
-                    count = writer.run(count, progress, interrupts)
+                    if delegate is None:
+                        count = writer.run(count, progress, interrupts)
+                    else:
+                        count = _delegated(delegate, target, shards, progress, interrupts)
                     for name, content in contents.items():
                         _write(target, name, content)
                 target.publish()
@@ -248,6 +261,22 @@ def write_checkpoint(
                 f"interrupted when the checkpoint in {folder} was in place"
             ) from interrupt
         raise
+
+
+def _delegated(
+    delegate: Delegate,
+    target: Directory,
+    shards: Sequence[Shard],
+    progress: Callable[[int, int], None],
+    interrupts: Interrupts,
+) -> int:
+    total = sum(shard.size for shard in shards)
+
+    def report(done: int) -> None:
+        with interrupts.allowed():
+            progress(done, total)
+
+    return delegate(target.stage, shards, report)
 
 
 def _summary(

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -58,6 +61,11 @@ and layouts of Hugging Face. The same seed gives the same bytes on any machine."
     is_flag=True,
     help="Continue the same checkpoint where a killed run left it.",
 )
+@click.option(
+    "--dask",
+    metavar="ADDRESS|local",
+    help="Write with the workers of a Dask scheduler, one file a task, or of this machine.",
+)
 @threads_option
 @json_option
 def init(
@@ -70,6 +78,7 @@ def init(
     max_shard_size: int,
     force: bool,
     resume: bool,
+    dask: str | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -78,7 +87,17 @@ def init(
     in_place = False
     try:
         summary, model, dtype = _write(
-            model, out, dtype, keep_float32, seed, rules, max_shard_size, force, resume, threads
+            model,
+            out,
+            dtype,
+            keep_float32,
+            seed,
+            rules,
+            max_shard_size,
+            force,
+            resume,
+            dask,
+            threads,
         )
         in_place = True
         lost = f"the new checkpoint is in place in {out}, but the summary is lost: "
@@ -106,19 +125,19 @@ def _write(
     max_shard_size: int,
     force: bool,
     resume: bool,
+    dask: str | None,
     threads: int | None,
 ) -> tuple[Summary, str, str]:
     """Write the files; return the summary, the model's full name and the dtype's name."""
     try:
         from winit_fast.base import dtypes
-        from winit_fast.checkpoint import write_checkpoint
         from winit_fast.cli.progress import progress
 
         architecture, chosen = model_and_rules(model, rules)
         kind = dtypes.find(dtype)
         configuration = {**architecture.configuration, "torch_dtype": kind.name}
-        with progress() as report:
-            summary = write_checkpoint(
+        with progress() as report, _writer(dask, threads) as write:
+            summary = write(
                 out,
                 chosen.tensors(architecture),
                 seed=seed,
@@ -133,7 +152,6 @@ def _write(
                 texts={"config.json": json.dumps(configuration, indent=2) + "\n"},
                 force=force,
                 resume=resume,
-                num_threads=threads,
                 progress=report,
             )
     except ModuleNotFoundError as error:
@@ -143,6 +161,21 @@ def _write(
     except MemoryError as error:
         raise Refused(f"out of memory: {error}; fewer --threads take less") from error
     return summary, architecture.name, kind.name
+
+
+@contextmanager
+def _writer(dask: str | None, threads: int | None) -> Iterator[Callable[..., Summary]]:
+    """Yield the function that writes a checkpoint: on this machine's threads, or with Dask."""
+    if dask is None:
+        from winit_fast.checkpoint import write_checkpoint
+
+        yield partial(write_checkpoint, num_threads=threads)
+        return
+    from winit_fast.dask.checkpoint import connected
+    from winit_fast.dask.checkpoint import write_checkpoint as write_with_dask
+
+    with connected(dask, threads) as client:
+        yield partial(write_with_dask, client=client)
 
 
 def _print(summary: Summary, model: str, dtype: str, seed: int, as_json: bool) -> None:
