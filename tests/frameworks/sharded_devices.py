@@ -236,6 +236,26 @@ def only_shards_of_this_process_and_each_once():
 
 
 @case
+def replicas_may_be_donated():
+    """They share memory that JAX does not own, so it does not write to it."""
+    import jax
+    import numpy as np
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    import winit_fast as wf
+    import winit_fast.jax as ours
+
+    mesh = jax.make_mesh((2, 4), ("x", "y"))
+    whole = wf.RandomNormal()((256, 512), seed=1, name="w")
+    for spec in PartitionSpec(), PartitionSpec("x"), PartitionSpec(None, "y"):
+        shapes = {"w": jax.ShapeDtypeStruct((256, 512), "float32")}
+        made = ours.sharded(shapes, NamedSharding(mesh, spec), rules={"w": "normal"}, seed=1)
+        doubled = jax.jit(lambda x: 2 * x, donate_argnums=0)(made["w"])
+        for shard in doubled.addressable_shards:
+            np.testing.assert_array_equal(shard.data, 2 * whole[shard.index])
+
+
+@case
 def a_linen_model():
     import flax.linen as nn
     import jax

@@ -224,3 +224,21 @@ def test_threads_are_not_for_a_scheduler():
         connected("tcp://nowhere:1", 2),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("dask.array", "Error: winit_fast.dask needs Dask's arrays, which are not installed"),
+        ("distributed", "Error: init needs distributed, which this system does not have"),
+    ],
+)
+def test_without_dask(module, message, tmp_path):
+    program = f"import sys; sys.modules[{module!r}] = None; {dask_cluster.COMMAND[-1]}"
+    run = subprocess.run(
+        [sys.executable, "-c", program, "init", "gpt2", "--out", tmp_path / "x", "--dask", "local"],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1 and run.stderr.startswith(message)
+    assert not (tmp_path / "x").exists()

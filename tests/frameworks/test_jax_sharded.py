@@ -463,7 +463,7 @@ def test_64_bits_are_as_jax_has_them():
         np.testing.assert_array_equal(made, plan["w"].array(seed=1))
 
 
-def test_replicas_of_a_shard_may_be_donated():
+def test_a_large_shard_may_be_donated():
     """On one device, a large shard is NumPy's memory: JAX does not write to it."""
     made = ours.sharded([Shape((512, 512), "float32")], ALONE, rules={"*": "normal"}, seed=1)[0]
     expected = 2 * wf.RandomNormal()((512, 512), seed=1, name="0")

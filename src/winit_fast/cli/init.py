@@ -171,9 +171,11 @@ def _writer(dask: str | None, threads: int | None) -> Iterator[Callable[..., Sum
 
         yield partial(write_checkpoint, num_threads=threads)
         return
-    from winit_fast.dask.checkpoint import connected
-    from winit_fast.dask.checkpoint import write_checkpoint as write_with_dask
-
+    try:
+        from winit_fast.dask.checkpoint import connected
+        from winit_fast.dask.checkpoint import write_checkpoint as write_with_dask
+    except ImportError as error:  # it says what to install
+        raise Refused(str(error)) from error
     with connected(dask, threads) as client:
         yield partial(write_with_dask, client=client)
 
