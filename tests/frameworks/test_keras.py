@@ -457,6 +457,14 @@ if BACKEND == "torch":
         assert seed.state.value.tolist() == [3, 0]
 
 
+if BACKEND == "torch":
+
+    def test_layouts_are_refused_on_torch():
+        layout = keras.distribution.TensorLayout((None, "model"))
+        with pytest.raises(ValueError, match="layout must be None with the backend 'torch'"):
+            wk.HeNormal()((8, 6), layout=layout)
+
+
 if BACKEND == "jax":
     import jax
 
@@ -519,6 +527,23 @@ made = wk.RandomUniform(1.0, 1.0, seed=0)((4, 4), layout=layout)  # Keras makes 
 assert [shard.data.shape for shard in made.addressable_shards] == [(2, 4)] * 4
 print("done")
 """
+
+    @pytest.mark.parametrize(
+        ("axes", "mesh", "error", "message"),
+        [
+            ((None, "model"), None, ValueError, "layout must have a device_mesh, got"),
+            ((None, None, "model"), 1, ValueError, "layout has more axes than shape .8, 6."),
+            ("nothing", None, TypeError, "layout must be a keras.distribution.TensorLayout, .*'no"),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["HeNormal", "Dirac"])
+    def test_layouts_that_cannot_be_are_refused(name, axes, mesh, error, message):
+        if mesh is not None:
+            devices = keras.distribution.list_devices()[:1]
+            mesh = keras.distribution.DeviceMesh((1,), ("model",), devices)
+        layout = axes if axes == "nothing" else keras.distribution.TensorLayout(axes, mesh)
+        with pytest.raises(error, match=message):
+            getattr(wk, name)()((8, 6), layout=layout)
 
     def test_every_device_makes_its_own_shard():
         flags = "--xla_force_host_platform_device_count=4"

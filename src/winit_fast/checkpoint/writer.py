@@ -62,6 +62,9 @@ AnyFile = TypeVar("AnyFile", bound=File)
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
+Delegate = Callable[[Path, Sequence[Shard], Callable[[int], None]], int]
+"""Writes the large files of a checkpoint elsewhere: see `write_checkpoint`."""
+
 
 class Piece(NamedTuple):
     """A contiguous box of a tensor: the function that fills it, its dtype and its bytes."""
@@ -133,6 +136,7 @@ def write_checkpoint(
     finalize: bool = False,
     num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    delegate: Delegate | None = None,
 ) -> Summary:
     """Write a model's freshly initialised tensors as a safetensors checkpoint.
 
@@ -191,6 +195,10 @@ def write_checkpoint(
     progress : callable, optional
         Called in the calling thread, about ten times a second, with the number of bytes flushed so
         far and the total.
+    delegate : callable, optional
+        Writes the safetensors files in place of this process, as `winit_fast.dask.write_checkpoint`
+        does: a function of the folder, the files and a function to call several times a second
+        with the bytes written so far. It returns the number of threads.
 
     Returns
     -------
@@ -217,6 +225,10 @@ def write_checkpoint(
     part = Part.of(rank, world, finalize)
     if is_address and (force or resume or part is not None):
         raise ValueError(f"force, resume and ranks are for local directories, got {name!r}")
+    if is_address and delegate is not None:
+        raise ValueError(f"directory must be one that all workers share, got {name!r}")
+    if part is not None and delegate is not None:
+        raise ValueError("ranks write their files themselves: give no workers besides")
     if os.fspath(directory) == "":  # Path("") would be the current directory
         raise ValueError("directory must have a name, got ''")
     if not (is_address or hasattr(os, "pwrite")):
@@ -255,6 +267,7 @@ def write_checkpoint(
         part=part,
         num_threads=count,
         progress=progress,
+        delegate=None if delegate is None else lambda stage, told: delegate(stage, shards, told),
     )
 
 
@@ -270,6 +283,7 @@ def write_files(
     part: Part | None,
     num_threads: int,
     progress: Callable[[int, int], None],
+    delegate: Callable[[Path, Callable[[int], None]], int] | None = None,
 ) -> Summary:
     """Write the files of a checkpoint of any format, all of them or none.
 
@@ -287,6 +301,9 @@ def write_files(
         What this process does, if there are several.
     force, resume, num_threads, progress
         As in `write_checkpoint`.
+    delegate : callable, optional
+        Writes the files in place of this process: a function of the folder and of one to call with
+        the bytes written so far. It returns the number of threads.
 
     Returns
     -------
@@ -310,7 +327,10 @@ def write_files(
             if not target.published:
                 writer = _Writer(target, files, segments(files))
                 with _kept_for_later(target, writer):
-                    num_threads = writer.run(num_threads, progress, interrupts)
+                    if delegate is None:
+                        num_threads = writer.run(num_threads, progress, interrupts)
+                    else:
+                        num_threads = _delegated(delegate, target, files, progress, interrupts)
                     for name, content in contents.items():
                         _write(target, name, content)
                 target.publish()
@@ -363,6 +383,22 @@ def _write_part(
                 f"interrupted when the checkpoint in {target.path} was in place"
             ) from interrupt
         raise
+
+
+def _delegated(
+    delegate: Callable[[Path, Callable[[int], None]], int],
+    target: Directory,
+    files: Sequence[File],
+    progress: Callable[[int, int], None],
+    interrupts: Interrupts,
+) -> int:
+    total = sum(file.size for file in files)
+
+    def report(done: int) -> None:
+        with interrupts.allowed():
+            progress(done, total)
+
+    return delegate(target.stage, report)
 
 
 def _summary(

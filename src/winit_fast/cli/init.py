@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -80,6 +83,11 @@ same seed gives the same bytes on any machine."""
 @click.option(
     "--finalize", is_flag=True, help="Only publish the files that all ranks have written."
 )
+@click.option(
+    "--dask",
+    metavar="ADDRESS|local",
+    help="Write with the workers of a Dask scheduler, one file a task, or of this machine.",
+)
 @threads_option
 @json_option
 def init(
@@ -98,6 +106,7 @@ def init(
     world: int | None,
     distributed: bool,
     finalize: bool,
+    dask: str | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -110,18 +119,19 @@ def init(
             source,
             out,
             dtype,
-            keep_float32,
-            seed,
             rules,
             format_,
             prefix,
-            max_shard_size,
-            force,
-            resume,
-            rank,
-            world,
-            finalize,
+            dask,
             threads,
+            seed=seed,
+            dtypes=dict.fromkeys(keep_float32, "float32"),
+            max_shard_size=max_shard_size,
+            force=force,
+            resume=resume,
+            rank=rank,
+            world=world,
+            finalize=finalize,
         )
         in_place = True
         lost = f"the new checkpoint is in place in {out}, but the summary is lost: "
@@ -172,49 +182,24 @@ def _write(
     source: str,
     out: str,
     dtype: str | None,
-    keep_float32: tuple[str, ...],
-    seed: int,
     rules: str | None,
     format_: str,
     prefix: str,
-    max_shard_size: int,
-    force: bool,
-    resume: bool,
-    rank: int | None,
-    world: int | None,
-    finalize: bool,
+    dask: str | None,
     threads: int | None,
+    **options: Any,
 ) -> tuple[Summary, str, str]:
     """Write the files; return the summary, the model's full name and the dtype's name."""
     try:
-        from winit_fast.checkpoint import write_checkpoint
         from winit_fast.cli.progress import progress
         from winit_fast.sources import find
 
         model = find(source, dtype=dtype, rules=rules, out=out)
-        if prefix and format_ != "dcp":
-            raise ValueError(f"--prefix is for --format dcp, got {prefix!r}")
-        with progress() as report:
-            common: dict[str, Any] = {
-                "seed": seed,
-                "dtypes": dict.fromkeys(keep_float32, "float32"),
-                "max_shard_size": max_shard_size,
-                "texts": model.texts,
-                "force": force,
-                "resume": resume,
-                "rank": rank,
-                "world": world,
-                "finalize": finalize,
-                "num_threads": threads,
-                "progress": report,
-            }
-            if format_ == "dcp":
-                from winit_fast.torch.dcp import write_dcp
-
-                summary = write_dcp(out, model.plan, names=prefix.__add__, **common)
-            else:
-                metadata = {"format": "pt", **model.metadata}
-                summary = write_checkpoint(out, model.plan, metadata=metadata, **common)
+        options["texts"] = model.texts
+        if format_ == "safetensors":
+            options["metadata"] = {"format": "pt", **model.metadata}
+        with progress() as report, _writer(format_, prefix, dask, threads) as write:
+            summary = write(out, model.plan, progress=report, **options)
     except ModuleNotFoundError as error:
         raise Refused(f"init needs {error.name}, which this system does not have") from error
     except (ImportError, ValueError, TypeError, OSError, RuntimeError) as error:
@@ -222,6 +207,31 @@ def _write(
     except MemoryError as error:
         raise Refused(f"out of memory: {error}; fewer --threads take less") from error
     return summary, model.name, model.dtype or "types of the plan"
+
+
+@contextmanager
+def _writer(
+    format_: str, prefix: str, dask: str | None, threads: int | None
+) -> Iterator[Callable[..., Summary]]:
+    """Yield the function that writes a checkpoint: on this machine's threads, or with Dask."""
+    if prefix and format_ != "dcp":
+        raise ValueError(f"--prefix is for --format dcp, got {prefix!r}")
+    if format_ == "dcp":
+        if dask is not None:
+            raise ValueError(f"--dask is for --format safetensors, got {dask!r}")
+        from winit_fast.torch.dcp import write_dcp
+
+        yield partial(write_dcp, names=prefix.__add__, num_threads=threads)
+    elif dask is None:
+        from winit_fast.checkpoint import write_checkpoint
+
+        yield partial(write_checkpoint, num_threads=threads)
+    else:
+        from winit_fast.dask.checkpoint import connected
+        from winit_fast.dask.checkpoint import write_checkpoint as write_with_dask
+
+        with connected(dask, threads) as client:
+            yield partial(write_with_dask, client=client)
 
 
 def _print(summary: Summary, out: str, model: str, dtype: str, seed: int, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Dask arrays from an initializer; the values do not depend on the chunks."""
+"""Dask: arrays whose values do not depend on the chunks, and checkpoints written by a cluster."""
 
 try:
     import dask.array  # noqa: F401
@@ -9,5 +9,6 @@ except ImportError as error:
     ) from error
 
 from winit_fast.dask.arrays import from_initializer
+from winit_fast.dask.checkpoint import write_checkpoint
 
-__all__ = ["from_initializer"]
+__all__ = ["from_initializer", "write_checkpoint"]

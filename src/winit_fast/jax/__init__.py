@@ -25,8 +25,9 @@ use a key once: split it, or fold in a number.
 **Tracing.** Under jit and other transformations the numbers come from a host callback
 (`jax.pure_callback`), with the same bits. XLA runs the callback on one device and distributes the
 result. With ``out_sharding=``, and with `from_initializer`, each device's shard is generated
-separately. `jax.export` refuses a computation with a host callback. ``zeros``, ``ones`` and
-``constant`` *are* JAX's functions, because XLA computes them just as well.
+separately; `sharded` makes all arrays of a model so, by name. `jax.export` refuses a computation
+with a host callback. ``zeros``, ``ones`` and ``constant`` *are* JAX's functions, because XLA
+computes them just as well.
 
 **What is left to JAX.** JAX's own initializers handle complex types, the rarer float8 types and
 tensors without elements; they also raise the errors for invalid arguments. Parameters must be
@@ -59,8 +60,11 @@ from winit_fast.jax.initializers import (
     xavier_normal,
     xavier_uniform,
 )
+from winit_fast.jax.rearranged import Rearranged
+from winit_fast.jax.sharded import sharded
 
 __all__ = [
+    "Rearranged",
     "constant",
     "delta_orthogonal",
     "from_initializer",
@@ -75,6 +79,7 @@ __all__ = [
     "normal",
     "ones",
     "orthogonal",
+    "sharded",
     "truncated_normal",
     "uniform",
     "variance_scaling",

@@ -1,6 +1,7 @@
 """Making JAX arrays on the host, without a copy, for one device or shard by shard."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from winit_fast.base.arrays import Array, aligned
-from winit_fast.base.boxes import Index, Shape, box, logical_shape
+from winit_fast.base.arrays import Array, aligned, empty
+from winit_fast.base.boxes import Box, Index, Shape, box, logical_shape
 from winit_fast.base.dtypes import find
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.registry import get
@@ -76,10 +77,41 @@ def from_initializer(
     nothing = (slice(0, 0),) * len(tensor)
     found(tensor, seed=key, name=name, dtype=kind, index=nothing, num_threads=num_threads)
 
-    def shard(index: Index) -> Array:
-        return on_host(found, tensor, kind, key, name, index, num_threads)
+    def fill(out: Array, cut: Box) -> None:
+        found.fill(
+            out, seed=key, name=name, shape=tensor, index=cut.slices, num_threads=num_threads
+        )
 
-    return jax.make_array_from_callback(tensor, sharding, shard, kind)
+    return from_boxes(tensor, sharding, kind, fill)
+
+
+def from_boxes(
+    shape: Extents,
+    sharding: jax.sharding.Sharding,
+    kind: np.dtype[Any],
+    fill: Callable[[Array, Box], None],
+) -> jax.Array:
+    """Make an array from the boxes that this process holds; replicas of one share its memory.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The logical shape.
+    sharding : jax.sharding.Sharding
+    kind : numpy.dtype
+    fill : callable
+        Fills an array with a box of the tensor.
+    """
+    made: dict[Box, Array] = {}
+
+    def shard(index: Index) -> Array:
+        cut = box(shape, index)
+        if cut not in made:
+            made[cut] = out = for_device(cut.shape, kind)
+            fill(out, cut)
+        return made[cut]
+
+    return jax.make_array_from_callback(shape, sharding, shard, kind)
 
 
 def canonical(kind: np.dtype[Any]) -> np.dtype[Any]:
@@ -96,20 +128,18 @@ def on_host(
     kind: np.dtype[Any],
     seed: int,
     name: str | int | None,
-    index: Index | None = None,
-    num_threads: int | None = None,
 ) -> Array:
-    """Make a box of a tensor on the host; JAX can use the memory of a large one without a copy."""
-    shape = tensor if index is None else box(tensor, index).shape
+    """Make a tensor on the host; JAX can use the memory of a large one without a copy."""
+    if math.prod(tensor) * kind.itemsize < ZERO_COPY:
+        return initializer(tensor, seed=seed, name=name, dtype=kind)
+    return initializer.fill(aligned(tensor, kind), seed=seed, name=name)
+
+
+def for_device(shape: Extents, kind: np.dtype[Any]) -> Array:
+    """Allocate an array for JAX; on the CPU it uses the memory of an aligned one without a copy."""
     if math.prod(shape) * kind.itemsize < ZERO_COPY:
-        return initializer(
-            tensor, seed=seed, name=name, dtype=kind, index=index, num_threads=num_threads
-        )
-    # On the CPU, JAX uses the memory of an array without a copy if it is aligned to a cache line.
-    out = aligned(shape, kind)
-    return initializer.fill(
-        out, seed=seed, name=name, shape=tensor, index=index, num_threads=num_threads
-    )
+        return empty(shape, kind)
+    return aligned(shape, kind)
 
 
 def placed(array: Array, key: Any) -> jax.Array:

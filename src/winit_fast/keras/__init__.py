@@ -29,8 +29,9 @@ stream, the same as outside Keras, on any backend:
 >>> np.array_equal(init((784, 256)), wf.GlorotUniform()((784, 256), seed=0, name="mlp.up"))
 True
 
-**Layouts.** Under a `keras.distribution` on the JAX backend, each device's shard is generated
-separately, and the whole tensor is never in memory.
+**Layouts.** Under a `keras.distribution` on the JAX backend, or with ``layout=``, each shard is
+generated separately by the process that holds it, with the bits of the whole tensor, which is never
+in memory. If several processes hold it, a seed is required.
 
 Keras' own code handles what this package does not support, and raises its errors: integer and
 complex types, and parameters without a distribution (``RandomUniform(1.0, 1.0)``). ``Zeros``,

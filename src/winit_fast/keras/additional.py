@@ -108,6 +108,7 @@ class _Wrapper(Drawn, keras.initializers.Initializer):
     """An initializer that wraps another one, and uses its seed and name."""
 
     _keras_has_it = False
+    _seeded: Any = None  # the wrapped initializer, if it is random
 
     def _wrap(self, argument: str, identifier: Any) -> Any:
         """Find a Keras initializer, and convert it to the class of this package."""
@@ -122,8 +123,11 @@ class _Wrapper(Drawn, keras.initializers.Initializer):
         if not isinstance(inner, Drawn) and type(inner) not in _FIXED:
             raise TypeError(f"{wanted}, got {identifier!r}")
         if isinstance(inner, Drawn):
-            self.name, self.seed = inner.name, inner.seed
+            self.name, self.seed, self._seeded = inner.name, inner.seed, inner
         return inner
+
+    def _drew_its_seed(self) -> bool:
+        return self._seeded is not None and self._seeded._drew_its_seed()
 
     @staticmethod
     def _inner_scheme(inner: Any, shape: tuple[int, ...]) -> Initializer:

@@ -1,6 +1,6 @@
 """The mixin with which a Keras initializer takes its numbers from this package."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import keras
@@ -8,7 +8,7 @@ import keras
 from winit_fast.base import dtypes
 from winit_fast.base.boxes import logical_shape
 from winit_fast.initializers.protocol import Initializer
-from winit_fast.keras.tensors import Draw, distributed, tensor
+from winit_fast.keras.tensors import Draw, distributed, refuse_own_seed, sharding_of, tensor
 from winit_fast.streams.stream import stream_id
 
 Class = TypeVar("Class", bound=type)
@@ -43,13 +43,18 @@ class Drawn:
         shape : sequence of int
         dtype : str, optional
             `keras.config.floatx` by default.
-        layout : keras.distribution.TensorLayout or the backend's own, optional
-            How the tensor is sharded over devices.
+        layout : keras.distribution.TensorLayout or jax.sharding.Sharding, optional
+            How the tensor is sharded over devices; each shard is generated separately.
 
         Returns
         -------
         tensor
         """
+        sharding = None
+        if layout is not None:
+            sharding = sharding_of(layout, logical_shape(shape))
+            if self._drew_its_seed():
+                refuse_own_seed(sharding)
         try:
             if not isinstance(shape, Iterable):
                 raise TypeError(f"shape must be a sequence of integers, got {shape!r}")
@@ -64,8 +69,15 @@ class Drawn:
             if not self._keras_has_it:
                 raise
             # Not supported by this package: Keras makes the tensor, or raises an error.
-            return distributed(super().__call__(shape, dtype), layout)  # type: ignore[misc]
-        return tensor(draw, self.seed, layout)
+            return distributed(super().__call__(shape, dtype), sharding)  # type: ignore[misc]
+        return tensor(draw, self.seed, sharding)
+
+    def _drew_its_seed(self) -> bool:
+        """Whether no seed was given, so that Keras has drawn one."""
+        seed = super().get_config().get("seed", 0)  # type: ignore[misc]
+        if isinstance(seed, Mapping):  # a SeedGenerator
+            seed = seed["config"]["seed"]
+        return seed is None
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
         """Make this package's scheme for a shape; on TypeError or ValueError, Keras is used."""
