@@ -68,7 +68,8 @@ endif
 	KERAS_BACKEND=torch $(BIN)/pytest -q $(FULL) tests/frameworks/test_keras*.py src/winit_fast/keras
 
 test-models: $(VENV)/installed ## record, fill, write and load some 80 models of transformers and timm (ten minutes; after test-frameworks)
-	$(BIN)/pytest -q tests/frameworks/test_torch_plan.py tests/frameworks/test_configurations.py
+	$(BIN)/pytest -q tests/frameworks/test_torch_plan.py tests/frameworks/test_configurations.py \
+	    tests/frameworks/test_torch_oracle.py
 
 test-isa: $(VENV)/installed ## hold every instruction set, NEON in an emulator, to the frozen hashes
 	$(BIN)/pytest -q tests/test_hashes.py tests/test_philox.py

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import sys
 import types
 
 import pytest
@@ -11,6 +12,8 @@ from torch.nn.utils import parametrizations
 from torch.overrides import TorchFunctionMode
 
 import winit_fast as wf
+import winit_fast.torch as ours
+from winit_fast.models import TensorSpec
 from winit_fast.torch import fast_init, init_
 from winit_fast.torch.alike import Alike
 from winit_fast.torch.record import Recorder
@@ -291,3 +294,44 @@ def test_the_collector_is_as_before():
         with pytest.raises(ValueError, match="pattern"):
             init_(nn.Linear(2, 2), {"no": "zeros"})
         assert gc.isenabled() == before
+
+
+class Unlike(nn.Linear):
+    """A class that is not torch's, of which every module is recorded."""
+
+
+LINEAR = {
+    "rules": lambda model: init_(model, {"*.weight": wf.HeNormal(), "*.bias": "zeros"}, seed=3),
+    "rules that are recorded": lambda model: init_(model, {"*": nn.init.ones_}, seed=3),
+    "recorded": lambda model: init_(model, seed=3),
+    "record": ours.record,
+    "plan": lambda model: ours.fill_(model, PLANS[len(model)], seed=3),
+}
+PLANS = {
+    count: wf.Plan(
+        TensorSpec(f"{k}.{name}", shape, wf.RandomNormal())
+        for k in range(count) for name, shape in (("weight", (2, 3)), ("bias", (2,)))
+    )
+    for count in (100, 200)
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [nn.Linear, Unlike])
+@pytest.mark.parametrize("case", LINEAR)
+def test_the_steps_are_linear_in_the_number_of_modules(case, kind):
+    """Fault 15: calls are counted, of Python's functions and of others."""
+    counts = []
+    for count in (100, 200):
+        model, calls = nn.Sequential(*[kind(3, 2) for _ in range(count)]), [0]
+
+        def count_calls(frame, event, argument, calls=calls):
+            calls[0] += event in ("call", "c_call")
+
+        LINEAR[case](model)  # fills the caches
+        sys.setprofile(count_calls)
+        try:
+            LINEAR[case](model)
+        finally:
+            sys.setprofile(None)
+        counts.append(calls[0])
+    assert 1.8 * counts[0] < counts[1] < 2.05 * counts[0]
