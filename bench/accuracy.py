@@ -1,16 +1,18 @@
-"""Measures the error of every transform.
+"""Measures the rounding error of every transform.
 
-    python bench/accuracy.py                 everything: some minutes on two cores
-    python bench/accuracy.py log32 normal64  some of the cases
+    python bench/accuracy.py                 all cases: some minutes on two cores
+    python bench/accuracy.py log32 normal64  only these cases
 
-The 32-bit family's ln, sin and cos meet every input that can occur; its normal every radius word
-and every angle word, each with one partner; its truncated normal every word for two windows, a 64th
-of them for the others. float64 meets random words and the edges.
+For the 32-bit types, ln, sin and cos are measured on every input that can occur. The normal
+distribution is measured on every radius word and on every angle word, each paired with one word of
+the other kind. The truncated normal is measured on every word for two windows, and on one word in
+64 for the other windows. For float64, the inputs are random words and edge cases.
 
-Errors are in ulp: the spacing of the type in the binade of the exact value. The exact values are
-those of tests/reference.py in float64 for the 32-bit family; float64 is held against the 64 bits of
-x86's long double. The error of both is itself measured, against mpmath, and printed first. The exit
-status is 1 if a bound is broken.
+An error is given in ulp: the distance between adjacent values of the type in the binade of the
+exact value. For the 32-bit types the exact values are the float64 results of tests/reference.py;
+for float64 they are computed in x86's long double, which has 64 significant bits. The errors of
+these exact values are measured first, against mpmath, and printed. The exit status is 1 if an error
+exceeds its bound.
 """
 
 from __future__ import annotations
@@ -37,32 +39,30 @@ from winit_fast.streams import distributions
 
 F64, U64, LONG = np.float64, np.uint64, np.longdouble
 INF = math.inf
-PIECE, TASK = (
-    1 << 17,
-    1 << 24,
-)  # words in one NumPy operation, to stay in cache; in one process's turn
-RANDOM = 10_000_000  # float64 words of each case
+PIECE = 1 << 17  # words in one NumPy operation, few enough to stay in the cache
+TASK = 1 << 24  # words that a process takes at one time
+RANDOM = 10_000_000  # float64 words for each case
 
 # --------------------------------------------------------------------------------------------------
-# float32: every word, but a 64th of them for most windows
+# float32: every word, except that most windows get one word in 64
 # --------------------------------------------------------------------------------------------------
 
-# What one step yields: the word, the computed value, the exact one.
+# What one step yields: the words, the computed values, the exact values.
 Step = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def interleave(r: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """Words of whole blocks from pairs of radius and angle."""
+    """Interleave radius words and angle words, as the words of whole blocks."""
     return np.stack([r, a], axis=-1).reshape(-1).view(np.uint32)
 
 
 def scattered(k: np.ndarray) -> np.ndarray:
-    """A bijection of the 32-bit words that breaks their order: Fibonacci hashing."""
+    """Permute the 32-bit words, so that they are no longer in order (Fibonacci hashing)."""
     return k * np.uint32(0x9E3779B1)
 
 
 def log32(k: np.ndarray) -> Iterator[Step]:
-    """The lowest bit of a radius word does not count: half of the words will do."""
+    """Measure ln on half of the radius words: the lowest bit of a radius word is not used."""
     u = reference.radius_uniform32(k << np.uint32(1))
     yield k << np.uint32(1), _core.log_f32(u), np.log(u.astype(F64))
 
@@ -73,7 +73,7 @@ def sincos32(k: np.ndarray) -> Iterator[Step]:
 
 
 def normal32(k: np.ndarray) -> Iterator[Step]:
-    """All radius words and all angle words, each with one of the other."""
+    """Measure all radius words and all angle words, each with one word of the other kind."""
     got = transform32(normal("float32"), interleave(k, scattered(k)))
     even, odd = reference.box_muller32(k, scattered(k))
     yield k, got[0::2], even
@@ -95,7 +95,7 @@ def transform64(distribution: _core.Distribution, words: np.ndarray) -> np.ndarr
 
 @functools.cache
 def window(dtype: str, low: float, high: float):
-    """The distribution, its exact quantiles, and the values it is clamped to."""
+    """Return the distribution, its exact quantiles, and the values that it is clamped to."""
     return (
         distributions.truncated_normal(np.dtype(dtype), 0.0, 1.0, low, high),
         reference.Window(low, high),
@@ -109,7 +109,7 @@ def truncated32(low: float, high: float, k: np.ndarray) -> Iterator[Step]:
 
 
 def truncated32_sample(low: float, high: float, k: np.ndarray) -> Iterator[Step]:
-    """A 64th of all words: the first, the last, those in the middle, and scattered ones."""
+    """Take one word in 64: the first words, the last, those in the middle, and scattered ones."""
     quarter = np.uint32(1 << 24)
     starts = np.array([0, (1 << 31) - (1 << 24), (1 << 32) - (1 << 25)], np.uint32)
     part = k // quarter
@@ -131,7 +131,7 @@ ROOT_2PI = LONG("2.50662827463100050241576528481")
 
 
 def sincos_long(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sine and cosine of 2 pi a / 2^64, the reduction to an eighth of a turn exact."""
+    """Sine and cosine of 2 pi a / 2^64; the reduction to an eighth of a turn is exact."""
     quarter = (a + U64(1 << 61)) >> U64(62)
     x = (a - (quarter << U64(62))).view(np.int64) * (PI * LONG(2.0**-63))
     s, c = np.sin(x), np.cos(x)
@@ -164,7 +164,7 @@ def normal64(words: np.ndarray) -> Iterator[Step]:
 
 
 class Mills:
-    """Q(x) / phi(x) for x from 1/2 to 40 in long double, by Taylor series about multiples of 1/16.
+    """Q(x) / phi(x) for x from 1/2 to 40 in long double, by Taylor series at multiples of 1/16.
 
     M' = x M - 1 gives all derivatives: M^(n+1) = x M^(n) + n M^(n-1).
     """
@@ -208,13 +208,13 @@ def middle_of_phi(z: np.ndarray) -> np.ndarray:
 
 
 class LongWindow:
-    """The distance of a float64 from the exact quantile of its word, in long double."""
+    """The distance, in long double, from a float64 to the exact quantile of its word."""
 
     def __init__(self, exact: reference.Window) -> None:
         with mpmath.workprec(400):
             self.left, self.right = to_long(exact.left), to_long(exact.right)
             self.mass = to_long(exact.mass)
-            # As in reference.Window, with 31 bits in the head and the upper 32 bits of u.
+            # Split as in reference.Window, but with 31 bits in the head and the upper 32 bits of u.
             grid = mpmath.mpf(2) ** (mpmath.floor(mpmath.log(exact.mass, 2)) - 30)
             head = mpmath.floor(exact.mass / grid) * grid
             self.mass_head, self.mass_tail = to_long_exactly(head), to_long(exact.mass - head)
@@ -226,7 +226,7 @@ class LongWindow:
             )
 
     def excess(self, word: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """The exact quantile less z: Newton's step, whose own error is of second order."""
+        """The exact quantile minus z, by one Newton step, whose own error is of second order."""
         unit = LONG(2.0**-64)
         u, v = ((w.astype(LONG) + LONG(0.5)) * unit for w in (word, ~word))
         upper = (word >> U64(32)).astype(LONG) * LONG(2.0**-32)
@@ -251,7 +251,7 @@ class LongWindow:
 
 
 def to_long_exactly(x) -> np.longdouble:
-    """A number of at most 64 bits."""
+    """Convert a number of at most 64 significant bits."""
     mantissa, exponent = mpmath.frexp(x)
     whole = int(mpmath.ldexp(mantissa, 64))
     value = LONG(abs(whole) >> 32) * LONG(2.0**32) + LONG(abs(whole) & 0xFFFFFFFF)
@@ -267,7 +267,7 @@ def truncated64(low: float, high: float, words: np.ndarray) -> Iterator[Step]:
     distribution, quantiles, (smallest, largest) = window("float64", low, high)
     got = transform64(distribution, words.view(np.uint32))
     exact = got.astype(LONG) + long_window(low, high).excess(words, got)
-    # Right at zero what is left of the middle is below the last bits of a long double.
+    # Very close to zero, what remains of `middle` is smaller than the last bit of a long double.
     zero = np.abs(got) < 2.0**-24 * min(high - low, 1.0)
     exact[zero] = [to_long(z) for z in quantiles.quantile64(words[zero])]
     yield words, got, np.clip(exact, LONG(smallest), LONG(largest))
@@ -280,16 +280,16 @@ def truncated64(low: float, high: float, words: np.ndarray) -> Iterator[Step]:
 
 @dataclass(frozen=True)
 class Case:
-    """One transform: its steps, how many words, the bound."""
+    """One transform: the function that measures it, how many words, and the bound of its error."""
 
     steps: Callable[[np.ndarray], Iterator[Step]]
     words: int
     ulp: float
-    absolute: float = 0.0  # an error of more ulp is forgiven up to this
+    absolute: float = 0.0  # a larger error in ulp is allowed up to this absolute error
     double: bool = False
 
 
-NEAR_ZERO = 2.0**-24  # where the exact value crosses zero, in the 32-bit family
+NEAR_ZERO = 2.0**-24  # for the 32-bit types: absolute bound where the exact value crosses zero
 
 FULL_WINDOWS = [(-2.0, 2.0), (-100.0, 100.0)]
 WINDOWS = [
@@ -314,7 +314,7 @@ WINDOWS = [
     (-0.001, 5.0),
     (-5.0, -1e-9),
 ]
-# Near zero: for float64 alone.
+# Windows close to zero, which only float64 resolves.
 TINY_WINDOWS = [(-1e-108, 1e-108), (1e-113, 1e-112), (-3e-125, 1e-125), (0.0, 1e-300)]
 CASES = {
     "log32": Case(log32, 1 << 31, 2),
@@ -346,13 +346,13 @@ CASES = {
 
 @dataclass(frozen=True)
 class Worst:
-    """The largest error found, and where."""
+    """The largest error, and the word that gives it."""
 
     ulp: float
     word: int
     got: float
     exact: str
-    absolute: float  # the largest absolute error of those past the bound in ulp
+    absolute: float  # largest absolute error of the words whose error in ulp exceeds the bound
 
     def breaks(self, case: Case) -> bool:
         return self.ulp > case.ulp and self.absolute > case.absolute
@@ -368,14 +368,14 @@ def worst_of(found: list[Worst]) -> Worst:
 
 
 def examine(case: Case, words: np.ndarray) -> Worst:
-    """The largest error on these words."""
+    """Find the largest error on these words."""
     digits, smallest = (52, -1022) if case.double else (23, -126)
     found = []
     for word, got, exact in case.steps(words):
         binade = (exact.astype(F64).view(np.int64) & (0x7FF << 52)).view(F64)
         error = np.abs((got - exact).astype(F64))
         ulp = error / (np.maximum(binade, 2.0**smallest) * 2.0**-digits)
-        ulp[~(ulp >= 0)] = INF  # NaN is never right
+        ulp[~(ulp >= 0)] = INF  # NaN counts as an infinite error
         at = int(np.argmax(ulp))
         shown = np.format_float_scientific(exact[at], precision=20, unique=False)
         absolute = float(error[ulp > case.ulp].max(initial=0.0))
@@ -384,14 +384,14 @@ def examine(case: Case, words: np.ndarray) -> Worst:
 
 
 def edge_words64() -> np.ndarray:
-    """Both ends, the powers of two, the eighths of a turn, and their neighbours."""
+    """Both ends, the powers of two and the multiples of 2^61 (1/8 turn), and their neighbours."""
     centres = [0, *(1 << k for k in range(64)), *(k << 61 for k in range(8))]
     words = sorted({(c + d) % 2**64 for c in centres for d in range(-8, 9)})
     return np.array(words[: len(words) // 2 * 2], U64)
 
 
 def random_words64(seed: int, count: int) -> np.ndarray:
-    """Random words, edges first; and last again, since normals pair the first with the last."""
+    """Random words, edge words first and last: normals pair a first word with a last one."""
     rng, edges = np.random.default_rng(seed), edge_words64()
     words = rng.integers(2**64, size=count, dtype=U64)
     words[: len(edges)], words[-len(edges) :] = edges, rng.permutation(edges)
@@ -399,7 +399,7 @@ def random_words64(seed: int, count: int) -> np.ndarray:
 
 
 def run(name: str, isa: str, start: int) -> Worst:
-    """The largest error of one task."""
+    """Find the largest error of one process's share of the words."""
     _core.set_isa(isa)
     case, found = CASES[name], []
     for begin in range(start, min(start + TASK, case.words), PIECE):
@@ -419,7 +419,7 @@ def measure(name: str, isa: str, processes: int) -> Worst:
 
 
 def report_reference() -> None:
-    """The error of the exact values themselves, in ulp of the type they serve, against mpmath."""
+    """Print the errors of the exact values, against mpmath, in ulp of the measured types."""
     rng = np.random.default_rng(9)
     r, a = rng.integers(2**32, size=(2, 2000), dtype=np.uint32)
     with mpmath.workprec(160):

@@ -1,8 +1,9 @@
-"""Sampling and filling: against the speed of memory, NumPy, PyTorch, and against ourselves.
+"""Speed of sampling and filling, compared with memory, NumPy, PyTorch and ourselves.
 
     make bench
 
-Sizes are 2^28 elements unless a case says otherwise; buffers have been written before.
+Sizes are 2^28 elements unless a case says otherwise. The buffers have been written before, so that
+no page fault is timed.
 """
 
 import resource
@@ -26,7 +27,7 @@ Race = Callable[..., float]
 
 
 def buffer(dtype: Any, size: int = SIZE) -> np.ndarray:
-    """An array whose pages the process has already."""
+    """Allocate an array and touch all of its pages, so that later writes cause no page fault."""
     array = np.empty(size, dtype)
     array.view(np.uint8)[:] = 1
     return array
@@ -133,7 +134,7 @@ def test_two_threads(race: Race) -> None:
     [(1024, "in place", 0.8), (8, "in place", 0.2), (8, "an array of their own", 0.2)],
 )
 def test_column_shard(race: Race, width: int, place: str, bar: float) -> None:
-    """Some columns of a matrix: in the whole, a destination with gaps, or as a rank holds them."""
+    """Fill some columns of a matrix: the whole matrix, columns with gaps, or a shard."""
     shape, index = (8192, 8192), np.s_[:, 1024 : 1024 + width]
     if place == "in place":
         out = buffer(np.float32, shape[0] * shape[1]).reshape(shape)[index]
@@ -147,7 +148,7 @@ def test_column_shard(race: Race, width: int, place: str, bar: float) -> None:
 
 
 MATRIX = SIZE // 4
-AWKWARD = {  # shape of the tensor, box of it, order in memory, bar
+AWKWARD = {  # shape of the tensor, index of the box, order in memory, bar
     "rows of 3 with gaps of 1": ((MATRIX // 4, 3), ..., "padded", 0.25),
     "(n, 3) in F order": ((MATRIX // 3, 3), ..., "F", 0.25),
     "3 of 8 columns": ((MATRIX // 8, 8), np.s_[:, 2:5], "C", 0.25),
@@ -158,7 +159,7 @@ AWKWARD = {  # shape of the tensor, box of it, order in memory, bar
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("case", AWKWARD)
 def test_awkward(race: Race, case: str, dtype: Any) -> None:
-    """What is not contiguous: single elements and short rows, in the tensor or in memory."""
+    """Fill boxes that are not contiguous in the tensor or in memory, such as short rows."""
     shape, index, order, bar = AWKWARD[case]
     x = buffer(dtype, MATRIX)
     if order == "padded":
@@ -197,7 +198,7 @@ def test_three_billion(race: Race) -> None:
 
 
 def test_own_memory(benchmark: Any) -> None:
-    """What a fill needs beside the destination: by how much the process's peak grows."""
+    """Measure the memory that a fill needs beside the destination: how much the peak grows."""
     x = buffer(np.float32)
     limit, before = 4096, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     benchmark.pedantic(lambda: STREAM.normal(out=x), rounds=1)

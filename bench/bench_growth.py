@@ -1,6 +1,6 @@
-"""How cost grows: with elements, tensors, threads and shards; a model of 405 billion parameters.
+"""How the cost grows with the number of elements, tensors, threads and shards; one 405B model.
 
-Each test measures the points of one axis; report.py fits and draws them.
+Each test measures several points of one axis; report.py fits a line to them and draws them.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ Keep = Callable[..., None]
 
 @pytest.fixture
 def keep(benchmark: Any) -> Keep:
-    """Measure points, all in turns, and keep (x, seconds) of each in the benchmark's JSON."""
+    """Measure all points in alternating turns; store (x, seconds) of each in the JSON."""
 
     def run(axis: str, points: dict[float, tuple[Contestant, int]], **labels: Any) -> None:
         racers = [repeated(contestant, loops) for contestant, loops in points.values()]
@@ -42,7 +42,7 @@ def keep(benchmark: Any) -> Keep:
 
 @pytest.mark.parametrize("threads", sorted({1, THREADS}))
 def test_elements(keep: Keep, threads: int) -> None:
-    """One call, more and more elements of one warm array."""
+    """Fill one array that is already in memory, with more elements from point to point."""
     whole = np.ones(1 << sized(28, 12), np.float32)
     points = {}
     for log2 in range(4, sized(29, 13), 2):
@@ -56,7 +56,7 @@ def test_elements(keep: Keep, threads: int) -> None:
 
 
 def test_tensors(keep: Keep) -> None:
-    """The same elements in more and more tensors, each with a name of its own."""
+    """Split a fixed number of elements into more and more tensors, each with its own name."""
     size = 1 << sized(24, 12)
     whole = np.ones(size, np.float32)
     points = {}
@@ -75,7 +75,7 @@ def test_tensors(keep: Keep) -> None:
 
 
 def test_threads(keep: Keep) -> None:
-    """Up to twice as many as there are processors: more than there are should do no harm."""
+    """Use up to twice as many threads as processors: too many threads must do no harm."""
     out = np.ones(1 << sized(26, 12), np.float32)
     counts = sorted({1, 2, THREADS, 2 * THREADS, *(2**k for k in range(THREADS.bit_length()))})
     points = {count: (benchmark.ours("normal", out, count), 1) for count in counts}
@@ -84,7 +84,7 @@ def test_threads(keep: Keep) -> None:
 
 @pytest.mark.parametrize("axis", [0, 1], ids=["rows", "columns"])
 def test_shards(keep: Keep, axis: int) -> None:
-    """The middle one of more and more shards of one matrix: its cost, without the others'."""
+    """Fill the middle shard of one matrix, cut into more and more shards: its cost alone."""
     shape = (1 << sized(13, 6),) * 2
     points = {}
     for log2 in range(0, sized(11, 5), 2):
@@ -104,7 +104,7 @@ RANK, RANKS = 5, 512
 
 
 def own_rows(tensor: TensorSpec) -> slice:
-    """The rows that a rank holds by torch.chunk, as FSDP2's Shard(0): the last ranks may have less.
+    """The rows of a rank under torch.chunk, as in FSDP2's Shard(0); the last ranks may have fewer.
 
     >>> own_rows(TensorSpec("w", (1024, 4), wf.Zeros()))
     slice(10, 12, None)
@@ -115,7 +115,7 @@ def own_rows(tensor: TensorSpec) -> slice:
 
 
 def test_plan(measure: Callable[..., dict[str, float]]) -> None:
-    """One rank's rows of every tensor of Llama 3.1 405B, from the rules to the last bit."""
+    """Fill one rank's rows of every tensor of Llama 3.1 405B, evaluating the rules too."""
     model = sized("llama-3.1-405b", "llama-3.1-8b")
     architecture = Architecture.load(model)
 
@@ -135,7 +135,7 @@ def test_plan(measure: Callable[..., dict[str, float]]) -> None:
                 part, seed=0, name=tensor.name, shape=tensor.shape, index=(box,)
             )
 
-    # What every rank does where the whole tensor is made first: NumPy's rate, for comparison.
+    # A rank that makes the whole tensor first would do so at NumPy's rate, which this measures.
     sample = np.ones(1 << sized(24, 10), np.float32)
     measure(
         "plan",

@@ -1,4 +1,4 @@
-"""Orthogonal matrices: against PyTorch, NumPy's QR, NumPy's matrix products, and the whole.
+"""Speed of orthogonal matrices, compared with PyTorch, NumPy's QR and NumPy's matrix product.
 
     make bench
 
@@ -93,7 +93,7 @@ def test_eighths(axis: int, mean: tuple[float, float] | None, dearest: tuple[flo
     if mean is not None:
         figures.append((f"mean eighth of the {name}", sum(parts) / 8, mean))
     for case, seconds, (bar, aim) in figures:
-        # As speeds, so that more is better here too.
+        # Reported as speeds, so that a larger number is better here too.
         RESULTS.append(
             Result(case, "the whole", everything / seconds, 1 / bar, 1 / aim, seconds, everything)
         )
@@ -125,7 +125,8 @@ def test_memory_above_the_result(shape: tuple[int, int], index: object) -> None:
     Q.fill(out, seed=1, shape=shape, index=index)
     done.set()
     watcher.join()
-    allowed = (64 << 20) + 2 * 128 * max(shape) * 4  # 64 MiB and two panels of 128 reflectors
+    # 64 MiB, and two panels of 128 float32 reflectors
+    allowed = (64 << 20) + 2 * 128 * max(shape) * 4
     case = f"memory above {shape[0]} x {shape[1]} {'' if index == np.s_[:] else 'part'}"
     used = max(1, peak - before)
     RESULTS.append(Result(case, "64 MiB and two panels", allowed / used, 1, None, used, allowed))

@@ -1,11 +1,13 @@
-"""How fast, against what users have and against the limit.
+"""Speed of fills, compared with the libraries that users have now and with the speed of memory.
 
     make bench
 
-Seven axes meet in a product that takes hours (WINIT_BENCH=full). By default every axis is swept
-around a centre, alone or with those it depends on: distribution with type, with size, with
-instruction set and threads; the layouts; memory never touched before. All peers take part where the
-result has at most 2^28 elements; above it, only NumPy and memory, which need no other arrays.
+A case is one combination of seven parameters ("axes"). All combinations take hours
+(WINIT_BENCH=full). By default each axis is varied while the others keep their central values, alone
+or together with the axes it depends on: distribution with type, with size, with instruction set and
+threads; the layouts; memory that has never been touched. All peers are measured where the result
+has at most 2^28 elements. Above that size only NumPy and memory are measured, because they need no
+other arrays.
 """
 
 import itertools
@@ -32,12 +34,13 @@ THREADS, BEST = wf.get_num_threads(), _core.supported_isas()[0]
 SECONDS = sized(2.0, 0.0)
 WIDTH, SHARDS = sized(1024, 8), 8
 PEER_LIMIT = 28
-TURNS = {24: 5, 28: 3, 31: 1}  # at least, up to so many elements (log2): peers take minutes
+# least number of turns, for up to 2^key elements: the peers take minutes
+TURNS = {24: 5, 28: 3, 31: 1}
 
 
 @dataclass(frozen=True)
 class Case:
-    """One point of the product; what is not said is the centre."""
+    """One combination of the axes; an axis that is not given has its central value."""
 
     distribution: str = "normal"
     dtype: str = "float32"
@@ -53,7 +56,7 @@ class Case:
 
     @property
     def possible(self) -> bool:
-        """Whether it is measured: shards are, warm, of one row at least, up to 2^28 elements."""
+        """Whether the case is measured: shards only in warm memory, with 1 row to 2^28 elements."""
         small = WIDTH <= 1 << self.log2 <= 1 << PEER_LIMIT
         return self.layout == "contiguous" or (self.memory == "warm" and small)
 
@@ -90,7 +93,7 @@ def cases() -> list[Case]:
 
 
 def shard(case: Case, dtype: np.dtype) -> tuple[Contestant, np.ndarray, tuple[int, ...]]:
-    """Our fill of one eighth of a matrix, where it goes, and the shape of the whole."""
+    """Return our fill of one eighth of a matrix, its destination, and the shape of the matrix."""
     rows = (1 << case.log2) // WIDTH
     if case.layout == "rows":
         shape, index = (SHARDS * rows, WIDTH), np.s_[3 * rows : 4 * rows]
@@ -108,7 +111,7 @@ def shard(case: Case, dtype: np.dtype) -> tuple[Contestant, np.ndarray, tuple[in
 
 
 def sharded(case: Case, dtype: np.dtype) -> dict[str, Contestant]:
-    """Against NumPy's users, who make the whole and cut it; and memory, for a part without gaps."""
+    """Compare a shard with NumPy, which makes the whole matrix and cuts it, and with memset."""
     fill, out, shape = shard(case, dtype)
     whole = np.ones(shape, dtype)
     numpy = benchmark.peers(case.distribution, whole, case.threads, ["NumPy"])["NumPy"]
@@ -146,8 +149,10 @@ def test_fill(measure: Measure, case: Case) -> None:
         need(2.5 * SHARDS * nbytes)
         contestants = sharded(case, dtype)
     elif case.memory == "warm":
-        scratch = 0 if dtype.itemsize >= 4 else 4 << case.log2  # NumPy's, before it rounds
-        copies = 7 * max(nbytes, 4 << case.log2)  # of the peers, JAX's temporary ones included
+        # NumPy's float32 numbers, before it rounds them
+        scratch = 0 if dtype.itemsize >= 4 else 4 << case.log2
+        # arrays of the peers, including JAX's temporary ones
+        copies = 7 * max(nbytes, 4 << case.log2)
         need(nbytes + (copies if case.log2 <= PEER_LIMIT else scratch))
         contestants = warm(case, dtype)
     else:
@@ -174,7 +179,7 @@ def test_orthogonal(measure: Measure, shape: tuple[int, int]) -> None:
 
 
 def test_disk(measure: Measure) -> None:
-    """A checkpoint, fsync included, against zeros in the same chunks, and what NumPy's users do."""
+    """Time writing a checkpoint with fsync, against zeros in the same chunks and NumPy."""
     model = sized("gpt2-xl", "gpt2")
     place = Path("build")
     place.mkdir(exist_ok=True)
@@ -191,5 +196,5 @@ def test_disk(measure: Measure) -> None:
         for name, (function, threads) in write.items()
     }
     nbytes = write_rate.size(model, "bfloat16")
-    need(1.5 * nbytes)  # NumPy's tensors, and the float32 of one
+    need(1.5 * nbytes)  # NumPy's tensors, and one of them in float32
     measure("disk", contestants, seconds=0, model=model, dtype="bfloat16", nbytes=nbytes)

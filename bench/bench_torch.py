@@ -1,4 +1,4 @@
-"""winit_fast.torch against torch itself: a whole model, small tensors, and what the adapter costs.
+"""Speed of winit_fast.torch compared with torch: a whole model, small tensors, the adapter's cost.
 
 make bench
 """
@@ -19,7 +19,7 @@ CALLS = 1000
 
 
 class Block(torch.nn.Module):
-    """One layer of GPT-2: the shapes of its weights."""
+    """The weights of one layer of GPT-2."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Block(torch.nn.Module):
 
 
 class GPT2Medium(torch.nn.Module):
-    """355 million parameters, as their modules initialise them."""
+    """GPT-2 with 355 million parameters, which torch's modules initialise."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class GPT2Medium(torch.nn.Module):
 
 
 def test_gpt2_medium(race: Race) -> None:
-    """Construction is all initialisation but for some 0.05 s; the memory is fresh each time."""
+    """Construct a model in fresh memory: all but about 0.05 s of the time is initialisation."""
 
     def fast() -> torch.nn.Module:
         with adapter.fast_init():
@@ -69,7 +69,7 @@ def test_small(race: Race, scheme: str) -> None:
 
 
 def test_overhead(benchmark: Any) -> None:
-    """What a call costs above the same numbers by `Stream.normal` into a NumPy array: 10 us."""
+    """Measure what the adapter adds to `Stream.normal` into an array; the limit is 10 us."""
     weight, array = torch.ones(32, 32), np.ones((32, 32), np.float32)
     stream = wf.Stream(1)
     mine = repeated(adapter.kaiming_normal_, weight)
@@ -85,7 +85,7 @@ def test_overhead(benchmark: Any) -> None:
 
 
 def test_trunc_normal(race: Race) -> None:
-    """Existing code: torch's own function, inside the context."""
+    """Call torch's own trunc_normal_ inside fast_init, as existing code does."""
     tensor = torch.ones(1 << 22)
 
     def fast() -> None:
@@ -110,12 +110,13 @@ def test_orthogonal(race: Race) -> None:
 @pytest.mark.parametrize(
     ("case", "rules", "bar"),
     [
-        ("ruled", {"*.weight": wf.HeNormal(), "*.bias": "zeros"}, 2 / 3),  # torch: 10 us a tensor
+        # torch takes about 10 us for each tensor
+        ("ruled", {"*.weight": wf.HeNormal(), "*.bias": "zeros"}, 2 / 3),
         ("recorded", None, 1 / 3),
     ],
 )
 def test_many_small_layers(race: Race, case: str, rules: Any, bar: float) -> None:
-    """What a tensor costs besides its numbers: 4,000 of them, which torch resets one by one."""
+    """Measure the cost per tensor, with 4,000 small tensors; torch resets them one by one."""
     layers = torch.nn.Sequential(*[torch.nn.Linear(8, 8) for _ in range(2000)])
 
     def theirs() -> None:

@@ -1,17 +1,19 @@
-"""Has it become slower? Compare with the baseline in the repository.
+"""Detect slowdowns: compare today's speed with the baseline in the repository.
 
-    make bench-check       compare; exit status 1 and the names of the cases if something is slower
-    make bench-check CHECK=--counts    only the instruction counts, which any machine can
-    make bench-baseline    record the baseline of this processor and compiler anew
+    make bench-check                   compare; list the slower cases and exit with status 1 if any
+    make bench-check CHECK=--counts    compare only instruction counts, which works on any machine
+    make bench-baseline                record the baseline of this processor and compiler again
 
-Two kinds of figures. *Ratios* to NumPy or memset in the same process, medians of alternating turns:
-a case fails when it is more than 10 % below the baseline in each of three measurements, the second
-and third of which are taken only where the one before failed, after all other cases. *Instruction
-counts* of callgrind repeat exactly: a case fails above 2 %. Ratios belong to a processor, counts to
-a compiler, and the baseline holds them by these; on a processor or with a compiler that it does not
-know, only the other kind is compared, and that is said. Where nothing can be compared, that is an
-error. A case that the baseline does not have yet is told and not compared; one that it has and that
-is measured no more fails.
+There are two kinds of figures. *Ratios* compare with NumPy or memset in the same process: they are
+medians of alternating turns. A case fails if its ratio is more than 10 % below the baseline in
+three measurements. The second and third are made only if the one before failed, and after all other
+cases. *Instruction counts*, from callgrind, repeat exactly: a case fails if its count grew by more
+than 2 %.
+
+A ratio depends on the processor, a count on the compiler. The baseline stores them by processor and
+by compiler. If it lacks this processor or this compiler, only the other kind is compared, and a
+message says so; if it lacks both, that is an error. A case that is not in the baseline yet is
+reported but not compared. A case of the baseline that is no longer measured fails.
 """
 
 import argparse
@@ -30,14 +32,14 @@ from winit_fast import get_num_threads
 
 BASELINE = Path(__file__).with_name("baseline.json")
 RATIO_ALLOWANCE, COUNT_ALLOWANCE = 0.10, 0.02
-ATTEMPTS = 3  # measurements of a ratio before it counts as slower
-ROUNDS = 5  # measurements of a ratio for the baseline, whose median it is
+ATTEMPTS = 3  # a ratio counts as slower after this many measurements below the bound
+ROUNDS = 5  # the baseline is the median of this many measurements
 SECONDS = 1.5
 
 
 @dataclass(frozen=True)
 class Change:
-    """One case against its baseline; ``slowdown`` is 0.1 where it takes 1.1 times as long."""
+    """One case and its baseline; a ``slowdown`` of 0.1 means that it takes 1.1 times as long."""
 
     case: str
     before: float
@@ -46,7 +48,7 @@ class Change:
 
 
 def ratio_change(case: str, before: float, now: float) -> Change:
-    """Of a ratio, which is a speed: more is better.
+    """Compare a ratio, which is a speed: a larger one is better.
 
     >>> ratio_change("normal", 20.0, 10.0).slowdown
     1.0
@@ -55,7 +57,7 @@ def ratio_change(case: str, before: float, now: float) -> Change:
 
 
 def count_change(case: str, before: float, now: float) -> Change:
-    """Of a count: less is better.
+    """Compare an instruction count: a smaller one is better.
 
     >>> count_change("normal", 1000, 1500).slowdown
     0.5
@@ -68,18 +70,18 @@ def compare(
     now: Mapping[str, float],
     change: Callable[[str, float, float], Change],
 ) -> list[Change]:
-    """Changes of the cases that both have, the worst first."""
+    """Compare the cases that are both measured and in the baseline; the worst comes first."""
     both = [change(case, before[case], now[case]) for case in before if case in now]
     return sorted(both, key=lambda each: -each.slowdown)
 
 
 def slower(changes: list[Change], allowance: float) -> list[Change]:
-    """Those that take more than ``allowance`` longer."""
+    """Select the cases that take more than ``allowance`` longer."""
     return [each for each in changes if each.slowdown > allowance]
 
 
 def lost(before: Mapping[str, float], now: Mapping[str, float]) -> list[str]:
-    """A line for each case that is not watched any more; those not yet watched are only told."""
+    """Return a line for each baseline case that is no longer measured; print the new cases."""
     for case in now:
         if case not in before:
             print(f"  {case} NOT compared: not in the baseline (make bench-baseline records it)")
@@ -92,14 +94,14 @@ def best_of(
     attempts: int = ATTEMPTS,
     allowance: float = RATIO_ALLOWANCE,
 ) -> dict[str, float]:
-    """Measure ratios; those that fall short again, up to ``attempts`` times; the best counts.
+    """Measure ratios; repeat those below the bound up to ``attempts`` times and keep the best.
 
     Parameters
     ----------
     before : mapping of str to float
         The baseline.
     measure : callable
-        Measures the cases named, or all (None).
+        Measures the given cases, or all of them (None).
     """
     found = measure(None)
     for _ in range(attempts - 1):
@@ -121,7 +123,7 @@ def measure_ratios(names: list[str] | None = None) -> dict[str, float]:
 
 
 def processor() -> str:
-    """What ratios belong to: the model of the processor and the number of threads."""
+    """Name what ratios depend on: the model of the processor and the number of threads."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -133,7 +135,7 @@ def processor() -> str:
 
 
 def record(path: Path) -> None:
-    """Measure this processor and this compiler, and put both into the baseline."""
+    """Measure on this processor and with this compiler, and store both in the baseline."""
     rounds = []
     for number in range(ROUNDS):
         print(f"round {number + 1} of {ROUNDS}")
@@ -150,7 +152,7 @@ def record(path: Path) -> None:
 
 
 def report(kind: str, changes: list[Change], allowance: float) -> list[str]:
-    """Print the worst cases of a kind; return a line for each that fails."""
+    """Print the worst cases of one kind, and return a line for each that fails."""
     for each in changes[:5]:
         print(f"  {each.case:<58} {each.before:10.5g} -> {each.now:10.5g}  {each.slowdown:+.1%}")
     return [
@@ -161,7 +163,7 @@ def report(kind: str, changes: list[Change], allowance: float) -> list[str]:
 
 
 def check(path: Path, counts_only: bool = False) -> list[str]:
-    """Measure and compare; return a line for each case that fails."""
+    """Measure and compare, and return a line for each case that fails."""
     baseline = json.loads(path.read_text())
     before_counts = baseline["instructions"].get(instructions.compiler_version())
     before_ratios = None if counts_only else baseline["ratios"].get(processor())

@@ -1,4 +1,4 @@
-"""The fixtures that measure and keep, the report at the end, and what was skipped, in the JSON."""
+"""Fixtures that time contestants and keep the results; the printed report; the skipped cases."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +13,9 @@ SKIPPED: list[dict[str, str]] = []
 
 @pytest.fixture
 def measure(benchmark: Any) -> Callable[..., dict[str, float]]:
-    """Let contestants take turns; their median seconds go into the benchmark's JSON with labels.
+    """Time contestants in alternating turns; store the median seconds and the labels in the JSON.
 
-    ``loops`` calls make one turn; the seconds are those of one call.
+    A turn is ``loops`` calls; the seconds are those of one call.
     """
 
     def run(
@@ -41,10 +41,10 @@ def measure(benchmark: Any) -> Callable[..., dict[str, float]]:
 
 @pytest.fixture
 def race(benchmark: Any) -> Callable[..., float]:
-    """Race ours against theirs; the ratio goes into the benchmark's JSON and into the report.
+    """Compare our function with a peer's; the ratio goes into the JSON and the printed report.
 
-    ``work`` and ``peer_work`` are the amounts that one call does, where they differ: the ratio is
-    of rates.
+    ``work`` and ``peer_work`` are the amounts of work of one call, if they differ: then the ratio
+    compares rates.
     """
 
     def run(
@@ -77,7 +77,7 @@ def pytest_runtest_logreport(report: Any) -> None:
 
 
 def pytest_collectreport(report: Any) -> None:
-    """A whole file may be skipped, for want of a package."""
+    """Record a file that is skipped as a whole because a package is missing."""
     if report.skipped:
         reason = report.longrepr[2].removeprefix("Skipped: ")
         SKIPPED.append({"case": report.nodeid.rpartition("/")[2], "reason": reason})

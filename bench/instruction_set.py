@@ -1,4 +1,4 @@
-"""Another instruction set than the best one, for a while."""
+"""Use another instruction set than the best one inside a `with` block."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,8 @@
-/* Runs every kernel once for callgrind to count: see instructions.py.
+/* Runs every kernel once, so that callgrind can count its instructions: see instructions.py.
  *
- * One dump for each instruction set and case, named by its description. What is counted is the call
- * alone, and the call before it has warmed up what is found at first use. */
+ * Writes one dump for each instruction set and case, named by the case. Only the second of two
+ * equal calls is counted: the first does what happens only once, such as choosing the instruction
+ * set. */
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 #include "winit.h"
 #include "cases.h"
 
-/* Whole groups and a rest of three; rows of 8 elements from rows of 64. */
+/* LONG is a multiple of any vector length, plus 3. Of rows of WIDTH elements, ROW are filled. */
 enum { LONG = (1 << 14) + 3, SHORT = 16, ROW = 8, ROWS = 512, WIDTH = 64 };
 enum { REFLECTORS = 64, LENGTH = 512, BLOCKS = 4 };
 
@@ -22,10 +23,10 @@ static const winit_stream stream = {UINT64_C(0x0123456789ABCDEF), UINT64_C(0xFED
 typedef struct {
     const char *distribution;
     int type;
-    int64_t rows, columns; /* of a matrix that is WIDTH wide; one row is contiguous */
+    int64_t rows, columns; /* of a matrix with WIDTH columns; one row is contiguous */
 } fill_case;
 
-/* Beside all distributions and all types. */
+/* Cases in addition to those of run_all, which covers all distributions and types. */
 static const fill_case fills[] = {
     {"uniform", WINIT_BF16, 1, LONG},    {"uniform", WINIT_F16, 1, LONG},
     {"uniform", WINIT_E4M3FN, 1, LONG},  {"truncated", WINIT_BF16, 1, LONG},
@@ -33,7 +34,7 @@ static const fill_case fills[] = {
     {"truncated", WINIT_F32, ROWS, ROW}, {"uniform", WINIT_BF16, ROWS, ROW},
 };
 
-/* What goes past the caches has loops of its own; one case stands for all of them. */
+/* Streaming stores have loops of their own; one case stands for all of them. */
 static const fill_case streamed = {"normal", WINIT_F32, 1, LONG};
 
 static winit_distribution make(const fill_case *c) {
@@ -54,7 +55,7 @@ static void run_fill(const fill_case *c, int streaming) {
     const int64_t size = (int64_t)winit_type_size(c->type);
     const int64_t shape[] = {c->rows, c->columns}, index[] = {WIDTH, 1};
     const int64_t bytes[] = {WIDTH * size, size};
-    const int outer = c->rows == 1; /* a contiguous run has one axis */
+    const int outer = c->rows == 1; /* a contiguous run has only one axis */
     char name[80];
     for (int count = 0; count <= 1; count++) {
         if (count) CALLGRIND_TOGGLE_COLLECT;
@@ -68,7 +69,7 @@ static void run_fill(const fill_case *c, int streaming) {
     CALLGRIND_DUMP_STATS_AT(name);
 }
 
-/* Making reflectors from Gaussian vectors, their small triangular factors, and applying them. */
+/* Computes reflectors from Gaussian vectors, then the triangular factors, then applies them. */
 static void run_householder(void) {
     static _Alignas(64) float v[REFLECTORS * LENGTH], q[BLOCKS * LENGTH * WINIT_COLUMNS];
     static float tau[REFLECTORS], sign[REFLECTORS], factors[REFLECTORS * WINIT_GROUP];
@@ -92,7 +93,7 @@ static void run_householder(void) {
     CALLGRIND_DUMP_STATS_AT(name);
 }
 
-/* Normals of every type, and every other distribution of the two that computations are in. */
+/* Runs normals of every type, and all other distributions in float32 and float64. */
 static void run_all(void) {
     for (int type = 0; type < WINIT_TYPES; type++) {
         run_fill(&(fill_case){"normal", type, 1, LONG}, 0);
@@ -105,8 +106,7 @@ static void run_all(void) {
 }
 
 int main(void) {
-    /* callgrind knows no AVX-512 and says so in cpuid: what is supported here is what it can run.
-     */
+    /* Under callgrind cpuid reports no AVX-512, so every set that counts as supported can run. */
     for (int k = 0; winit_isa_supported(k); k++) {
         if (winit_isa_choose(winit_isa_supported(k)) != 0) return 1;
         run_all();

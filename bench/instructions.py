@@ -1,9 +1,9 @@
-"""How many instructions every kernel takes, counted by valgrind's callgrind: the same in every run.
+"""Count the instructions of every kernel with valgrind's callgrind; they are the same in every run.
 
     python bench/instructions.py
 
-The kernels are compiled for this by themselves, with the flags of setup.py, and linked with
-instructions.c. AVX-512 is left out, since valgrind cannot run it.
+The kernels are compiled separately for this, with the flags of setup.py, and linked with
+instructions.c. AVX-512 is left out, because valgrind cannot run it.
 """
 
 import os
@@ -26,20 +26,21 @@ def compiler() -> list[str]:
 
 
 def compiler_version() -> str:
-    """What the counts depend on beside the source: the architecture and the compiler."""
+    """Name what the counts depend on beside the source: the architecture and the compiler."""
     run = subprocess.run([*compiler(), "--version"], capture_output=True, text=True, check=True)
-    name = re.sub(r"^\S+ \(", "gcc (", run.stdout.splitlines()[0])  # not as what it was called
+    # whatever the command was called
+    name = re.sub(r"^\S+ \(", "gcc (", run.stdout.splitlines()[0])
     return f"{platform.machine()}, {name}"
 
 
 def build(folder: Path) -> Path:
-    """Compile the kernels and instructions.c as setup.py would; return the program."""
+    """Compile the kernels and instructions.c with setup.py's flags; return the program's path."""
     with (
         mock.patch("setuptools.setup"),
         mock.patch("Cython.Build.cythonize"),
         mock.patch.dict(os.environ),
     ):
-        os.environ.pop("CFLAGS", None)  # a sanitizer's, say
+        os.environ.pop("CFLAGS", None)  # they may contain the flags of a sanitizer
         setup = runpy.run_path(str(ROOT / "setup.py"))
 
     def compile_one(source: Path) -> Path:
@@ -59,7 +60,7 @@ def build(folder: Path) -> Path:
 
 
 def parse(dump: str) -> tuple[str, int] | None:
-    """Read the case's name and its count from one file of callgrind; None from any other.
+    """Read a case's name and count from one callgrind file; None if the file has no case.
 
     >>> parse("desc: Trigger: Client Request: avx2: normal\\nevents: Ir\\ntotals: 1234\\n")
     ('avx2: normal', 1234)
@@ -70,7 +71,7 @@ def parse(dump: str) -> tuple[str, int] | None:
 
 
 def count() -> dict[str, int]:
-    """Instructions of every case, by name.
+    """Count the instructions of every case; return them by name.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-/* The speed at which memory can be written at all: stores that go round the caches. */
+/* The speed limit of writing memory: non-temporal stores, which bypass the caches. */
 #include <stddef.h>
 #include <string.h>
 

@@ -1,4 +1,4 @@
-"""The limit: libc's memset and non-temporal stores, on any number of threads."""
+"""The speed limit of memory: libc's memset, and non-temporal stores, on any number of threads."""
 
 import ctypes
 import subprocess
@@ -17,7 +17,7 @@ Writer = Callable[[int, int, int], object]
 
 @cache
 def writers() -> dict[str, Writer]:
-    """Functions of (address, value, bytes) that let go of the interpreter's lock."""
+    """Return functions of (address, value, bytes) that release the GIL."""
     folder = Path(tempfile.mkdtemp())
     compiler = (sysconfig.get_config_var("CC") or "cc").split()
     source, library = Path(__file__).with_suffix(".c"), folder / "memory_limit.so"
@@ -33,10 +33,10 @@ def writers() -> dict[str, Writer]:
 
 
 def contestant(array: np.ndarray, writer: Writer, num_threads: int) -> Callable[[], object]:
-    """Write all of an array with a byte that is not zero, each thread its own part.
+    """Write a nonzero byte to the whole of an array; each thread writes its own part.
 
-    Not zero, since some processors have a way of their own for lines of zeros (AMD's Zen 4 writes
-    them at two to three times the speed of anything else), which no numbers can take.
+    The byte is not zero, because some processors write cache lines of zeros in a faster way (on
+    AMD's Zen 4, two to three times as fast), which random numbers can never use.
     """
     address, part = array.ctypes.data, array.nbytes // num_threads // 4096 * 4096
     pool = ThreadPoolExecutor(num_threads)
@@ -48,7 +48,7 @@ def contestant(array: np.ndarray, writer: Writer, num_threads: int) -> Callable[
 
 
 def fastest(array: np.ndarray, num_threads: int) -> Callable[[], object]:
-    """The faster of the two on this array."""
+    """Return the faster of the two functions for this array."""
     contestants = [contestant(array, writer, num_threads) for writer in writers().values()]
     medians = interleaved(contestants, seconds=1.0, least=3)
     return contestants[medians.index(min(medians))]

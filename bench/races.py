@@ -1,13 +1,14 @@
-"""Races: contestants take turns in one process, and medians are compared.
+"""Races: contestants alternate in one process, and their median times are compared.
 
-Every benchmark here is a race of winit_fast against something on the same memory. The figure that
-counts is a ratio; machines differ and neighbours make noise, which both feel.
+Every benchmark here compares winit_fast with something else on the same memory. The figure that
+counts is the ratio: machines differ, and other processes disturb the times, but they affect both
+sides.
 """
 
 import os
 from dataclasses import dataclass
 
-# Where set, these hold OpenBLAS to slower kernels than it would choose.
+# If these variables are set, OpenBLAS uses slower kernels than it would choose by itself.
 for variable in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
     os.environ.pop(variable, None)
 
@@ -18,7 +19,7 @@ __all__ = ["RESULTS", "Contestant", "Result", "interleaved"]
 
 @dataclass(frozen=True)
 class Result:
-    """One line of the report: how many times as fast as the peer, and how much was asked for."""
+    """One line of the report: how many times as fast as the peer we are, and the bar to reach."""
 
     case: str
     peer: str

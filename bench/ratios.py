@@ -1,7 +1,8 @@
-"""The cases that `make bench-check` watches, each as a ratio to NumPy or memset in one process.
+"""The cases of `make bench-check`, each as a ratio to NumPy or memset in the same process.
 
-Those against NumPy run on one thread and within the second-level cache, where neighbours disturb
-least, and are short, so that few turns are interrupted; those against memory run as users do.
+Cases against NumPy run on one thread and fit into the L2 cache, where other processes disturb them
+least; they are short, so that few turns are interrupted. Cases against memory run with the default
+number of threads.
 """
 
 import math
@@ -24,20 +25,20 @@ STREAM = wf.Stream(1, "bench")
 
 @dataclass(frozen=True)
 class Pair:
-    """Two contestants, ready to run."""
+    """Two contestants that are ready to run."""
 
     ours: Contestant
     theirs: Contestant
 
 
 def ratio(pair: Pair, seconds: float) -> float:
-    """How many times as fast we are: the median over the turns of theirs / ours in that turn."""
+    """How many times as fast as the peer we are: the median of the ratios of all turns."""
     mine, other = turns([pair.ours, pair.theirs], seconds, least=5)
     return statistics.median(b / a for a, b in zip(mine, other, strict=True))
 
 
 def buffer(shape: int | tuple[int, ...], dtype: str = "float32") -> np.ndarray:
-    """A warm array that begins with a page: in the caches, stores across lines cost a quarter."""
+    """Allocate a warm array at a page boundary, because stores across cache lines are slower."""
     kind = dtypes.find(dtype).dtype
     nbytes = math.prod(np.atleast_1d(shape).tolist()) * kind.itemsize
     raw = np.zeros(nbytes + 4096, np.uint8)
@@ -54,7 +55,7 @@ def in_cache(distribution: str, dtype: str, size: int = IN_CACHE, loops: int = 1
 
 
 def with_isa(name: str, distribution: str) -> Pair:
-    """Several fills a turn, since choosing a set takes a virtual processor as long as one."""
+    """Time 20 fills a turn: in a virtual machine, choosing a set takes as long as a fill."""
     pair = in_cache(distribution, "float32", loops=20)
 
     def fill() -> None:
@@ -70,7 +71,7 @@ def beyond_the_caches(distribution: str, dtype: str) -> Pair:
 
 
 def columns(width: int) -> Pair:
-    """Some columns of a matrix of 256 x 1024, in place, against as many numbers of NumPy's."""
+    """Fill some columns of a 256 x 1024 matrix in place; NumPy makes as many contiguous numbers."""
     whole, index = buffer((256, 1024)), np.s_[:, 128 : 128 + width]
     theirs = peers("normal", buffer(256 * width), 1, ["NumPy"])["NumPy"]
     part = whole[index]
@@ -80,14 +81,14 @@ def columns(width: int) -> Pair:
 
 
 def small_orthogonal(n: int) -> Pair:
-    """Against as many Gaussian numbers of NumPy's: no BLAS, whose speed is not ours to watch."""
+    """Compare with NumPy's normal numbers, because QR would measure the speed of BLAS."""
     scheme, q = wf.Orthogonal(), buffer((n, n))
     theirs = peers("normal", buffer((n, n)), 1, ["NumPy"])["NumPy"]
     return Pair(lambda: scheme.fill(q, seed=1, num_threads=1), repeated(theirs, max(1, n // 16)))
 
 
 def cases() -> dict[str, Callable[[], Pair]]:
-    """Every case by name; memory is taken when one is made."""
+    """Every case by name; a case allocates its memory only when it is called."""
     made: dict[str, Callable[[], Pair]] = {}
     for distribution, dtype in (
         *((name, dtype) for name in DISTRIBUTIONS for dtype in ("float32", "float64")),

@@ -1,4 +1,4 @@
-"""Writes the raw words of a stream to standard output without end, for a statistical battery.
+"""Writes the raw words of a stream to standard output without end, for a statistical test battery.
 
 python bench/raw_words.py --seed 1 --name w | dieharder -g 200 -a
 """
@@ -22,7 +22,7 @@ def main() -> None:
         for offset in itertools.count(0, CHUNK):
             sys.stdout.buffer.write(stream.bits(CHUNK, offset=offset))
     except BrokenPipeError:
-        sys.stderr.close()  # the battery has seen enough
+        sys.stderr.close()  # the battery has closed the pipe
 
 
 if __name__ == "__main__":

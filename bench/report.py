@@ -2,9 +2,9 @@
 
     python bench/report.py build/bench.json
 
-The tables go between the markers of docs/benchmarks.md and README.md (``<!-- bench: NAME -->`` to
-``<!-- end -->``), the figures are speed.svg, sizes.svg and
-growth.svg of docs/figures/.
+The tables replace what is between the markers ``<!-- bench: NAME -->`` and ``<!-- end -->`` in
+docs/benchmarks.md and README.md. The figures are speed.svg, sizes.svg and growth.svg in
+docs/figures/.
 """
 
 import argparse
@@ -29,7 +29,7 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True)
 class Results:
-    """What was measured, by question, and where."""
+    """The measurements, each with its question and labels, and the machine."""
 
     machine: str
     date: str
@@ -53,7 +53,7 @@ class Results:
         ]
 
     def centre(self) -> Entry:
-        """What most measured fills have in common: the centre that the axes are swept around."""
+        """The central values of the axes: the combination that most measured fills have."""
         keys = ("log2", "threads", "isa", "layout", "memory")
         many: dict[tuple[Any, ...], int] = {}
         for entry in self.of("speed"):
@@ -68,7 +68,7 @@ class Results:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown; the first column is text, the others are numbers.
+    """Make a Markdown table; the first column is text, the others are numbers.
 
     >>> print(table(["case", "GB/s"], [["normal", "9.1"]]))
     | case | GB/s |
@@ -80,7 +80,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def three(x: float | None) -> str:
-    """Three digits, or a dash.
+    """Format with three digits; None is a dash.
 
     >>> three(0.12345), three(1234.5), three(None)
     ('0.123', '1230', '-')
@@ -91,7 +91,7 @@ def three(x: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """In the unit that suits.
+    """Format a duration in the unit that suits it.
 
     >>> duration(3.2e-7), duration(0.0123), duration(5025), duration(0)
     ('320 ns', '12.3 ms', '84 min', '0')
@@ -105,7 +105,7 @@ def duration(seconds: float) -> str:
 
 
 def rate(entry: Entry) -> float:
-    """Our GB/s."""
+    """Our rate in GB/s."""
     return entry["nbytes"] / entry["seconds"][OURS] / 1e9
 
 
@@ -115,12 +115,12 @@ def times_as_fast(entry: Entry, peer: str) -> float | None:
 
 
 def present(entries: list[Entry]) -> list[str]:
-    """Those peers that took part anywhere."""
+    """List the peers that were measured in at least one entry."""
     return [peer for peer in PEERS if any(peer in entry["seconds"] for entry in entries)]
 
 
 def compared(entries: list[Entry], label: Callable[[Entry], str], first: str) -> str:
-    """One row an entry: our rate, the part of memory's, and the ratios to the peers."""
+    """One row for each entry: our rate, its share of memory's rate, and the ratios to the peers."""
     peers = present(entries)
     rows = []
     for entry in entries:
@@ -153,7 +153,7 @@ def sizes(results: Results) -> str:
 
 
 def small(results: Results) -> list[Entry]:
-    """The sweep of instruction sets has a size of its own: that of the sets beside the best."""
+    """The entries of the sweep of instruction sets, which has a size of its own."""
     best = results.centre().get("isa")
     logs = {entry["log2"] for entry in results.of("speed") if entry["isa"] != best}
     return [e for e in results.of("speed", memory="warm") if e["log2"] in logs]
@@ -232,7 +232,7 @@ def growth_name(entry: Entry) -> str:
 
 
 def growth_model(entry: Entry) -> tuple[list[float], str]:
-    """What the line is fitted over: elements for shards and elements, else the axis itself."""
+    """What the line is fitted over: the axis itself, or a power of it (1/threads, size/shards)."""
     x = [point[0] for point in entry["points"]]
     if entry["axis"] == "shards":
         rows, columns = entry["shape"]
@@ -249,7 +249,7 @@ def growth(results: Results) -> str:
         t = [point[1] for point in entry["points"]]
         order = sorted(range(len(n)), key=n.__getitem__)
         n, t = [n[k] for k in order], [t[k] for k in order]
-        if entry["axis"] == "threads":  # more than there are processors are not part of the law
+        if entry["axis"] == "threads":  # the fit leaves out more threads than processors
             count = entry["processors"]
             n, t = zip(*((a, b) for a, b in zip(n, t, strict=True) if 1 / a <= count), strict=True)
         if len(n) < 2:
@@ -293,7 +293,7 @@ def plan(results: Results) -> str:
 
 
 def bars(results: Results) -> str:
-    """The races that the project promises to win by a factor."""
+    """The comparisons for which the project promises a factor."""
     rows = [
         [
             e["case"],
@@ -360,7 +360,7 @@ CAPTIONS = {
 
 
 def insert(text: str, results: Results) -> str:
-    """Put every table between its markers.
+    """Replace what is between the markers by the tables.
 
     Raises
     ------
@@ -397,7 +397,7 @@ def drawing() -> Any:
     import matplotlib
 
     matplotlib.use("Agg")
-    # The same figures make the same file.
+    # Equal figures give an equal file, byte for byte.
     matplotlib.rcParams.update({"svg.hashsalt": "winit_fast", "font.size": 10})
     from matplotlib import pyplot
 
@@ -415,7 +415,7 @@ def tidy(axes: Any) -> None:
 
 
 def draw_ratios(results: Results, path: Path) -> None:
-    """A row a case, a mark a peer: how many times as fast."""
+    """One row for each case, one mark for each peer: how many times as fast we are."""
     pyplot = drawing()
     rows = [
         (f"{plain(e['distribution'])} {e['dtype']}", e)
@@ -444,7 +444,7 @@ def draw_ratios(results: Results, path: Path) -> None:
 
 
 def draw_sizes(results: Results, path: Path) -> None:
-    """GB/s over the number of elements, one panel a distribution."""
+    """GB/s over the number of elements, one panel for each distribution."""
     pyplot = drawing()
     point = {**results.centre(), "dtype": "float32"}
     del point["log2"]
@@ -481,7 +481,7 @@ def draw_sizes(results: Results, path: Path) -> None:
 
 
 def draw_growth(results: Results, path: Path) -> None:
-    """Measured points and the fitted lines, one panel an axis."""
+    """The measured points and the fitted lines, one panel for each axis."""
     pyplot = drawing()
     from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -503,7 +503,8 @@ def draw_growth(results: Results, path: Path) -> None:
             within = [k for k in range(len(x)) if axis != "threads" or x[k] <= entry["processors"]]
             if len(within) >= 2:
                 line = fits.line([n[k] for k in within], [t[k] for k in within])
-                # Between the points x and n are powers of one another: 1/threads, size/shards.
+                # n is a power law of x (1/threads, size/shards), so geometric points of both
+                # correspond.
                 fine = np.geomspace(x[within[0]], x[within[-1]])
                 over = np.geomspace(n[within[0]], n[within[-1]])
                 drawn = [(a, line(b)) for a, b in zip(fine, over, strict=True) if line(b) > 0]
@@ -511,7 +512,8 @@ def draw_growth(results: Results, path: Path) -> None:
         axes.set_title(title, fontsize=10.5)
         axes.set_xlabel(axis)
         axes.set_xscale("log", base=2)
-        if axis == "threads":  # a factor of a few: from zero, on a plain scale
+        # the times differ by a small factor: a linear scale that begins at zero
+        if axis == "threads":
             axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
         else:
             axes.set_yscale("log")

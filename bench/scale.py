@@ -1,7 +1,8 @@
 """How much is measured: the environment variable WINIT_BENCH.
 
-``axes`` (the default): every axis is swept around one centre. ``full``: the whole product, hours.
-``smoke``: sizes so small that the figures mean nothing, to see that everything runs.
+``axes`` (the default) varies every axis around one centre. ``full`` measures every combination and
+takes hours. ``smoke`` uses sizes so small that the figures mean nothing, to test that everything
+runs.
 """
 
 import os
@@ -19,12 +20,12 @@ T = TypeVar("T")
 
 
 def sized(value: T, smoke: T) -> T:
-    """Take the first, or in a smoke test the second."""
+    """Return the first value, or in a smoke test the second."""
     return smoke if SMOKE else value
 
 
 def need(nbytes: float) -> None:
-    """Skip a case that this machine has no memory for; a quarter of what is free stays so."""
+    """Skip a case that would leave less than a quarter of the free memory free."""
     free = psutil.virtual_memory().available
     if nbytes > 0.75 * free:
         pytest.skip(f"needs {nbytes / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free")

@@ -1,15 +1,15 @@
-"""How fast `winit-fast init` writes, against pwrite of zeros in the same chunks to the same place.
+"""How fast `winit-fast init` writes, compared with pwrite of zeros in the same chunks.
 
     python bench/write_rate.py [--model gpt2-xl] [--dtype bfloat16] [--place DIR] [--rounds 5]
 
-Both sides write the same files in the same chunks with the same number of threads, flush them
-while they are written and at the end (fsync), and are timed from the first byte made to the last
-one on the disk. The zeros are written a second time by one thread in a plain loop, in case threads
-are no help to them; the faster of the two counts. The contestants take turns in one process, so
-that a slow moment of a shared disk meets all of them; the ratio is that of the medians.
+Both sides write the same files in the same chunks with the same number of threads. They flush the
+files while they are written and at the end (fsync). The time is from the first byte made to the
+last byte on the disk. The zeros are also written by one thread in a plain loop, because threads may
+not help; the faster of the two counts. The contestants alternate in one process, so that a slow
+moment of a shared disk affects all of them. The ratio is that of the medians.
 
-``--no-flush`` leaves the flush out, on both sides: the rate into the page cache, where generation
-has to hide behind a memory copy and not behind a disk.
+``--no-flush`` leaves out the flushes on both sides. This measures the rate into the page cache,
+where making the numbers has to keep up with a memory copy instead of a disk.
 """
 
 import argparse
@@ -39,7 +39,7 @@ SHARD_SIZE = 5 * 10**9
 
 
 def write_zeros(directory: Path, model: str, dtype: str, num_threads: int) -> None:
-    """Write zeros where the checkpoint's bytes go: the same files, the same chunks."""
+    """Write zeros where the checkpoint's bytes would go: the same files, the same chunks."""
     kind = dtypes.find(dtype)
     architecture = Architecture.load(model)
     tensors = Rules.load(architecture.rules).tensors(architecture)
@@ -70,7 +70,7 @@ def write_zeros(directory: Path, model: str, dtype: str, num_threads: int) -> No
 
 
 def write_weights(directory: Path, model: str, dtype: str, num_threads: int) -> None:
-    """Write the checkpoint itself."""
+    """Write the checkpoint."""
     architecture = Architecture.load(model)
     tensors = Rules.load(architecture.rules).tensors(architecture)
     write_checkpoint(
@@ -84,9 +84,9 @@ def write_weights(directory: Path, model: str, dtype: str, num_threads: int) -> 
 
 
 def write_with_numpy(directory: Path, model: str, dtype: str, num_threads: int) -> None:
-    """Do what there is without us: NumPy's normals, rounded, and safetensors' own save_file.
+    """Do the same without winit_fast: NumPy's normals, rounded, and safetensors' save_file.
 
-    As many numbers in the same type, in one file, flushed too. NumPy has one thread.
+    It writes as many numbers of the same type to one file, and flushes it. NumPy uses one thread.
     """
     architecture = Architecture.load(model)
     rng, kind = np.random.default_rng(0), dtypes.find(dtype).dtype
@@ -113,9 +113,9 @@ def size(model: str, dtype: str) -> int:
 
 
 def seconds(contestant: Callable[[Path], None], place: Path) -> float:
-    """Time one run in a directory of its own that is removed afterwards."""
+    """Time one run in a new directory, which is removed afterwards."""
     directory = Path(tempfile.mkdtemp(dir=place))
-    os.sync()  # what others have left to write is not this run's to pay
+    os.sync()  # data of other programs that is still unwritten must not slow this run down
     try:
         begin = time.perf_counter()
         contestant(directory)
@@ -125,7 +125,7 @@ def seconds(contestant: Callable[[Path], None], place: Path) -> float:
 
 
 def main() -> None:
-    """Run the contestants in turns and print their rates and the ratio."""
+    """Run the contestants in turns; print their rates and the ratio."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -150,7 +150,7 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in contestants}
     flush = mock.patch("os.fsync", lambda file: None) if options.no_flush else mock.MagicMock()
     with flush:
-        # The first round warms up memory that the machine has not touched yet; it does not count.
+        # The first round is not counted: it touches memory that the machine has not used yet.
         for turn, name in itertools.product(range(options.rounds + 1), contestants):
             taken = seconds(contestants[name], options.place)
             if turn > 0:

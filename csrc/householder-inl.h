@@ -1,5 +1,5 @@
-/* The Householder kernels of one instruction set, for float and double. Included after its vec_*.h.
- */
+/* The Householder kernels of one instruction set: householder_real-inl.h, once for float and once
+ * for double. Included after the set's vec_*.h. */
 #ifndef WINIT_HOUSEHOLDER_INL_H
 #define WINIT_HOUSEHOLDER_INL_H
 
@@ -20,7 +20,7 @@
 #define VECTOR vf
 #define V(operation) v_##operation##f
 #define AS_WORDS v_f_as_u
-#include "reflect-inl.h"
+#include "householder_real-inl.h"
 #undef REAL
 #undef NAME
 #undef FMA
@@ -34,7 +34,7 @@
 #define VECTOR vd
 #define V(operation) v_##operation##d
 #define AS_WORDS v_d_as_u
-#include "reflect-inl.h"
+#include "householder_real-inl.h"
 #undef REAL
 #undef NAME
 #undef FMA

@@ -98,7 +98,7 @@ V_INLINE void start_row(cursor *c, uint64_t count, int streaming, const kernel *
     c->skip = (unsigned)(c->index % per_block);
     if (streaming) {
         const unsigned past = (unsigned)(((uintptr_t)c->row - c->skip * size) % (unsigned)align);
-        c->block -= past / (per_block * size); /* may wrap below 0, but is skipped */
+        c->block -= past / (per_block * size); /* may wrap below 0: those blocks are skipped */
         c->skip += past / size;
     }
 }

@@ -87,7 +87,7 @@ typedef struct {
     int kernel, type;
     double loc, scale; /* uniform: middle and half width, the latter times 2^-31 for INSIDE */
     double low, high;  /* bounds for clamping; both are numbers of the destination type */
-    /* of a window */
+    /* for truncated normals only */
     uint64_t flip, kappa;
     double tail_step, tail_start[2];
     double t_step, t_step_rest, t_start[2];

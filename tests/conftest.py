@@ -1,4 +1,4 @@
-"""What all tests share: instruction sets, and runs that repeat."""
+"""Shared by all tests: the fixture `isa`, and settings that make every run the same."""
 
 import signal
 from importlib.util import find_spec
@@ -9,15 +9,15 @@ from hypothesis import settings
 import winit_fast._core as _core
 from winit_fast.base.frameworks import FRAMEWORKS
 
-# Frameworks have a command of their own, `make test-frameworks`.
+# Tests of the adapters run if all frameworks are installed, as in `make test-frameworks`.
 collect_ignore = [] if all(map(find_spec, FRAMEWORKS)) else ["frameworks"]
 
-# A shell's background jobs begin with Ctrl-C ignored, and so would the tests of it.
+# A shell starts background jobs with SIGINT ignored, and the tests of Ctrl-C would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Hypothesis draws the same examples in every run: a quarter of them in `make test`, all with
-# `--hypothesis-profile=full`, as `make test-all` and CI do.
+# Hypothesis draws the same examples in every run. `make test` uses a quarter of them; `make
+# test-all` and CI use all (`--hypothesis-profile=full`).
 settings.register_profile("full", derandomize=True, deadline=None, database=None)
 settings.register_profile("development", settings.get_profile("full"), max_examples=25)
 settings.load_profile("development")
@@ -25,7 +25,7 @@ settings.load_profile("development")
 
 @pytest.fixture(params=_core.supported_isas())
 def isa(request):
-    """Run the test once with each instruction set that this processor has."""
+    """Run the test once for each instruction set that this processor has."""
     before = _core.isa()
     _core.set_isa(request.param)
     assert _core.isa() == request.param

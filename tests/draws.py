@@ -1,4 +1,4 @@
-"""The distributions, as the tests go through them: a new one has its line here."""
+"""The list of distributions that the tests read: a new distribution adds an entry here."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,26 +7,26 @@ INF = float("inf")
 
 
 class Draw(NamedTuple):
-    """What the tests know of one method of `Stream` and `winit_fast.streams.distributions`.
+    """What the tests know about one method of `Stream` and `winit_fast.streams.distributions`.
 
     Attributes
     ----------
     names : tuple of str
-        Its parameters.
+        The names of its parameters.
     standard : tuple of float
         Their defaults.
     shapes : tuple of tuples of float
-        What comes after location and scale, each with the standard ones once.
+        Values of the parameters after location and scale; the defaults are one of them.
     wide : tuple of float
         Parameters whose numbers lie on both sides of 0, unevenly.
     frozen : dict of str to tuple of float
-        Labels of tests/hashes.txt: parameters that no type represents.
+        The parameters of each label in tests/hashes.txt: numbers that no type represents exactly.
     environments : tuple of tuples of float
-        Parameters to be made ready under other roundings; subnormal ones among them.
+        Parameters to prepare in other rounding modes, some of them subnormal.
     spread : tuple of float
-        Bounds of a thousand standard numbers, and their mean.
+        Bounds for a thousand standard numbers, and their mean.
     distributions : tuple of (tuple of float, callable)
-        Parameters with the distribution function.
+        Parameters, each with its distribution function.
     """
 
     names: tuple[str, ...]
@@ -40,10 +40,10 @@ class Draw(NamedTuple):
 
 
 def _between(low, high):
-    """Distribution function of the standard normal between two bounds, from the nearer tail."""
+    """Distribution function of the normal truncated to [low, high], from the nearer tail."""
 
     def cdf(x):
-        from scipy import special  # which tests of wheels do without
+        from scipy import special  # the tests of wheels run without SciPy
 
         if low > 0:
             first, last = special.ndtr(-low), special.ndtr(-high)
@@ -101,7 +101,8 @@ DRAWS = {
         standard=(0.0, 1.0, -2.0, 2.0),
         shapes=WINDOWS,
         wide=(0.0, 1.0, -1.0, 2.5),
-        # windows round zero, in a far tail, and half open; one just past the central kernel's limit
+        # windows around zero, in a far tail and half open; one just beyond what the central kernel
+        # does
         frozen={
             "truncated": (0.01, 0.02, -2.0, 2.0),
             "wide": (0.0, 1.0, -100.0, 3.5),

@@ -1,10 +1,10 @@
-"""The table of hashes that freezes Stream v1.
+"""Make the table of hashes that freezes stream version 1.
 
-python tests/make_hashes.py > tests/hashes.txt
+    python tests/make_hashes.py > tests/hashes.txt
 
-A changed line is a new stream version: see docs/contract.md. tests/test_hashes.py holds the library
-to the table, tests/c/isa_hashes.c the C sources alone, for instruction sets that need an emulator.
-That program gets its distributions from tests/c/cases.h, which this one writes, too.
+A changed line means a new stream version: see docs/contract.md. tests/test_hashes.py compares the
+library with the table. tests/c/isa_hashes.c compares the C sources alone, for instruction sets that
+need an emulator; its distributions are in tests/c/cases.h, which this program writes too.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ HEADER = """\
 # Made by: python tests/make_hashes.py > tests/hashes.txt
 """
 
-# Every place in a block; a carry out of c0 (at 2^33 elements of float64, 2^34 of the others) inside
-# a long run and inside a short one; sizes that 32 bits, signed or not, do not hold; the last ones.
+# These indices cover: every position in a block; a carry out of the counter word c0 (at 2^33
+# elements of float64, 2^34 of the other types) inside a long run and inside a short one; indices
+# that do not fit into 32 bits, signed or not; and the last elements.
 OFFSETS = [
     0,
     1,
@@ -50,14 +51,12 @@ OFFSETS = [
     2**34 + 3,
 ]
 OFFSETS += [2**63 - 4099]
-LENGTHS = {
-    "0-70": range(71),
-    "4099": [4099],
-}  # around every vector length; many vectors and an odd rest
+# Fewer and more elements than any vector has; and many vectors with three more elements.
+LENGTHS = {"0-70": range(71), "4099": [4099]}
 
 
 def fills() -> Iterator[tuple[str, Callable[[int, int], np.ndarray]]]:
-    """Name and type, and the function from first index and length to the elements."""
+    """Yield "name type", and the function from first index and length to the elements."""
     stream = wf.Stream(SEED, STREAM)
     for width in 32, 64:
         yield (
@@ -78,7 +77,7 @@ def fills() -> Iterator[tuple[str, Callable[[int, int], np.ndarray]]]:
 
 
 def table(offsets: Sequence[int] = OFFSETS) -> Iterator[tuple[str, bytes]]:
-    """The key of each line, and the bytes that it hashes; all of them, or those of some offsets."""
+    """Yield the key of each line and the bytes that it hashes, for all offsets or some of them."""
     for name, fill in fills():
         for offset in offsets:
             for label, lengths in LENGTHS.items():
@@ -91,16 +90,19 @@ def blake2b(data: bytes) -> str:
 
 
 def frozen() -> dict[str, str]:
-    """Key of a line -> hash."""
+    """Read the table: the key of each line, and its hash."""
     lines = [line for line in TABLE.read_text().splitlines() if not line.startswith("#")]
     return dict(line.rsplit(" ", 1) for line in lines)
 
 
 def cases() -> str:
-    """The distributions as C: for the 32-bit family, then for float64."""
-    lines = ["/* The distributions of hashes.txt. Made by tests/make_hashes.py. */"]
+    """The distributions as C: the parameters for the 32-bit types, then those for float64."""
+    lines = ["/* The distributions of hashes.txt. Written by tests/make_hashes.py. */"]
     lines += ["static const struct {", "    const char *name, *distribution;"]
-    lines += ["    winit_parameters p[2]; /* [1]: of float64 */", "} cases[] = {"]
+    lines += [
+        "    winit_parameters p[2]; /* [0] for the 32-bit types, [1] for float64 */",
+        "} cases[] = {",
+    ]
     for name, (method, parameters) in {"bits": ("bits", ()), **FROZEN}.items():
         _, *names = inspect.signature(getattr(wf.Stream, method)).parameters
         given = dict(zip(names, parameters, strict=False))

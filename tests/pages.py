@@ -1,6 +1,6 @@
-"""The examples of a Markdown page: its Python blocks, in their order and in one namespace.
+"""Run the examples of a Markdown page: its Python blocks, in order and in one namespace.
 
-A block that begins with ``>>>`` is a doctest, any other is executed.
+A block that begins with ``>>>`` is a doctest; any other block is executed.
 """
 
 import doctest
@@ -19,7 +19,7 @@ NEEDS_FRAMEWORK = re.compile(
     rf"\b(import|from|wf\.|winit_fast\.) ?({'|'.join([*FRAMEWORKS, 'flax'])})\b"
 )
 
-# The pages whose every example needs a framework: tests/frameworks runs them.
+# Pages whose examples all need a framework: tests/frameworks runs them.
 GUIDES = [
     page
     for page in sorted((DOCS / "guides").glob("*.md"))
@@ -28,7 +28,7 @@ GUIDES = [
 
 
 def examples(page: Path) -> list[tuple[int, str]]:
-    """Find a page's Python blocks, each with the number of its first line."""
+    """Find the Python blocks of a page, each with the number of its first line."""
     text = page.read_text()
     return [
         (text.count("\n", 0, block.start(1)) + 1, block[1])
@@ -37,7 +37,7 @@ def examples(page: Path) -> list[tuple[int, str]]:
 
 
 def run(page: Path, frameworks: bool = True) -> dict:
-    """Run a page's examples, or those of them that need no framework, and return their names."""
+    """Run the examples of a page, or only those without frameworks; return their variables."""
     names: dict = {"__name__": page.stem}
     for line, source in examples(page):
         if not frameworks and NEEDS_FRAMEWORK.search(source):
@@ -51,7 +51,7 @@ def run(page: Path, frameworks: bool = True) -> dict:
 
 def _doctest(page: Path, line: int, source: str, names: dict) -> None:
     test = doctest.DocTestParser().get_doctest(source, names, page.name, str(page), line - 1)
-    test.globs = names  # what an example defines, the next ones know
+    test.globs = names  # later examples can use what this one defines
     try:
         doctest.DebugRunner(optionflags=OPTIONS).run(test, clear_globs=False)
     except doctest.DocTestFailure as failure:

@@ -1,10 +1,10 @@
-"""Stream v1 in plain NumPy, written from docs/contract.md and from nothing else.
+"""A reference implementation of stream version 1 in plain NumPy, following docs/contract.md alone.
 
-It is slow and obvious on purpose. Words, uniforms and everything after the transform are exact, so
-a kernel must equal them bit for bit; normals and truncated normals are the exact transform of the
-same words, to far more digits than a kernel may lose.
+It is slow and simple on purpose. Words, uniform numbers and everything after the transform are
+exact, so a kernel must equal them bit for bit. Normal and truncated normal numbers are the exact
+transforms of the same words, with an error far below the one that a kernel may have.
 
-Every function takes logical indices as an array, so that any element can be asked for alone.
+Every function takes an array of logical indices, so that any element can be computed alone.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ U64 = np.uint64
 
 
 def stream_id(name: str | int | None) -> int:
-    """The 64-bit stream id of a name; an integer is its own id, no name is stream 0."""
+    """The 64-bit stream id of a name. An integer is its own id; None is stream 0."""
     if name is None:
         return 0
     if isinstance(name, int):
@@ -65,14 +65,14 @@ def philox(counter, key) -> tuple[np.ndarray, ...]:
 
 
 def block_words(seed: int, stream: int, block) -> np.ndarray:
-    """The four words of each block, shape (n, 4), as uint64 so that shifts never lose a bit."""
+    """The four words of each block, shape (n, 4), as uint64, so that no shift loses a bit."""
     block = np.asarray(block, U64)
     counter = (block & U64(MASK), block >> U64(32), stream & MASK, stream >> 32)
     return np.stack(np.broadcast_arrays(*philox(counter, (seed & MASK, seed >> 32))), axis=-1)
 
 
 def words32(seed: int, stream: int, index) -> np.ndarray:
-    """Word w[i & 3] of block i >> 2 for every index i."""
+    """For every index i, the word w[i & 3] of block i >> 2."""
     index = np.asarray(index, U64)
     words = block_words(seed, stream, index >> U64(2))
     return words[np.arange(len(index)), index & U64(3)].astype(np.uint32)
@@ -85,7 +85,7 @@ def block_words64(seed: int, stream: int, block) -> np.ndarray:
 
 
 def words64(seed: int, stream: int, index) -> np.ndarray:
-    """Word W[i & 1] of block i >> 1 for every index i."""
+    """For every index i, the word W[i & 1] of block i >> 1."""
     index = np.asarray(index, U64)
     return block_words64(seed, stream, index >> U64(1))[np.arange(len(index)), index & U64(1)]
 
@@ -98,9 +98,9 @@ def words64(seed: int, stream: int, index) -> np.ndarray:
 def fma32(a, b, c) -> np.ndarray:
     """a * b + c in float32 with one rounding.
 
-    The product is exact in float64. Their float64 sum is rounded to odd, which makes the second
-    rounding, to float32, harmless (Boldo & Melquiond, "Emulation of FMA and correctly rounded
-    sums", 2008).
+    The product is exact in float64. The sum of product and c is computed in float64 and rounded to
+    odd. Then the second rounding, to float32, gives the correctly rounded result (Boldo &
+    Melquiond, "Emulation of FMA and correctly rounded sums", 2008).
     """
     with np.errstate(over="ignore"):
         p, c = F64(1) * a * b, np.asarray(c, F64)
@@ -118,8 +118,8 @@ def fma64(a, b, c) -> np.ndarray:
     def one(a: float, b: float, c: float) -> float:
         exact = Fraction(a) * Fraction(b) + Fraction(c)
         if exact == 0:
-            return a * b + c  # IEEE 754's rule for the sign of an exact zero
-        return exact.numerator / exact.denominator  # Python divides integers with one rounding
+            return a * b + c  # for the sign of an exact zero, IEEE 754's rule
+        return exact.numerator / exact.denominator  # Python's division of integers rounds once
 
     return np.array([one(*map(float, abc)) for abc in np.broadcast(a, b, c)])
 
@@ -129,20 +129,20 @@ def fma(dtype: np.dtype, a, b, c) -> np.ndarray:
 
 
 def working(dtype: np.dtype) -> np.dtype:
-    """The type that an element is computed in before it is rounded to its own."""
+    """The working type: the type in which an element is computed before it is rounded."""
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
 
 
 def finite_values(dtype: np.dtype) -> np.ndarray:
-    """All finite values of a type of at most 16 bits, ascending, zero once, as float64."""
+    """All finite values of a type of at most 16 bits, in ascending order, as float64; one zero."""
     patterns = np.arange(1 << 8 * dtype.itemsize, dtype=f"u{dtype.itemsize}")
-    with np.errstate(invalid="ignore"):  # the patterns that are NaN
+    with np.errstate(invalid="ignore"):  # some bit patterns are NaN
         values = patterns.view(dtype).astype(F64)
     return np.unique(values[np.isfinite(values)] + 0.0)
 
 
 def neighbour(dtype: np.dtype, bound: float, side: str) -> float:
-    """The finite value next to `bound`, side ">=", "<=" or "<"; an infinity if there is none."""
+    """The nearest value that is ">=", "<=" or "<" `bound`; an infinity if there is none."""
     if dtype.itemsize <= 2:
         values = finite_values(dtype)
         above = int(np.searchsorted(values, bound, side="right" if side == "<=" else "left"))
@@ -157,14 +157,16 @@ def neighbour(dtype: np.dtype, bound: float, side: str) -> float:
                 value = np.nextafter(value, dtype.type(math.inf))
         return float(value) + 0.0
     if side == "<":
-        bound = math.nextafter(bound, -math.inf)  # nothing lies between the two, so "<=" will do
+        # no value lies between the two, so "<=" of the smaller one is equivalent
+        bound = math.nextafter(bound, -math.inf)
     return -neighbour(dtype, -bound, ">=") + 0.0
 
 
 def clamp_and_round(dtype: np.dtype, x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """`low` and `high` are values of `dtype`: clamping before the rounding also holds after it."""
+    """Clamp, then round; `low` and `high` are values of `dtype`, so rounding stays inside."""
     low, high = x.dtype.type(low), x.dtype.type(high)
-    x = np.where(x > low, x, low)  # the bound where they are equal: zeros have two signs
+    # if both are equal, the result is the bound, which decides the sign of a zero
+    x = np.where(x > low, x, low)
     return np.where(x < high, x, high).astype(dtype)
 
 
@@ -174,12 +176,12 @@ def clamp_and_round(dtype: np.dtype, x: np.ndarray, low: float, high: float) -> 
 
 
 def uniform_bounds(dtype: np.dtype, low: float, high: float) -> tuple[float, float]:
-    """Smallest value >= low, largest value < high, in `dtype`."""
+    """The smallest value >= low and the largest value < high, in `dtype`."""
     return neighbour(dtype, low, ">="), neighbour(dtype, high, "<")
 
 
 def uniform(dtype: np.dtype, seed: int, stream: int, index, low: float, high: float) -> np.ndarray:
-    """Uniform in [low, high), bit for bit."""
+    """Uniform numbers in [low, high), bit for bit."""
     wide = working(dtype)
     if wide == np.float64:
         t = ((words64(seed, stream, index).view(np.int64) >> 11) + 0.5) * 2.0**-52
@@ -196,7 +198,7 @@ def uniform(dtype: np.dtype, seed: int, stream: int, index, low: float, high: fl
 
 
 def radius_uniform32(r) -> np.ndarray:
-    """u of a radius word: scaling by a power of two is exact, the fma rounds as this sum does."""
+    """u of a radius word; scaling by a power of two is exact: this sum rounds as the fma."""
     half_word = (np.asarray(r, U64) >> U64(1)).astype(np.float32)
     return (half_word + np.float32(0.5)) * np.float32(2.0**-31)
 
@@ -206,7 +208,7 @@ def radius_uniform64(r) -> np.ndarray:
 
 
 def sincos32(a) -> tuple[np.ndarray, np.ndarray]:
-    """Sine and cosine of 2 pi a / 2^32 in float64, the reduction to an eighth of a turn exact."""
+    """Sine and cosine of 2 pi a / 2^32 in float64; the reduction to 1/8 turn is exact."""
     a = np.asarray(a, np.int64)
     quarter = (a + (1 << 29)) >> 30
     x = (a - (quarter << 30)) * (2 * math.pi / 2**32)
@@ -216,7 +218,7 @@ def sincos32(a) -> tuple[np.ndarray, np.ndarray]:
 
 
 def box_muller32(r, a) -> tuple[np.ndarray, np.ndarray]:
-    """The exact pair of a radius and an angle word, in float64: its error is 1e-8 float32 ulp."""
+    """The pair of a radius word and an angle word in float64: error 1e-8 ulp of float32."""
     radius = np.sqrt(-2 * np.log(radius_uniform32(r).astype(F64)))
     sin, cos = sincos32(a)
     return radius * cos, radius * sin
@@ -235,7 +237,7 @@ def box_muller64(r, a) -> tuple[np.ndarray, np.ndarray]:
 
 
 def normal_z(dtype: np.dtype, seed: int, stream: int, index) -> np.ndarray:
-    """The exact standard normal z of every element, as mpmath numbers for dtype float64."""
+    """The exact standard normal number of every element; mpmath numbers for dtype float64."""
     index = np.asarray(index, U64)
     if working(dtype) == np.float64:
         words = block_words64(seed, stream, index >> U64(1))
@@ -255,13 +257,15 @@ def normal_z(dtype: np.dtype, seed: int, stream: int, index) -> np.ndarray:
 
 
 class Window:
-    """The quantile function of the standard normal cut to [low, high].
+    """The quantile function of the standard normal distribution on [low, high].
 
-    Probabilities are counted from the nearer tail, and from the middle near zero, never as 1 - p.
+    To avoid cancellation, probabilities are counted from the nearer tail, or from the middle near
+    zero, never as 1 - p.
     """
 
     def __init__(self, low: float, high: float):
-        with mpmath.workprec(2400):  # the difference of the tails of any two doubles
+        # enough bits for the difference of the tails of any two doubles
+        with mpmath.workprec(2400):
             low_, high_ = mpmath.mpf(low), mpmath.mpf(high)
             self.left = upper_tail(-low_)  # Phi(low)
             self.right = upper_tail(high_)  # 1 - Phi(high)
@@ -272,19 +276,20 @@ class Window:
             self.log_mass = float(mpmath.log(self.mass))
             self.left_ratio = float(self.left / self.mass)
             self.right_ratio = float(self.right / self.mass)
-            # For Phi(z) - 1/2 = middle + u mass without cancellation: a 20-bit head of the mass,
-            # whose product with the 33 bits of u is exact, the middle cut to that grid, and tails.
+            # Phi(z) - 1/2 = middle + u mass must not cancel. The mass is split into a head of 20
+            # bits, whose product with the 33 bits of u is exact, and a tail; middle is split at the
+            # same bit.
             grid = mpmath.mpf(2) ** (mpmath.floor(mpmath.log(self.mass, 2)) - 19)
             self.mass_head = float(mpmath.floor(self.mass / grid) * grid)
             self.mass_tail = float(self.mass - self.mass_head)
             grid /= 2**33
             self.middle_head = float(mpmath.floor(self.middle / grid) * grid)
             self.middle_tail = float(self.middle - mpmath.mpf(self.middle_head))
-        # Near 1/2, tails have as many bits in common as the width is small.
+        # Near 1/2 two tails agree in more bits the narrower the window is.
         self.bits = 400 + max(0, -math.frexp(high - low)[1])
 
     def quantile_of(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """z of u and v = 1 - u, both given, so that neither end loses digits, in float64."""
+        """z in float64 of u and v = 1 - u; both are given, so that neither end loses digits."""
         c = self.middle_head + u * self.mass_head + (self.middle_tail + u * self.mass_tail)
         middle = np.abs(c) < 0.25
         left, right = ~middle & (c < 0), ~middle & (c > 0)
@@ -297,16 +302,16 @@ class Window:
         return z
 
     def quantile32(self, word) -> np.ndarray:
-        """The exact z of 32-bit words in float64: its error is below 1e-5 float32 ulp."""
+        """The exact z of 32-bit words in float64: error below 1e-5 ulp of float32."""
         u = (np.asarray(word, F64) + 0.5) * 2.0**-32
         return self.quantile_of(u, 1 - u)
 
     def quantile64(self, word) -> np.ndarray:
-        """The exact z of 64-bit words as mpmath numbers."""
+        """The exact z of 64-bit words, as mpmath numbers."""
         return self.quantile_exact([2 * int(w) + 1 for w in word], 65)
 
     def quantile_exact(self, numerators: list[int], bits: int) -> np.ndarray:
-        """z of u = numerator / 2^bits as mpmath numbers: Halley's method from the float64 value."""
+        """z of u = numerator / 2^bits in mpmath, by Halley's method from the float64 value."""
         whole = 1 << bits
         u = [n / whole for n in numerators]
         v = [(whole - n) / whole for n in numerators]
@@ -325,14 +330,14 @@ class Window:
 
 
 def upper_tail(x):
-    """1 - Phi(x) to full relative precision for x of any size."""
+    """1 - Phi(x) to full relative precision, for any x."""
     return mpmath.erfc(x / mpmath.sqrt(2)) / 2
 
 
 def truncated_bounds(
     dtype: np.dtype, loc: float, scale: float, low: float, high: float
 ) -> tuple[float, float]:
-    """Smallest value >= loc + low scale, largest value <= loc + high scale, in `dtype`."""
+    """The smallest value >= loc + low scale and the largest <= loc + high scale, in `dtype`."""
     return neighbour(dtype, loc + low * scale, ">="), neighbour(dtype, loc + high * scale, "<=")
 
 
@@ -342,17 +347,18 @@ def truncated_bounds(
 
 
 class Standard(NamedTuple):
-    """A distribution whose elements are z scale + loc in one rounding, held between bounds.
+    """A distribution whose elements are z scale + loc, rounded once and clamped to bounds.
 
     Attributes
     ----------
     z : callable
-        (dtype, seed, stream, index, *shape) -> the exact z of every element, as floats, or mpmath
-        numbers for dtype float64; shape is what comes after location and scale.
+        (dtype, seed, stream, index, *shape) -> the exact z of every element, as floats, or as
+    mpmath
+        numbers for dtype float64. shape holds the parameters after location and scale.
     bounds : callable
-        (dtype, *parameters) -> the smallest and the largest value, infinite where there is none.
+        (dtype, *parameters) -> the smallest and the largest value; infinite if unbounded.
     quantile : callable or None
-        (width, words, *shape) -> the exact z of words, where an element has one word.
+        (width, words, *shape) -> the exact z of words, if an element uses one word.
     """
 
     z: Callable[..., np.ndarray]
@@ -365,7 +371,7 @@ def without_bounds(dtype: np.dtype, loc: float, scale: float) -> tuple[float, fl
 
 
 def of_one_word(quantile: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    """`Standard.z` of a distribution that makes an element of one word."""
+    """`Standard.z` of a distribution that uses one word for each element."""
 
     def z(dtype: np.dtype, seed: int, stream: int, index, *shape: float) -> np.ndarray:
         width = 8 * working(dtype).itemsize
@@ -400,7 +406,7 @@ STANDARD = {
 
 
 def ulp_errors(got: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """|got - exact| in units of the spacing of got's type in the binade of `exact`."""
+    """|got - exact| in ulp: the spacing of got's type in the binade of `exact`."""
     info = np.finfo(got.dtype)
     smallest = float(info.smallest_normal)
     exponent = np.frexp(np.maximum(np.abs(exact.astype(F64)), smallest))[1] - 1

@@ -1,11 +1,11 @@
-"""Random work on everything that fills, held to the plain reference, for as long as one likes.
+"""Soak test: random calls of everything that fills, compared with the reference, for any time.
 
     python tests/soak.py --minutes 30
-    python tests/soak.py --seed 17 --case 4242    # one case of that run again
+    python tests/soak.py --seed 17 --case 4242    # repeat one case of a run
 
-A case is a function of the run's seed and of its own number, so that a failure can be repeated; the
-failure's message says how. What it does not repeat is the timing of threads and of interrupts. The
-program ends with one line of figures, status 1 if a case failed or memory grew.
+A case depends only on the seed of the run and on its own number, so that a failure can be repeated;
+the failure's message says how. Only the timing of threads and interrupts differs. The program ends
+with one line of figures. The exit status is 1 if a case failed or memory grew.
 """
 
 import argparse
@@ -46,14 +46,14 @@ MEMORY_AFTER_CASES = 48 << 20
 
 
 class Interrupt(BaseException):
-    """What the timer raises, to be told from the user's Ctrl-C."""
+    """Raised by the timer, to be distinguished from the user's Ctrl-C."""
 
 
 slowest_interrupt = 0.0
 
 
 def interruptible(call):
-    """Make a call, the only one that the timer interrupts."""
+    """Make a call; the timer interrupts only inside it."""
     with contextlib.suppress(Interrupt):
         enclosed(call)
 
@@ -79,9 +79,9 @@ def pick(rng, values):
 
 
 def random_box(rng, most):
-    """A logical shape, up to 2^63 elements, and an index of at most `most` of them."""
+    """A logical shape of up to 2^63 elements, and an index of at most `most` of them."""
     axes = int(rng.integers(0, 6))
-    if rng.random() < 0.3:  # huge
+    if rng.random() < 0.3:  # a huge tensor
         bits = rng.multinomial(rng.integers(30, 63), np.ones(axes) / axes) if axes else []
         shape = tuple(int(rng.integers(1 << b >> 1, 1 << b)) + 1 for b in bits)
         if math.prod(shape) > 1 << 63:
@@ -106,7 +106,7 @@ def box_shape(index):
 
 
 def logical_index(shape, index, place):
-    """Logical index of one element of a box, given by its place there."""
+    """The logical index of one element, given by its position in the box."""
     number, along = 0, iter(place)
     for extent, part in zip(shape, index, strict=True):
         at = part.start + int(next(along)) if isinstance(part, slice) else part % extent
@@ -115,7 +115,7 @@ def logical_index(shape, index, place):
 
 
 def random_memory(rng, shape, dtype):
-    """Memory, and a function that views it as an array: axes in any order, gaps, any alignment."""
+    """Memory, and a function that views it as an array: any order of axes, gaps, any alignment."""
     order = rng.permutation(len(shape))
     steps = [pick(rng, [1, 1, 1, 2, 3, -1, -2]) for _ in shape]
     extents = [shape[axis] * abs(steps[axis]) for axis in order]
@@ -167,7 +167,7 @@ def allowed(kind, parameters, dtype):
 
 
 def check_elements(stream, kind, parameters, indices, values):
-    """Hold elements, given by their logical indices, to the reference."""
+    """Compare elements, given by their logical indices, with the reference."""
     dtype = values.dtype
     where = np.array(indices, np.uint64)
     if kind == "uniform":
@@ -185,7 +185,7 @@ def check_elements(stream, kind, parameters, indices, values):
     exact = np.minimum(np.maximum(exact, ends[0]), ends[1])
     bounds = standard.bounds(dtype, *parameters)
     x = reference.fma(wide, z, wide.type(scale), wide.type(loc))
-    # Where the standard one was held at a bound, the other one was at another place.
+    # A z at a bound may have been clamped, so x cannot be computed from it: those are left out.
     inside = (z != ends[0]) & (z != ends[1])
     with np.errstate(over="ignore"):
         same(values[inside], reference.clamp_and_round(dtype, x, *bounds)[inside])
@@ -201,7 +201,7 @@ def check_elements(stream, kind, parameters, indices, values):
 
 
 def case_fill(rng):
-    """A box in any memory: the reference's elements, another set's bits, nothing else touched."""
+    """A box in any memory: equal to the reference and to another set's bits; gaps untouched."""
     shape, index = random_box(rng, pick(rng, [1, 30, 2000, 50_000]))
     stream, (kind, parameters) = random_stream(rng), random_draw(rng)
     dtype = pick(rng, list(dtypes.FLOATS))
@@ -242,7 +242,7 @@ def case_words(rng):
 
 
 def case_threads(rng):
-    """Several threads fill at once, each with helpers."""
+    """Several threads fill at once, each with helper threads."""
     jobs = []
     for _ in range(int(rng.integers(2, 9))):
         stream, dtype = random_stream(rng), pick(rng, list(dtypes.FLOATS))
@@ -258,7 +258,7 @@ def case_threads(rng):
         for _ in range(3):
             out.fill(0)
             stream.normal(out=out, num_threads=num_threads)
-            then = out.copy()  # at once: nobody may be still at work
+            then = out.copy()  # copied at once: no thread may still be writing
             try:
                 same(then, expected)
             except AssertionError as error:
@@ -279,7 +279,7 @@ def case_threads(rng):
 
 
 def case_fork(rng):
-    """A child, forked while another thread fills, fills as well."""
+    """A child process that was forked while another thread fills can fill too."""
     stream, size = random_stream(rng), int(rng.integers(1, 1 << 18))
     fill.MIN_PIECE = 1 << 10
     expected = stream.normal(shape=size, num_threads=3)
@@ -292,12 +292,12 @@ def case_fork(rng):
     other = threading.Thread(target=keep_filling)
     other.start()
     try:
-        with warnings.catch_warnings():  # Python 3.12 warns of forks while there are threads
+        with warnings.catch_warnings():  # Python 3.12 warns about a fork while there are threads
             warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
         if child == 0:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(120)  # a deadlock ends the child
+            signal.alarm(120)  # kills the child in case of a deadlock
             again = stream.normal(shape=size, num_threads=3)
             os._exit(0 if again.tobytes() == expected.tobytes() else 1)
         status = os.waitpid(child, 0)[1]
@@ -309,7 +309,7 @@ def case_fork(rng):
 
 
 def case_interrupt(rng):
-    """Ctrl-C at any time: what is there is right, and nobody writes after the call returned."""
+    """Ctrl-C at any time: written elements are right; no thread writes after the call."""
     global slowest_interrupt
     stream, size = random_stream(rng), int(rng.integers(1 << 16, 1 << 22))
     kind = pick(rng, ["normal", "truncated_normal"])
@@ -324,7 +324,7 @@ def case_interrupt(rng):
         out = np.full(size, np.float32(9e9))
         delay = max(1e-6, lasts * rng.random() * 1.2)
         begin = time.perf_counter()
-        # More of them come soon after, while the call waits for its helpers.
+        # More signals follow soon, while the call waits for its helper threads.
         signal.setitimer(signal.ITIMER_REAL, delay, 0.003 + 0.03 * rng.random() if again else 0)
         interruptible(partial(draw, out=out, num_threads=num_threads))
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -337,7 +337,7 @@ def case_interrupt(rng):
 
 
 def case_refusal(rng):
-    """A bad argument among good ones: an error of a documented type, the buffer untouched."""
+    """One wrong argument among right ones: a documented error, and the buffer is untouched."""
     memory = np.full(4096, 0xA5, np.uint8)
     floats = memory[:1024].view(np.float32)
     good = floats.reshape(16, 16)
@@ -377,11 +377,11 @@ def case_refusal(rng):
 
 
 def case_initializers(rng):
-    """Every scheme with its defaults: a box of it equals the cut, or both are refused."""
+    """Every scheme with its defaults: a box equals the cut of the whole, or both raise errors."""
     cls = pick(rng, sorted({*wf.Initializer._registry.values()}, key=lambda cls: cls.__name__))
     try:
         scheme = cls()
-    except TypeError:  # a parameter without a default
+    except TypeError:  # the scheme has a parameter without a default
         return
     assert cls.from_config(scheme.get_config()) == scheme
     shape = tuple(int(extent) for extent in rng.integers(1, 40, size=rng.integers(0, 5)))
@@ -409,7 +409,8 @@ def case_initializers(rng):
     cut = whole[tuple(index)]
     if isinstance(scheme, (wf.Orthogonal, wf.DeltaOrthogonal)):
         wide = np.float64 if dtype == np.float64 else np.float32
-        # Two roundings of what differs by 32 eps of the arithmetic may be neighbours in the type.
+        # Numbers that differ by 32 eps of the working type may round to adjacent values of the
+        # type.
         bound = 32 * np.finfo(wide).eps + (0 if dtype == wide else float(_spacing_at_1(dtype)))
         difference = view(memory).astype(float) - cut.astype(float)
         assert (abs(difference) <= bound).all(), f"{scheme} of {shape}: {abs(difference).max()}"
@@ -423,7 +424,7 @@ def _spacing_at_1(dtype):
 
 
 def case_orthogonal(rng):
-    """Q of any shape is orthonormal on its shorter side, boxes agree with it."""
+    """Q of any shape is orthonormal along its shorter side, and boxes agree with it."""
     m, n = (int(x) for x in rng.integers(1, pick(rng, [9, 70, 300]), size=2))
     dtype = np.dtype(pick(rng, ["float32", "float64"]))
     gain = pick(rng, [1.0, -0.5, 3.0])
@@ -441,7 +442,7 @@ def case_orthogonal(rng):
 
 
 def case_checkpoint(rng):
-    """A checkpoint is whole, or its directory is as it was."""
+    """A checkpoint is complete, or its directory is unchanged."""
     schemes = (wf.RandomNormal(), wf.Zeros(), wf.HeUniform(), wf.TruncatedNormal())
     tensors = [
         TensorSpec(f"w.{i}", tuple(rng.integers(1, 60, size=2).tolist()), pick(rng, schemes))
@@ -491,7 +492,7 @@ CASES = {
 
 
 def run_case(seed, number):
-    """Do one case, and leave the package's settings as they were."""
+    """Run one case, and restore the package's settings."""
     rng = np.random.default_rng([seed, number])
     weights = np.array(list(CASES.values()), float)
     case = list(CASES)[int(rng.choice(len(weights), p=weights / weights.sum()))]
@@ -510,15 +511,15 @@ def run_case(seed, number):
 
 
 def resident():
-    """Bytes of memory in use, after what can be given back has been."""
+    """Bytes of memory in use, after freed memory was returned to the system."""
     gc.collect()
-    with contextlib.suppress(AttributeError, OSError):  # glibc's
+    with contextlib.suppress(AttributeError, OSError):  # only glibc has malloc_trim
         ctypes.CDLL(None).malloc_trim(0)
     return psutil.Process().memory_info().rss
 
 
 def many_calls(count):
-    """Make small calls of every kind, and tell by how much memory has grown over nine tenths."""
+    """Make small calls of every kind; return how much memory grew over the last nine tenths."""
     stream, small = wf.Stream(0, "w"), np.empty(16, np.float32)
     half = np.empty((4, 8), dtypes.find("bfloat16").dtype)[:, ::2]
     scheme, read_only = wf.HeNormal(), np.empty(3, np.float32)

@@ -1,4 +1,4 @@
-"""Arguments of every sort, and what is asked of a call that gets them."""
+"""Hypothesis strategies for arguments of every kind, and the check that a call with them passes."""
 
 import math
 import re
@@ -34,19 +34,19 @@ names = st.none() | st.text(max_size=12) | st.integers(0, 2**64 - 1)
 
 
 def depth(number, share=1):
-    """Scale a sample's size: whole in the full depth, in `make test` a quarter of a share of it."""
+    """Scale a sample's size: all of it in the full profile, else a quarter of its `share`."""
     full = settings.get_profile("full").max_examples
     quick = settings().max_examples < full
     return int(number * share * settings().max_examples) // full if quick else number
 
 
 def examples(number):
-    """Have Hypothesis draw so many examples in the full depth."""
+    """Set how many examples Hypothesis draws in the full profile."""
     return settings(max_examples=depth(number))
 
 
 def in_bounds(shape):
-    """Whether an array of this shape, if it is one, is small enough to be made."""
+    """Whether an array of this shape, if it is a shape, is small enough to be made."""
     try:
         size = math.prod(shape if isinstance(shape, (tuple, list)) else [shape])
         return abs(size) <= 1 << 16 or size > 1 << 62
@@ -63,7 +63,7 @@ types = anything | st.sampled_from([*dtypes.FLOATS, "float32", ">f4", "f4,,", "i
 
 
 def refused_or(call, named):
-    """Make a call; an error is a documented one that names one of some arguments."""
+    """Make a call; return its result or its error, which must name one of the arguments `named`."""
     try:
         return call()
     except REFUSED as error:

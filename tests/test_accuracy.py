@@ -1,4 +1,4 @@
-"""The measurements of bench/accuracy.py on a sample of the words; the tool takes them all."""
+"""The measurements of bench/accuracy.py on a sample of the words; the program takes all of them."""
 
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ needs_long_double = pytest.mark.skipif(
 
 @pytest.mark.parametrize("name", [name for name, case in accuracy.CASES.items() if not case.double])
 def test_32_bit_family(isa, name):
-    """Words spread over all, and both ends."""
+    """A sample of words from the whole range, and both ends."""
     ends = np.arange(-1000, 1000).astype(np.uint32)
     words = np.arange(depth(1 << 20), dtype=np.uint32)
     words = np.concatenate([accuracy.scattered(words), ends])

@@ -1,4 +1,4 @@
-"""What `make bench-check` decides: pure functions of measured figures, nothing is timed here."""
+"""How `make bench-check` decides, tested on made-up figures: nothing is timed here."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ def test_slower_than_allowed_fails_and_is_named():
 def test_slower_within_what_is_allowed_and_faster_pass():
     changes = check.compare(BEFORE, {"uniform": 30.0, "normal": 20 / 1.09}, check.ratio_change)
     assert check.slower(changes, 0.10) == []
-    assert [each.case for each in changes] == ["normal", "uniform"]  # the worst first
+    assert [each.case for each in changes] == ["normal", "uniform"]  # the worst comes first
 
 
 def test_more_instructions_fail():
@@ -40,7 +40,7 @@ def test_a_case_that_is_lost_fails_and_a_new_one_is_told(capsys):
 
 
 def measured(answers):
-    """A measurement that gives the answers of each round in turn, and who was asked for."""
+    """A fake measurement with given results, and the list of cases that it was asked for."""
     asked = []
 
     def measure(names):
@@ -66,7 +66,7 @@ def test_three_failures_are_one():
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A processor P and a compiler C whose figures are made up."""
+    """A made-up processor P and compiler C with made-up figures."""
     figures = {"ratios": {"normal": 20.0}, "counts": {"avx2: normal": 1000}}
     monkeypatch.setattr(check, "processor", lambda: "P")
     monkeypatch.setattr(instructions, "compiler_version", lambda: "C")

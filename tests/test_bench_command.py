@@ -1,4 +1,4 @@
-"""`winit-fast bench` and what it is made of: who races, that all write what they should."""
+"""`winit-fast bench` and its parts: which libraries are compared, and what each of them writes."""
 
 import re
 
@@ -82,9 +82,9 @@ def test_numpy_makes_the_same_distribution_as_we_do(distribution, dtype):
     for x in ours.astype(np.float64), theirs.astype(np.float64):
         low, high, mean = DRAWS[distribution].spread
         assert low <= x.min() and x.max() <= high
-        # Means of 1000: six of a normal's deviations; a uniform's and a truncated one's are less.
+        # The mean of 1000 numbers: six standard errors of a normal mean; the others vary less.
         assert abs(x.mean() - mean) < 6 / 1000**0.5
-        assert len(np.unique(x)) > 30  # float8_e5m2 has few numbers
+        assert len(np.unique(x)) > 30  # float8_e5m2 has few values
 
 
 def test_numpys_orthogonal_matrix_is_one():
@@ -112,7 +112,7 @@ def test_fresh_memory_is_for_those_who_fill_in_place():
 
 
 def test_pauses_come_before_each_turn_and_do_not_count(monkeypatch):
-    """A clock on which only pauses and turns take time."""
+    """A fake clock, which only pauses and turns advance."""
     now, happened = [0.0], []
 
     def take(what, seconds):

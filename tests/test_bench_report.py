@@ -1,4 +1,4 @@
-"""Tables, figures and fits of `make bench-report`, from a few made-up measurements."""
+"""Tables, figures and fitted lines of `make bench-report`, from a few made-up measurements."""
 
 import doctest
 import json
@@ -12,7 +12,7 @@ import report
 
 
 def fill(**changes):
-    """One measured fill: twice as slow as memory, ten times as fast as NumPy."""
+    """One made-up fill: half as fast as memory, ten times as fast as NumPy."""
     centre = {"distribution": "normal", "dtype": "float32", "log2": 26, "threads": 2,
               "isa": "avx2", "layout": "contiguous", "memory": "warm"}  # fmt: skip
     entry = {"question": "speed", **centre, **changes}
@@ -168,7 +168,7 @@ def test_two_points_tell_nothing_of_how_well_a_line_fits():
 
 
 def test_small_times_weigh_as_much_as_large_ones():
-    """Least squares of absolute errors would lose the fixed cost among the large times' noise."""
+    """Least squares of absolute errors would lose the fixed cost in the large times' noise."""
     n = [1, 10, 100, 10**6]
     t = [1e-6 + 1e-9 * x for x in n]
     t[-1] *= 1.05

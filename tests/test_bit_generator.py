@@ -1,4 +1,4 @@
-"""NumPy's Generator over our stream: the same words, every distribution, and a state that keeps."""
+"""NumPy's Generator on our stream: the same words, every distribution, pickling and copying."""
 
 import copy
 import ctypes
@@ -14,7 +14,7 @@ from scipy import stats
 import winit_fast as wf
 import winit_fast._core as _core
 
-# The words of the stream are made 1024 at a time: sizes around that, and around a block of four.
+# Words are made 1024 at a time: sizes around that, and around a block of four words.
 SIZES = 1, 3, 4, 5, 1023, 1024, 1025, 5000
 
 
@@ -36,7 +36,7 @@ def test_words_are_the_streams(isa, size, name):
 
 
 def test_no_word_is_left_out():
-    """A number of 64 bits takes the next two words, be the first of them odd or a buffer's last."""
+    """A 64-bit number takes the next two words, even if they are in two buffers."""
     words = wf.Stream(1).bits(3000)
     for odd in (1, 1023, 1025):
         generator = _generator(1)
@@ -49,7 +49,7 @@ def test_no_word_is_left_out():
 
 
 def test_through_ctypes():
-    generator = wf.Philox4x32(2, "x")  # kept: an address keeps nothing alive
+    generator = wf.Philox4x32(2, "x")  # a name keeps it alive, because ctypes' address does not
     interface = generator.ctypes
     words = wf.Stream(2, "x").bits(4).tolist()
     state = ctypes.c_void_p(interface.state_address)
@@ -81,7 +81,7 @@ def test_distributions_repeat():
 
 
 def test_distributions_fit():
-    """Four p-values below 1e-6 by chance: once in 250,000 seeds. The seed is fixed."""
+    """Four p-values below 1e-6: a false alarm in 250,000 seeds. The seed is fixed."""
     generator = _generator(0, "fit")
     n = 100_000
     assert stats.kstest(generator.standard_normal(n), "norm").pvalue > 1e-6
@@ -130,7 +130,7 @@ def test_copies(duplicate, seed):
     generator, twin = np.random.Generator(bits), duplicate(np.random.Generator(other))
     np.testing.assert_array_equal(twin.standard_normal(999), generator.standard_normal(999))
     (child,) = bits.spawn(1)
-    if duplicate is not copy.copy:  # which shares the SeedSequence that children are counted in
+    if duplicate is not copy.copy:  # copy.copy shares the SeedSequence, which counts its children
         assert twin.bit_generator.spawn(1)[0].state == child.state
 
 
@@ -175,7 +175,7 @@ def test_the_generator_keeps_what_it_draws_from():
 
 
 def test_threads_share_one():
-    """Every word goes to one thread: together they have drawn the stream."""
+    """Each word goes to exactly one thread: together the threads draw the whole stream."""
     generator = _generator(4)
     with ThreadPoolExecutor(4) as pool:
         drawn = pool.map(lambda _: generator.integers(1 << 32, size=999, dtype=np.uint32), range(8))
@@ -241,7 +241,8 @@ def test_the_place_is_read_and_set_under_the_lock():
 
     def watched(name):
         def call(*place):
-            with ThreadPoolExecutor(1) as other:  # the lock is reentrant: only others find it taken
+            # the lock is reentrant, so only another thread finds it taken
+            with ThreadPoolExecutor(1) as other:
                 free.append((name, other.submit(try_lock).result()))
             return getattr(words, name)(*place)
 

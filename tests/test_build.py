@@ -17,7 +17,7 @@ needs_gcc = pytest.mark.skipif(
     os.name != "posix" or not shutil.which("gcc"), reason="builds with gcc"
 )
 
-# Whether the process flushes subnormals once a library is loaded: 2^-1074 is not 0 then.
+# Tells whether loading a library makes the process flush subnormals: then 2^-1074 equals 0.
 FLUSHES = "import ctypes, sys; ctypes.CDLL(sys.argv[1]); print(5e-324 * float('1') == 0)"
 
 
@@ -31,7 +31,7 @@ def settings(monkeypatch):
 @needs_gcc
 @pytest.mark.parametrize("flag", UNSAFE[:3])
 def test_sources_refuse_fast_math(monkeypatch, tmp_path, flag):
-    """Where a build of one's own leaves out the flags that undo it."""
+    """For builds without setup.py, which do not have its flags."""
     for flags, status in ((["-O1", flag], 1), (["-O1", flag, *settings(monkeypatch)["EXACT"]], 0)):
         command = ["gcc", "-std=c11", *flags, "-c", "csrc/distribution.c", "-o", tmp_path / "d.o"]
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -58,7 +58,7 @@ def test_linking_adds_nothing_that_flushes_subnormals(monkeypatch, tmp_path, fla
     ("given", "optimised"), [(None, True), ("", True), ("-g -march=native", True), ("-O1", False)]
 )
 def test_flags_of_ones_own_leave_the_kernels_fast(monkeypatch, given, optimised):
-    """Setuptools takes CFLAGS in place of Python's own flags, which have an -O3 (or -O2)."""
+    """Setuptools uses CFLAGS instead of Python's own flags, which contain -O3 or -O2."""
     if given is None:
         monkeypatch.delenv("CFLAGS", raising=False)
     else:
@@ -66,10 +66,10 @@ def test_flags_of_ones_own_leave_the_kernels_fast(monkeypatch, given, optimised)
     assert ("-O3" in settings(monkeypatch)["C_FLAGS"]) == optimised
 
 
-@pytest.mark.slow  # compiles everything; that the sources refuse the flags is tested in any case
+@pytest.mark.slow  # it compiles everything; a faster test shows that the sources refuse these flags
 @needs_gcc
 def test_hashes_of_a_build_that_asks_for_fast_math(tmp_path):
-    """All instruction sets, in a build of its own; -O1 keeps it short."""
+    """All instruction sets, in a separate build; -O1 saves time."""
     environment = os.environ | {"CFLAGS": " ".join(["-O1", "-Wno-unused", *UNSAFE])}
     for folder in ("csrc", "src"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.so"))

@@ -1,4 +1,4 @@
-"""The schemes beyond plain draws: values, boxes, closed forms and refusals."""
+"""Schemes other than plain draws: values, boxes, closed forms and rejected arguments."""
 
 import json
 import math
@@ -21,7 +21,7 @@ from winit_fast.models.tensor_spec import TensorSpec
 
 DTYPES = dtypes.NAMES
 NARROW = [kind.name for kind in dtypes.FLOATS.values() if kind.dtype.itemsize < 4]
-# Of every scheme; what is said of all of them is tested on these, the adapters included.
+# An example of every scheme. Tests of all schemes, also those of the adapters, read this list.
 EXAMPLES = [
     (wf.Zeros(), (24, 16)),
     (wf.Ones(), (24, 16)),
@@ -63,6 +63,13 @@ EXAMPLES = [
     (wf.Scaled(wf.Pretrained("w.safetensors", "a.weight"), 0.5), (9, 5)),
     (wf.Computed([[0.5, 1.0, -2.0], [0.25, 3.0, 4.0]]), (2, 3)),
     (wf.Parts([((0, 0), (8, 3), "he_normal"), ((8, 0), (12, 3), wf.Zeros())]), (12, 3)),
+    (wf.Expression("exp(x) + arange(0)", {"x": wf.RandomNormal()}), (9, 5)),
+    (
+        wf.Expression(
+            "y = abs(a * b); -y", [("a", wf.Sparse(0.5)), ("b", "zeros", (1, 5), "own")], "float64"
+        ),
+        (9, 5),
+    ),
     (
         wf.Parts(
             [
@@ -85,13 +92,13 @@ each = pytest.mark.parametrize(
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """The files of the examples, in the working folder."""
+    """Write the files that the examples read into the working directory."""
     monkeypatch.chdir(tmp_path)
     np.save("w.npy", OLD)
     save_file({"a.weight": OLD.astype(np.float32), "b": np.zeros(3)}, "w.safetensors")
 
 
-# Computed has an array, which is no JSON: test_plan.py.
+# except Computed, whose array cannot be JSON: see test_plan.py
 @pytest.mark.parametrize(
     ("initializer", "shape"),
     [example for example in EXAMPLES if not isinstance(example[0], wf.Computed)],
@@ -117,7 +124,7 @@ def test_value(initializer, shape):
     (
         "initializer",
         "shape",
-    ),  # a box of an orthogonal matrix agrees to rounding: test_orthogonal.py
+    ),  # boxes of orthogonal matrices agree up to rounding: see test_orthogonal.py
     [example for example in EXAMPLES if "Orthogonal" not in repr(example)],
     ids=lambda value: repr(value),
 )
@@ -126,7 +133,7 @@ def test_boxes_are_cut_from_the_whole(initializer, shape, dtype, monkeypatch, fi
     whole = initializer(shape, seed=3, name="w", dtype=dtype)
     assert whole.shape == shape and whole.dtype == np.dtype(dtype)
     for module in (sparse, pretrained, scaled, stft):
-        monkeypatch.setattr(module, "_CUT", 20)  # several parts, some of one column
+        monkeypatch.setattr(module, "_CUT", 20)  # several cuts, some of one column
     parts = [slice(None), slice(1, None), slice(0, 1), 0, -1, slice(1, 1)]
     for axis in range(len(shape)):
         for part in parts:
@@ -207,7 +214,7 @@ def test_dirac_refuses(arguments, shape, error, message):
 @pytest.mark.parametrize("rows", [1, 2, 7, 100])
 @pytest.mark.parametrize("sparsity", [0, 0.1, 0.5, 0.95, 1])
 def test_sparse(rows, sparsity):
-    """The zeros counted, the others those of the plain normal, the mask from its definition."""
+    """The number of zeros, the other elements (normal numbers), and the mask's definition."""
     columns, zeros = 13, math.ceil(sparsity * rows)
     w = wf.Sparse(sparsity, 0.5)((rows, columns), seed=5, name="fc")
     normal = wf.RandomNormal(0.0, 0.5)((rows, columns), seed=5, name="fc")
@@ -225,7 +232,7 @@ def test_sparse(rows, sparsity):
 
 def test_the_mask_is_the_same_in_every_type():
     masks = [wf.Sparse(0.4, 1.0)((30, 20), seed=1, name="x", dtype=dtype) == 0 for dtype in DTYPES]
-    # A number of float8_e4m3fn may itself round to 0.
+    # The other zeros: small numbers that float8_e4m3fn rounds to 0.
     assert all((masks[0] <= mask).all() for mask in masks)
     assert sum((masks[0] != mask).any() for mask in masks) <= 2
 
@@ -239,16 +246,16 @@ def test_masks_of_streams():
     masks = [mask(0, "a"), mask(1, "a"), mask(0, "b"), mask(0, 7), mask(0, None)]
     for i, one in enumerate(masks):
         for other in masks[:i]:
-            assert 700 < (one == other).sum() < 1300  # 1000 +- 13 deviations
-    assert (mask(0, None) == mask(0, 0)).all()  # equal streams
+            assert 700 < (one == other).sum() < 1300  # 1000 +- 13 standard deviations
+    assert (mask(0, None) == mask(0, 0)).all()  # None is stream 0
     assert wf.Stream(0, 7).part("mask").name.encode() == bytes.fromhex("00 37 00 6d 61 73 6b")
 
 
 def test_every_row_is_as_likely_a_zero():
-    """Chi squared of 2^14 columns: P(chi2(15) > 60) = 2e-7 is the rate of false alarms."""
+    """Chi-squared test of 2^14 columns: P(chi2(15) > 60) = 2e-7 is the rate of false alarms."""
     zero = wf.Sparse(0.25)((16, 1 << 14), seed=0, name="fair") == 0
     assert zero.sum() == 4 << 14
-    # Each count is a sum of independent columns; rows sum to 4 in each: hence 15/16.
+    # The columns are independent, but the 16 rows of a column sum to 4: hence the factor 15/16.
     expected = (1 << 14) / 4
     variance = (1 << 14) * 0.25 * 0.75
     chi2 = ((zero.sum(axis=1) - expected) ** 2).sum() / variance * 15 / 16
@@ -256,7 +263,7 @@ def test_every_row_is_as_likely_a_zero():
 
 
 def test_memory_of_a_sparse_shard():
-    """Of 2^36 elements, three columns: no more than a few times their own words."""
+    """Three columns of 2^36 elements need only a few times the memory of their own words."""
     shape, rows = (1 << 16, 1 << 20), 1 << 16
     tracemalloc.start()
     try:
@@ -299,14 +306,14 @@ def test_windows_are_those_of_scipy(name):
 @pytest.mark.parametrize("scaling", ["density", "spectrum", None])
 @pytest.mark.parametrize("window", [None, "hann", tuple(range(1, 25))])
 def test_stft_is_the_transform_of_the_frame(window, scaling):
-    """Against NumPy's FFT: as long as the frame, and longer."""
+    """Compare with NumPy's FFT of the frame's length, and of a longer one."""
     frame = np.ones(24)
     if window is not None:
         frame = signal.get_window("hann", 24, False) if window == "hann" else np.array(window)
         norms = {"density": np.sqrt((frame**2).sum()), "spectrum": frame.sum(), None: 1}
         frame = frame / norms[scaling]
     for bins in (13, 14, 40):
-        # Row t of the diagonal has the frame's sample t alone: its transform is the kernel's row.
+        # Row t of the diagonal matrix holds only sample t: its FFT is row t of the kernel.
         transform = np.fft.rfft(np.diag(frame), 2 * (bins - 1), axis=1)
         for side in ("real", "imag"):
             made = wf.STFT(side, window, scaling)((24, 1, bins), dtype="float64")[:, 0]
@@ -468,7 +475,7 @@ def test_fallback_where_there_is_no_source(shape):
 
 
 def test_memory_of_a_pretrained_shard(tmp_path):
-    """A gigabyte that is not there: only what is asked for is read."""
+    """A sparse file of a gigabyte: only the needed part is read."""
     path, shape = tmp_path / "big.npy", (1 << 14, 1 << 14)
     np.lib.format.open_memmap(path, "w+", np.float32, shape)[77] = 5
     tracemalloc.start()
@@ -489,7 +496,7 @@ def test_value_of_arrays():
     assert pickle.loads(pickle.dumps(first)) == first
     with pytest.raises(ValueError, match="read-only"):
         first.source[0] = 1
-    assert OLD.flags.writeable  # the caller's stays as it is
+    assert OLD.flags.writeable  # the caller's array is not changed
     nan = np.array([np.nan, -0.0])
     assert wf.Pretrained(nan) == wf.Pretrained(nan.copy()) != wf.Pretrained(np.array([np.nan, 0.0]))
 
@@ -498,7 +505,11 @@ def test_value_of_arrays():
     ("arguments", "error", "message"),
     [
         (("w.bin",), ValueError, "source must end in .npy, .* got 'w.bin'"),
-        (("w.safetensors",), TypeError, "tensor must be a name in 'w.safetensors', got None"),
+        (
+            ("w.safetensors",),
+            TypeError,
+            "tensor must be the name of a tensor in 'w.safetensors', got None",
+        ),
         (("w.npy", "a"), ValueError, "tensor is for safetensors files, got 'a' for 'w.npy'"),
         ((np.arange(3),), TypeError, "source must have one of the types .*, got int64"),
         ((None,), TypeError, "source must have one of the types .*, got object"),
@@ -520,13 +531,13 @@ def test_pretrained_refuses(arguments, error, message):
             r"as many axes as the tensor, got shape \(3,",
         ),
         (wf.Pretrained("w.safetensors", "a.wight"), "got 'a.wight'; did you mean 'a.weight'"),
-        (wf.Pretrained("w.safetensors", "__metadata__"), "tensor must be one of those in"),
+        (wf.Pretrained("w.safetensors", "__metadata__"), "tensor must be one of the 2 tensors in"),
         (
             wf.Pretrained("cut.safetensors", "a.weight"),
-            "no whole safetensors file: tensor 'a.weight'",
+            "not a complete safetensors file: tensor 'a.weight'",
         ),
         (wf.Pretrained("head.safetensors", "a"), "its header is cut off"),
-        (wf.Pretrained("junk.safetensors", "a"), "junk.safetensors is no safetensors file"),
+        (wf.Pretrained("junk.safetensors", "a"), "junk.safetensors is not a safetensors file"),
         (wf.Pretrained(np.full((9, 6), 7e4)), r"source must fit float16, got 70000.0"),
     ],
 )
@@ -542,24 +553,24 @@ def test_pretrained_refuses_before_it_writes(files, scheme, message):
 
 
 def save_raw(path, tag, shape, offsets, data):
-    """Write a safetensors file by the letter of the format, right or not."""
+    """Write a safetensors file by hand, which may be invalid."""
     header = json.dumps({"w": {"dtype": tag, "shape": shape, "data_offsets": offsets}}).encode()
     Path(path).write_bytes(len(header).to_bytes(8, "little") + header + data)
 
 
 @pytest.mark.parametrize("offsets", [[-8, 0], [0, 4], [4, 12], [0, 16], [8, 0]])
 def test_offsets_that_are_not_of_the_file(files, offsets):
-    """A negative one would give the header as numbers."""
+    """A negative offset would return bytes of the header as numbers."""
     save_raw("w.safetensors", "F32", [2], offsets, bytes(8))
     out = np.full(2, 7, np.float32)
-    with pytest.raises(ValueError, match=r"w.safetensors is no safetensors file: tensor 'w'"):
+    with pytest.raises(ValueError, match=r"w.safetensors is not a safetensors file: tensor 'w'"):
         wf.Pretrained("w.safetensors", "w").fill(out)
     assert (out == 7).all()
 
 
 @pytest.mark.parametrize("dtype", [name for name in NARROW if name != "bfloat16"])
 def test_a_wide_exponent_does_not_fit_a_narrow_one(files, dtype):
-    """bfloat16 has as few bits as float16 has, and larger numbers."""
+    """bfloat16 has fewer bits than float16 in the significand, and more in the exponent."""
     source = np.array([1, 1e30], ml_dtypes.bfloat16)
     save_raw("w.safetensors", "BF16", [2], [0, 4], source.tobytes())
     for scheme in (wf.Pretrained("w.safetensors", "w"), wf.Pretrained(source)):
@@ -571,7 +582,7 @@ def test_a_wide_exponent_does_not_fit_a_narrow_one(files, dtype):
 
 @pytest.mark.parametrize("dtype", NARROW)
 def test_float64_is_rounded_by_way_of_float32(dtype):
-    """Just above a tie: float32 has the tie itself, which goes to the even neighbour, 1."""
+    """Just above a tie: float32 rounds to the tie itself, which then rounds to even, 1."""
     value = 1 + float(ml_dtypes.finfo(dtype).eps) / 2 + 2**-40
     for scheme in (wf.Pretrained(np.array([value])), wf.Constant(value), wf.Identity(value)):
         made = scheme((1, 1) if isinstance(scheme, wf.Identity) else 1, dtype=dtype)
@@ -638,6 +649,7 @@ NAMES = {
     wf.Pretrained: "pretrained",
     wf.Parts: "parts",
     wf.Computed: "computed",
+    wf.Expression: "expression",
 }
 NEEDED = {
     wf.Sparse: {"sparsity": 0.1},
@@ -645,6 +657,7 @@ NEEDED = {
     wf.Pretrained: {"source": "w.npy"},
     wf.Parts: {"parts": [((0,), (3,), "zeros")]},
     wf.Computed: {"values": [1.0, 2.0]},
+    wf.Expression: {"text": "2.0"},
 }
 
 

@@ -1,10 +1,11 @@
-"""The streaming writer: what is in the files, and what is left when something goes wrong."""
+"""The streaming writer: the contents of the files, and what is left after an error or a kill."""
 
 import errno
 import itertools
 import json
 import math
 import os
+import random
 import re
 import resource
 import shutil
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
+from strategies import depth
 
 import winit_fast as wf
 from winit_fast.base import safetensors
@@ -38,8 +40,8 @@ from winit_fast.checkpoint.provenance import PLAN
 from winit_fast.models import plan_json
 from winit_fast.models.tensor_spec import TensorSpec
 
-# Shapes around the segments of 1 KiB that the tests set: rows that fit many, one or no time, sizes
-# that are no multiple of anything, tensors of no axis, of no element and of one.
+# Shapes for segments of 1 KiB, which the tests set: many rows, one row or only a part of a row fit
+# into a segment; extents with no common factor; tensors with no axis, no element, one element.
 TENSORS = (
     TensorSpec("table", (37, 19), wf.RandomNormal(0.0, 0.02)),
     TensorSpec("bias", (5,), wf.Zeros()),
@@ -55,7 +57,7 @@ SIZE = sum(tensor.size for tensor in TENSORS)
 
 
 def read(path: Path) -> tuple[dict, dict[str, bytes]]:
-    """A safetensors file, read by the letter of the format: its header and each tensor's bytes."""
+    """Read a safetensors file by hand: its header, and each tensor's bytes."""
     data = path.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
@@ -75,7 +77,7 @@ def read(path: Path) -> tuple[dict, dict[str, bytes]]:
 
 
 def files_below(path: Path) -> dict[str, bytes]:
-    """All files of a folder, hidden ones included."""
+    """All files below a folder, including hidden ones."""
     return {
         str(each.relative_to(path)): each.read_bytes() for each in path.rglob("*") if each.is_file()
     }
@@ -151,7 +153,7 @@ def test_several_files_and_their_index(tmp_path):
     for tensor in TENSORS:
         expected = tensor.initializer(tensor.shape, seed=7, name=tensor.name)
         assert found[tensor.name] == expected.tobytes()
-    # "norm" is larger than a file may be and has one to itself.
+    # "norm" is larger than max_shard_size, so it has a file of its own.
     alone = index["weight_map"]["norm"]
     assert [name for name, file in index["weight_map"].items() if file == alone] == ["norm"]
 
@@ -160,7 +162,7 @@ def test_a_model_as_large_as_the_limit_is_one_file(tmp_path):
     write_checkpoint(tmp_path / "a", TENSORS, seed=0, dtype="float32", max_shard_size=4 * SIZE)
     assert sorted(files_below(tmp_path / "a")) == ["model.safetensors", PLAN]
     write_checkpoint(tmp_path / "b", TENSORS, seed=0, dtype="float32", max_shard_size=4 * SIZE - 1)
-    assert len(files_below(tmp_path / "b")) == 4  # two of tensors, the index and the plan
+    assert len(files_below(tmp_path / "b")) == 4  # two files of tensors, the index and the plan
 
 
 def test_texts_and_parents_are_written_and_progress_is_told(tmp_path):
@@ -201,7 +203,7 @@ def test_texts_and_parents_are_written_and_progress_is_told(tmp_path):
         (
             {"metadata": {"winit_fast.seed": "1"}},
             ValueError,
-            r"winit_fast.seed'\] is '0' here, got",
+            r"winit_fast.seed'\] must be '0', got",
         ),
     ],
 )
@@ -263,7 +265,7 @@ def test_a_folder_under_the_name_of_a_file_stays(tmp_path):
 
 
 def killed(path: Path, nbytes: int) -> None:
-    """Leave in a folder what a run leaves that was killed."""
+    """Leave a folder as a killed run would leave it."""
     (path / ".winit-fast-killed").mkdir()
     (path / ".winit-fast-killed" / ".winit-fast-stage").touch()
     (path / ".winit-fast-killed" / "model.safetensors").write_bytes(bytes(nbytes))
@@ -275,7 +277,7 @@ def test_a_run_that_was_killed_can_be_repeated(tmp_path, monkeypatch, force):
     real = os.statvfs(tmp_path)
 
     def statvfs(path):
-        """A disk of 110,000 bytes."""
+        """A disk with 110,000 bytes."""
         taken = sum(map(len, files_below(tmp_path).values()))
         return os.statvfs_result((1, 1, *real[2:4], 110_000 - taken, *real[5:]))
 
@@ -311,7 +313,7 @@ def test_a_file_system_that_does_not_tell_its_size(tmp_path, monkeypatch):
 
 
 def test_a_file_system_that_cannot_reserve(tmp_path):
-    read, write = os.pipe()  # fallocate refuses pipes, as some file systems' files
+    read, write = os.pipe()  # fallocate rejects pipes, as some file systems reject it
     directory.reserve(write, 100)
     os.close(read)
     os.close(write)
@@ -393,8 +395,8 @@ def test_an_interruption_leaves_no_trace(tmp_path, error):
         ("mkdir", 0, r"out/model-00001-of-.*: ([\d,]+) of its \1 bytes are missing"),
         ("mkdir", 1, r"out/model-00001-of-.*: ([\d,]+) of its \1 bytes are missing"),
         ("open", 3, r"out/model-00002-of-.*: ([\d,]+) of its \1 bytes are missing"),
-        ("mkdir", 2, r"out: its files are whole but cannot be moved to their names"),
-        ("rename", 3, r"out: its files are whole but cannot be moved to their names"),
+        ("mkdir", 2, r"out: its files are complete, but cannot be moved to their final names"),
+        ("rename", 3, r"out: its files are complete, but cannot be moved to their final names"),
     ],
 )
 def test_no_room_for_a_name(tmp_path, monkeypatch, function, calls, message):
@@ -443,7 +445,7 @@ SINGLE, SEVERAL = 10**9, 25000
 
 
 def child(function) -> int:
-    """Call a function in a child process and tell how it ended."""
+    """Call a function in a child process; return how the process ended."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -455,7 +457,7 @@ def child(function) -> int:
 
 
 def killed_at(number: int, function) -> bool:
-    """Call a function in a child process that is killed instead of its renaming of that number.
+    """Call a function in a child process, which is killed instead of making its n-th renaming.
 
     Returns whether it came so far.
     """
@@ -479,7 +481,7 @@ def killed_at(number: int, function) -> bool:
 
 
 def found_by_a_loader(path: Path) -> dict[str, bytes] | None:
-    """All tensors, as the Hugging Face libraries look for them; None if there is no checkpoint."""
+    """All tensors, as the Hugging Face libraries find them; None if there is no checkpoint."""
     names = [path / "model.safetensors"]
     index = path / "model.safetensors.index.json"
     if not names[0].exists():
@@ -492,7 +494,10 @@ def found_by_a_loader(path: Path) -> dict[str, bytes] | None:
 @pytest.mark.parametrize("before", [SINGLE, SEVERAL])
 @pytest.mark.parametrize("after", [SINGLE, SEVERAL])
 def test_a_kill_at_any_renaming_loses_nothing(tmp_path, monkeypatch, before, after):
-    """Old or new can be loaded after the next run, even if that has no room or is not forced."""
+    """The old or the new one can be loaded after the next run, even if that run fails.
+
+    A kill at every renaming, in `make test` at some of them.
+    """
     options = {"dtype": "float32", "num_threads": 1}
     expected = [
         {t.name: t.initializer(t.shape, seed=seed, name=t.name).tobytes() for t in TENSORS}
@@ -504,7 +509,8 @@ def test_a_kill_at_any_renaming_loses_nothing(tmp_path, monkeypatch, before, aft
     count = len(files_below(tmp_path / "old")) - 1 + len(files_below(tmp_path / "new"))
     real = os.statvfs(tmp_path)
     full = os.statvfs_result((1, 1, *real[2:4], 0, *real[5:]))
-    for number in range(1, count + 2):
+    numbers = random.Random(0).sample(range(2, count), depth(count - 2))
+    for number in {1, *numbers, count, count + 1}:
         out = tmp_path / f"out{number}"
         shutil.copytree(tmp_path / "old", out)
 
@@ -518,7 +524,7 @@ def test_a_kill_at_any_renaming_loses_nothing(tmp_path, monkeypatch, before, aft
             with pytest.raises(DiskFull if force else FileExistsError):
                 write_checkpoint(out, TENSORS, seed=2, force=force, **options)
 
-        # The run that finds what is left may be killed as well, and the one after it.
+        # The run that cleans up may be killed too, and the next one as well.
         for _ in range(2):
             killed_at(1 + number % 3, again)
             assert found_by_a_loader(out) in (None, *expected)
@@ -532,7 +538,7 @@ def test_a_kill_at_any_renaming_loses_nothing(tmp_path, monkeypatch, before, aft
 
 
 def test_what_was_moved_stays_where_it_cannot_be_moved_back(tmp_path, monkeypatch):
-    """Nothing of the old checkpoint is cleared away, and the next run moves all to its place."""
+    """No file of the old checkpoint is removed, and the next run completes the moves."""
     write_checkpoint(tmp_path, TENSORS, seed=1, dtype="float32")
     rename, calls = os.rename, 0
 
@@ -547,7 +553,7 @@ def test_what_was_moved_stays_where_it_cannot_be_moved_back(tmp_path, monkeypatc
     with pytest.raises(OSError, match="holds files .* could not be moved back .*enough"):
         write_checkpoint(tmp_path, TENSORS, seed=0, dtype="float32", force=True)
     monkeypatch.undo()
-    assert len(files_below(tmp_path)) == 6  # two checkpoints, the mark and the list of moves
+    assert len(files_below(tmp_path)) == 6  # two checkpoints, the marker and the list of moves
     with pytest.raises(FileExistsError, match="not empty"):
         write_checkpoint(tmp_path, TENSORS, seed=0)
     loaded = found_by_a_loader(tmp_path)
@@ -558,7 +564,7 @@ def test_what_was_moved_stays_where_it_cannot_be_moved_back(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("force", [False, True])
 def test_folders_with_the_name_of_a_stage(tmp_path, force):
-    """A user's stays, an empty one too; it counts as content of the directory."""
+    """A folder of the user's is kept, even an empty one, and counts as content of the directory."""
     (tmp_path / ".winit-fast-abcdefgh").mkdir()
     (tmp_path / ".winit-fast-thesis12").mkdir()
     (tmp_path / ".winit-fast-thesis12" / "model.safetensors").write_text("all of it")
@@ -608,7 +614,7 @@ def test_a_moved_file_that_is_nowhere(tmp_path):
 
 
 def test_every_file_is_on_the_disk_before_it_is_moved(tmp_path, monkeypatch):
-    """Flushed after its last write, before the first renaming; the names after the last one."""
+    """Each file is flushed before the first renaming, the directory after the last one."""
     write_checkpoint(tmp_path / "a" / "out", TENSORS, seed=0, dtype="float32")
     events = []
 
@@ -644,7 +650,7 @@ def test_every_file_is_on_the_disk_before_it_is_moved(tmp_path, monkeypatch):
         assert max(written, default=-1) < max(flushed) < first, name
     after = [name for event, name in events[last:] if event == "fsync"]
     assert after[0] == "out"
-    assert {"b", tmp_path.name} <= {*after}  # the new directories' own names
+    assert {"b", tmp_path.name} <= {*after}  # the names of the new directories were flushed too
 
 
 def test_a_short_write_is_gone_on_with(tmp_path, monkeypatch):
@@ -665,7 +671,7 @@ def test_a_directory_that_is_a_link_to_nowhere(tmp_path):
 
 @pytest.mark.parametrize("call", ["mkdir", "unlink", "rmdir", "open"])
 def test_an_interrupt_right_after_any_call_leaves_no_trace(tmp_path, monkeypatch, call):
-    """Such as between the making of a folder and its being noted."""
+    """For example between making a folder and recording that it was made."""
     real = getattr(os, call)
     for number in itertools.count():
         calls = 0
@@ -738,7 +744,7 @@ def test_a_system_that_gives_few_threads(tmp_path, monkeypatch):
         start(thread)
 
     def late(*args):
-        """Write, but a worker's first write waits for the end of the starting."""
+        """Write; a writing thread first waits until no more threads can be started."""
         if threading.current_thread() is not threading.main_thread():
             assert refused.wait(60)
         return pwrite(*args)
@@ -747,7 +753,7 @@ def test_a_system_that_gives_few_threads(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "pwrite", late)
     monkeypatch.setattr(writer, "SEGMENT_BYTES", 64)
     summary = write_checkpoint(tmp_path / "out", TENSORS, seed=0, num_threads=3000)
-    assert summary.num_threads == 2  # and the one that flushes
+    assert summary.num_threads == 2  # the third thread flushes
     allowed = 1
     with pytest.raises(RuntimeError, match="can't start"):
         write_checkpoint(tmp_path / "none", TENSORS, seed=0, num_threads=2)
@@ -755,7 +761,7 @@ def test_a_system_that_gives_few_threads(tmp_path, monkeypatch):
 
 
 def test_more_files_than_can_be_open(tmp_path):
-    """One tensor a file, 200 of them, where 64 files may be open."""
+    """200 files with one tensor each, where only 64 files may be open."""
     tensors = [TensorSpec(f"w{i}", (8,), wf.RandomNormal()) for i in range(200)]
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
@@ -770,7 +776,7 @@ def test_more_files_than_can_be_open(tmp_path):
 
 
 def test_a_system_that_is_not_posix(tmp_path, monkeypatch):
-    """The command's modules can be imported, and writing says what is missing."""
+    """The command can be imported there; writing raises an error that says what is missing."""
     program = (
         "import sys; sys.modules['fcntl'] = None; import winit_fast.checkpoint, winit_fast.cli"
     )
@@ -783,7 +789,7 @@ def test_a_system_that_is_not_posix(tmp_path, monkeypatch):
 
 
 def test_where_the_numbers_come_from_stands_in_the_files(tmp_path):
-    """Enough to make them again, from Python as from the command; what JSON cannot hold is said."""
+    """The metadata is enough to make the numbers again; schemes that JSON cannot hold are named."""
 
     @dataclass(frozen=True, repr=False)
     class Own(wf.Initializer):
@@ -836,7 +842,7 @@ def test_where_the_numbers_come_from_stands_in_the_files(tmp_path):
 
 
 def test_an_initializer_that_fails_is_reported_and_leaves_no_trace(tmp_path):
-    # bounds that hold no float8 value: known only once the type is
+    # No float8 value lies between these bounds; the error depends on the type that is written.
     tensor = TensorSpec("w", (64, 64), wf.RandomUniform(0.03, 0.0301))
     with pytest.raises(ValueError, match=r"0\.03"):
         write_checkpoint(tmp_path / "out", [*TENSORS, tensor], seed=0, dtype="float8_e5m2")
@@ -845,7 +851,7 @@ def test_an_initializer_that_fails_is_reported_and_leaves_no_trace(tmp_path):
 
 @pytest.mark.usefixtures("short_segments")
 def test_writes_that_take_only_some_bytes(tmp_path, monkeypatch):
-    """What one call leaves is written by the next, to its place."""
+    """If pwrite writes only a part, the next call writes the rest, at the right offset."""
     options = {"seed": 1, "dtype": "float32", "max_shard_size": 9000}
     write_checkpoint(tmp_path / "a", TENSORS, **options)
     pwrite = os.pwrite
@@ -857,7 +863,7 @@ def test_writes_that_take_only_some_bytes(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("short_segments")
 def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
-    """After a power cut too there is the whole checkpoint or none."""
+    """After a power cut there is the complete checkpoint or none."""
     happened = []
 
     def watch(name, what, before):
@@ -886,15 +892,16 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch
     for path in paths:
         number = path.stat().st_ino
         assert last.get(("pwrite", number), -1) < last["fsync", number] < renames[0], path
-    # The file that a loader looks for first comes last, and then the names are flushed.
+    # The index, which loaders look for first, is moved last; then the directory is flushed.
     assert happened[renames[-1]] == ("rename", "model.safetensors.index.json")
     assert happened[-1] == ("fsync", tmp_path.stat().st_ino) and renames[-1] == len(happened) - 2
 
 
 def test_each_step_of_moving_is_on_the_disk_before_the_next(tmp_path, monkeypatch):
-    """The list of moves before the first move, and the old files' leaving before a new one comes.
+    """The list of moves is on the disk before the first move, and removals before additions.
 
-    Else a power cut may leave files that have moved and no list that says so, or both checkpoints.
+    Otherwise a power cut may leave moved files without a list of them, or files of both
+    checkpoints.
     """
     out = tmp_path / "out"
     options = {"dtype": "float32", "max_shard_size": 9000}
@@ -936,7 +943,7 @@ def test_headers_are_padded_to_eight_bytes_and_no_more(tmp_path, length):
 @pytest.mark.parametrize("limit", [10**9, 9000])
 @pytest.mark.parametrize("segment", [1024, 1 << 20])
 def test_other_types_for_some_tensors(tmp_path, monkeypatch, limit, segment):
-    """The widest come first in a file, so that each is aligned, and everything reads it."""
+    """The widest types come first in a file, so that every tensor is aligned."""
     monkeypatch.setattr(writer, "SEGMENT_BYTES", segment)
     patterns = {"norm": "float64", "*a*": "float32", "wide": np.float32, "e*": "float8_e5m2"}
     chosen = {"norm": "float64", "table": "float32", "bias": "float32", "scalar": "float32"}
@@ -1053,7 +1060,11 @@ def test_types_that_a_tensor_cannot_have(tmp_path, options, error, message):
         ({"norm": "int7"}, TypeError, "dtype must be one of .*'int7'"),
         ({3: "float32"}, TypeError, "pattern must be a str, got 3"),
         ({"norms": "float32"}, ValueError, "dtypes has 'norms', which decides on no tensor"),
-        ({"*": "float32", "norm": "float64"}, ValueError, "dtypes has 'norm', which decides on no"),
+        (
+            {"*": "float32", "norm": "float64"},
+            ValueError,
+            "dtypes has 'norm', which decides on no",
+        ),
     ],
 )
 def test_types_that_are_refused(tmp_path, dtypes, error, message):

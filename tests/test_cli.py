@@ -1,4 +1,4 @@
-"""The command ``winit-fast``: what it writes, prints and refuses."""
+"""The command ``winit-fast``: what it writes and prints, and which arguments it rejects."""
 
 import importlib.util
 import json
@@ -31,7 +31,7 @@ def run(*arguments: object):
 
 @pytest.fixture(scope="module")
 def check():
-    """The tool that checks a checkpoint with the safetensors library alone."""
+    """Run the tool that checks a checkpoint with only the safetensors library."""
     path = Path(__file__).parents[1] / "tools" / "check_checkpoint.py"
     spec = importlib.util.spec_from_file_location("check_checkpoint", path)
     module = importlib.util.module_from_spec(spec)
@@ -41,7 +41,7 @@ def check():
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """GPT-2 small, written once, and what the command printed."""
+    """GPT-2 small, written once, and the command's output."""
     out = tmp_path_factory.mktemp("models") / "gpt2"
     result = run("init", "gpt2", "--out", out, "--seed", 11)
     assert result.exit_code == 0, result.output
@@ -98,8 +98,8 @@ def test_a_checkpoint_with_a_fault_is_found_out(small, check, tmp_path):
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((small[0] / name).read_bytes())
     with (tmp_path / "model.safetensors").open("r+b") as file:
-        file.seek(-768 * 2 * 1000, os.SEEK_END)  # inside the last block's h.11.mlp.c_proj.weight
-        file.write(b"\x80\x3f")  # one element is 1
+        file.seek(-768 * 2 * 1000, os.SEEK_END)  # inside h.11.mlp.c_proj.weight, in the last block
+        file.write(b"\x80\x3f")  # 1.0 in bfloat16
     _, faults = check(tmp_path)
     assert len(faults) == 1
     assert re.match(r"h\.11\.mlp\.c_proj\.weight has mean", faults[0])
@@ -124,11 +124,15 @@ def test_several_files(tmp_path, check):
         (["gpt2", "--max-shard-size", "5XB"], "'5XB' is not a size"),
         (["gpt2", "--max-shard-size", "0"], "'0' is not a size"),
         (["gpt2", "--max-shard-size", "9" * 400], "99' is not a size"),
-        (["gpt2", "--max-shard-size", "5\u212ab"], "is not a size"),  # the sign of Kelvin
+        # the Kelvin sign, which lower() makes a "k"
+        (["gpt2", "--max-shard-size", "5\u212ab"], "is not a size"),
         (["gpt2\udcff"], "did you mean 'gpt2'?"),
         (["gpt2", "--threads", "0"], "0 is not in the range"),
         (["gpt2", "--dtype", ""], "dtype must be one of"),
-        (["gpt2", "--keep-float32", "ln"], "dtypes has 'ln', which decides on no tensor"),
+        (
+            ["gpt2", "--keep-float32", "ln"],
+            "dtypes has 'ln', which decides on no tensor",
+        ),
     ],
 )
 def test_refused_with_the_value_and_nothing_written(tmp_path, arguments, message):
@@ -294,7 +298,7 @@ def test_standard_output_that_takes_nothing(tmp_path):
 
 
 def test_more_threads_than_memory_has_room_for(tmp_path):
-    """A gigabyte of addresses, of which every thread's stack and arena take some."""
+    """A gigabyte of address space, of which every thread's stack and malloc arena use some."""
     result = subprocess.run(
         [*COMMAND, "init", "gpt2", "--out", tmp_path / "out", "--threads", "3000"],
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
@@ -308,7 +312,8 @@ def test_more_threads_than_memory_has_room_for(tmp_path):
 
 @pytest.mark.parametrize("threads", [pytest.param(2, marks=slow), 1000])
 def test_peak_memory_depends_neither_on_the_model_nor_on_threads(tmp_path, threads):
-    # 498 MB of weights; the promise is 256 MiB above the interpreter's own, for any model.
+    # 498 MB of weights. For any model, the command must need at most 256 MiB more than Python
+    # alone.
     program = (
         "import resource, sys, winit_fast, winit_fast.cli\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"

@@ -1,4 +1,4 @@
-"""The command at its edges: what it imports, outputs that take nothing, terminals, JSON, rules."""
+"""Edge cases of the command: imports, closed or full outputs, terminals, JSON, rules."""
 
 import json
 import os
@@ -156,7 +156,7 @@ def test_terminals_that_know_no_utf_8(tmp_path, environment):
     assert result.returncode == 0, result.stderr
     assert result.stdout.isascii() and result.stderr.isascii()
     assert b"parameters" in result.stdout
-    refused = subprocess.run(  # not without --force
+    refused = subprocess.run(  # needs --force
         [sys.executable, "-c", CALL, *arguments],
         env=os.environ | environment,
         capture_output=True,
@@ -187,7 +187,7 @@ def test_info_has_a_line_a_tensor_of_a_layer_with_the_formula(monkeypatch):
     assert re.search(rf" 126 +{name} +53248 x 16384 +{formula}", output)
     name = r"model\.layers\.\*\.self_attn\.q_proj\.weight"
     assert re.search(rf"{name} .* TruncatedNormal\(stddev=0\.02\) within \[-2, 2\] *\n", output)
-    # Three deviations are deviations: they cut something off.
+    # low=-3.0 and high=3.0 are not the default bounds, so they are shown.
     own = r"TruncatedNormal\(stddev=1 / sqrt\(hidden_size\), low=-3\.0, high=3\.0\) *\n"
     assert re.search(rf"lm_head\.weight .* {own}", output)
     assert output.endswith("\nwhere hidden_size = 16384\n")
@@ -266,8 +266,8 @@ def test_rules_of_ones_own(tmp_path, monkeypatch):
         ("gpt2", "gtp2", r"--rules 'gtp2' is no file, \*\.toml, and .*did you mean 'gpt2'"),
         ("gpt2", "missing.toml", "rules must be a file, got 'missing.toml'"),
         ("gpt2", "bad.toml", "bad.toml cannot be read: rule 1 has no 'initializer'"),
-        ("gpt2", "torchtitan_llama", "have none for 124 of 148 tensors of gpt2: wte.weight, "),
-        ("llama-3.1-8b", "gpt2", "have none for|matches no tensor"),
+        ("gpt2", "torchtitan_llama", "have no rule for 124 of 148 tensors of gpt2: wte.weight, "),
+        ("llama-3.1-8b", "gpt2", "have no rule for|matches no tensor"),
     ],
 )
 def test_rules_that_do_not_fit_are_refused(tmp_path, monkeypatch, model, rules, message):

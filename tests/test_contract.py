@@ -1,4 +1,4 @@
-"""Every type and distribution against the plain reference, on every instruction set."""
+"""Every type and distribution compared with the reference, on every instruction set."""
 
 import math
 import re
@@ -21,8 +21,8 @@ SEED, NAME = 0x9E3779B97F4A7C15, "blocks.11.mlp.up"
 STREAM = reference.stream_id(NAME)
 WIDE = ["float32", "float64"]
 
-# A run that fills whole vectors, the first and the last block of the index space, the carries of
-# the 32-bit family's and of float64's block number, and a start inside a block.
+# A run that fills whole vectors, the first and last blocks of the index space, the carries of the
+# block number of the 32-bit types and of float64, and a start inside a block.
 RUNS = [(0, depth(1500)), (5, 70), (2**33 - 35, 70), (2**34 - 35, 70), (2**63 - 71, 71)]
 INDEX = np.concatenate(
     [np.arange(count, dtype=np.uint64) + np.uint64(start) for start, count in RUNS]
@@ -30,7 +30,7 @@ INDEX = np.concatenate(
 
 
 def draw(kind: str, dtype: str, *parameters: float) -> np.ndarray:
-    """The elements of INDEX."""
+    """Draw the elements of INDEX."""
     method = getattr(wf.Stream(SEED, NAME), kind)
     return np.concatenate(
         [
@@ -94,7 +94,7 @@ def test_words(isa, name, number):
 
 
 def check_uniform(dtype: str, low: float, high: float) -> None:
-    """Bit-equal where the contract defines values, an error where it defines none."""
+    """The bits must equal the contract's, or an error is raised where it defines no values."""
     type_ = DTYPES[dtype]
     smallest, largest = reference.uniform_bounds(type_, low, high)
     with np.errstate(over="ignore"):
@@ -119,24 +119,24 @@ def check_uniform(dtype: str, low: float, high: float) -> None:
         (-0.0, 1.0),
         (-1.0, -0.0),
         (0.1, 0.11),
-        (-447.3, 448.2),  # past the largest float8_e4m3fn
-        (-1e6, 7e4),  # past the largest float16
+        (-447.3, 448.2),  # beyond the largest float8_e4m3fn
+        (-1e6, 7e4),  # beyond the largest float16
         (-3.4e38, 3.4e38),
-        (3e38, 3.5e38),  # float32's largest value lies inside
+        (3e38, 3.5e38),  # contains the largest float32
         (-1e308, 7e307),
         (-1e308, 1e308),
         (-1.7e308, 1.7e308),  # high - low is infinite
         (1e-45, 1e-38),  # subnormal in float32
         (-1e-40, 3e-40),
-        (-1e-50, 1e-50),  # zero alone in float32
+        (-1e-50, 1e-50),  # contains only zero in float32
         (-5e-324, 5e-324),
         (-6e-5, 6.2e-5),  # subnormal in float16
         (-2e-9, 0.01),
-        (0.999, 1.001),  # one value in the 8-bit types
+        (0.999, 1.001),  # contains one value of the 8-bit types
         (1.0, 1.0 + 2.0**-23),
         (1.0 + 2.0**-24, 1.0 + 2.0**-22),
-        (1.0 + 2.0**-30, 1.0 + 2.0**-29),  # none but in float64
-        (16.1, 17.9),  # none in the 8-bit types
+        (1.0 + 2.0**-30, 1.0 + 2.0**-29),  # contains no value except of float64
+        (16.1, 17.9),  # contains no value of the 8-bit types
     ],
 )
 def test_uniform(isa, dtype, low, high):
@@ -148,14 +148,14 @@ def test_uniform(isa, dtype, low, high):
 def test_uniform_of_one_value(isa, dtype, value):
     low = float(DTYPES[dtype].type(value))
     high = reference.neighbour(DTYPES[dtype], np.nextafter(low, np.inf), ">=")
-    high = high if math.isfinite(high) else 2 * low  # above the largest of a type
+    high = high if math.isfinite(high) else 2 * low  # beyond the largest value of the type
     check_uniform(dtype, low, high)
     assert (draw("uniform", dtype, low, high).astype(float) == low).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_uniform_of_random_intervals(isa, dtype):
-    """Ends from random bit patterns: every exponent, float64's as well as the type's own."""
+    """Bounds from random bit patterns: every exponent of float64 and of the type itself."""
     rng, n = np.random.default_rng(20), depth(20)
     ends = np.concatenate(
         [
@@ -226,7 +226,7 @@ def test_narrow_ones_are_the_rounded_float32(isa, kind, dtype, loc, scale):
 # Truncated normal
 # --------------------------------------------------------------------------------------------------
 
-# Near zero, where the digits that tails of about 1/2 have in common are many.
+# Near zero, both tails are about 1/2 and have many digits in common.
 TINY_WINDOWS = [
     (-1e-100, 1e-100),
     (-1e-108, 1e-108),
@@ -250,7 +250,7 @@ def test_truncated_normal_of_tiny_windows(isa, low, high):
 
 @pytest.mark.parametrize("low, high", TINY_WINDOWS)
 def test_tiny_windows_have_all_digits(low, high):
-    """Whatever the digits, a window's numbers are the exact ones, rounded."""
+    """Even in a tiny window the numbers are the exact ones, rounded."""
     window = truncation.window(low, high, 64)
     with mpmath.workprec(2400):
         mass = reference.upper_tail(mpmath.mpf(low)) - reference.upper_tail(mpmath.mpf(high))
@@ -281,7 +281,7 @@ def test_truncated_normal_is_an_fma_of_the_standard_one(isa, dtype, low, high, l
     "loc, scale", [(0.0, 1.0), (0.1, 0.02), (-3.0, 1.7), (0.0, 1e-5), (7.0, 1e3)]
 )
 def test_truncated_normal_stays_inside(isa, dtype, low, high, loc, scale):
-    """In its own type; and a narrow type is the float32 value, rounded and held."""
+    """Numbers stay in the window in their type; narrow types are rounded float32 values."""
     type_ = DTYPES[dtype]
     smallest, largest = reference.truncated_bounds(type_, loc, scale, low, high)
     if smallest > largest:
@@ -297,10 +297,10 @@ def test_truncated_normal_stays_inside(isa, dtype, low, high, loc, scale):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("loc", [0.1, -0.0, -1000.0, 1e6])  # the last ones are past narrow types
+@pytest.mark.parametrize("loc", [0.1, -0.0, -1000.0, 1e6])  # the last two exceed narrow types
 @pytest.mark.parametrize("low, high", [(-2.0, 2.0), (-INF, INF), (1.0, INF), (50.0, 60.0)])
 def test_truncated_normal_of_scale_zero(isa, dtype, loc, low, high):
-    """There is no window, whatever its bounds are."""
+    """With scale 0 every number is loc, whatever the bounds are."""
     expected = draw("normal", dtype, loc, 0.0)
     assert_same_bits(draw("truncated_normal", dtype, loc, 0.0, low, high), expected)
 
@@ -328,21 +328,21 @@ def test_window_without_width(isa, dtype, low, high):
 
 
 def edge_words(width: int) -> list[int]:
-    """Both ends, every power of two and every eighth of a turn, with their neighbours."""
+    """Both ends, the powers of two and the multiples of 1/8 turn, and their neighbours."""
     centres = [0, *(1 << k for k in range(width)), *(k << width - 3 for k in range(8))]
     near = {c + d for c in centres for d in (-3, -2, -1, 0, 1, 2, 3)}
     return sorted({word % (1 << width) for word in near})
 
 
 def split(words: list[int], width: int) -> np.ndarray:
-    """As the 32-bit words of whole blocks."""
+    """Split words into the 32-bit words of whole blocks."""
     per_block = 128 // width
     words = words + words[: -len(words) % per_block]
     return np.array(words, f"<u{width // 8}").view(np.uint32)
 
 
 def transform(distribution: _core.Distribution, dtype: str, words: np.ndarray) -> np.ndarray:
-    """The elements that these words give."""
+    """The elements that are computed from these words."""
     return _core.transform(distribution, words).view(DTYPES[dtype])
 
 

@@ -1,4 +1,4 @@
-"""Any box, in any memory, has the bits of the same box cut from the whole tensor."""
+"""Any box in any memory has the same bits as the box cut from the whole tensor."""
 
 import array
 import math
@@ -25,7 +25,7 @@ WIDE = {method: partial(getattr(STREAM, method), *draw.wide) for method, draw in
 
 @st.composite
 def boxes(draw):
-    """A logical shape, and an index that NumPy understands too."""
+    """A logical shape, and an index that NumPy also understands."""
     shape = tuple(draw(st.lists(st.integers(1, 12), max_size=3)))
     shape += tuple(draw(st.lists(st.integers(1, 70), max_size=1)))
     index = []
@@ -38,7 +38,7 @@ def boxes(draw):
         index.append(draw(whole | inside | negative | st.just(slice(start, stop))))
     if draw(st.booleans()):
         at = draw(st.integers(0, len(index)))
-        # Parts after the Ellipsis stand for the last axes: only there may they be drawn for them.
+        # An Ellipsis before other parts would shift them to the last axes, whose extents differ.
         if at == len(index) or len(index) == len(shape):
             index.insert(at, Ellipsis)
     return shape, tuple(index)
@@ -46,7 +46,7 @@ def boxes(draw):
 
 @st.composite
 def memories(draw, shape, dtype):
-    """Memory and an array in it: axes in any order, reversed, with gaps, at any byte."""
+    """Memory and an array in it: any order of axes, reversed, with gaps, at any byte."""
     order = draw(st.permutations(range(len(shape))))
     steps = [draw(st.sampled_from([1, 1, 2, 3, -1, -2])) for _ in shape]
     extents = [shape[axis] * abs(steps[axis]) for axis in order]
@@ -72,13 +72,13 @@ def test_box_equals_cut(data):
     memory, view = data.draw(memories(cut.shape, kind.dtype))
     expected = memory.copy()
     view(expected)[...] = cut
-    with pytest.MonkeyPatch.context() as patch:  # pieces so small that there are some
+    with pytest.MonkeyPatch.context() as patch:  # pieces so small that a box has several
         patch.setattr(fill, "MIN_PIECE", data.draw(st.sampled_from([2, 8, 64])))
         patch.setattr(fill, "MAX_SPAN", data.draw(st.sampled_from([16, 256, fill.MAX_SPAN])))
         patch.setattr(fill, "STREAMING_BYTES", data.draw(st.sampled_from([0, 1 << 40])))
         threads = data.draw(st.integers(1, 4))
         draw(out=view(memory), shape=shape, index=index, num_threads=threads)
-    # The whole memory: what is between and around the elements is untouched.
+    # Compare all of the memory: the bytes between and around the elements must not change.
     np.testing.assert_array_equal(memory, expected)
 
 
@@ -100,11 +100,12 @@ def test_layouts_on_every_isa(isa, name, dtype):
 @pytest.mark.parametrize("name", WIDE)
 @pytest.mark.parametrize("dtype", [kind.name for kind in dtypes.FLOATS.values()])
 def test_boxes_on_every_isa(isa, name, dtype):
-    """Each way to draw what is not contiguous: runs into a buffer, lists of blocks, of pairs."""
+    """Boxes that are not contiguous use runs into a buffer, lists of blocks, or lists of pairs."""
     shape = (23, 29, 13)
     whole = WIDE[name](shape=shape, dtype=dtype)
     for index in (
-        np.s_[:, :, 5],  # a column: elements more than a block apart, odd and even
+        # a column: its elements are more than a block apart, at odd and even indices
+        np.s_[:, :, 5],
         np.s_[:, 3, 7:9],  # rows far apart
         np.s_[:, 2:27, 1:4],  # short rows close together
         np.s_[1:, :, :12],  # rows that leave few gaps
@@ -119,7 +120,7 @@ def test_boxes_on_every_isa(isa, name, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_boxes_larger_than_any_buffer(isa, dtype):
-    """Tiles, lists and columns that are cut: their last parts are shorter than the others."""
+    """Tiles, lists and columns that need several parts, of which the last is shorter."""
     whole = STREAM.normal(shape=(1009, 17), dtype=dtype)
     for index in np.s_[:, 4], np.s_[:, 4:7], np.s_[:, 1:16], np.s_[:, :]:
         for order in "C", "F":
@@ -129,9 +130,9 @@ def test_boxes_larger_than_any_buffer(isa, dtype):
 
 
 def test_columns_across_the_upper_word_of_a_block_number():
-    """Block 2^32 is one whose lower word is 0 again: pairs and blocks of a list know the upper."""
+    """In block 2^32 the lower counter word is 0 again: lists must use the upper word too."""
     shape = (1 << 33, 3, 8)
-    rows = np.s_[715827862:715827903]  # element 2^34 is in the middle one
+    rows = np.s_[715827862:715827903]  # the middle row contains element 2^34
     whole = STREAM.normal(shape=shape, index=rows)
     for column in np.s_[:, 1, 3], np.s_[:, 1, 4], np.s_[:, 1, 3:5], np.s_[:, :, 5]:
         part = STREAM.normal(shape=shape, index=(rows, *column[1:]))
@@ -139,7 +140,7 @@ def test_columns_across_the_upper_word_of_a_block_number():
 
 
 def test_rows_that_follow_one_another_in_memory_but_not_in_the_tensor():
-    """More than one piece's elements, so that axes are merged: these must not be."""
+    """More than one piece, so that axes may be merged; these axes must not be."""
     whole = STREAM.normal(shape=(300, 700))
     part = STREAM.normal(shape=(300, 700), index=np.s_[:, 3:600])
     assert part.size > fill.MIN_PIECE
@@ -190,7 +191,7 @@ def test_buffer_protocol():
 
 
 def test_dlpack_of_numpy():
-    """NumPy's own capsules, through an object that has nothing but DLPack."""
+    """DLPack capsules of NumPy, through an object that only supports DLPack."""
 
     class Exported:
         def __init__(self, array):
@@ -210,13 +211,13 @@ def test_dlpack_of_numpy():
 
 
 def test_pieces_are_lazy_and_lie_apart():
-    """A box of 3 * 10^9 elements: pieces are made as they are taken, from round positions on."""
+    """Pieces of a box of 3 * 10^9 elements are made only when they are taken."""
     sizes = fill.MAX_PIECE, fill.MAX_SPAN
     contiguous = fill.pieces(0, 0, (fill.Loop(3 * 10**9, 1, 2),), *sizes)
     first, second = next(contiguous), next(contiguous)
     assert first == (0, 0, (fill.Loop(fill.MAX_PIECE, 1, 2),))
     assert second[:2] == (2 * fill.MAX_PIECE, fill.MAX_PIECE)
-    # Transposed: the axis outermost in memory is cut, not the first one.
+    # A transposed array is cut along the axis that is outermost in memory, not along the first.
     axes = fill.Loop(64, 1, 4096), fill.Loop(1024, 64, 4)
     pieces = list(fill.pieces(0, 0, axes, 1 << 12, fill.MAX_SPAN))
     assert [address for address, _, _ in pieces] == [4096 * 4 * at for at in range(16)]
@@ -227,14 +228,14 @@ def test_axes_are_sorted_and_joined():
     assert _core.merged(*axes) == [(2, 12, 96), (12, 1, 4)]
     assert _core.merged((5, 1), (1, 1), (-4, 4)) == [(5, 1, -4)]
     assert _core.merged((), (), ()) == _core.merged((1,), (1,), (4,)) == []
-    # Neighbours in memory that are none in the tensor, and the other way round.
+    # Adjacent in memory but not in the tensor, and the reverse.
     assert _core.merged((2, 3), (5, 1), (12, 4)) == [(2, 5, 12), (3, 1, 4)]
     assert _core.merged((2, 3), (3, 1), (16, 4)) == [(2, 3, 16), (3, 1, 4)]
 
 
 @pytest.mark.parametrize("columns", [3, 16, 17])
 def test_few_columns_in_f_order_are_cut_together(columns):
-    """Their elements follow one another in the tensor: columns by themselves are slow to draw."""
+    """Columns whose elements are adjacent in the tensor are slow to draw one at a time."""
     out = np.empty((1 << 20, columns), np.uint8, order="F")
     extents = []
 
@@ -253,15 +254,15 @@ def _extents(axes, limit=fill.MAX_PIECE):
 
 
 def test_pieces_span_little_memory():
-    """Few elements on many pages: Ctrl-C waits for the pages of one piece, which are few too."""
+    """A piece spans few memory pages, because Ctrl-C has to wait until a piece is done."""
     assert fill.MAX_SPAN == 1 << 25
-    columns = fill.Loop(1 << 20, 1024, 4096), fill.Loop(8, 1, 4)  # eight of 1024 in float32
+    columns = fill.Loop(1 << 20, 1024, 4096), fill.Loop(8, 1, 4)  # 8 of 1024 columns in float32
     assert _extents(columns) == [[1 << 13, 8]] * 128
     assert _extents((fill.Loop(1 << 14, 1, 1 << 14),)) == [[1 << 11]] * 8
-    # Elements further apart than that are a piece each; two rows that are, one after another.
+    # Elements further apart than MAX_SPAN get a piece each; so do rows that far apart.
     assert _extents((fill.Loop(3, 1, 1 << 27),)) == [[1]] * 3
     assert _extents((fill.Loop(2, 9, -1 << 30), fill.Loop(9, 1, 8))) == [[9]] * 2
-    # What lies close together is cut by its elements alone.
+    # Contiguous memory is cut by the number of elements alone.
     for itemsize in (1, 2, 4, 8):
         run = (fill.Loop(10 << 21, 1, itemsize),)
         assert _extents(run) == [[1 << 21]] * 10
@@ -273,7 +274,7 @@ def test_pieces_span_little_memory():
 
 @pytest.mark.parametrize("rows", [1 << 13, 1 << 16])  # few elements, and many
 def test_fills_are_cut_by_the_memory_they_span(rows):
-    out = np.empty((rows, 1 << 14), np.uint8)[:, :8]  # memory that nobody touches
+    out = np.empty((rows, 1 << 14), np.uint8)[:, :8]  # the pages are never touched
     spans = []
 
     def work(piece):

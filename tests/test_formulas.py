@@ -1,4 +1,4 @@
-"""Formulas: arithmetic and nothing else, bounded, and errors that quote a part."""
+"""Formulas: only arithmetic, bounded results, and errors that quote the wrong part."""
 
 import math
 

@@ -1,7 +1,7 @@
-"""Arguments and files of every sort: the result or a documented error, and nothing written.
+"""Fuzz tests: any argument or file gives the right result or a documented error before writing.
 
-The errors of arguments are ValueError, TypeError and IndexError, never one of their subclasses that
-tells what went wrong inside, and each names an argument.
+Errors about arguments are exactly ValueError, TypeError or IndexError, not subclasses, which would
+come from an internal failure. Each names an argument.
 """
 
 import json
@@ -73,7 +73,7 @@ def test_seeds_and_names(seed, name):
         assert 0 <= stream.seed < 2**64 and 0 <= stream.id < 2**64
 
 
-SCHEMES = [  # tests of users' own classes register more
+SCHEMES = [  # without the classes that other tests define
     cls
     for cls in sorted({*wf.Initializer._registry.values()}, key=lambda cls: cls.__name__)
     if cls.__module__.startswith("winit_fast.")
@@ -91,7 +91,7 @@ def test_initializers(cls, data):
     named.append(cls.__name__)
     try:
         scheme = refused_or(lambda: cls(**parameters), named)
-    except FileNotFoundError:  # of Pretrained
+    except FileNotFoundError:  # the file of Pretrained does not exist
         return
     if isinstance(scheme, Exception):
         return
@@ -344,7 +344,7 @@ values = st.recursive(
 @examples(400)
 @given(data=st.data())
 def test_safetensors_files(checkpoint, data):
-    """A file with other bytes, cut, or of another header: read, or refused with its name."""
+    """A file that is changed, cut short or has another header is read, or the error names it."""
     path, whole = checkpoint
     how = data.draw(st.sampled_from(["bytes", "cut", "header", "json"]))
     if how == "bytes":
@@ -377,7 +377,7 @@ def test_indices_of_checkpoints(checkpoint, content):
     index.write_text(json.dumps(content))
     checkpoint[0].write_bytes(checkpoint[1])
     scheme = wf.Pretrained(str(index), "w")
-    with suppress(FileNotFoundError):  # another file, which is not there
+    with suppress(FileNotFoundError):  # the index may name a file that does not exist
         refused_or(lambda: scheme((3, 4)), ["safetensors", "tensor", "source"])
 
 

@@ -1,6 +1,7 @@
-"""What writes and reads files, with arguments and files of every sort: nothing half done.
+"""Fuzz tests of what reads and writes files: nothing is left half done.
 
-As in `test_fuzz.py`: the result, or a documented error that names an argument, and nothing written.
+As in `test_fuzz.py`, the result is right, or it is a documented error that names an argument and
+nothing was written.
 """
 
 import copy
@@ -109,7 +110,7 @@ def test_names_of_files(source):
         scheme = refused_or(lambda: wf.Pretrained(source), ["source", "tensor"])
         if not isinstance(scheme, Exception):
             refused_or(lambda: scheme((1, 2, 3)), ["source"])
-    except OSError as error:  # there is none of that name
+    except OSError as error:  # the file does not exist
         assert str(source) in str(error) or repr(source) in str(error)
 
 
@@ -137,7 +138,7 @@ def test_arguments_of_checkpoints(folder, data):
         "progress": others | st.just(lambda done, total: None),
     }
     arguments = data.draw(st.fixed_dictionaries({}, optional=strategies))
-    # A text would be a directory of the working directory.
+    # A string would be used as a folder of the current directory.
     directory = data.draw(names | others.filter(lambda value: not isinstance(value, str)))
     named = [*strategies, "directory", "tensors", "seed", "tensor name"]
     call = [directory, data.draw(st.just(TENSORS) | tensors)]
@@ -156,7 +157,7 @@ def test_arguments_of_checkpoints(folder, data):
         shutil.rmtree(inside, ignore_errors=True)
 
 
-# Rules and architectures: the files of the package, each with one of its values another one.
+# The TOML files of rules and architectures in the package, each with one value replaced.
 
 TOML = st.recursive(
     st.booleans() | st.integers(-3, 3) | st.text(max_size=4) | st.floats() | st.just("4 * n_embd"),
@@ -217,7 +218,7 @@ def test_toml_files(content):
     assert isinstance(made, (dict, Exception))
 
 
-# The command, whose work is left out: what it hands on to those who do it is what counts.
+# The command line: the functions that do the work are replaced, and their arguments checked.
 
 words = st.text(st.characters(exclude_characters="\0"), max_size=6)
 values = words | st.integers(-2, 2**65).map(str) | st.sampled_from(["1e3", "nan", "5GB", "float32"])

@@ -1,4 +1,4 @@
-"""Gains: PyTorch's table, exact ones against other ways to them, and what they are for."""
+"""Gains: PyTorch's table; exact gains compared with other computations; and their effect."""
 
 import math
 
@@ -11,7 +11,7 @@ from winit_fast.initializers import gains
 
 GATED = ["glu", "reglu", "geglu", "swiglu"]
 EXACT = [name for name in gains.NAMES if name not in ("tanh", "selu", "sigmoid", *GATED)]
-JUMPS = ["hard_shrink"]  # it has no derivative
+JUMPS = ["hard_shrink"]  # activations without a derivative
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ def test_gated_units():
         squares = np.square(gates[name] * v)
         error = squares.std() / math.sqrt(squares.size)
         assert abs(squares.mean() - wf.gain(name) ** -2) < 6 * error, name
-        with pytest.raises(ValueError, match=f"two inputs, and no one derivative, got '{name}'"):
+        with pytest.raises(ValueError, match=f"one input for gradient_gain, got '{name}'"):
             wf.gradient_gain(name)
-    with pytest.raises(ValueError, match="param: 'swiglu' has none, got 2.0"):
+    with pytest.raises(ValueError, match="param must not be given for 'swiglu', .* got 2.0"):
         wf.gain("swiglu", 2.0)
 
 
@@ -75,18 +75,18 @@ SQRT3 = math.sqrt(3)
         ("relu_squared", 3 / 2, 2.0),
         ("exponential", math.exp(2), math.exp(2)),
         ("sin", (1 - math.exp(-2)) / 2, (1 + math.exp(-2)) / 2),
-        ("selu_exact", 1.0, None),  # what the constants of SELU were solved for
+        ("selu_exact", 1.0, None),  # the property that the constants of SELU were solved for
         ("prelu", (1 + 0.25**2) / 2, (1 + 0.25**2) / 2),
         ("hard_tanh", None, math.erf(1 / math.sqrt(2))),
         ("relu6", None, math.erf(6 / math.sqrt(2)) / 2),
         ("soft_shrink", None, math.erfc(0.5 / math.sqrt(2))),
-        ("squareplus", 3 / 2, None),  # E[((z + s) / 2)^2], s^2 = z^2 + 4 and s even
+        ("squareplus", 3 / 2, None),  # E[((z + s) / 2)^2], where s^2 = z^2 + 4 and s is even
         (lambda z: z**3, 15.0, 27.0),
         (lambda z: abs(z), 1.0, 1.0),
         (lambda z: z > 0.3, math.erfc(0.3 / math.sqrt(2)) / 2, None),
         (lambda z: np.maximum(z - 0.3, 0), None, math.erfc(0.3 / math.sqrt(2)) / 2),
         (lambda z: 3.0, 9.0, None),
-        (lambda z: max(z, 0.0), 1 / 2, 1 / 2),  # of one number at a time
+        (lambda z: max(z, 0.0), 1 / 2, 1 / 2),  # a function of a single number
         (math.exp, math.exp(2), math.exp(2)),
     ],
 )
@@ -98,7 +98,7 @@ def test_closed_forms(activation, mean_square, of_gradient):
 
 
 def _piecewise_mean(square, kinks):
-    """An integral over the normal in 30 digits, cut where the function is not smooth."""
+    """An integral over the normal distribution to 30 digits, split where f is not smooth."""
     ends = [-mpmath.inf, -12, -6, *sorted({-2, 0, 2, *kinks}), 12, mpmath.inf]
     with mpmath.workdps(30):
         return float(mpmath.quad(lambda z: square(z) * mpmath.npdf(z), ends))
@@ -144,7 +144,8 @@ def test_against_thirty_digits(name):
         assert math.isclose(wf.gradient_gain(name) ** -2, expected, rel_tol=1e-10)
 
 
-# Written from the papers' formulas, at other parameters than the default: function, its kinks.
+# Functions written from the formulas of the papers, with parameters other than the defaults, and
+# the positions of their kinks.
 OF_PARAMETERS = {
     ("elu", 0.7): (lambda z: z if z > 0 else 0.7 * mpmath.expm1(z), []),
     ("celu", 2.5): (lambda z: z if z > 0 else 2.5 * mpmath.expm1(z / 2.5), []),
@@ -178,11 +179,11 @@ def test_every_parameter_has_a_reference_of_its_own():
 
 
 def test_against_monte_carlo():
-    """Every name, 2^18 draws: a deviation of 6 standard errors of the estimate.
+    """Every activation with 2^18 draws: within 6 standard errors of the estimate.
 
-    Two means for each of some 40 names: 80 * P(|z| > 6) = 2e-7 is the rate of false alarms, were
-    the mean of so many draws exactly normal. The gradient is that of central differences, whose
-    own error of 1e-6 is allowed for; they cross a kink for few draws.
+    There are two means for each of about 40 activations: 80 * P(|z| > 6) = 2e-7 is the rate of
+    false alarms, if the means are normal. The gradient is a central difference; its own error of
+    1e-6 is allowed for, and few draws lie so near a kink that it matters.
     """
     z = wf.Stream(0, "gains").normal(shape=1 << 18, dtype="float64")
     step = 1e-6
@@ -199,7 +200,7 @@ def test_against_monte_carlo():
 
 
 def _after_layers(name, scheme, layers=100, width=512, networks=8):
-    """Mean square of the last layer of random networks whose first input has one of 1."""
+    """Mean square of the last layer of random networks; the mean square of the input is 1."""
     function, default = gains._TABLE[name]
     parameters = () if default is None else (default,)
     squares = []
@@ -222,12 +223,13 @@ def _after_layers(name, scheme, layers=100, width=512, networks=8):
     ],
 )
 def test_a_hundred_layers_keep_their_variance(name, wrong):
-    """Within 20 % with the exact gain, and not with a wrong one.
+    """Within 20 % with the exact gain, and outside with a wrong one.
 
     In units of 1 / width, a layer adds b = E[f^4] / E[f^2]^2 - 1 to the variance of the relative
-    error and keeps s^2 of it, s = E[z f f'] / E[f^2]; the last mean square adds 2. For SELU, the
-    worst, b = 1.5 and s = 0.78: a deviation of sqrt((b / (1 - s^2) + 2) / 512 / 8) = 3.8 % of the
-    mean of eight networks. 20 % is 5.2 of it: the rate of false alarms is 2e-7.
+    error and multiplies it by s^2, where s = E[z f f'] / E[f^2]; the last mean square adds 2. SELU
+    is the worst case, with b = 1.5 and s = 0.78: the mean of eight networks has a standard
+    deviation of sqrt((b / (1 - s^2) + 2) / 512 / 8) = 3.8 %. 20 % is 5.2 of these: the rate of
+    false alarms is 2e-7.
     """
     assert 0.8 < _after_layers(name, wf.HeNormal(nonlinearity=name)) < 1.2
     changed = _after_layers(name, wf.HeNormal(nonlinearity=wrong), networks=1)
@@ -235,7 +237,7 @@ def test_a_hundred_layers_keep_their_variance(name, wrong):
 
 
 def test_where_deviations_grow():
-    """What the docstring says about the stability of a mean square of 1."""
+    """What the docstring says about activations for which a mean square of 1 is not stable."""
     z = wf.Stream(0, "gains").normal(shape=1 << 18, dtype="float64")
     growth = {}
     for name in ("tanh_exact", "selu_exact", "elu", "softplus", "relu", "gelu", "silu", "mish"):
@@ -278,11 +280,15 @@ def test_functions_in_float32():
     ("arguments", "error", "message"),
     [
         (("geluu",), ValueError, r"activation must be one of .*, got 'geluu'; did you mean 'gelu'"),
-        (("relu", 0.1), ValueError, r"param: 'relu' has none, got 0.1"),
+        (("relu", 0.1), ValueError, r"param must not be given for 'relu', .* got 0.1"),
         (("leaky_relu", math.nan), ValueError, r"param must be finite, got nan"),
         (("leaky_relu", True), TypeError, r"param must be a real number, got True"),
         (("leaky_relu", "x"), TypeError, r"param must be a real number, got 'x'"),
-        ((np.tanh, 0.1), ValueError, r"param is for activations given by their names, got 0.1"),
+        (
+            (np.tanh, 0.1),
+            ValueError,
+            r"param must not be given with a function as activation, got 0.1",
+        ),
         ((3,), TypeError, r"activation must be a name or a function, got 3"),
         ((lambda z: 0 * z,), ValueError, r"E\[f\(z\)\^2\] is 0"),
         ((lambda z: np.exp(z * z / 4),), ValueError, r"E\[f\(z\)\^2\] is not finite"),
@@ -312,7 +318,7 @@ def test_no_gradient(activation):
 def test_he_refuses(cls):
     with pytest.raises(ValueError, match="did you mean 'relu'"):
         cls(nonlinearity="rellu")
-    with pytest.raises(ValueError, match="'relu' has none, got 0.1"):
+    with pytest.raises(ValueError, match="'relu', which has no parameter, got 0.1"):
         cls(param=0.1)
     with pytest.raises(TypeError, match="nonlinearity must be the name of an activation"):
         cls(nonlinearity=np.tanh)

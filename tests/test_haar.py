@@ -1,13 +1,13 @@
-"""Orthogonal matrices are Haar-distributed, and these tests see it when the signs D are left out.
+"""Orthogonal matrices are Haar-distributed; the tests would notice if the signs D were left out.
 
-A statistic of known expectation is averaged over independent matrices and compared in units of its
-standard error. Beyond 6 of them (1 in 5e8 for a normal mean) a test fails; seeds are fixed, so it
-does so always or never. There are about 150 comparisons: a new seed gives a false alarm once in
-3 million.
+Statistics with a known expectation are averaged over independent matrices and compared in units of
+their standard error. A test fails beyond 6 standard errors (1 in 5e8 for a normal mean). Seeds are
+fixed, so it always passes or always fails. There are about 150 comparisons: a new seed gives a
+false alarm once in 3 million.
 
 Moments: Collins and Sniady, "Integration with respect to the Haar measure on unitary, orthogonal
 and symplectic group", 2006. Traces of powers: Diaconis and Shahshahani, "On the eigenvalues of
-random matrices", 1994. What the missing signs do: Mezzadri, "How to generate random matrices from
+random matrices", 1994. The effect of missing signs: Mezzadri, "How to generate random matrices from
 the classical compact groups", 2007.
 """
 
@@ -45,7 +45,7 @@ def _not_gaussian(n):
 
 
 def _errors(samples, expectation):
-    """Measure how far means over draws are from an expectation, in standard errors."""
+    """Measure the distance between means over draws and an expectation, in standard errors."""
     samples = np.asarray(samples, float)
     deviation = samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
     return np.abs(samples.mean(axis=0) - expectation) / np.maximum(deviation, 1e-12)
@@ -65,7 +65,7 @@ def _even_moments(q):
 def _odd_moments(q):
     n = q.shape[1]
     yield q, 0
-    yield q[:, :1, :1] * q[:, 1:, 1:], 0  # of distinct rows and columns
+    yield q[:, :1, :1] * q[:, 1:, 1:], 0  # entries of different rows and columns
     yield q[:, -1:, -1:] * q[:, :-1, :-1], 0
     yield np.prod(np.einsum("kjj->kj", q)[:, :3], axis=1), 0
     yield np.trace(q, axis1=1, axis2=2) ** 2, 1
@@ -79,8 +79,8 @@ def _determinants(q):
 
 
 def _traces_of_powers(q):
-    # tr Q^p has mean 1 for even p, else 0, and variance p as long as 2p <= n: the angles of the
-    # eigenvalues repel each other. Independent angles would give a variance near n.
+    # For 2p <= n, tr Q^p has mean 1 (even p) or 0 (odd p) and variance p, because the angles of the
+    # eigenvalues repel each other. If they were independent, the variance would be near n.
     power = q
     for p in range(1, q.shape[1] // 2 + 1):
         trace = np.trace(power, axis1=1, axis2=2)
@@ -91,8 +91,8 @@ def _traces_of_powers(q):
 
 
 def _angles(q):
-    # In even dimension n, the angles in (0, pi) of det = 1 and of det = -1 have densities
-    # (n - 1 +- sin((n - 1) t) / sin t) / 2pi, of which the mean is uniform.
+    # For even n, the density of the angles in (0, pi) is (n - 1 + sin((n - 1) t) / sin t) / 2pi if
+    # det = 1 and (n - 1 - sin((n - 1) t) / sin t) / 2pi if det = -1; their average is uniform.
     n, bins = q.shape[1], 12
     angles = np.angle(np.linalg.eigvals(q))
     genuine = (angles > 1e-7) & (angles < np.pi - 1e-7)
@@ -102,7 +102,7 @@ def _angles(q):
 
 
 def _columns(q):
-    # Exchangeable: what holds for two columns holds for any other two.
+    # Columns are exchangeable: any two columns have the same joint distribution.
     half = len(q) // 2
     for a, b in ((0, -1), (0, 1), (1, -2)):
         yield np.sort(q[:half], axis=1)[:, 0, a] - np.sort(q[half:], axis=1)[:, 0, b], 0
@@ -130,13 +130,13 @@ def test_sees_missing_signs(test, n):
 
 @pytest.mark.parametrize("n", [4, 8])
 def test_even_moments_see_other_faults_but_not_signs(n):
-    # A sign of a column cancels in them.
+    # These moments do not change if a column changes its sign.
     assert _worst(_even_moments, _without_signs(n)) == _worst(_even_moments, _haar(n))
     assert _worst(_even_moments, _not_gaussian(n)) > LIMIT
 
 
 def _entry_p(q, i, j):
-    # An entry squared is Beta(1/2, (n - 1)/2), of either sign.
+    # The square of an entry is Beta(1/2, (n - 1)/2), and both signs are equally likely.
     n = q.shape[1]
     cdf = stats.beta(0.5, (n - 1) / 2).cdf
     x = q[:, i, j]
@@ -145,7 +145,7 @@ def _entry_p(q, i, j):
 
 @pytest.mark.parametrize(("i", "j"), [(0, 0), (3, 0), (0, 3), (2, 2)])
 def test_distribution_of_an_entry(i, j):
-    # Kolmogorov-Smirnov at 1e-8, of four entries.
+    # Kolmogorov-Smirnov test at level 1e-8 of four entries.
     assert _entry_p(_haar(4), i, j) > 1e-8
 
 
@@ -161,8 +161,8 @@ def test_one_by_one_is_either_sign():
 
 
 def test_large_matrices_are_haar_too():
-    # One matrix has many entries: the mean of 4th powers, and the trace, at a width where blocks of
-    # columns and groups of reflectors are cut at all places.
+    # One large matrix has enough entries for the mean of their 4th powers, and for the trace. Its
+    # size makes the last panel and the last group of reflectors incomplete.
     n = 700
     q = wf.Orthogonal()((n, n), seed=5, name="large", dtype="float64")
     assert abs(np.mean(q**4) * n * (n + 2) / 3 - 1) < 0.01

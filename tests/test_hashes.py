@@ -1,4 +1,4 @@
-"""Stream v1 is frozen: on every instruction set, in any floating-point environment."""
+"""Stream version 1 is frozen, on every instruction set and in any floating-point environment."""
 
 import ctypes
 import ctypes.util
@@ -28,7 +28,7 @@ def test_hashes(isa):
 
 
 def test_cases_of_the_c_program():
-    """What tests/c/isa_hashes.c was given is what the library computes."""
+    """The cases that tests/c/isa_hashes.c was given are what the library computes."""
     assert make_hashes.CASES.read_text() == make_hashes.cases()
 
 
@@ -36,8 +36,8 @@ def test_cases_of_the_c_program():
 # The caller's floating-point environment, through the C library's own functions
 # --------------------------------------------------------------------------------------------------
 
-# Size of fenv_t; where its control word is; the bits of the rounding mode and of flushing
-# subnormals, inputs and results; the values of FE_UPWARD and so on.
+# For each machine: the size of glibc's fenv_t, the offset of the control register in it, the bits
+# of the rounding mode, the bits that flush subnormals, and the values of FE_UPWARD and so on.
 MACHINES = {
     "x86_64": (32, 28, 0x6000, 0x8040, {"up": 0x800, "down": 0x400, "zero": 0xC00}),
     "aarch64": (8, 0, 0xC00000, 0x1000000, {"up": 0x400000, "down": 0x800000, "zero": 0xC00000}),
@@ -60,14 +60,14 @@ def environment() -> bytearray:
 
 
 def control(fenv: bytearray) -> int:
-    """Its rounding mode and flushing, without the exception flags, which arithmetic may raise."""
+    """The control register of fenv_t, without the exception flags, which arithmetic may set."""
     (word,) = struct.unpack_from("<I", fenv, MACHINE[1])
     return word & (MACHINE[2] | MACHINE[3])
 
 
 @contextmanager
 def changed(rounding: str | None, flush: bool) -> Iterator[None]:
-    """Another rounding mode, or subnormals flushed, for the calling thread."""
+    """Change the rounding mode, or flush subnormals, for the calling thread inside `with`."""
     before = environment()
     try:
         if rounding is not None:
@@ -88,7 +88,7 @@ ENVIRONMENTS = [("up", False), ("down", False), ("zero", False), (None, True), (
 @needs_glibc
 @pytest.mark.parametrize("rounding, flush", ENVIRONMENTS)
 def test_hashes_in_another_environment(isa, rounding, flush):
-    """At one offset, inside a block: what rounds and flushes knows nothing of the index."""
+    """One offset, inside a block, is enough: rounding does not depend on the index."""
     with changed(rounding, flush):
         during = control(environment())
         got = hashes([3])
@@ -100,7 +100,7 @@ def test_hashes_in_another_environment(isa, rounding, flush):
 
 
 def subnormal_fills() -> list[bytes]:
-    """Parameters and results that flushing would make zero; with and without worker threads."""
+    """Parameters and results that flushing would set to zero, with and without worker threads."""
     stream = wf.Stream(3, "subnormal")
     return [
         draw.tobytes()
@@ -119,7 +119,7 @@ def subnormal_fills() -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def expected_subnormals() -> list[bytes]:
-    """Made once: every instruction set has the same bits."""
+    """Computed once, because every instruction set gives the same bits."""
     return subnormal_fills()
 
 
@@ -146,7 +146,7 @@ PARAMETERS = [
 @pytest.mark.parametrize("rounding, flush", ENVIRONMENTS)
 @pytest.mark.parametrize("dtype", [np.dtype(np.float32), np.dtype(np.float64)])
 def test_parameters_in_another_environment(isa, dtype, rounding, flush):
-    """Bounds and windows, which are remembered from one call to the next."""
+    """Distributions are cached; their bounds and windows must not depend on the environment."""
     got, expected = np.empty((2, len(PARAMETERS), 5000), dtype)
     truncation.window.cache_clear()
     with changed(rounding, flush):

@@ -1,4 +1,4 @@
-"""The house's order: which file may use which, and what the build rests on."""
+"""Which file may import or include which, and other rules of the source tree and the build."""
 
 import ast
 import re
@@ -15,8 +15,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "winit_fast"
 CSRC = ROOT / "csrc"
 
-# The floors of src/winit_fast/ in the order of the data: a file imports only from the floors before
-# its own, and from its own. Those that stand together in a line do not know each other.
+# The layers of src/winit_fast/, in the order in which data flows: a file imports only from earlier
+# layers and from its own folder. Folders on the same line do not import from each other.
 FLOORS = [
     {"_core", "_dlpack"},
     {"base"},
@@ -29,12 +29,13 @@ FLOORS = [
     {"sources"},
     {"benchmark"},
     {"cli", "_pyinstaller"},
+    {"__main__"},
 ]
 LEVEL = {floor: level for level, floors in enumerate(FLOORS) for floor in floors}
 
 
 def _module(path):
-    """Name the module of a file."""
+    """Return the module name of a file."""
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -43,13 +44,13 @@ MODULES = {_module(path): path for path in PACKAGE.rglob("*.py")}
 
 
 def _floor(module):
-    """Name the floor of a module: the folder or file that it is in; "__init__" is the face."""
+    """Return the folder or top-level file that a module is in; "__init__" is the package itself."""
     _, *rooms = module.split(".")
     return rooms[0] if rooms else "__init__"
 
 
 def _imported(path):
-    """Find which modules of this package a file imports, those for type checkers left out."""
+    """Yield the modules of this package that a file imports, except for type checkers."""
     tree = ast.parse(path.read_text())
     hidden = {
         id(child)
@@ -74,7 +75,7 @@ def _imported(path):
 
 
 def climbing(module, path):
-    """List the imports of a file that go up, or to a neighbour on the same floor."""
+    """List the imports of a file from a later layer or from another folder of its own layer."""
     own = _floor(module)
     assert own in LEVEL, f"{module}: give its floor a place in FLOORS"
     return [
@@ -91,7 +92,7 @@ def test_imports_point_down(module):
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_nothing_inside_imports_through_the_face(module):
-    """The version is the face's own; what stands on the face from outside is the command."""
+    """Inside the package nothing imports the public names of `winit_fast`; only the command may."""
     text = MODULES[module].read_text()
     code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(">>>"))
     through = re.findall(
@@ -107,7 +108,7 @@ def test_no_circle_inside_a_floor(floor):
         for module, path in MODULES.items()
         if _floor(module) == floor
     }
-    # A folder's face may import all of it, and is not imported from inside.
+    # A folder's __init__ may import all of its files, but they must not import from it.
     TopologicalSorter(graph).prepare()
 
 
@@ -116,7 +117,7 @@ def test_no_circle_inside_a_floor(floor):
     [
         "from winit_fast.streams import fill",
         "import winit_fast.torch",
-        "from winit_fast.initializers.protocol import get",
+        "from winit_fast.initializers.registry import get",
     ],
 )
 def test_an_import_that_climbs_is_seen(line, tmp_path):
@@ -133,7 +134,7 @@ def test_importing_the_package_imports_no_framework():
 
 
 def test_importing_the_package_is_light():
-    """What costs milliseconds is imported where it is used, unless NumPy has imported it."""
+    """Slow modules are imported where they are used, unless NumPy has loaded them anyway."""
     slow = ["numpy.polynomial", "numpy.random"]
     slow += ["decimal", "difflib", "hashlib", "json", "pathlib"]
     program = (
@@ -163,18 +164,18 @@ def test_c_knows_no_python_no_threads_no_allocation(path):
 
 @pytest.mark.parametrize("path", C_FILES, ids=lambda path: path.name)
 def test_intrinsics_stand_in_the_vec_headers(path):
-    """The processor's settings and its name are asked for in a file of their own each."""
+    """Detecting the processor and setting its rounding mode have files of their own."""
     intrinsics = {"<immintrin.h>", "<arm_neon.h>"} & set(_includes(path))
     allowed = path.name.startswith("vec_") or path.name in {"dispatch.c", "environment.h"}
     assert allowed or not intrinsics
 
 
-# From the bottom up: a file includes only files that match an earlier line.
+# From the bottom up: a file includes only files of earlier lines.
 C_LAYERS = [
-    r"(coefficients|winit|sets|householder|reflect-inl)\.h|vec_\w+\.h",
+    r"(coefficients|winit|sets|householder|householder_real-inl)\.h|vec_\w+\.h",
     r"(environment|probes|philox-inl)\.h",
     r"(kernels|math-inl|narrow-inl|householder-inl)\.h",
-    r"(loops|(?!kernels|probes)\w+)-inl\.h",  # a distribution's own file is here
+    r"(loops|(?!kernels|probes)\w+)-inl\.h",  # the file of a distribution belongs here
     r"probes-inl\.h",
     r"kernels-inl\.h",
     r"\w+\.c",

@@ -1,4 +1,4 @@
-"""The catalogue: parameters, names, and which distribution each scheme draws from."""
+"""The catalogue: parameters, names, and the distribution that each scheme draws from."""
 
 import json
 import math
@@ -10,7 +10,7 @@ import pytest
 
 import winit_fast as wf
 from winit_fast.initializers.fans import TORCH, fans
-from winit_fast.initializers.variance_scaling import TRUNCATED_STDDEV
+from winit_fast.initializers.truncation_correction import TRUNCATED_STDDEV
 
 STREAM = wf.Stream(11, "fc")
 
@@ -70,7 +70,7 @@ def test_truncated_variance_is_corrected():
     stddev = math.sqrt(2 / 300)
     expected = STREAM.truncated_normal(0.0, stddev / TRUNCATED_STDDEV, -2.0, 2.0, (300, 100))
     assert (_made(scheme, (300, 100)) == expected).all()
-    # The definition of the constant: variance of a standard normal cut at +-2.
+    # How the constant is defined: the standard deviation of a standard normal truncated at +-2.
     density, mass = math.exp(-2) / math.sqrt(2 * math.pi), math.erf(math.sqrt(2))
     assert math.isclose(TRUNCATED_STDDEV, math.sqrt(1 - 4 * density / mass), rel_tol=1e-15)
 
@@ -89,7 +89,7 @@ def test_scale_of_zero():
 
 
 def test_fans_of_the_logical_shape():
-    """A shard of a quarter of the inputs keeps the deviation of the whole tensor."""
+    """A shard of a quarter of the inputs keeps the standard deviation of the whole tensor."""
     whole = _made(wf.HeNormal(), (64, 32))
     part = np.empty((16, 32), np.float32)
     wf.HeNormal().fill(part, seed=11, name="fc", shape=(64, 32), index=np.s_[16:32])
@@ -189,7 +189,7 @@ def test_axes_that_are_said_stay_and_others_follow_the_convention():
     assert wf.HeNormal().with_axes(TORCH, 2) == wf.HeNormal(in_axis=1, out_axis=0)
     assert math.isclose(said.with_axes(TORCH, 2).stddev((64, 4096)), math.sqrt(2 / 64))
     assert math.isclose(said.with_axes(TORCH, 4).stddev((3, 3, 8, 64)), math.sqrt(2 / 72))
-    # Axes that are not said are counted without the batch axes.
+    # Default axes are counted without the batch axes.
     batch = wf.HeNormal(batch_axis=0)
     assert math.isclose(batch.with_axes(TORCH, 3).stddev((8, 64, 256)), math.sqrt(2 / 256))
     assert math.isclose(batch.stddev((8, 64, 256)), math.sqrt(2 / 64))
@@ -231,7 +231,7 @@ def test_complex_tensors_are_pairs_of_their_parts(dtype):
     assert wf.RandomNormal()((0, 3), dtype=dtype).shape == (0, 3)
     for scheme in (wf.RandomUniform(), wf.TruncatedNormal(), wf.GlorotUniform(), wf.Orthogonal()):
         out = np.full(shape, 7, dtype)
-        with pytest.raises(TypeError, match=f"{type(scheme).__name__} is not for complex types"):
+        with pytest.raises(TypeError, match=f"{type(scheme).__name__} cannot fill complex types"):
             scheme.fill(out)
         assert (out == 7).all()
 
@@ -252,7 +252,7 @@ def test_short_names_of_types(names, dtype):
         assert wf.Zeros()(3, dtype=name).dtype == np.dtype(dtype)
 
 
-# Schemes that refuse shape (3, 1, 5) or the type, whatever the box.
+# Schemes that raise an error for shape (3, 1, 5) or for the type, for any box.
 REFUSED = [
     (wf.Constant(1e6), "float16"),
     (wf.Identity(), "float32"),
@@ -274,7 +274,7 @@ REFUSED = [
         "float32",
     ),
 ]
-# Those that refuse for what the box's values are.
+# Schemes that raise an error because of a value inside the box.
 REFUSED_VALUES = [
     (
         wf.Parts(

@@ -1,4 +1,4 @@
-"""Inspecting a checkpoint: statistics of every type, and faults that were planted."""
+"""`inspect`: the statistics of a checkpoint in every type, and faults that were planted."""
 
 import json
 import math
@@ -35,7 +35,7 @@ NUMPY = {
 
 
 def write(path, tensors, metadata=None):
-    """Write a file by the letter of the format: any type, from (tag, shape, bytes)."""
+    """Write a safetensors file by hand, with any type, from (tag, shape, bytes)."""
     header, end = {"__metadata__": metadata or {}}, 0
     for name, (tag, shape, data) in tensors.items():
         header[name] = {"dtype": tag, "shape": shape, "data_offsets": [end, end + len(data)]}
@@ -82,7 +82,7 @@ def test_statistics_of_every_type(tmp_path, tag, num_threads):
 
 
 def test_all_types_of_the_format_are_here(tmp_path):
-    """Powers of two alone have a table of their own; others are no whole bytes."""
+    """F8_E8M0, powers of two, has its own table; other types are not whole bytes."""
     codes = np.arange(256, dtype=np.uint8)
     assert {*safetensors._BITS} == {*NUMPY, "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2"}
     parts = {
@@ -146,7 +146,7 @@ SCHEMES = [
 @pytest.mark.parametrize("scheme", SCHEMES, ids=repr)
 @pytest.mark.parametrize("shape", [(200, 90), (90, 200)])
 def test_what_a_scheme_should_have(scheme, shape):
-    """Within six standard errors of a normal's deviation and of a mean: 4e-9 of false alarms."""
+    """Within six standard errors of a normal standard deviation and mean: 4e-9 false alarms."""
     made = scheme(shape, seed=0, name="w", dtype="float64")
     mean, deviation = expectation.moments(scheme, shape)
     error = 6 / math.sqrt(made.size)
@@ -197,7 +197,7 @@ class TestRepeats:
         ],
     )
     def test_equal_pieces_of_every_axis(self, tmp_path, shape, axis, parts):
-        """As shards of a tensor whose ranks all had the same seed."""
+        """As if all ranks had filled their shards from the same seed."""
 
         def change(arrays):
             first = np.split(arrays["a"], parts, axis)[0]
@@ -236,8 +236,8 @@ class TestRepeats:
     def test_constants_and_what_is_short_are_none(self, tmp_path):
         def change(arrays):
             arrays["a"][:, :] = 3
-            arrays["b"][40:70] = 0  # rows
-            arrays["c"][:, 64:] = 1  # columns: pieces of one number
+            arrays["b"][40:70] = 0  # constant rows are not repeats
+            arrays["c"][:, 64:] = 1  # constant pieces are not repeats either
             arrays["d"] = np.tile(np.float32([1, 2, 3]), (5, 1))
             arrays["e"] = arrays["d"].copy()[:, 0]
 
@@ -262,7 +262,7 @@ class TestRepeats:
 
 @pytest.mark.parametrize("width", [1, 7, 8, 9, 50, 4096 * 8, 4096 * 8 * 3 + 24, 100_001])
 def test_a_hash_of_rows(width):
-    """Any changed byte changes it, and the parts of a long row add up to it."""
+    """Any changed byte changes the hash; the hash of a long row is the sum over its parts."""
     rng = np.random.default_rng(8)
     rows = rng.integers(256, size=(3, width), dtype=np.uint8)
     whole = repeats.row_hashes(rows)
@@ -371,7 +371,7 @@ def test_a_plan_that_is_not_there_or_another_one(tmp_path):
     text = (tmp_path / PLAN).read_text()
     (tmp_path / PLAN).write_text(text.replace("0.02", "0.03"))
     found = inspect(tmp_path)
-    assert found.plan == f"{PLAN} is not the plan that the headers name"
+    assert found.plan == f"{PLAN} is not the plan whose digest is in the headers"
     assert found.tensors[0].expected is None
     (tmp_path / PLAN).unlink()
     assert inspect(tmp_path).plan == f"there is no {PLAN}"
@@ -383,7 +383,7 @@ def test_a_damaged_file_costs_a_line(tmp_path):
     file.write_bytes(file.read_bytes()[:-1])
     result = run(tmp_path)
     assert result.exit_code == 2
-    assert f"Error: {file} is no whole safetensors file" in result.stderr
+    assert f"Error: {file} is not a complete safetensors file" in result.stderr
     result = run(tmp_path / "nowhere")
     assert result.exit_code == 2 and "holds neither" in result.stderr
 

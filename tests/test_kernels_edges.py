@@ -1,4 +1,4 @@
-"""Edges of the kernels that random draws seldom meet."""
+"""Edge cases of the kernels that random draws seldom reach."""
 
 import mpmath
 import numpy as np
@@ -11,14 +11,14 @@ from winit_fast.streams import distributions
 
 @pytest.mark.parametrize("dtype, tie", [("float8_e4m3fn", 1 + 2**-4), ("float8_e5m2", 1 + 2**-3)])
 def test_float8_ties_go_to_even(isa, dtype, tie):
-    """Half way between 1, whose last bit is even, and the next number."""
+    """Halfway between 1, whose last bit is even, and the next number."""
     values = wf.Stream(0).normal(loc=tie, scale=0, shape=(70,), dtype=dtype)
     assert (values.astype(np.float64) == 1).all()
 
 
 @pytest.mark.parametrize("bound", [2.0, 2.1, 2.5])
 def test_symmetric_windows_round_the_central_kernels_limit(isa, bound):
-    """Beyond 2 sigma another kernel serves: words of the whole window, its ends, and the middle."""
+    """Beyond 2 sigma another kernel is used: words of the window, its ends, and the middle."""
     words = np.arange(0, 2**32, 2**32 // 251, dtype=np.uint64)
     words = np.concatenate([words, [2**31 - 1, 2**31, 2**32 - 1]]).astype(np.uint32)
     words = np.pad(words, (0, -len(words) % 4))
@@ -43,7 +43,7 @@ def test_a_set_that_is_not_supported_raises(name):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_reflector_of_a_zero_head(isa, dtype):
-    """A head of 0, of either sign, counts as positive: sign -1; alone it has tau 2."""
+    """A leading element of 0, of either sign, counts as positive: sign -1. Alone it has tau 2."""
     for tail in ([], [3.0, 4.0]):
         for head in (0.0, -0.0):
             v = np.zeros((4, 1 + len(tail)), dtype)

@@ -183,7 +183,7 @@ def test_patterns():
     assert rule.match("h.12.attn.c_proj.weight") == {"i": 12}
     assert rule.match("h.x.attn.c_proj.weight") is None
     assert rule.match("h.1.attn.c_proj.weight2") is None
-    # A dot is a dot: no regular expression of the user's is run.
+    # A dot in a pattern matches only a dot: patterns are not regular expressions.
     assert Rule("a.b", "zeros", {}).match("axb") is None
     assert Rule("e.{i}.{j}", "zeros", {}).match("e.3.07") == {"i": 3, "j": 7}
     assert Rule("e.{i}", "zeros", {}).match("e." + "9" * 5000) is None
@@ -205,7 +205,7 @@ def test_the_first_rule_that_matches_counts_and_knows_the_layer():
     )
     assert rules.initializer("h.7.wo", {}) == wf.RandomNormal(0.0, 0.02 / 4)
     assert rules.initializer("h.7.wq", {}) == wf.Constant(3)
-    with pytest.raises(ValueError, match="rules 'test' have none for tensor 'head'"):
+    with pytest.raises(ValueError, match="rules 'test' have no rule for tensor 'head'"):
         rules.initializer("head", {})
 
 
@@ -231,7 +231,7 @@ GPT2 = Architecture.load("gpt2")
 def test_a_tensor_without_a_rule_is_an_error_with_the_count():
     rules = Rules("own", "", (), (Rule("*.weight", "normal", {}),))
     message = (
-        "rules 'own' have none for 73 of 148 tensors of gpt2: h.0.ln_1.bias, "
+        "rules 'own' have no rule for 73 of 148 tensors of gpt2: h.0.ln_1.bias, "
         "h.0.attn.c_attn.bias, h.0.attn.c_proj.bias, h.0.ln_2.bias, h.0.mlp.c_fc.bias, ..."
     )
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -242,7 +242,10 @@ def test_a_tensor_without_a_rule_is_an_error_with_the_count():
     ("pattern", "message"),
     [
         ("*.wieght", "a rule matches no tensor of gpt2: rule '*.wieght' of 'own' must be one of "),
-        ("wte.weight", "rule 'wte.weight' of 'own' decides no tensor of gpt2: earlier rules take"),
+        (
+            "wte.weight",
+            "rule 'wte.weight' of 'own' applies to no tensor of gpt2: earlier rules apply",
+        ),
     ],
 )
 def test_a_rule_without_effect_is_an_error(pattern, message):
@@ -301,14 +304,14 @@ def test_rules_of_ones_own(tmp_path):
         ('initializer = "zeros"', "", "rule 2 has no 'initializer'"),
         ('"*"', "3", "rule 2: pattern must be a str, got 3"),
         ("{i}", "{1}", "rule 1: pattern must have different names in its braces"),
-        ('"zeros"', '"zeros', "own.toml is no TOML file"),
+        ('"zeros"', '"zeros', "own.toml is not a TOML file"),
         ('"zeros"', '"zeros"\nparameters = 3', "rule 2: parameters must be a Mapping, got 3"),
         ('"deeper layers smaller"', "3", "title must be a str, got 3"),
         ("title", "references = 3\ntitle", "references must be a list of str, got 3"),
         (OWN, "rules = 3", "rules must be tables, .*, got 3"),
         (OWN, "", "the file has no 'rules'"),
-        (OWN, "\0", "own.toml is no TOML file"),
-        (OWN, "#" * (1 << 20) + "\n", "own.toml is no file of rules: .* than 1,048,576 bytes"),
+        (OWN, "\0", "own.toml is not a TOML file"),
+        (OWN, "#" * (1 << 20) + "\n", "own.toml is not a file of rules: .* than 1,048,576 bytes"),
     ],
 )
 def test_a_file_of_another_form_is_refused_with_its_name(tmp_path, old, new, message):

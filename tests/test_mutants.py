@@ -1,4 +1,4 @@
-"""The planted faults of tests/mutants/ apply to today's code; `make mutants` plants them."""
+"""The mutants of tests/mutants/ still apply to the code; `make mutants` runs the tests on them."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def texts() -> dict[Path, str]:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=map(str, range(1, len(MUTANTS) + 1)))
 def test_a_mutant_applies(mutant, texts):
-    """Its line is there once, is changed, is Python still, and its tests are there."""
+    """Its line occurs exactly once, the changed file is valid Python, and its tests exist."""
     assert mutant["old"] != mutant["new"]
     assert place(mutant, texts).is_file()
     assert "tests/" in mutant["tests"]

@@ -1,4 +1,4 @@
-"""Orthogonal matrices: the algebra is the textbook's, boxes agree with the whole, and refusals."""
+"""Orthogonal matrices: equal to the textbook's algorithm, boxes equal to the whole, and errors."""
 
 import hashlib
 import itertools
@@ -18,15 +18,15 @@ from winit_fast.initializers import orthogonal
 from winit_fast.initializers import reflectors as householder
 
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23}
-BOUND = 32  # eps, against other ways to the same matrix
+BOUND = 32  # in eps: the allowed difference from other ways to compute the same matrix
 
 
 def box_bound(length):
-    """The documented difference, in eps, of a box that is computed the other way round."""
+    """The documented difference, in eps, between a box computed by rows and the whole matrix."""
     return 8 + math.sqrt(length)
 
 
-# One element, one row, one column, a group and a block of columns and one more, primes.
+# One element, one row, one column, one more than a group and than a panel, and primes.
 SHAPES = [
     (1, 1),
     (1, 9),
@@ -46,13 +46,13 @@ SHAPES = [
 
 
 def _vectors(m, n, dtype, number=0):
-    """Take the Gaussian vectors of the number-th m x n matrix of a batch."""
+    """Return the Gaussian vectors of one m x n matrix of a batch."""
     shape = (number + 1, min(m, n), max(m, n))
     return wf.Stream(3, "w").normal(0, 1, shape, dtype=dtype)[number].astype(float)
 
 
 def _textbook(m, n, dtype, number=0):
-    """Take Q of the QR factors, diag(R) > 0, of a matrix that has the given reflectors."""
+    """Return Q of the QR factorisation (diag(R) > 0) that has the given reflectors."""
     x = _vectors(m, n, dtype, number)
     width, length = x.shape
     a, product = np.zeros((length, width)), np.eye(length)
@@ -100,7 +100,7 @@ def test_boxes(shape, dtype):
     for box in _boxes(*shape):
         part = _make(shape, dtype, index=box)
         assert abs(part - q[box]).max() < box_bound(max(shape)) * EPS[dtype]
-        # Fewer vectors along the longer side of the matrix mean that rows are computed.
+        # If the box has fewer columns than rows, it is computed by columns, as the whole matrix is.
         rows, columns = part.shape if shape[0] >= shape[1] else part.shape[::-1]
         if columns <= rows:
             assert (part == q[box]).all()
@@ -114,7 +114,7 @@ def test_narrow_types_are_float32_rounded(shape, dtype):
         assert (_make(shape, dtype, index=box) == wide.astype(dtype)).all()
 
 
-# Of all reflectors, of some groups, of one group, of reflectors and columns held in turns.
+# Memory for all reflectors, for some groups, for one group, and for alternating parts.
 @pytest.mark.parametrize("memory", [1 << 26, 1 << 18, 1 << 13, 1])
 @pytest.mark.parametrize("shape", [(300, 300), (521, 97), (67, 499)], ids=str)
 def test_memory_changes_no_bit(shape, memory, monkeypatch):
@@ -149,7 +149,7 @@ def test_destinations(dtype):
 
 
 def test_a_place_that_is_not_aligned_is_not_computed_in():
-    """C may read a number of four bytes at a multiple of four only; the sanitizers know."""
+    """C may access a 4-byte number only at a multiple of 4; the sanitizers check this."""
     memory, chosen = np.zeros(4 * 16 + 1, np.uint8), np.arange(4)
     for raw, usable in ((memory[:-1], True), (memory[1:], False)):
         array = raw.view(np.float32).reshape(4, 4)
@@ -159,7 +159,7 @@ def test_a_place_that_is_not_aligned_is_not_computed_in():
 
 @pytest.mark.parametrize("dtype", EPS)
 def test_a_vector_of_zeros_counts_as_positive(isa, dtype):
-    """It is -1 times the unit vector, as any vector of one positive element is."""
+    """It becomes -1 times a unit vector, as does any vector with a single positive element."""
     group = _core.GROUP
     v = np.zeros((group, group), dtype)
     tau, sign = np.full((2, group), 7, dtype)
@@ -200,8 +200,8 @@ def test_batches(shape):
 
 @pytest.mark.parametrize("shape", [(2000, 2000), (4096, 512), (512, 4096)], ids=str)
 def test_boxes_of_larger_matrices(shape):
-    """The first rows of a tall matrix differ most; equal boxes are equal bits, as columns are."""
-    shape = tuple(depth(extent, 2) for extent in shape)  # in `make test` half as long and wide
+    """The first rows of a tall matrix differ most; equal boxes and columns are bit-equal."""
+    shape = tuple(depth(extent, 2) for extent in shape)  # `make test` halves both extents
     q = _make(shape)
     tall, turn = (q, lambda box: box) if shape[0] >= shape[1] else (q.T, lambda box: box[::-1])
     for rows, columns in ((np.s_[:64], np.s_[:]), (np.s_[100:164], np.s_[:250])):
@@ -215,9 +215,9 @@ def test_boxes_of_larger_matrices(shape):
 
 
 def test_a_shard_of_matrices_that_do_not_follow_one_another():
-    """Numbers 1, 2, 6, 7, 11 and 12, in one thread's turn: the same bits as in the whole."""
+    """Matrices 1, 2, 6, 7, 11 and 12, computed together by one thread, equal the whole's."""
     batch = wf.Orthogonal(batch_axis=(0, 1))
-    shape = (3, 5, 8, 4)  # as many vectors as a group has: they need no padding
+    shape = (3, 5, 8, 4)  # as many vectors as a group has: no padding is needed
     whole = batch(shape, seed=3, name="w")
     part = batch(shape, seed=3, name="w", index=np.s_[:, 1:3], num_threads=1)
     assert (part == whole[:, 1:3]).all()
@@ -230,7 +230,7 @@ def test_conventions():
     # torch: (out, in, kernel) is a matrix (out, in * kernel).
     q = wf.Orthogonal(column_axis=0)((32, 5, 3, 3), seed=3, name="w")
     assert (q.reshape(32, 45) == _make((45, 32)).T).all()
-    # Several axes of columns, in any order of naming.
+    # Several column axes, in any order.
     q = wf.Orthogonal(column_axis=(-1, 1))((7, 4, 6, 5), seed=3, name="w")
     matrix = _make((42, 20)).reshape(7, 6, 4, 5).transpose(0, 2, 1, 3)
     assert (q == matrix).all()
@@ -262,8 +262,8 @@ def test_empty():
 
 
 def test_memory_is_bounded():
-    # A shard of columns, one of rows, and a type that cannot hold the arithmetic, of a matrix of
-    # 256 MiB: reflectors and columns in turns, above the result.
+    # A shard of columns, a shard of rows, and a type that needs a working type, of a matrix of 256
+    # MiB. Beside the result, memory holds the reflectors and the columns in turns.
     shape = (8192, 8192)
     for box, dtype in (
         (np.s_[:, 3:20], "float32"),

@@ -1,4 +1,4 @@
-"""A user's own initializer: everything that the catalogue's own can do, without the frameworks."""
+"""A user's own initializer can do everything that the catalogue's can; without frameworks here."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from winit_fast.streams import distributions
 
 @dataclass(frozen=True, repr=False)
 class OwnNormal(wf.Elementwise, names=("own_normal",)):
-    """Elementwise: it says what is drawn from."""
+    """Elementwise: it only names the distribution."""
 
     stddev: float = 0.5
     in_axis: int | None = None
@@ -26,7 +26,7 @@ class OwnNormal(wf.Elementwise, names=("own_normal",)):
 
 @dataclass(frozen=True, repr=False)
 class Ramp(wf.Initializer, names=("own_ramp",)):
-    """More than elementwise: element i is i times the step, in any box."""
+    """Not elementwise: element i is i times the step, in any box."""
 
     step: float = 1.0
 
@@ -43,7 +43,7 @@ class Ramp(wf.Initializer, names=("own_ramp",)):
 
 
 class Mutable(wf.Elementwise):
-    """No dataclass: what it draws from may change."""
+    """Not a dataclass: its parameter may change."""
 
     stddev = 1.0
 
@@ -115,7 +115,7 @@ def test_axes_by_a_framework_s_convention():
 
 
 class Half(wf.HeNormal):
-    """Not a dataclass of its own: what it holds besides belongs to it."""
+    """A subclass that is not a dataclass: its additional attribute is part of its value."""
 
     def __init__(self, factor):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What goes into the sdist and the wheels: nothing is built here, the lists are read."""
+"""The contents of the sdist and the wheels: nothing is built, the lists are read."""
 
 import importlib
 import importlib.machinery
@@ -22,7 +22,7 @@ BUILT = {".so", ".pyd", ".pyc"}
 
 
 def data_files(folder):
-    """Find what is neither Python nor made by a build."""
+    """Find the files that are neither Python nor made by a build."""
     return {
         path
         for path in folder.rglob("*")
@@ -45,7 +45,7 @@ def test_sdist_has_every_source(monkeypatch):
     for line in (ROOT / "MANIFEST.in").read_text().splitlines():
         listed.process_template_line(line)
     found = {Path(name) for name in listed.files}
-    needed = data_files(PACKAGE) - {PACKAGE / "py.typed"}  # which is package data
+    needed = data_files(PACKAGE) - {PACKAGE / "py.typed"}  # py.typed is listed in package_data
     for folder in ("bench", "csrc", "docs", "tests", "tools"):
         paths = (ROOT / folder).rglob("*")
         needed |= {path for path in paths if path.is_file() and path.suffix not in BUILT}
@@ -69,7 +69,7 @@ def test_the_citation_is_of_this_version():
 
 
 def test_pyinstallers_hook_lists_every_data_file():
-    """PyInstaller asks the entry point for folders, and runs hook-PACKAGE.py there."""
+    """PyInstaller asks the entry point for folders, and runs the hook files in them."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     name, _, function = settings["entry-points"]["pyinstaller40"]["hook-dirs"].partition(":")
     folders = getattr(importlib.import_module(name), function)()

@@ -1,4 +1,4 @@
-"""The examples of the README and of the pages in docs/ run as they stand; links lead somewhere."""
+"""The examples of README.md and docs/ run as they are written; links have a target."""
 
 import re
 
@@ -21,19 +21,19 @@ PAGES = [
 )
 def test_examples(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    # An example may define an initializer: its name is not to outlive it.
+    # An initializer that an example defines must not stay registered.
     monkeypatch.setattr(wf.Initializer, "_registry", dict(wf.Initializer._registry))
     pages.run(page, frameworks=False)
 
 
 def anchor(heading):
-    """What a link calls a heading: in small letters, words joined by hyphens."""
+    """GitHub's anchor of a heading: lower case, with hyphens between words."""
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links_lead_somewhere(name):
-    """Within the repository; those between the pages of docs/ are Sphinx's to follow."""
+    """Links within the repository; Sphinx checks those between the pages of docs/."""
     text = (pages.ROOT / name).read_text()
     for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
         path, _, place = link.partition("#")

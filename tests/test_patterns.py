@@ -1,4 +1,4 @@
-"""Patterns of tensor names, against a slow matcher that tries every way, and what they refuse."""
+"""Patterns of tensor names, compared with a slow matcher that tries every way; invalid patterns."""
 
 import re
 import string
@@ -13,7 +13,7 @@ from winit_fast.base.patterns import Matcher, Pattern
 
 
 def ways(pattern, name, numbers=(), after_digit=False):
-    """Every way to match, by trying all of them: the longest "*" first."""
+    """Every way to match, found by trying all of them; the longest "*" comes first."""
     if not pattern:
         if not name:
             yield dict(numbers)
@@ -81,7 +81,7 @@ def test_numbers_are_whole():
     assert list(Pattern("{i}.{j}").match("7.8")) == ["i", "j"]
     assert Pattern("h.{i}").match(f"h.{10**18 - 1}") == {"i": 10**18 - 1}
     assert Pattern("h.{i}").match(f"h.{10**18}") is None
-    assert Pattern("h.{i}").match("h.\u0663") is None  # a digit, but none of ours
+    assert Pattern("h.{i}").match("h.\u0663") is None  # a Unicode digit, but not 0 to 9
     assert Pattern("1*{i}").match("12") is None
 
 
@@ -90,7 +90,7 @@ def test_numbers_are_whole():
     [
         ("{i}.{i}", "pattern must have different names in its braces, got '{i}.{i}'"),
         ("{1}", "pattern must have different names in its braces, got '{1}'"),
-        ("{i}{j}", "pattern must have something between two numbers, got '{i}{j}'"),
+        ("{i}{j}", "pattern must have text between two numbers in braces, got '{i}{j}'"),
         ("h{i}0", "pattern must not have a digit next to {i}, got 'h{i}0'"),
         ("h1{i}", "pattern must not have a digit next to {i}, got 'h1{i}'"),
         ("{i}{i}" * 1000, "got '{i}{i}"),
@@ -108,7 +108,7 @@ def test_what_is_no_text():
 
 
 def test_no_pattern_takes_long():
-    """Without atomic groups each of these takes longer than the universe has had."""
+    """Without atomic groups each of these would take longer than the age of the universe."""
     name = "a" * 2000
     assert Pattern("*a" * 400 + "b").match(name) is None
     assert Pattern("*a" * 400 + "*b*").match(name) is None

@@ -1,4 +1,4 @@
-"""The generator against its known answers, on every instruction set."""
+"""The generator compared with its published test vectors, on every instruction set."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ LINES = [
 ANSWERS = [(tuple(line[:4]), tuple(line[4:6]), tuple(line[6:])) for line in LINES]
 
 
-# Sets of other processors, and of newer ones than this.
+# Instruction sets of the list in sets.h that this processor does not have.
 SETS = (Path(__file__).parents[1] / "csrc" / "sets.h").read_text()
 KNOWN = sorted(set(re.findall(r"\(X\((\w+), ", SETS)) - set(_core.supported_isas()))
 
@@ -42,7 +42,7 @@ def test_reference():
 
 
 def test_stream(isa):
-    """Seed, stream id and index reach the key and the counter, as far as 64 bits of index go."""
+    """Seed, stream id and index are used in full, up to 64 bits, for the key and the counter."""
     reachable = 0
     for counter, key, words in ANSWERS:
         index = 4 * number(*counter[:2])
@@ -59,7 +59,7 @@ def test_stream(isa):
 
 @pytest.mark.parametrize("carry", [2**34, 5 * 2**34, 2**63 - 600])
 def test_counter_carries(isa, carry):
-    """A carry out of c0 in the middle of a long run, wherever a vector begins; the last blocks."""
+    """A carry out of c0 inside a long run, at any lane of a vector; the last blocks."""
     for start in range(carry - 300, carry - 260):
         got = wf.Stream(7, "carry").bits(600, offset=start)
         index = np.uint64(start) + np.arange(600, dtype=np.uint64)

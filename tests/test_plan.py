@@ -87,7 +87,7 @@ def test_what_is_no_tensor(change, error, message):
 
 def test_arrays_are_those_of_the_schemes():
     made = dict(PLAN.arrays(seed=3))
-    assert list(made) == list(PLAN.names)  # the tied one once
+    assert list(made) == list(PLAN.names)  # a tied tensor appears once
     direct = wf.RandomNormal(0, 0.02)((9, 4), seed=3, name="wte.weight")
     assert (made["wte.weight"] == direct).all()
     wide = wf.RandomUniform(-1, 1)((4, 4), seed=3, name="h.0.w")
@@ -116,11 +116,12 @@ def test_boxes_are_those_of_the_whole(tensor):
 def test_drawn_in_another_type_differs_where_it_must():
     narrow = TensorSpec("w", (1 << 16,), wf.RandomUniform(0.0, 1.0), dtype="float16")
     wide = replace(narrow, drawn_in="float32")
-    assert narrow.array(0).max() < 1 == wide.array(0).max()  # rounded up to the bound, or not
+    # only float32 numbers are rounded up to the bound
+    assert narrow.array(0).max() < 1 == wide.array(0).max()
     double = TensorSpec("w", (300_000,), wf.RandomNormal(0.0, 1.0), drawn_in="float64")
     exact = wf.RandomNormal(0.0, 1.0)(300_000, seed=5, name="w", dtype="float64")
     assert (double.array(5) == exact.astype(np.float32)).all()
-    assert replace(wide, drawn_in="float16") == narrow  # its own type is no other
+    assert replace(wide, drawn_in="float16") == narrow  # the tensor's own type is the same as none
 
 
 def test_check_names_the_tensor():
@@ -138,7 +139,7 @@ def test_check_names_the_tensor():
         with pytest.raises((TypeError, ValueError), match=message):
             plan.check()
         with pytest.raises((TypeError, ValueError), match=message):
-            plan.arrays(0)  # before the first is asked for
+            plan.arrays(0)  # the call itself raises, not only reading an array
 
 
 def test_matching():
@@ -157,7 +158,8 @@ def test_with_rules():
     plan = PLAN.with_rules(rules)
     assert plan["h.0.w"] == replace(PLAN["h.0.w"], initializer=wf.RandomNormal(0, 0.1),
                                     drawn_in=None)  # fmt: skip
-    assert plan["h.1.w"].initializer == wf.Constant(3)  # its own name goes before the others
+    # an exact name takes precedence over a pattern
+    assert plan["h.1.w"].initializer == wf.Constant(3)
     assert plan["h.1.b"].initializer == wf.Ones()
     assert plan["wte.weight"] is PLAN["wte.weight"]
     assert plan["h.0.b"].stream == "elsewhere"
@@ -187,7 +189,7 @@ def test_diff():
     assert PLAN[:2].diff(wf.Plan([PLAN[1], PLAN[0]])) == ["the order of the tensors differs"]
     other = PLAN[1:].with_rules({"h.0.b": "ones"})
     assert PLAN.diff(other) == [
-        "'wte.weight': the other has none",
+        "'wte.weight': missing in the other plan",
         "'h.0.b': initializer is Zeros(), the other's Ones()",
     ]
     assert other.diff(PLAN)[-1] == "'wte.weight': only the other has it"
@@ -253,13 +255,16 @@ def test_what_json_cannot_hold_is_refused_by_name(scheme, tmp_path):
         ("[]", "it holds"),
         ('{"format": 2, "tensors": []}', "its format is 2, not 1"),
         ('{"format": 1, "tensors": [{"name": "w"}]}', "it has {'name': 'w'}: 'initializer'"),
-        ('{"format": 1, "tensors": [{"name": "w", "colour": 1}]}', "this version has 'colour'"),
+        (
+            '{"format": 1, "tensors": [{"name": "w", "colour": 1}]}',
+            "this version has no key 'colour'",
+        ),
         (WRITABLE.to_json().replace("Zeros", "Zeroes"), "did you mean"),
         (
             WRITABLE.to_json().replace(
                 '"initializer": {"class_name": "Zeros", "config": {}}', '"not_written": "Own()"'
             ),
-            "could not hold the scheme of 'h.0.b'",
+            "could not store the scheme of 'h.0.b'",
         ),
     ],
 )
@@ -292,7 +297,7 @@ def test_a_checkpoint_has_the_streams_and_types_of_its_plan(tmp_path):
     hidden = TensorSpec("hidden", (3,), wf.Ones(), kind="non-persistent buffer")
     write_checkpoint(tmp_path / "c", [*plan, hidden], seed=1, dtype="float32")
     read = wf.Plan.load(tmp_path / "c" / "winit_fast.plan.json")
-    assert read.names == plan.names  # no hidden one
+    assert read.names == plan.names  # without the non-persistent buffer
     assert read["h.0.b"].stream == "elsewhere" and read["wte.weight"].tied == ("lm_head.weight",)
     assert verify(tmp_path / "c").fresh
     stored = wf.Pretrained(tmp_path / "c" / "model.safetensors", "qkv")((6, 4))
@@ -384,3 +389,45 @@ def test_constants_of_integer_types(dtype):
         wf.Identity().fill(np.zeros((2, 2), dtype))
     with pytest.raises(ValueError, match=f"value must fit {dtype}, got 0.5"):
         wf.Constant(0.5).fill(out)
+
+
+# ------------------------------------------------------------------------------------- generations
+
+
+def test_generations():
+    own = wf.Parts([((0,), (4,), wf.RandomNormal()), ((4,), (8,), wf.RandomUniform(), "v")])
+    several = wf.Expression(
+        "x + y + z",
+        [("x", "normal"), ("y", "normal", None, "\0002"), ("z", "normal", None, "v\0003")],
+    )
+    plan = wf.Plan(
+        [
+            TensorSpec("a", (8,), wf.RandomNormal(), stream="other", dtype="bfloat16"),
+            TensorSpec("b", (8,), own),
+            TensorSpec("c", (8,), wf.Scaled(own, 2.0)),
+            TensorSpec("d", (8,), several),
+            TensorSpec("e", (8, 8), wf.Sparse(0.5)),
+            TensorSpec("f", (8,), wf.Ones()),
+        ]
+    )
+    again = plan.of_generation(3)
+    normal, uniform = wf.RandomNormal(), wf.RandomUniform()
+    suffix = "\0generation 3"
+    assert (again["a"].array(5) == normal(8, seed=5, name=f"other{suffix}", dtype="bfloat16")).all()
+    v = uniform(4, seed=5, name=f"v{suffix}")
+    b = np.concatenate([normal(8, seed=5, name=f"b{suffix}")[:4], v])
+    assert (again["b"].array(5) == b).all()
+    c = np.concatenate([normal(8, seed=5, name=f"c{suffix}")[:4], v])
+    assert (again["c"].array(5) == 2 * c).all()
+    names = f"d{suffix}", f"d{suffix}\0002", f"v{suffix}\0003"
+    d = sum(normal(8, seed=5, name=name).astype("f8") for name in names)
+    assert (again["d"].array(5) == d.astype("f4")).all()
+    sparse = wf.Sparse(0.5)((8, 8), seed=5, name=f"e{suffix}")
+    assert (again["e"].array(5) == sparse).all()
+    assert (again["f"].array(5) == 1).all()
+    assert again.of_generation(0) == plan and again.of_generation(1) == plan.of_generation(1)
+    assert plan.of_generation(0) == plan and plan != again != plan.of_generation(4)
+    with pytest.raises(ValueError, match="generation must be >= 0, got -1"):
+        plan.of_generation(-1)
+    with pytest.raises(TypeError, match=r"generation must be an integer, got 1\.5"):
+        plan.of_generation(1.5)

@@ -1,4 +1,4 @@
-"""What is refused, with the value in the message, before a byte is written."""
+"""Wrong arguments: the error shows the value, and nothing is written."""
 
 import contextlib
 import ctypes
@@ -25,7 +25,7 @@ FILLS = *NORMALS, wf.Ones().fill
 
 
 def _refused(error, message, out, fills=FILLS, **options):
-    """Check that neither a stream nor an initializer touches ``out``."""
+    """Check that neither a stream nor an initializer writes to ``out``."""
     for fill in fills:
         before = bytes(memoryview(_memory(out)))
         target = {"out": out} if fill == STREAM.normal else {}
@@ -59,7 +59,7 @@ def test_overlap():
         _refused(ValueError, message, strided(shape, strides=strides)[::-1])
     interleaved = np.ndarray((2, 3), np.float32, np.zeros(12, np.float32), strides=(20, 12))
     _refused(ValueError, message, interleaved)
-    # No two elements: no overlap.
+    # Elements must not overlap; a single row cannot overlap itself.
     STREAM.normal(out=strided((1, 4), strides=(0, 4)))
     STREAM.normal(out=strided((0, 4), strides=(0, 4)))
 
@@ -241,7 +241,7 @@ def test_parameters_that_are_no_numbers(make, parameter, wrong):
 
 
 def test_scalars_that_are_no_python_floats():
-    """They are read at each call: what may change is no key of what is kept from call to call."""
+    """Their value is read at each call: an object that may change is no key of the cache."""
 
     class Changing:
         def __float__(self):
@@ -395,13 +395,15 @@ def test_values(make, message):
     ],
 )
 def test_parameters_that_a_type_refuses(make, message):
-    """The errors have the names and the values that the caller used."""
+    """The errors show the names and the values that the caller used."""
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         make()
 
 
 def test_what_is_no_scheme():
-    with pytest.raises(NotImplementedError, match="Initializer is no scheme: it has no fill_box"):
+    with pytest.raises(
+        NotImplementedError, match="Initializer cannot fill a tensor: it has no method fill_box"
+    ):
         wf.Initializer()(3)
 
 
@@ -424,7 +426,7 @@ def test_an_instruction_set_that_this_processor_lacks():
 
 
 class _Reshapes:
-    """A number that, when it is read, gives a destination another shape, or tries to."""
+    """A number that changes the shape of a destination, or tries to, when it is read."""
 
     def __init__(self, out, number):
         self.out, self.number = out, number
@@ -433,7 +435,7 @@ class _Reshapes:
         return float(self.__index__())
 
     def __index__(self):
-        with contextlib.suppress(ValueError):  # it is referred to
+        with contextlib.suppress(ValueError):  # resize raises this if there is another reference
             self.out.resize((1,), refcheck=True)
         self.out.shape = self.out.shape[::-1]
         return self.number
@@ -441,7 +443,7 @@ class _Reshapes:
 
 @pytest.mark.parametrize("where", ["loc", "scale", "shape", "index", "num_threads", "seed", "name"])
 def test_an_argument_that_reshapes_out(where):
-    """Numbers are read before the buffer is taken, which is taken once: nothing goes out of it."""
+    """All numbers are read before the buffer is taken, so nothing is written outside of it."""
     room = np.full(3 * 4000, 7, np.float32)
     out = room[4000:8000].reshape(40, 100)
     numbers = {key: _Reshapes(out, value) for key, value in (("loc", 0), ("scale", 1))}
@@ -488,7 +490,7 @@ def test_an_array_that_lies_about_itself():
 
 
 class _Forged:
-    """A DLPack tensor of float32 whose shape and strides are what they are said to be."""
+    """A DLPack tensor of float32 with any shape and strides, which may be wrong."""
 
     def __init__(self, shape, strides):
         words = ctypes.c_int64 * max(1, len(shape))
@@ -531,7 +533,7 @@ def test_dlpack_that_is_no_memory(shape, strides):
         lambda out: wf.Zeros().fill(out),
         lambda out: STREAM.normal(out=out),
     ):
-        with pytest.raises(ValueError, match="must lie in memory"):
+        with pytest.raises(ValueError, match="must have a valid layout"):
             fill(forged)
     assert not any(forged.memory)
 

@@ -1,4 +1,4 @@
-"""Writing a checkpoint where fsspec reaches: here, in memory."""
+"""Writing a checkpoint through fsspec, here to its in-memory file system."""
 
 import re
 import sys
@@ -25,7 +25,7 @@ OPTIONS = {"seed": 7, "dtype": "float32", "texts": {"config.json": "{}"}}
 
 @pytest.fixture
 def memory():
-    """An empty one."""
+    """An empty in-memory file system."""
     system = fsspec.filesystem("memory")
     system.store.clear()
     system.pseudo_dirs[:] = [""]

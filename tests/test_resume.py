@@ -1,4 +1,4 @@
-"""Going on with a checkpoint that a killed run left unfinished."""
+"""Resuming a checkpoint that a killed run left unfinished."""
 
 import errno
 import json
@@ -10,6 +10,7 @@ import time
 
 import pytest
 from click.testing import CliRunner
+from strategies import depth
 
 import winit_fast as wf
 from winit_fast.checkpoint import DiskFull, verify, write_checkpoint, writer
@@ -48,7 +49,7 @@ def files_below(path):
 
 @pytest.fixture
 def whole(tmp_path):
-    """What an undisturbed run leaves."""
+    """The files of an undisturbed run."""
     write_checkpoint(tmp_path / "whole", TENSORS, **OPTIONS)
     return files_below(tmp_path / "whole")
 
@@ -57,9 +58,9 @@ CALLS = ("pwrite", "fsync", "rename", "replace", "mkdir", "unlink", "rmdir")
 
 
 def killed(out, moment, **options):
-    """Write in a child that is killed at a call of that number, after a part of it if it writes.
+    """Write in a child process, which is killed at its n-th system call, perhaps in the middle.
 
-    Returns whether it came so far.
+    Returns whether the process made so many calls.
     """
     pid = os.fork()
     if pid == 0:
@@ -97,7 +98,7 @@ def stages(out):
 
 
 def count_of_calls(out):
-    """How many moments there are: by halving, as the count differs a little from run to run."""
+    """Count the system calls of a run, by bisection; the count varies a little between runs."""
     low, high = 1, 4096
     while high - low > 1:
         middle = (low + high) // 2
@@ -109,10 +110,10 @@ def count_of_calls(out):
 
 
 def test_a_kill_at_any_moment(tmp_path, whole):
-    """50 moments of several files; the resuming is killed as well, at another moment."""
+    """Kill at up to 50 moments of a run; every second resuming run is killed too."""
     count = count_of_calls(tmp_path / "count")
     rng = random.Random(0)
-    moments = sorted({1, 2, count - 1, count, *rng.sample(range(1, count), 46)})
+    moments = sorted({1, 2, count - 1, count, *rng.sample(range(1, count), depth(46))})
     unfinished = 0
     for moment in moments:
         out = tmp_path / f"out{moment}"
@@ -122,9 +123,10 @@ def test_a_kill_at_any_moment(tmp_path, whole):
             killed(out, rng.randrange(1, count), resume=True)
         write_checkpoint(out, TENSORS, **OPTIONS, resume=True)
         assert files_below(out) == whole, moment
-        # A kill before the very last step leaves an empty folder, which may be a user's: it stays.
+        # A kill before the very last step leaves an empty folder. It stays, as it may be the
+        # user's.
         assert not [stage for stage in stages(out) if any(stage.iterdir())]
-    assert unfinished > 30
+    assert unfinished > 0.6 * len(moments)
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -152,7 +154,7 @@ def test_only_what_differs_is_written(tmp_path, monkeypatch, whole):
     file = stage / "model-00002-of-00004.safetensors"
     with file.open("r+b") as opened:
         opened.seek(5000)
-        opened.write(b"\xff")  # as a disk that lost power may leave it
+        opened.write(b"\xff")  # as after a power cut
     with (stage / "model-00001-of-00004.safetensors").open("ab") as opened:
         opened.write(b"more than it should have")
     written, pwrite = [], os.pwrite
@@ -183,7 +185,9 @@ def test_a_plain_run_says_what_it_finds_and_stops(tmp_path, whole):
     out, stage = unfinished(tmp_path)
     before = files_below(out)
     said = re.escape(f"{stage} holds an unfinished checkpoint, of seed 7, plan sha256:")
-    with pytest.raises(FileExistsError, match=f"{said}.*: resume goes on .* force clears it away"):
+    with pytest.raises(
+        FileExistsError, match=f"{said}.*: use resume to continue .* force to delete it"
+    ):
         write_checkpoint(out, TENSORS, **OPTIONS)
     assert files_below(out) == before
     run = json.loads((stage / ".winit-fast-stage").read_text())
@@ -220,7 +224,7 @@ def test_without_an_unfinished_run_it_is_begun_and_then_in_place(tmp_path, monke
     out = tmp_path / "out"
     write_checkpoint(out, TENSORS, **OPTIONS, resume=True)
     assert files_below(out) == whole
-    monkeypatch.setattr(os, "pwrite", None)  # nothing is written
+    monkeypatch.setattr(os, "pwrite", None)  # calling it would fail
     summary = write_checkpoint(out, TENSORS, **OPTIONS, resume=True)
     assert len(summary.files) == 4 and files_below(out) == whole
     (out / "config.json").write_text("[]")
@@ -248,7 +252,7 @@ def test_a_disk_that_fills_up_after_something_is_on_it(tmp_path, monkeypatch, wh
     def full(file, data, offset):
         nonlocal room
         if room == 0:
-            while len(flushed) < 3:  # the mark, and two files
+            while len(flushed) < 3:  # the marker file and two tensor files
                 time.sleep(0.001)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         count = pwrite(file, data[:room], offset)
@@ -259,7 +263,7 @@ def test_a_disk_that_fills_up_after_something_is_on_it(tmp_path, monkeypatch, wh
     monkeypatch.setattr(os, "fsync", lambda file: (fsync(file), flushed.append(file)))
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(DiskFull, match="are missing .*keeps what is written: resume goes on"):
-        # By one thread, for which the room is counted.
+        # With one thread, because `room` is not updated atomically.
         write_checkpoint(out, TENSORS, **OPTIONS | {"num_threads": 1})
     monkeypatch.setattr(os, "pwrite", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "")))
     with pytest.raises(DiskFull, match="resume goes on with it"):
@@ -284,7 +288,7 @@ def test_room_that_the_unfinished_files_take_already(tmp_path, monkeypatch, whol
 
 
 def test_a_mark_that_cannot_be_read_is_cleared_away(tmp_path, whole):
-    """As of a run that was killed before it had written it; there is nothing to go on with."""
+    """As if the run was killed before it had written the marker; there is nothing to resume."""
     out, stage = unfinished(tmp_path)
     (stage / ".winit-fast-stage").write_text('{"seed": 7')
     write_checkpoint(out, TENSORS, **OPTIONS)

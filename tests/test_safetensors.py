@@ -1,4 +1,4 @@
-"""Reading safetensors files: what the format's own library refuses is refused, by name."""
+"""Reading safetensors files: what the format's own library rejects is rejected, with an error."""
 
 import json
 import os
@@ -22,7 +22,7 @@ V = {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}
 
 
 def write(path, header, data=bytes(8)):
-    """Write a file with a header as it is, or as JSON."""
+    """Write a file with the given header: bytes as they are, or an object as JSON."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
     return str(path)
@@ -86,18 +86,20 @@ def test_refused_as_the_library_refuses_it(tmp_path, case):
         pass
     out = np.full(2, 7, np.float32)
     for name in ("w", "v"):
-        with pytest.raises(ValueError, match="w.safetensors is no (whole )?safetensors file: "):
+        with pytest.raises(
+            ValueError, match="w.safetensors is not a (complete )?safetensors file: "
+        ):
             wf.Pretrained(path, name).fill(out)
     assert (out == 7).all()
 
 
 def test_names_that_are_there_twice(tmp_path):
-    """The library takes the last one; the format says that they are not allowed."""
+    """The safetensors library takes the last one; the format forbids it."""
     text = b'{"w":' + text_of(W) + b',"w":' + text_of(W) + b"}"
-    with pytest.raises(ValueError, match="'w' is there twice"):
+    with pytest.raises(ValueError, match="'w' occurs twice"):
         safetensors.read_header(write(tmp_path / "w.safetensors", text))
     text = b'{"__metadata__":{"a":"b","a":"c"},"w":' + text_of(W) + b"}"
-    with pytest.raises(ValueError, match="'a' is there twice"):
+    with pytest.raises(ValueError, match="'a' occurs twice"):
         safetensors.read_header(write(tmp_path / "w.safetensors", text))
 
 
@@ -144,7 +146,7 @@ def test_read_as_the_library_reads_it(tmp_path, case):
 
 
 def test_every_type_of_the_library_is_known():
-    """Its own error lists them."""
+    """The library's error message lists its types."""
     with pytest.raises(SafetensorError) as caught:
         from safetensors import deserialize
 
@@ -183,14 +185,16 @@ def test_the_library_and_this_one_agree(tmp_path_factory, header, length):
 
 
 def test_a_header_of_more_than_100_megabytes(tmp_path):
-    """Refused before it is read: the file is not there in memory, nor on the disk."""
+    """It is rejected before it is read: the sparse file takes no memory and no disk space."""
     path = tmp_path / "w.safetensors"
     with path.open("wb") as file:
         file.write(struct.pack("<Q", safetensors.MAX_HEADER + 1))
         file.truncate(8 + safetensors.MAX_HEADER + 1)
     with pytest.raises(SafetensorError, match="too large"), safe_open(path, "np"):
         pass
-    with pytest.raises(ValueError, match=r"its header has 100,000,001 bytes, 100,000,000 are the"):
+    with pytest.raises(
+        ValueError, match=r"its header has 100,000,001 bytes, more than 100,000,000"
+    ):
         wf.Pretrained(path, "w")(2)
     index = tmp_path / "model.safetensors.index.json"
     with index.open("wb") as file:
@@ -207,7 +211,7 @@ def test_a_file_that_is_changed_is_read_anew(tmp_path, monkeypatch):
     write(tmp_path / "w.safetensors", {"w": W}, bytes(7))
     with pytest.raises(ValueError, match="cut off"):
         wf.Pretrained(path, "w")(2)
-    # One that is older is read once, until it is another one.
+    # The header of an older file is cached until the file changes.
     now, reads, read = time.time_ns(), [], strict_json.read
     monkeypatch.setattr(time, "time_ns", lambda: now + 10**11)
     monkeypatch.setattr(strict_json, "read", lambda *args: reads.append(1) or read(*args))
@@ -220,13 +224,13 @@ def test_a_file_that_is_changed_is_read_anew(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("ending", ["safetensors", "safetensors.index.json", "npy"])
 def test_what_is_no_regular_file(tmp_path, ending):
-    """A pipe would be waited for, a device read for ever."""
+    """Opening a pipe would block, and reading a device would never end."""
     pipe, device, other = (tmp_path / f"{name}.{ending}" for name in ("pipe", "device", "socket"))
     os.mkfifo(pipe)
     device.symlink_to("/dev/zero")
     for path in (pipe, device):
         scheme = wf.Pretrained(path, None if ending == "npy" else "w")
-        with pytest.raises(ValueError, match=f"{path.name} is no regular file"):
+        with pytest.raises(ValueError, match=f"{path.name} is not a regular file"):
             scheme(2)
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(str(other))
@@ -250,15 +254,15 @@ def test_an_index_of_files_elsewhere(tmp_path, name):
     folder.mkdir()
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"v": "v.safetensors", "w": name}}))
-    for tensor in ("w", "v"):  # the whole index is refused
-        with pytest.raises(ValueError, match="no index of safetensors files of its own folder"):
+    for tensor in ("w", "v"):  # the whole index is rejected
+        with pytest.raises(ValueError, match="not an index of safetensors files in its own folder"):
             wf.Pretrained(index, tensor)(2)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b'{"weight_map":{"w":"a.safetensors","w":"b.safetensors"}}', "'w' is there twice"),
+        (b'{"weight_map":{"w":"a.safetensors","w":"b.safetensors"}}', "'w' occurs twice"),
         (json.dumps({"weight_map": {"w": "w.safetensors"}}).encode("utf-16"), "codec"),
         (b'{"weight_map":{"w":3}}', "must map names of tensors to files"),
         (b'{"weight_map":["w"]}', "must map names of tensors to files"),
@@ -269,12 +273,12 @@ def test_an_index_of_files_elsewhere(tmp_path, name):
 def test_what_is_no_index(tmp_path, text, message):
     index = tmp_path / "model.safetensors.index.json"
     index.write_bytes(text)
-    with pytest.raises(ValueError, match=f"is no index of safetensors files: .*{message}"):
+    with pytest.raises(ValueError, match=f"is not an index of safetensors files: .*{message}"):
         wf.Pretrained(index, "w")(2)
 
 
 def test_files_in_a_folder_below_and_behind_links(tmp_path):
-    """As the caches of the Hugging Face libraries have them."""
+    """As in the caches of the Hugging Face libraries."""
     (tmp_path / "blobs").mkdir()
     write(tmp_path / "blobs" / "1234", {"w": W}, np.float32([1, 2]).tobytes())
     folder = tmp_path / "snapshot"
@@ -307,7 +311,7 @@ def test_headers_are_padded_to_8_bytes_and_no_more(extra):
     assert int.from_bytes(header[:8], "little") == len(header) - 8
 
 
-# What Pretrained makes of what it reads.
+# Pretrained, with the arrays that were read.
 
 
 def test_numbers_that_the_type_cannot_hold_and_nothing_is_written(tmp_path):
@@ -345,7 +349,7 @@ def test_boxes_without_elements_are_checked_too(index):
 
 def test_double_numbers_are_rounded_by_way_of_float32():
     value = 1 + 2**-11 + 2**-40
-    assert np.float64(value).astype(np.float16) == 1 + 2**-10  # at once
+    assert np.float64(value).astype(np.float16) == 1 + 2**-10  # rounded once, it would be this
     assert wf.Pretrained(np.array([value]))(1, dtype="float16") == 1
     assert wf.Constant(value)(1, dtype="float16") == 1
 
@@ -356,7 +360,7 @@ def test_types_that_npy_files_cannot_name(tmp_path, name):
     np.save(tmp_path / "w.npy", values)
     raw = np.load(tmp_path / "w.npy")
     for source in (tmp_path / "w.npy", raw):
-        hint = rf"got \|V{values.itemsize}, as which NumPy opens .*'{name}'.* again: give dtype="
+        hint = rf"got \|V{values.itemsize}, as NumPy loads .*'{name}'.*: give dtype="
         with pytest.raises(TypeError, match=hint):
             wf.Pretrained(source)((5, 7))
         scheme = wf.Pretrained(source, dtype=name)
@@ -365,7 +369,9 @@ def test_types_that_npy_files_cannot_name(tmp_path, name):
         assert wf.Pretrained.from_config(scheme.get_config()) == scheme
         assert f"dtype={name!r}" in repr(scheme)
         wrong = "float32" if values.itemsize == 2 else "bfloat16"
-        with pytest.raises(TypeError, match=rf"is said to hold {wrong}, got \|V{values.itemsize}"):
+        with pytest.raises(
+            TypeError, match=rf"must hold {wrong}, as dtype= says, got \|V{values.itemsize}"
+        ):
             wf.Pretrained(source, dtype=wrong)((5, 7))
     same = wf.Pretrained(values, dtype=name)
     assert (same((5, 7), dtype=name) == values).all()
@@ -387,7 +393,7 @@ def test_a_type_that_npy_files_name_and_numpy_does_not_know(tmp_path):
 def test_a_said_type_where_there_is_nothing_to_say(tmp_path):
     with pytest.raises(ValueError, match="dtype is for .npy files and arrays, got 'bfloat16'"):
         wf.Pretrained("w.safetensors", "w", dtype="bfloat16")
-    with pytest.raises(TypeError, match="source is said to hold bfloat16, got float16"):
+    with pytest.raises(TypeError, match="source must hold bfloat16, as dtype= says, got float16"):
         wf.Pretrained(np.ones(3, np.float16), dtype="bfloat16")
     with pytest.raises(TypeError, match="dtype must be one of"):
         wf.Pretrained(np.ones(3), dtype="int8")

@@ -1,4 +1,4 @@
-"""The soak for a few seconds, and that it finds what is planted. `make soak` does it for longer."""
+"""A few seconds of the soak test, which must find planted faults. `make soak` runs longer."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ def test_a_case_can_be_repeated():
 
 
 def first_failure(case, count):
-    """Do one kind of case until it fails."""
+    """Run cases of one kind until one fails."""
     for seed in range(count):
         try:
             case(soak.np.random.default_rng(seed))
@@ -54,7 +54,7 @@ def settings():
 
 @pytest.mark.usefixtures("settings")
 def test_a_planted_fault_is_found(monkeypatch):
-    """Pieces begin one element too late wherever a box is cut along an outer axis."""
+    """The planted fault: pieces begin one element too late if a box is cut along an outer axis."""
     real = soak.fill.pieces
 
     def wrong(*arguments):
@@ -68,7 +68,7 @@ def test_a_planted_fault_is_found(monkeypatch):
 
 @pytest.mark.usefixtures("settings")
 def test_a_planted_race_is_found(monkeypatch):
-    """A call that does not wait for its helpers returns while they write."""
+    """The planted race: a call does not wait for its helper threads, which still write."""
 
     def close(job):
         with job._lock:

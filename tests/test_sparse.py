@@ -1,4 +1,4 @@
-"""Masks of sparse matrices: the contract's zeros, however they are found, and how often."""
+"""Masks of sparse matrices: the zeros of the contract, and how often their keys are computed."""
 
 import math
 import threading
@@ -15,7 +15,7 @@ from winit_fast.streams.stream import Stream
 
 
 def by_the_contract(sparsity, shape, seed, name):
-    """Where the zeros are, by the letter of docs/contract.md."""
+    """The positions of the zeros, computed literally as docs/contract.md says."""
     rows, columns = shape
     words = Stream(seed, name).part("mask").bits(shape, dtype="uint64")
     bits = (rows - 1).bit_length()
@@ -40,7 +40,7 @@ def test_zeros_are_those_of_the_contract(shape, sparsity):
 
 @pytest.mark.parametrize("sparsity", [0.02, 0.5, 1.0])
 def test_a_threshold_that_is_far_from_its_expected_place(monkeypatch, sparsity):
-    """Where the keys near that place are too few, more and more of them are looked at."""
+    """If too few keys lie near the expected threshold, the search widens until it finds it."""
     monkeypatch.setattr(sparse, "_TALL", 8)
     monkeypatch.setattr(sparse, "_CUT", 100)
     monkeypatch.setattr(sparse._Mask, "_spread", 1)
@@ -58,7 +58,7 @@ def test_a_threshold_that_is_far_from_its_expected_place(monkeypatch, sparsity):
 
 @pytest.mark.parametrize("tall", [2, 4096])
 def test_of_equal_words_the_first_rows_are_zeros(monkeypatch, tall):
-    """No seed is known that has them in a column: here all words are the same."""
+    """No seed is known that gives equal words in one column, so all words are replaced here."""
 
     def of_one_word(distribution, seed, stream, out, *rest, **options):
         if out.dtype == np.uint64:
@@ -78,7 +78,7 @@ def test_of_equal_words_the_first_rows_are_zeros(monkeypatch, tall):
 
 @pytest.fixture
 def keys_made(monkeypatch):
-    """Counts the keys that are made, in all threads."""
+    """Count the keys that are computed, in all threads."""
     made, make = [], sparse._Mask.keys
 
     def counted(mask, of):
@@ -95,7 +95,7 @@ def keys_made(monkeypatch):
 def test_a_checkpoint_costs_the_keys_twice(
     tmp_path, monkeypatch, keys_made, shape, num_threads, scheme
 ):
-    """Once to find the columns' thresholds and once to blank: in memory it is the same."""
+    """Once to find the thresholds of the columns, once to set the zeros, as for an array."""
     monkeypatch.setattr(writer, "SEGMENT_BYTES", 1024)
     write_checkpoint(
         tmp_path, [TensorSpec("w", shape, scheme)], seed=5, dtype="float32", num_threads=num_threads
@@ -129,7 +129,7 @@ def test_more_columns_than_are_kept(tmp_path, monkeypatch):
 
 
 def test_boxes_filled_by_several_threads_at_once():
-    """They share the finding of the thresholds, and one that fails leaves it to the others."""
+    """They share the search for thresholds; if it fails in one thread, another one does it."""
     shape = (500, 4000)
     whole = wf.Sparse(0.5)(shape, seed=5, name="w")
     fill = wf.Sparse(0.5).prepared(shape, np.dtype(np.float32), Stream(5, "w"))
@@ -147,7 +147,7 @@ def test_boxes_filled_by_several_threads_at_once():
 
 
 def test_a_threshold_that_one_thread_fails_to_find(monkeypatch):
-    """It is found by the next one that needs it."""
+    """The next thread that needs the threshold finds it."""
     found = sparse._Mask.found
     calls = []
 

@@ -1,8 +1,8 @@
-"""Distributions, tails and independence, each with its false-alarm rate.
+"""Distributions, tails and independence, each with its rate of false alarms.
 
-Seeds are fixed, so a test that passes passes always; the rates say how likely a correct generator
-was to fail when the seed was chosen. Instruction sets give the same bits (tests/test_hashes.py), so
-these run on one.
+Seeds are fixed, so a test that passes always passes. The rate is the probability that a correct
+generator fails with a newly chosen seed. All instruction sets give the same bits
+(tests/test_hashes.py), so these tests run on one of them.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ MANY = depth(10_000_000)
 
 
 def distance_from_uniform(p: np.ndarray) -> tuple[float, float]:
-    """p-values of Kolmogorov-Smirnov and Anderson-Darling, of sorted numbers in (0, 1)."""
+    """p-values of Kolmogorov-Smirnov and Anderson-Darling tests of sorted numbers in (0, 1)."""
     n = len(p)
     rank = np.arange(1, n + 1)
     distance = max((rank / n - p).max(), (p - (rank - 1) / n).max())
@@ -28,14 +28,15 @@ def distance_from_uniform(p: np.ndarray) -> tuple[float, float]:
 
 
 def anderson_darling_tail(square: float) -> float:
-    """P(A^2 > square) for a distribution known in full, by the asymptotic tail.
+    """P(A^2 > square) for a fully known distribution, by the asymptotic tail.
 
     Marsaglia & Marsaglia, "Evaluating the Anderson-Darling distribution", 2004: their approximation
-    for z >= 2, to 2e-6, and beyond z = 8 the leading term exp(-z) scaled to meet it.
+    for z >= 2, which has an error of 2e-6; beyond z = 8 the leading term exp(-z), scaled so that
+    both agree at 8.
     """
     z = min(square, 8.0)
     if z < 2:
-        return 1.0  # p > 0.09: nothing to report
+        return 1.0  # p > 0.09, far from any bound
     inner = 0.0003146 * z
     poly = 1.0776 - (2.30695 - (0.43424 - (0.082433 - (0.008056 - inner) * z) * z) * z) * z
     return float(-np.expm1(-np.exp(poly)) * np.exp(z - square))
@@ -47,7 +48,7 @@ def anderson_darling_tail(square: float) -> float:
     [(kind, *one) for kind, draw in DRAWS.items() for one in draw.distributions],
 )
 def test_distribution(kind, parameters, cdf, dtype):
-    """Rate: 2 in 10^6. float32's own spacing moves p by at most 1e-7; these see 1e-3."""
+    """Rate: 2 in 10^6. Rounding to float32 moves p by at most 1e-7; an error of 1e-3 is noticed."""
     x = getattr(wf.Stream(1, kind), kind)(*parameters, (MANY,), dtype=dtype)
     x.sort()
     p = np.clip(cdf(x.astype(np.float64)), 1e-12, 1 - 1e-12)
@@ -58,7 +59,7 @@ def test_distribution(kind, parameters, cdf, dtype):
 
 @pytest.mark.parametrize("dtype", reference.NARROW)
 def test_narrow_normal(dtype):
-    """Each value as often as its rounding interval says. Rate: 1 in 10^6."""
+    """The frequency of each value follows from its rounding interval. Rate: 1 in 10^6."""
     x = wf.Stream(2, dtype).normal(0.0, 1.0, (MANY,), dtype=dtype)
     values = reference.finite_values(x.dtype)
     counts = np.bincount(np.searchsorted(values, x.astype(np.float64)), minlength=len(values))
@@ -66,7 +67,8 @@ def test_narrow_normal(dtype):
     expected = MANY * np.where(
         values < 0, np.diff(special.ndtr(edges)), -np.diff(special.ndtr(-edges))
     )
-    rare = expected < 50  # far out, and next to zero where a type is finest: one class together
+    # values in the tails and, in types with fine spacing, near zero: counted as one class
+    rare = expected < 50
     observed = np.append(counts[~rare], counts[rare].sum())
     expected = np.append(expected[~rare], expected[rare].sum())
     chi2 = np.sum((observed - expected) ** 2 / np.maximum(expected, 1e-9))
@@ -74,7 +76,7 @@ def test_narrow_normal(dtype):
 
 
 def test_tails():
-    """How many of 10^9 lie beyond 4, 4.25, ... 6 sigma, on either side. Rate: 1 in 10^6."""
+    """How many of 10^9 numbers exceed 4, 4.25, ... 6 sigma, on either side. Rate: 1 in 10^6."""
     edges = np.arange(4.0, 6.01, 0.25)
     stream, size, chunk = wf.Stream(3, "tails"), 10**9, 1 << 22
     buffer = np.empty(chunk, np.float32)
@@ -94,7 +96,7 @@ def test_tails():
 
 
 def correlations(streams: list[wf.Stream], size: int) -> np.ndarray:
-    """Of every pair of streams, in standard errors."""
+    """The correlation of every pair of streams, in standard errors."""
     x = np.stack([s.normal(0.0, 1.0, (size,)) for s in streams]).astype(np.float64)
     product = x @ x.T / np.sqrt(size)
     return product[np.triu_indices(len(streams), 1)]
@@ -116,9 +118,9 @@ def numbers() -> list[wf.Stream]:
 
 @pytest.mark.parametrize("streams", [names, seeds, numbers])
 def test_neighbouring_streams_are_independent(streams):
-    """Names of one other character, seeds and stream numbers of one other bit.
+    """Names that differ in one character, and seeds and stream numbers that differ in one bit.
 
-    Rate: 2 in 10^6 each: the largest of all correlations, and the sum of their squares.
+    Rate: 2 in 10^6 for each: for the largest correlation, and for the sum of their squares.
     """
     r = correlations(streams(), 200_000)
     assert stats.norm.sf(np.abs(r).max()) * 2 * len(r) > ALPHA
@@ -127,7 +129,7 @@ def test_neighbouring_streams_are_independent(streams):
 
 @pytest.mark.parametrize("lag", [1, 2, 3, 4, 64, 4096, 2**32, 2**34])
 def test_elements_of_one_stream_are_independent(lag):
-    """Elements, and their squares, a lag apart. Rate: 2 in 10^6."""
+    """The correlation of elements at a fixed distance, and of their squares. Rate: 2 in 10^6."""
     size, stream = 1_000_000, wf.Stream(7, "lag")
     logical = (lag + size,)
     x = stream.normal(0.0, 1.0, logical, index=np.s_[:size], dtype="float64")
@@ -137,11 +139,12 @@ def test_elements_of_one_stream_are_independent(lag):
 
 
 def test_bits_of_words():
-    """Each bit is set half the time, and no two bits agree too often. Rate: 2 in 10^6."""
+    """Each bit is set half of the time, and no two bits are correlated. Rate: 2 in 10^6."""
     words = wf.Stream(8, "bits").bits(2_000_000)
     size = words.size
     sums, products = np.zeros(32), np.zeros((32, 32))
-    for part in words.reshape(-1, 4000):  # in the cache; sums of so few are exact in float32
+    # fits into the cache; the sums of so few are exact in float32
+    for part in words.reshape(-1, 4000):
         ones = np.unpackbits(part.view(np.uint8).reshape(-1, 4), axis=1).astype(np.float32) * 2 - 1
         sums += ones.sum(axis=0)
         products += ones.T @ ones

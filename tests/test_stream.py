@@ -1,4 +1,4 @@
-"""Seeds and names, and the ways to ask for numbers."""
+"""Seeds and names, and the functions that return numbers."""
 
 import pickle
 from dataclasses import FrozenInstanceError
@@ -46,7 +46,7 @@ def test_names():
 def test_value():
     stream = wf.Stream(3, "fc")
     assert stream == wf.Stream(3, "fc") and hash(stream) == hash(wf.Stream(3, "fc"))
-    assert stream == wf.Stream(3, stream.id)  # the same numbers
+    assert stream == wf.Stream(3, stream.id)  # a stream can also be given by its id
     assert stream != wf.Stream(3, "fd") and stream != wf.Stream(4, "fc")
     assert repr(stream) == "Stream(seed=3, name='fc')"
     assert eval(repr(stream), {"Stream": wf.Stream}) == stream
@@ -84,7 +84,7 @@ def test_bits_and_their_offset():
     words = stream.bits(100)
     assert words.dtype == np.uint32
     np.testing.assert_array_equal(stream.bits(90, 10), words[10:])
-    # A 64-bit word is two 32-bit words, low one first.
+    # A 64-bit word is two 32-bit words, the lower one first.
     np.testing.assert_array_equal(stream.bits(50, dtype="uint64"), words.view("<u8"))
     out = np.empty(100, np.uint64)
     assert stream.bits(out=out, offset=7) is out
@@ -103,7 +103,7 @@ def test_streams_differ():
 
 
 def test_negative_zero_is_zero():
-    """The last distributions are kept: equal parameters must mean equal distributions."""
+    """The last distributions are cached, so equal parameters must give equal distributions."""
     for loc in (-0.0, 0.0, -0.0):
         assert not np.signbit(wf.Stream(0).normal(loc, 0.0, 64)).any()
 

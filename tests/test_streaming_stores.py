@@ -1,4 +1,4 @@
-"""Stores past the caches, and any alignment of the destination, change no bit and no other byte."""
+"""Streaming stores and unaligned destinations change neither the bits nor other bytes."""
 
 import numpy as np
 import pytest
@@ -11,14 +11,14 @@ from winit_fast.streams import distributions
 GUARD = 256
 
 
-def filled(distribution, shape, strides, item, *, shift, streaming):
-    """The bytes of a box whose last byte may be next to a guard, and the guards themselves."""
+def filled(distribution, index, shape, strides, item, *, shift, streaming):
+    """Return the bytes of a box, at any alignment, and the guard bytes around it."""
     size = sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + item
     room = np.full(GUARD + 64 + size + GUARD, 0xA5, np.uint8)
     start = GUARD + (-room.ctypes.data - GUARD) % 64 + shift
     index_strides = tuple(int(np.prod(shape[k + 1 :])) for k in range(len(shape)))
     address = room.ctypes.data + start
-    _core.fill(distribution, 1, 2, address, 5, shape, index_strides, strides, streaming)
+    _core.fill(distribution, 1, 2, address, index, shape, index_strides, strides, streaming)
     return room[start : start + size].tobytes(), room[:start].tobytes() + room[
         start + size :
     ].tobytes()
@@ -31,17 +31,17 @@ def test_streaming(isa, method, dtype):
     distribution = getattr(distributions, method)(DTYPES[dtype], *parameters)
     item = DTYPES[dtype].itemsize
     boxes = [
-        ((20_011,), (item,)),  # one long run with an odd end
-        ((37, 531), (600 * item, item)),  # rows with gaps between them
-        ((700, 8), (96 * item, item)),  # a narrow column shard
-        ((531, 37), (item, 531 * item)),  # transposed
+        (5, (20_011,), (item,)),  # one long run of odd length
+        (5, (37, 531), (600 * item, item)),  # rows with gaps between them
+        (5, (700, 8), (96 * item, item)),  # a shard of a few columns
+        (8, (701, 8), (96 * item, item)),  # the same in whole blocks, the last list not full
+        (5, (531, 37), (item, 531 * item)),  # transposed
     ]
-    for shape, strides in boxes:
-        expected, _ = filled(distribution, shape, strides, item, shift=0, streaming=False)
+    for index, shape, strides in boxes:
+        box = distribution, index, shape, strides, item
+        expected, _ = filled(*box, shift=0, streaming=False)
         for shift in (0, 1, item, 3 * item, 64 - item, 61):
             for streaming in (False, True):
-                got, guards = filled(
-                    distribution, shape, strides, item, shift=shift, streaming=streaming
-                )
+                got, guards = filled(*box, shift=shift, streaming=streaming)
                 assert got == expected
                 assert set(guards) == {0xA5}

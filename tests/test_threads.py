@@ -1,4 +1,4 @@
-"""Threads change no bit, stop when told, and survive what a process does."""
+"""Threads change no bit, stop on Ctrl-C and errors, and survive fork and other threads' work."""
 
 import math
 import os
@@ -18,7 +18,7 @@ from winit_fast.base import threads
 from winit_fast.streams import fill
 
 STREAM = wf.Stream(3, "threads")
-SIZE = 3 * (1 << 21) + 5  # several pieces, the last one short
+SIZE = 3 * (1 << 21) + 5  # several pieces, the last one shorter
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +89,7 @@ def test_affinity():
         ("0::/\n", {"cpu.max": "250000 100000\n"}, 2.5),
         ("0::/\n", {"cpu.max": "max 100000\n"}, math.inf),
         ("0::/a/b\n", {"a/cpu.max": "50000 100000", "a/b/cpu.max": "max 100000"}, 0.5),
-        (  # a container that sees its own group as the root, but lists the host's path
+        (  # a container that sees its own cgroup as the root, but lists the host's path
             "3:cpu,cpuacct:/docker/1f\n0::/\n",
             {"cpu,cpuacct/cpu.cfs_quota_us": "150000", "cpu,cpuacct/cpu.cfs_period_us": "100000"},
             1.5,
@@ -135,7 +135,7 @@ def test_fills_from_several_threads_at_once():
 
 
 def test_a_run_inside_a_run():
-    """Helpers are few, and every one of them runs a job of its own: nobody waits for help."""
+    """The pool is small and busy: an inner run must not wait for a free helper thread."""
     done = []
 
     def outer(i):
@@ -152,14 +152,14 @@ def test_an_exception_of_the_caller_is_raised_after_the_helpers_stopped():
 
     def work(_):
         if threading.current_thread() is caller:
-            working.acquire()  # until a helper is at work
+            working.acquire()  # wait until a helper is working
             raise RuntimeError("the caller's")
         inside.append(1)
         working.release()
         inside.pop()
 
     with pytest.raises(RuntimeError, match="the caller's"):
-        threads.run(work, iter(int, 1), 3)  # endless
+        threads.run(work, iter(int, 1), 3)  # endless work
     assert not inside
 
 
@@ -181,7 +181,7 @@ def test_an_exception_of_a_helper_is_raised_by_the_caller():
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads")
 @pytest.mark.parametrize("times", [1, 3])
 def test_interrupts_while_helpers_work(times):
-    """However often Ctrl-C is pressed: nobody writes any more once the call has returned."""
+    """Even after several Ctrl-C, no helper is still working when the call has returned."""
     caller = threading.current_thread()
     working, release, inside = threading.Event(), threading.Event(), []
 
@@ -197,7 +197,7 @@ def test_interrupts_while_helpers_work(times):
     def press():
         working.wait(60)
         for _ in range(times):
-            time.sleep(0.05)  # so that the caller waits for the helper, most times
+            time.sleep(0.05)  # usually enough for the caller to be waiting for the helper
             signal.pthread_kill(caller.ident, signal.SIGINT)
         time.sleep(0.05)
         release.set()
@@ -220,7 +220,7 @@ def test_a_late_helper_keeps_no_memory_alive(monkeypatch):
         pool_is_busy.wait(10)
         go_on.wait(10)
 
-    # Two threads hold a piece each: the pool's only helper, and the one that leads.
+    # This job occupies two threads: the pool's only helper, and the leader itself.
     leader = threading.Thread(target=threads.run, args=(hold, [1, 2], 2))
     leader.start()
     pool_is_busy.wait(10)
@@ -248,7 +248,7 @@ def test_no_thread_to_be_had(monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_fork():
-    """A child of a process with a pool, forked while another thread fills, fills as well."""
+    """A child process that was forked while another thread fills can fill too."""
     expected = STREAM.normal(shape=SIZE, num_threads=2).tobytes()
     stop = threading.Event()
 
@@ -263,7 +263,7 @@ def test_fork():
         for _ in range(5):
             child = os.fork()
             if child == 0:
-                signal.alarm(60)  # a deadlock ends the child, and so the test
+                signal.alarm(60)  # kills the child in case of a deadlock, which fails the test
                 same = STREAM.normal(shape=SIZE, num_threads=2).tobytes() == expected
                 os._exit(0 if same else 1)
             assert os.waitpid(child, 0)[1] == 0

@@ -1,4 +1,4 @@
-"""Verifying a checkpoint: what is fresh, what is not, and where the first difference is."""
+"""`verify`: which tensors are fresh, which are not, and where the first difference is."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def test_what_was_just_written(tmp_path, dtype, limit, num_threads):
 
 
 def changed(tmp_path, change, tensors=TENSORS):
-    """Write a checkpoint, change some of its arrays, and verify what is then there."""
+    """Write a checkpoint, change some of its arrays, and verify it."""
     write_checkpoint(tmp_path, tensors, seed=3, dtype="float32")
     path = tmp_path / "model.safetensors"
     header = path.read_bytes()
@@ -75,7 +75,7 @@ def changed(tmp_path, change, tensors=TENSORS):
 
 def test_every_kind_of_change(tmp_path):
     def change(arrays):
-        arrays["table"] += np.float32(1e-3) * np.sign(arrays["table"])  # trained a little
+        arrays["table"] += np.float32(1e-3) * np.sign(arrays["table"])  # as after a little training
         arrays["norm"][1600] = 1.5
         arrays["sparse"][:] = 0
         arrays["orthogonal"] = wf.Orthogonal()((64, 48), seed=4, name="orthogonal")
@@ -114,7 +114,7 @@ def test_another_seed_is_unrelated(tmp_path):
     found = statuses(verify(tmp_path, seed=4))
     drawn = {"table", "orthogonal", "window", "sparse"}
     assert {name for name, status in found.items() if status == "unrelated"} == drawn
-    assert found["scalar"] == "changed"  # one number may be anything
+    assert found["scalar"] == "changed"  # one number is not enough to call it unrelated
     assert {found[name] for name in found.keys() - drawn - {"scalar"}} == {"fresh"}
 
 
@@ -130,7 +130,7 @@ def test_what_is_not_finite_is_a_change(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_any_flipped_bit_is_found(tmp_path, dtype):
-    """A sample of the bits: those of the data are found in their tensor."""
+    """A sample of all bits of the file; a flipped bit of the data is found in its tensor."""
     write_checkpoint(tmp_path / "a", TENSORS[:5], seed=3, dtype=dtype)
     whole = (tmp_path / "a" / "model.safetensors").read_bytes()
     size = 8 + struct.unpack("<Q", whole[:8])[0]
@@ -147,7 +147,7 @@ def test_any_flipped_bit_is_found(tmp_path, dtype):
             assert at < size and str(tmp_path / "b") in str(error)
             continue
         assert stale
-        if at < size:  # another name, shape, seed ...
+        if at < size:  # the header: another name, shape or seed
             continue
         (name,) = stale
         begin, end = header[name]["data_offsets"]
@@ -158,7 +158,7 @@ def test_a_plan_that_is_another_one(tmp_path):
     write_checkpoint(tmp_path, TENSORS, seed=3)
     text = (tmp_path / PLAN).read_text()
     (tmp_path / PLAN).write_text(text.replace("0.02", "0.03"))
-    with pytest.raises(ValueError, match="is not the plan that the headers name"):
+    with pytest.raises(ValueError, match="is not the plan whose digest is in the headers"):
         verify(tmp_path)
     for broken in ("", "[]", "{}", '{"format": 2, "tensors": []}', '{"format": 1, "tensors": [3]}'):
         (tmp_path / PLAN).write_text(broken)
@@ -171,7 +171,7 @@ def test_a_plan_that_is_another_one(tmp_path):
 
 
 def test_files_that_say_nothing(tmp_path):
-    """As other libraries write them: the seed must be given, and the plan."""
+    """Files without this package's metadata: seed and plan must be given."""
     arrays = {t.name: t.initializer(t.shape, seed=3, name=t.name) for t in TENSORS}
     save_file(arrays, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match="do not say the seed: seed must be given"):
@@ -189,7 +189,7 @@ def test_files_of_different_origin(tmp_path):
         )
     name = sorted(path.name for path in (tmp_path / "3").glob("*.safetensors"))[1]
     shutil.copy(tmp_path / "4" / name, tmp_path / "3" / name)
-    with pytest.raises(ValueError, match=f"{name} is of another origin"):
+    with pytest.raises(ValueError, match=f"{name} has other metadata"):
         verify(tmp_path / "3")
 
 
@@ -197,9 +197,12 @@ def test_files_of_different_origin(tmp_path):
     ("metadata", "message"),
     [
         ({"stream": "2", "seed": "3", "plan": ""}, "has stream version 2, this package"),
-        ({"stream": "1", "seed": "-3", "plan": ""}, "have a seed that is none: '-3'"),
+        (
+            {"stream": "1", "seed": "-3", "plan": ""},
+            "must have .* as seed, got '-3'",
+        ),
         ({"stream": "1", "seed": "9" * 20, "plan": ""}, "from 0 to 2\\^64 - 1, got 999"),
-        ({"stream": "1", "seed": "3"}, "have lost a part of what they say"),
+        ({"stream": "1", "seed": "3"}, "must have all of winit_fast.*, which say where"),
     ],
 )
 def test_headers_that_say_what_cannot_be(tmp_path, metadata, message):
@@ -233,11 +236,11 @@ def test_no_checkpoint(tmp_path):
     content = json.loads(index.read_text())
     content["weight_map"]["more"] = content["weight_map"]["table"]
     index.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="names 'more', which its file does not hold"):
+    with pytest.raises(ValueError, match="names tensor 'more', which is not in its file"):
         verify(tmp_path)
     del content["weight_map"]["more"], content["weight_map"]["bias"]
     index.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="holds 'bias', which .*index.json does not say"):
+    with pytest.raises(ValueError, match="holds tensor 'bias', but .*index.json does not"):
         verify(tmp_path)
 
 
@@ -261,7 +264,7 @@ def test_bad_arguments(tmp_path, arguments, error, message):
 
 
 def test_another_plan(tmp_path):
-    """As for files that another library wrote: the plan of a checkpoint of the same model."""
+    """With the plan of another checkpoint of the same model, as for files of another library."""
     write_checkpoint(tmp_path / "ours", TENSORS, seed=3, dtype="float32")
     arrays = load_file(tmp_path / "ours" / "model.safetensors")
     (tmp_path / "theirs").mkdir()
@@ -278,7 +281,7 @@ def test_another_plan(tmp_path):
 def test_constants_and_how_many_are_not_finite(tmp_path):
     def change(arrays):
         arrays["table"][:] = 0.5
-        arrays["norm"][:] = 2  # a constant in the plan as well
+        arrays["norm"][:] = 2  # this tensor is also a constant in the plan
         arrays["window"][3, 4:6] = np.nan, np.inf
 
     found = {finding.name: finding for finding in changed(tmp_path, change).tensors}
@@ -333,7 +336,7 @@ def test_what_the_command_cannot_tell_has_a_status_of_its_own(tmp_path):
     assert run(tmp_path, "--plan", tmp_path / "kept.json", "--seed", 3).exit_code == 0
     file.write_bytes(file.read_bytes()[:-1])
     result = run(tmp_path, "--plan", tmp_path / "kept.json", "--seed", 3)
-    assert result.exit_code == 2 and "is no whole safetensors file" in result.stderr
+    assert result.exit_code == 2 and "is not a complete safetensors file" in result.stderr
 
 
 def test_tensors_without_elements_alone(tmp_path):
@@ -342,7 +345,7 @@ def test_tensors_without_elements_alone(tmp_path):
 
 
 def test_outputs_that_take_nothing_do_not_change_the_answer(tmp_path):
-    """A closed pipe is no error; a full disk is one, and has the status of one."""
+    """A closed pipe is no error; a full disk is one, and sets the exit status."""
     write_checkpoint(tmp_path, TENSORS[:3], seed=3, dtype="float32")
     command = [sys.executable, "-c", "from winit_fast_command import main; main()", "verify"]
     for seed, status in ((3, 0), (4, 1)):

@@ -1,15 +1,15 @@
-"""Check a GPT-2 checkpoint that ``winit-fast init`` wrote, with the safetensors library alone.
+"""Check a GPT-2 checkpoint that ``winit-fast init`` wrote, with only the safetensors library.
 
     python tools/check_checkpoint.py DIR
 
-What a tensor must be is written out here once more, from the numbers in DIR/config.json, so that
-the package is not its own judge. Every tensor must be there with its name, shape and type, and
-no other; constant ones must hold their constant, random ones must have the mean and the deviation
-of their rule.
+The expected tensors are written out here a second time, from the numbers in DIR/config.json, so
+that the package does not check itself. Every tensor must exist with its name, shape and type, and
+there must be no others. Constant tensors must hold their constant; random ones must have the mean
+and the standard deviation of their rule.
 
-Bounds: the mean of n values of deviation s varies by s/sqrt(n), their deviation by s/sqrt(2 n).
-Both may be off by z times that, with z such that a faultless checkpoint fails, in any of its tests,
-with probability 1e-9.
+Bounds: the mean of n values with standard deviation s has a standard error of s/sqrt(n), and their
+standard deviation one of s/sqrt(2 n). Both may be off by z standard errors, where z is such that a
+correct checkpoint fails any of its tests with probability 1e-9.
 """
 
 import argparse
@@ -27,12 +27,12 @@ import numpy as np
 from safetensors import safe_open
 
 FALSE_ALARM = 1e-9
-BLOCK = 1 << 22  # elements that are in memory at a time
+BLOCK = 1 << 22  # elements in memory at one time
 DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 class Expected(NamedTuple):
-    """Shape of a tensor, and the mean and the deviation of its elements."""
+    """The shape of a tensor, and the mean and standard deviation of its elements."""
 
     shape: tuple[int, ...]
     mean: float
@@ -51,7 +51,7 @@ class Row(NamedTuple):
 
 
 def expected_tensors(config: dict[str, Any]) -> dict[str, Expected]:
-    """Every tensor of a GPT-2 model without its tied output layer."""
+    """List every tensor of a GPT-2 model except the tied output layer."""
     width, layers = config["n_embd"], config["n_layer"]
     residual = 0.02 / math.sqrt(2 * layers)
     tensors = {
@@ -76,7 +76,7 @@ def expected_tensors(config: dict[str, Any]) -> dict[str, Expected]:
 
 
 def files_of(directory: Path) -> dict[str, list[str]]:
-    """The checkpoint's files and the tensors that each of them must hold, by the index."""
+    """List the checkpoint's files, and the tensors that each must hold according to the index."""
     index = directory / "model.safetensors.index.json"
     if not index.exists():
         return {"model.safetensors": []}
@@ -87,7 +87,7 @@ def files_of(directory: Path) -> dict[str, list[str]]:
 
 
 def blocks(tensor: Any) -> Iterator[np.ndarray]:
-    """A tensor's elements as float64, some rows at a time."""
+    """Read a tensor's elements as float64, some rows at a time."""
     rows, *rest = tensor.get_shape()
     step = max(1, BLOCK // math.prod(rest))
     for start in range(0, rows, step):
@@ -95,7 +95,7 @@ def blocks(tensor: Any) -> Iterator[np.ndarray]:
 
 
 def measure(name: str, tensor: Any, expected: Expected, z: float) -> Row:
-    """Mean and deviation of a tensor, compared with what they should be."""
+    """Compare the mean and standard deviation of a tensor with the expected ones."""
     count, total, squares = 0, 0.0, 0.0
     for block in blocks(tensor):
         centred = block.ravel() - expected.mean
@@ -103,7 +103,7 @@ def measure(name: str, tensor: Any, expected: Expected, z: float) -> Row:
         total += float(centred.sum())
         squares += float(centred @ centred)
     mean, deviation = total / count, math.sqrt(squares / count)
-    if expected.deviation == 0:  # a constant: any error at all is too much
+    if expected.deviation == 0:  # a constant: no error is allowed
         errors = (0.0 if mean == 0 else math.inf), (0.0 if deviation == 0 else math.inf)
     else:
         bound = z * expected.deviation / math.sqrt(count)
@@ -112,7 +112,7 @@ def measure(name: str, tensor: Any, expected: Expected, z: float) -> Row:
 
 
 def check(directory: Path) -> tuple[list[Row], list[str]]:
-    """All tensors of a checkpoint, and everything that is wrong with it in words."""
+    """Check all tensors of a checkpoint; return messages for everything that is wrong."""
     config = json.loads((directory / "config.json").read_text())
     expected = expected_tensors(config)
     tests = 2 * sum(tensor.deviation > 0 for tensor in expected.values())
@@ -152,7 +152,7 @@ def check(directory: Path) -> tuple[list[Row], list[str]]:
 
 
 def report(rows: list[Row]) -> str:
-    """One line for the same tensor of all layers, with its largest errors."""
+    """Format one line for the same tensor of all layers, with its largest errors."""
     kinds: dict[tuple[str, tuple[int, ...]], list[Row]] = {}
     for row in rows:
         kinds.setdefault((re.sub(r"\d+", "*", row.name, count=1), row.shape), []).append(row)
@@ -171,7 +171,7 @@ def report(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    """Check the checkpoint that the command line names; exit with 1 if anything is wrong."""
+    """Check the checkpoint of the command line; exit with status 1 if anything is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path)
     rows, faults = check(parser.parse_args().directory)

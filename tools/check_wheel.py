@@ -2,10 +2,10 @@
 
     python tools/check_wheel.py WHEEL VERSION ...
 
-The tests are those of [tool.cibuildwheel] in pyproject.toml. They run in an empty folder, where
-only the wheel's package can be found. Then the import is timed against NumPy's. Each version's
-interpreter is looked for on the PATH and among pyenv's; one that is missing is an error, since a
-wheel was promised for it.
+The tests are those of [tool.cibuildwheel] in pyproject.toml. They run in an empty folder, so that
+only the installed package can be imported. Then importing the package is timed against importing
+NumPy. The interpreter of each version is looked up on the PATH and in pyenv; a missing one is an
+error, because a wheel was promised for it.
 """
 
 import os
@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "check_wheel"
 MAX_BYTES = 2_000_000
-MAX_IMPORT_MILLISECONDS = 50  # beyond NumPy's own
+MAX_IMPORT_MILLISECONDS = 50  # in addition to NumPy's import
 
 
 def interpreter(version: str) -> str:
@@ -37,7 +37,7 @@ def interpreter(version: str) -> str:
 
 
 def check_paths(wheel: Path) -> None:
-    """See that no library remembers where it was built, as Pythons with an RPATH make it do."""
+    """Check that no library contains a path of the build machine, as an RPATH would be."""
     with zipfile.ZipFile(wheel) as archive:
         libraries = {name: archive.read(name) for name in archive.namelist() if ".so" in name}
     if not libraries:
@@ -49,7 +49,7 @@ def check_paths(wheel: Path) -> None:
 
 
 def import_milliseconds(python: Path) -> tuple[float, float]:
-    """Measure what importing winit_fast adds to importing NumPy, in the processor's time.
+    """Measure the CPU time that importing winit_fast adds to importing NumPy.
 
     Returns the difference of the medians of 15 alternating runs, and that of the shortest runs.
     """
@@ -68,7 +68,7 @@ def import_milliseconds(python: Path) -> tuple[float, float]:
 
 
 def check(wheel: Path, version: str, settings: dict) -> None:
-    """Install and test on one Python."""
+    """Install and test the wheel with one Python."""
     environment = FOLDER / f"python{version}"
     python = environment / "bin" / "python"
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
@@ -91,7 +91,7 @@ def check(wheel: Path, version: str, settings: dict) -> None:
 
 
 def main() -> None:
-    """Check the wheel's size and its libraries, then each Python's tests."""
+    """Check the wheel's size and libraries, then run the tests with each Python."""
     wheel = Path(sys.argv[1]).resolve()
     if wheel.stat().st_size > MAX_BYTES:
         raise SystemExit(f"{wheel.name}: {wheel.stat().st_size} bytes, more than {MAX_BYTES}")

@@ -1,12 +1,13 @@
-"""Compiles csrc/ for other systems, and runs it against the frozen hashes where that can be done.
+"""Compiles csrc/ for other systems, and compares with the frozen hashes where the program can run.
 
     python tools/cross.py [TARGET ...]
 
-With setup.py's flags and every warning an error: gcc and clang for this system, gcc for aarch64,
-zig's clang (`pip install ziglang`) for Windows, macOS, musl and a processor that has
-only plain C. Each target's files become one program, tests/c/isa_hashes.c, so that a missing symbol
-is found too. Linux's programs then run, in qemu's user mode where the processor is another, and
-those of Windows for x86-64 if wine is installed. macOS and Windows on arm64 are compiled only.
+It uses setup.py's flags, and every warning is an error. The compilers are gcc and clang for this
+system, gcc for aarch64, and zig's clang (`pip install ziglang`) for Windows, macOS, musl and a
+processor that only has plain C. The files of each target are linked into one program,
+tests/c/isa_hashes.c, so that a missing symbol is found too. Programs for Linux then run, in qemu's
+user mode if they are for another processor; those for Windows on x86-64 run if wine is installed.
+Programs for macOS and for Windows on arm64 are only compiled.
 """
 
 import os
@@ -44,7 +45,7 @@ def build_settings() -> dict[str, object]:
 
 
 def compile_program(target: str, settings: dict) -> Path:
-    """Compile every file that the target's processor has a use for, and link them."""
+    """Compile and link every file that the target's processor can use."""
     folder = ROOT / "build" / "cross" / target
     folder.mkdir(parents=True, exist_ok=True)
     processor = target.partition("-")[0]
@@ -70,7 +71,7 @@ def compile_program(target: str, settings: dict) -> Path:
 
 
 def runner(target: str) -> list[str] | None:
-    """Find what runs the target's programs here: nothing before it, an emulator, or None."""
+    """Return the command before a program that runs it: [], an emulator, or None if it cannot."""
     processor, _, system = target.partition("-")
     if system == "windows":
         wine = shutil.which("wine64") or shutil.which("wine")
@@ -84,7 +85,7 @@ def runner(target: str) -> list[str] | None:
 
 
 def main() -> None:
-    """Compile the targets that were asked for, or all; end with 1 if one fails."""
+    """Compile the given targets, or all; exit with status 1 if one fails."""
     os.chdir(ROOT)
     settings = build_settings()
     for target in sys.argv[1:] or TARGETS:

@@ -1,4 +1,4 @@
-"""Draw the figures of docs/kernels.md: errors of the polynomials and of the kernels, and lanes.
+"""Draw the figures of docs/kernels.md: the errors of polynomials and kernels, and the vector lanes.
 
     python tools/draw_figures.py
 
@@ -35,7 +35,7 @@ STYLE = {
     "axes.titlesize": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "svg.hashsalt": "winit_fast",  # the same figure is the same file
+    "svg.hashsalt": "winit_fast",  # equal figures give an equal file
 }
 
 # --------------------------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ STYLE = {
 
 
 def coefficients() -> dict[str, np.ndarray]:
-    """Read the tables of csrc/coefficients.h, as the numbers that the compiler makes of them."""
+    """Read the tables of csrc/coefficients.h, with the values that the compiler gives them."""
     source = (ROOT / "csrc" / "coefficients.h").read_text()
     tables = {}
     for kind, name, body in re.findall(r"const (\w+) (\w+)\[[^=]*= \{(.*?)\};", source, re.DOTALL):
@@ -56,7 +56,7 @@ def coefficients() -> dict[str, np.ndarray]:
 
 
 def value(constants, x):
-    """Evaluate a polynomial, lowest power first, without rounding that shows."""
+    """Evaluate a polynomial, lowest power first, with a rounding error too small to see."""
     return mpmath.polyval([mpmath.mpf(float(c)) for c in constants][::-1], x)
 
 
@@ -74,7 +74,7 @@ def cos_error(table, tag, x):
 
 
 def chances(z):
-    """t = 2 Phi(z) - 1 and 1 - t^2, both to full relative precision."""
+    """t = 2 Phi(z) - 1 and 1 - t^2, both with full relative precision."""
     tail = mpmath.erfc(z / mpmath.sqrt(2))
     return mpmath.erf(z / mpmath.sqrt(2)), tail * (2 - tail)
 
@@ -110,7 +110,8 @@ def draw_curve(axes, error: Callable, tag: str, table, points: np.ndarray, title
 def draw_elementary(table) -> None:
     figure, rows = pyplot.subplots(2, 3, figsize=(9.5, 4.6), layout="constrained")
     for axes, tag, name in zip(rows, ("f32", "f64"), ("float32", "float64"), strict=True):
-        f = np.linspace(-1 / 3, 1 / 3, 602)  # an even number: not 0, where the ratio has no value
+        # an even number of points leaves out 0, where the ratio is undefined
+        f = np.linspace(-1 / 3, 1 / 3, 602)
         x = np.linspace(0, 0.5, 402)[1:]
         draw_curve(axes[0], log_error, tag, table, f, f"ln(1 + f), {name}")
         draw_curve(axes[1], sin_error, tag, table, x, f"sin(π x / 2), {name}")
@@ -129,7 +130,7 @@ def draw_quantile(table) -> None:
     central = np.linspace(0, 2, 502)[1:]
     draw_curve(left, central_error, "f32", table, central, "within 2 sigma: one polynomial")
     left.set_xlabel("z")
-    # w = 745 is the last that a double's smallest probability can reach, z = 38.6.
+    # w = 745 (z = 38.6) belongs to the smallest probability that a double can hold.
     wide = np.geomspace(0.05, 38.4, 1601)
     draw_curve(right, octave_error, "f32", table, wide, "everywhere: eight octaves of $w + 4$")
     right.set(
@@ -161,12 +162,12 @@ def draw_envelope(axes, x, error, edges, bound: float, title: str, label: str) -
 
 
 def draw_kernels() -> None:
-    """Largest errors over random words: `make accuracy` goes through all of them."""
+    """Draw the largest errors of random words; `make accuracy` measures all words."""
     rng = np.random.default_rng(0)
     words = rng.integers(1 << 32, size=(2, WORDS), dtype=np.uint32)
     figure, axes = pyplot.subplots(1, 4, figsize=(9.5, 2.7), layout="constrained")
 
-    # As many words in every octave, since ln has as many bits to lose in each.
+    # The same number of words in every octave, because ln is equally hard in each.
     radius = (words[0] >> (words[1] % 32)).astype(np.uint32)
     u = reference.radius_uniform32(radius)
     error = reference.ulp_errors(_core.log_f32(u), np.log(u.astype(float)))
@@ -181,7 +182,7 @@ def draw_kernels() -> None:
     pairs = np.stack([radius, words[1] * np.uint32(0x9E3779B1)], axis=-1).reshape(-1)
     got = _core.transform(normal, pairs).view(np.float32)[0::2]
     even, _ = reference.box_muller32(pairs[0::2], pairs[1::2])
-    # Below, the exact value crosses zero and the bound is an absolute one.
+    # Below this the exact value crosses zero, and the bound is an absolute one.
     error = np.where(abs(even) < 2.0**-20, 0, reference.ulp_errors(got, even))
     draw_envelope(axes[2], even, error, np.linspace(-6.7, 6.7, BINS), 4, "normal", "z")
 
@@ -213,7 +214,7 @@ def draw_register(axes, top: float, name: str, cells: list[str], colours: list[s
 
 
 def draw_lanes() -> None:
-    """Draw how Philox' last products become two registers of consecutive elements (AVX-512)."""
+    """Draw how Philox's last products become two registers of consecutive elements (AVX-512)."""
     figure, axes = pyplot.subplots(figsize=(9.5, 3.5), layout="constrained")
     axes.set(xlim=(-2.9, 16.1), ylim=(-6.9, 0.2))
     axes.axis("off")

@@ -1,8 +1,9 @@
-"""Write csrc/coefficients.h: every polynomial of Stream v1, fitted anew.
+"""Write csrc/coefficients.h: fit every polynomial of stream version 1 again.
 
     python tools/fit_coefficients.py > csrc/coefficients.h
 
-Needs mpmath. The result is frozen with the stream: run this to see where the numbers come from.
+Needs mpmath. The result is frozen with the stream version: run this to see where the numbers come
+from.
 """
 
 import functools
@@ -18,7 +19,7 @@ HALF_PI = mp.pi / 2
 
 
 def log_rest(f: mpf) -> mpf:
-    """(ln(1 + f) - f) / f^2, so that ln(1 + f) = f + f^2 log_rest(f) keeps f's own precision."""
+    """(ln(1 + f) - f) / f^2, so that ln(1 + f) = f + f^2 log_rest(f) keeps the precision of f."""
     return (mp.log1p(f) - f) / f**2 if abs(f) > mpf("1e-15") else -mpf(1) / 2 + f / 3
 
 
@@ -27,13 +28,13 @@ def log_weight(f: mpf) -> mpf:
 
 
 def sin_quotient(y: mpf) -> mpf:
-    """sin(pi/2 x) / x with y = x^2."""
+    """sin(pi/2 x) / x, where y = x^2."""
     x = mp.sqrt(y)
     return mp.sin(HALF_PI * x) / x if y > 0 else HALF_PI
 
 
 def cos_rest(y: mpf) -> mpf:
-    """(cos(pi/2 x) - 1) / y with y = x^2."""
+    """(cos(pi/2 x) - 1) / y, where y = x^2."""
     return (mp.cos(HALF_PI * mp.sqrt(y)) - 1) / y if y > mpf("1e-20") else -(HALF_PI**2) / 2
 
 
@@ -43,7 +44,7 @@ def upper_tail(z: mpf) -> mpf:
 
 @functools.cache
 def quantile(w: mpf) -> mpf:
-    """The z >= 0 with w = -ln(4 Q(z) (1 - Q(z))), by Newton's method."""
+    """Find the z >= 0 with w = -ln(4 Q(z) (1 - Q(z))), by Newton's method."""
     z = mp.sqrt(w * HALF_PI) if w < 2 else mp.sqrt(2 * w) * mpf("0.8")
     for _ in range(200):
         q = upper_tail(z)
@@ -56,7 +57,7 @@ def quantile(w: mpf) -> mpf:
 
 
 def quantile_quotient(w: mpf) -> mpf:
-    """z / (1 - 2 Q(z)): the normal quantile over t = 2p - 1, which is even in t.
+    """z / (1 - 2 Q(z)): the normal quantile divided by t = 2p - 1, an even function of t.
 
     M. Giles, "Approximating the erfinv function", GPU Computing Gems 2 (2011), chose this form.
     """
@@ -85,7 +86,7 @@ def emit(ctype: str, bits: int, degrees: dict[str, int]) -> None:
     c, e = fit(log_rest, log_weight, -third, third, degrees["log"], bits)
     report("ln(1 + f) = f + f^2 P(f), f in [-1/3, 1/3]", e)
     print(line(f"log_{tag}", ctype, c))
-    # The same for factor ln(1 + f) in g = factor f: powers of two, which round nothing.
+    # factor ln(1 + f) as a function of g = factor f: for powers of two this causes no rounding.
     for name, factor in ("minus_log", mpf(-1)), ("minus_two_log", mpf(-2)):
         scaled = [c_k / factor ** (k + 1) for k, c_k in enumerate(c)]
         print(line(f"{name}_{tag}", ctype, scaled))

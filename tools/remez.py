@@ -1,8 +1,8 @@
 """Weighted minimax polynomials by the Remez exchange, in arbitrary precision.
 
-E. Ya. Remez (1934); the exchange follows N. Brisebarre and S. Chevillard, "Efficient polynomial
+E. Ya. Remez (1934). The exchange follows N. Brisebarre and S. Chevillard, "Efficient polynomial
 L-infinity approximations" (ARITH 2007), without their lattice step: coefficients are rounded to
-nearest, which costs little here, since all variables are centred or small.
+nearest, which costs little here, because all variables are centred or small.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def remez(
     n = len(powers)
     middle, half = (high + low) / 2, (high - low) / 2
     nodes = [middle - half * mp.cos(mp.pi * i / n) for i in range(n + 1)]
-    # A grid crowded at the ends, as the extrema of the error are.
+    # The grid is denser at the ends of the interval, because the extrema of the error are.
     size = 24 * (n + 1)
     grid = [middle - half * mp.cos(mp.pi * i / size) for i in range(size + 1)]
     values = [(f(x), weight(x)) for x in grid]
@@ -46,7 +46,7 @@ def remez(
         worst = max(abs(e) for e in errors)
         if worst <= levelled * mpf("1.001"):
             break
-        # One extremum from each run of errors of the same sign.
+        # Keep one extremum of each run of errors with the same sign.
         extrema: list[int] = []
         for i, error in enumerate(errors):
             if extrema and (error > 0) == (errors[extrema[-1]] > 0):
@@ -64,7 +64,7 @@ def remez(
 
 
 def rounded(x: mpf, bits: int) -> mpf:
-    """x rounded to nearest with a significand of `bits` bits."""
+    """Round x to nearest, to a significand of `bits` bits."""
     if x == 0:
         return mpf(0)
     exponent = int(mp.floor(mp.log(abs(x), 2)))
@@ -75,11 +75,12 @@ def rounded(x: mpf, bits: int) -> mpf:
 def fit(
     f: Function, weight: Function, low: mpf, high: mpf, degree: int, bits: int, head: bool = False
 ) -> tuple[list[mpf], mpf]:
-    """The minimax polynomial with its coefficients rounded to `bits` bits, and its error then.
+    """Find the minimax polynomial with coefficients rounded to `bits` bits, and its error.
 
-    With `head`, the constant term is two numbers, the first of them the term rounded, the second
-    what the rounding left. A kernel multiplies the first into its last fma, and adds the second
-    where all is still small: the term's own rounding is gone, and that of the sum is smaller.
+    With `head`, the constant term is stored as two numbers: the rounded term, and the error of its
+    rounding. A kernel adds the second one early, where the partial sums are still small, and
+    multiplies by the first one in its last fma. So the rounding of the constant term costs nothing,
+    and that of the sum costs less.
     """
     exact, _ = remez(f, weight, low, high, list(range(degree + 1)))
     first = rounded(exact[0], bits) if head else mpf(0)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Cross-builds dist/'s sdist into a wheel for aarch64, installs it for an arm64 Python and runs tests
-# of it there, in qemu's user mode. Needs Debian with gcc-aarch64-linux-gnu and qemu-user; Python
-# and its libraries are Debian's own packages, unpacked under build/ and not installed.
+# Cross-compiles a wheel for aarch64 from the sdist in dist/, installs it for an arm64 Python, and
+# runs tests of it in qemu's user mode. Needs Debian with gcc-aarch64-linux-gnu and qemu-user.
+# Python and its libraries are Debian's packages; they are unpacked in build/, not installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,7 +23,7 @@ if [ ! -e "$root/unpacked" ]; then
     touch "$root/unpacked"
 fi
 
-# The wheel: this machine's Python drives, the target's headers and compiler are used.
+# Build the wheel: this machine's Python runs the build, with the target's headers and compiler.
 rm -rf "$folder/wheel" "$folder/site"
 rm -f dist/*aarch64.whl
 _PYTHON_HOST_PLATFORM=linux-aarch64 CC=aarch64-linux-gnu-gcc \
@@ -32,8 +32,8 @@ _PYTHON_HOST_PLATFORM=linux-aarch64 CC=aarch64-linux-gnu-gcc \
 auditwheel repair --wheel-dir dist "$folder"/wheel/*.whl
 abi3audit --strict dist/*aarch64.whl
 
-# The test: the wheel as pip installs it there, with NumPy's and ml_dtypes' own wheels.
-# An emulator is slow, so only the tests of what another processor could do differently are run.
+# Test the wheel, installed by pip with the aarch64 wheels of NumPy and ml_dtypes. Emulation is
+# slow, so only tests of what could differ on another processor run.
 pip install --quiet --target "$folder/site" --only-binary=:all: --python-version 3.11 \
     --implementation cp --abi cp311 --abi abi3 --abi none \
     --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 \

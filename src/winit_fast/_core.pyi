@@ -56,7 +56,7 @@ def philox(
     counter: tuple[int, int, int, int], key: tuple[int, int]
 ) -> tuple[int, int, int, int]: ...
 
-# _householder.pxi
+# Functions of _householder.pxi.
 COLUMNS: Final[int]
 GROUP: Final[int]
 
@@ -88,7 +88,7 @@ def matrices(
     v: Array, tau: Array, sign: Array, factors: Array, gain: float, q: Array, out: Array
 ) -> None: ...
 
-# _probes.pxi
+# Functions of _probes.pxi.
 def transform(distribution: Distribution, words: NDArray[np.uint32]) -> NDArray[np.uint8]: ...
 def log_f32(x: NDArray[np.float32]) -> NDArray[np.float32]: ...
 def log_f64(x: NDArray[np.float64]) -> NDArray[np.float64]: ...

@@ -98,7 +98,7 @@ def merged(tuple shape, tuple index_strides, tuple byte_strides):
     cdef _winit.winit_axis[_winit.WINIT_MAX_AXES] axes
     cdef int n = 0
     for extent, index_stride, byte_stride in zip(shape, index_strides, byte_strides):
-        if extent != 1:  # a step along such an axis may be more than a number of C holds
+        if extent != 1:  # axes of extent 1 are left out: NumPy may give them any stride
             axes[n] = _winit.winit_axis(extent, index_stride, byte_stride)
             n += 1
     n = _winit.winit_merge(axes, n)

@@ -1,7 +1,7 @@
-/* The distributions of hashes.txt. Made by tests/make_hashes.py. */
+/* The distributions of hashes.txt. Written by tests/make_hashes.py. */
 static const struct {
     const char *name, *distribution;
-    winit_parameters p[2]; /* [1]: of float64 */
+    winit_parameters p[2]; /* [0] for the 32-bit types, [1] for float64 */
 } cases[] = {
     {"bits", "bits", {
         {.loc = 0},

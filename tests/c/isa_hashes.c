@@ -1,11 +1,12 @@
-/* Holds every instruction set that this CPU runs to the frozen table of hashes, from C alone:
+/* Compares every instruction set of this CPU with the frozen hashes, without Python:
  *
  *     isa_hashes tests/hashes.txt
  *
- * Once in the environment that the program starts with, once in one that rounds upward and flushes
- * subnormals, which must also be what it was after each call. Cross-compiled and run in an emulator
- * it tests what the machine at hand lacks. The table and its distributions are those of
- * tests/make_hashes.py. Exit status 1: a hash differs, or an environment. */
+ * Each set runs twice: in the floating-point environment of the program's start, and in one that
+ * rounds upward and flushes subnormals. Every call must leave the environment as it found it.
+ * Cross-compiled and run in an emulator, the program tests processors other than the one at hand.
+ * The table and the distributions come from tests/make_hashes.py. The exit status is 1 if a hash
+ * differs or an environment was changed. */
 #include <fenv.h>
 #include <inttypes.h>
 #include <math.h>
@@ -13,14 +14,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sets.h" /* for WINIT_X86_64 and WINIT_AARCH64 alone */
+#include "sets.h" /* only for WINIT_X86_64 and WINIT_AARCH64 */
 #include "winit.h"
-#include "cases.h" /* made by tests/make_hashes.py */
+#include "cases.h" /* written by tests/make_hashes.py */
 
 static const winit_stream stream = {UINT64_C(0x0123456789ABCDEF), UINT64_C(0xFEDCBA9876543210)};
 
-/* The register that says how to round and whether to flush subnormals; without the exception flags
- * that arithmetic raises, where it has them too. */
+/* The control register that holds the rounding mode and the flush-to-zero bits. Where it also
+ * holds exception flags, which arithmetic sets, these are masked out. */
 #if WINIT_X86_64
 #include <immintrin.h>
 enum { UPWARD_AND_FLUSH = 0xC040 };
@@ -35,19 +36,19 @@ static uint64_t environment(void) {
 }
 static void set_environment(uint64_t e) { __asm__ volatile("msr fpcr, %0" : : "r"(e)); }
 #else
-enum { UPWARD_AND_FLUSH = FE_UPWARD ^ FE_TONEAREST }; /* without flushing */
+enum { UPWARD_AND_FLUSH = FE_UPWARD ^ FE_TONEAREST }; /* fenv.h has no flushing */
 static uint64_t environment(void) { return (uint64_t)fegetround(); }
 static void set_environment(uint64_t e) { fesetround((int)e); }
 #endif
 
-/* 0-70 and 4099 elements: see make_hashes.py. */
+/* The lengths in the table: 0 to 70 together, and 4099. See make_hashes.py. */
 enum {
     SHORT = 70,
     LONG = 4099,
     BYTES = 8 * (LONG > SHORT * (SHORT + 1) / 2 ? LONG : SHORT * (SHORT + 1) / 2)
 };
 
-/* BLAKE2b of at most BYTES bytes, without key, 16 bytes of digest (RFC 7693). */
+/* BLAKE2b (RFC 7693) of at most BYTES bytes, without a key, with a digest of 16 bytes. */
 
 static const uint64_t blake2b_iv[8] = {
     UINT64_C(0x6A09E667F3BCC908), UINT64_C(0xBB67AE8584CAA73B), UINT64_C(0x3C6EF372FE94F82B),
@@ -78,7 +79,7 @@ static void mix(uint64_t *a, uint64_t *b, uint64_t *c, uint64_t *d, uint64_t x, 
 static void blake2b(const uint8_t *data, size_t size, char hex[33]) {
     uint64_t h[8];
     memcpy(h, blake2b_iv, sizeof h);
-    h[0] ^= 0x01010010; /* no key, 16 bytes of digest */
+    h[0] ^= 0x01010010; /* no key, a digest of 16 bytes */
     for (size_t done = 0, last = 0; !last;) {
         size_t part = size - done < 128 ? size - done : 128;
         uint64_t m[16] = {0}, v[16];
@@ -103,7 +104,7 @@ static void blake2b(const uint8_t *data, size_t size, char hex[33]) {
              __builtin_bswap64(h[1]));
 }
 
-/* The distribution of a line, by its name and type; 0 if it was made. */
+/* Sets d to the distribution that a line of the table names. Returns 0 if there is such a one. */
 static int make(const char *name, const char *type, winit_distribution *d) {
     int t = 0;
     if (strcmp(type, "uint64") == 0) type = "float64";
@@ -125,7 +126,7 @@ static size_t fill(const winit_distribution *d, uint8_t *dst, uint64_t index, in
     return (size_t)(count * step);
 }
 
-/* The hash of a line: the fills of all its lengths, one after the other. */
+/* The hash of a line of the table: over the elements of fills of all its lengths. */
 static void line_hash(const winit_distribution *d, uint64_t index, const char *lengths,
                       int streaming, char hex[33]) {
     static uint8_t data[BYTES];
@@ -138,8 +139,8 @@ static void line_hash(const winit_distribution *d, uint64_t index, const char *l
     blake2b(data, size, hex);
 }
 
-/* Whether the chosen instruction set gives another hash than a line of the table has, or leaves
- * another environment behind. */
+/* Returns nonzero if, with the chosen instruction set, a hash differs from the table's or a call
+ * changes the floating-point environment. */
 static int check_table(FILE *table, uint64_t callers, const char *callers_name) {
     char line[256], name[32], type[32], lengths[8], expected[40], hash[33];
     uint64_t index;

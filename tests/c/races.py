@@ -1,10 +1,10 @@
-"""Runs threads.c under ThreadSanitizer: on the kernels, and on a copy with a race put into it.
+"""Runs threads.c under ThreadSanitizer: with the real kernels, and with a data race put into them.
 
     python tests/c/races.py build/tsan
 
-The copy of fill.c has the buffer of a tile static, so that threads share it: what an
-author might do to keep it off the stack. The sanitizer must be silent on the one and report the
-other, else a silent run would mean nothing. Exit status 1 if it does not.
+The second build uses a copy of fill.c in which a tile's buffer is static, so that all threads share
+it. The sanitizer must report nothing for the first build, and a race in the second; otherwise its
+silence would prove nothing. The exit status is 1 if it does not.
 """
 
 import os
@@ -19,10 +19,9 @@ WITHOUT, WITH = "    char made[TILE_BYTES];", "    static char made[TILE_BYTES];
 
 
 def unused_tables(csrc):
-    """Write tables that nobody takes, for all sets but plain C, which dispatch.c knows of.
+    """Write stub tables for the sets other than plain C, because dispatch.c refers to them.
 
-    What is shared between threads is the same for every set: plain C will do, and compiles in
-    seconds.
+    What threads share does not depend on the set, and plain C compiles in seconds.
     """
     names = re.findall(r"\(X\((\w+),", (csrc / "sets.h").read_text())
     names.remove("scalar")
@@ -33,7 +32,7 @@ def unused_tables(csrc):
 
 
 def build(folder):
-    """Compile the kernels and the driver, with fill.c as it is and with the race."""
+    """Compile the kernels and threads.c, with fill.c as it is and with the race."""
     csrc = ROOT / "csrc"
     source = (csrc / "fill.c").read_text()
     assert WITHOUT in source, "fill.c has changed: the race must be put in elsewhere"
@@ -53,8 +52,8 @@ def build(folder):
 
 
 def run(program):
-    """Tell whether the sanitizer reported a race, and all that was printed."""
-    # Address space layouts of recent kernels have more random bits than gcc's sanitizer knows.
+    """Run the program; return whether the sanitizer reported a race, and the output."""
+    # Recent kernels randomise more bits of addresses than gcc's ThreadSanitizer can handle.
     command = ["setarch", os.uname().machine, "--addr-no-randomize", program]
     environment = os.environ | {"TSAN_OPTIONS": "exitcode=66"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)

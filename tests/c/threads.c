@@ -1,11 +1,11 @@
 /* Fills from many threads at once, to be run under ThreadSanitizer: `make tsan`.
  *
- * Every thread fills pieces of one shared buffer, each of them once, in runs and in tiles,
- * and a buffer of its own; all of them look up the instruction set while they do. Exit
- * status 1: a byte differs from what one thread makes. The sanitizer's own status says that there
- * was a race.
+ * Every thread fills its own rows of one shared buffer, and a buffer of its own; both as runs and
+ * as tiles. All threads look up the instruction set meanwhile. The exit status is 1 if a byte
+ * differs from what one thread makes; the sanitizer sets a status of its own if it finds a race.
  *
- * With tests/c/races.py's copy of fill.c, where a buffer is static, it must report one. */
+ * tests/c/races.py also builds it with a fill.c whose buffer is static: then the sanitizer must
+ * report a race. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@
 enum { THREADS = 8, ROWS = 64, COLUMNS = 160, ROUNDS = 3 };
 static const winit_stream stream = {17, 4};
 
-/* Which rows of the shared buffer a thread fills: every THREADS-th, from its own number on. */
+/* A thread fills every THREADS-th row of the shared buffer, from the row with its own number on. */
 typedef struct {
     pthread_t thread;
     int number, type, transposed;

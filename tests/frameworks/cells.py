@@ -1,6 +1,6 @@
-"""What fast_init accelerates: every entry of torch.nn.init x dtype x layout x path x tracing mode.
+"""Compute who fills what in fast_init: each function of torch.nn.init, type, layout, call and mode.
 
-``python tests/frameworks/cells.py`` writes docs/fast_init.md; a test computes it again.
+``python tests/frameworks/cells.py`` writes docs/fast_init.md; a test computes the table again.
 """
 
 import logging
@@ -38,7 +38,7 @@ TYPES = [*FLOATS, "complex64", "complex128", "int32", "qint8"]
 
 
 class Sub(torch.Tensor):
-    """Functions of torch give it back: not just memory."""
+    """A tensor subclass with torch functions of its own."""
 
 
 class Passing(TorchDispatchMode):
@@ -67,7 +67,7 @@ LAYOUTS = {
 
 @contextmanager
 def replaced(by):
-    """Have the names of torch.nn.init stand for something else."""
+    """Bind the names of torch.nn.init to other functions inside `with`."""
     try:
         for name, function in TORCH.items():
             setattr(torch.nn.init, name, by(name, function))
@@ -85,7 +85,7 @@ PATHS = {
 
 
 def call(path, name, tensor, arguments):
-    """Call an entry by a reference, or by the name as it is now."""
+    """Call a function through a saved reference, or by the name that torch.nn.init has now."""
     function = getattr(torch.nn.init, name) if path == "wrapped" else TORCH[name]
     return function(tensor, **arguments)
 
@@ -114,7 +114,7 @@ WATCHERS = {
 
 
 def bits(tensor):
-    """Read a result: what it is and what it holds."""
+    """Read the type and the bits of a result."""
     kind = type(tensor).__name__, str(tensor.dtype), tuple(tensor.shape), tensor.device.type
     if tensor.is_meta or kind[0] == "FakeTensor":
         return kind
@@ -125,16 +125,16 @@ def bits(tensor):
 
 
 def outcome(fill, make, watcher=None):
-    """Fill a fresh tensor after one seed: the bits or the error, and torch's generator then."""
+    """Fill a new tensor; return its bits or the error, and the state of torch's generator."""
     torch.manual_seed(5)
-    logging.disable(logging.ERROR)  # FakeTensorMode writes down what it refuses
+    logging.disable(logging.ERROR)  # FakeTensorMode logs the operations that it rejects
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             tensor = make()
             result = fill(tensor) if watcher is None else watcher(fill, tensor)
             told = "filled", bits(result)
-        except Exception as error:  # whatever torch raises: the same must come
+        except Exception as error:  # any exception of torch: fast_init must raise the same
             told = "refused", type(error)
         finally:
             logging.disable(logging.NOTSET)
@@ -142,7 +142,7 @@ def outcome(fill, make, watcher=None):
 
 
 def cell(name, dtype, layout, path, watched):
-    """Tell who fills: "ours", the bits of winit_fast.torch; "torch", all as without; or neither."""
+    """Return who fills: "ours" (winit_fast.torch's bits), "torch" (as without us) or "neither"."""
     shape = (4, 3, 3) if name == "dirac_" else (6, 4)
     arguments = CASES.get(name, {})
     watcher = WATCHERS.get(watched)
@@ -165,7 +165,7 @@ def cell(name, dtype, layout, path, watched):
 
 
 def row(name, dtype):
-    """All cells of an entry and a type: layouts by every path, then what watches."""
+    """All cells of one function and type: each layout by each path, then each tracing mode."""
     cells = {}
     for layout in LAYOUTS:
         cells[layout] = {cell(name, dtype, layout, path, None) for path in PATHS}
@@ -196,7 +196,7 @@ The table is written by `python tests/frameworks/cells.py`; a test computes it a
 
 
 def page(rows):
-    """Write the table, with the types that are alike in one line."""
+    """Write the table; types with equal cells share a row."""
     columns = [*LAYOUTS, *WATCHERS]
     lines = [f"| entry | types | {' | '.join(columns)} |", "|" + " --- |" * (len(columns) + 2)]
     for name in LANDINGS:

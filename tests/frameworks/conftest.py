@@ -1,7 +1,7 @@
-"""The index has torchvision for CUDA builds of torch only: a CPU build lacks its operators.
+"""Declare two operators that torchvision lacks beside a CPU build of torch.
 
-timm and transformers import it, which fails where these two have not been declared. No test calls
-them.
+The package index has torchvision only for CUDA builds. timm and transformers import it, which fails
+if these operators are missing. No test calls them.
 """
 
 import torch

@@ -1,13 +1,13 @@
-"""Pictures to learn from: scikit-learn's 1797 handwritten digits of 8 x 8 pixels."""
+"""Training data: the 1797 handwritten digits of scikit-learn, pictures of 8 x 8 pixels."""
 
 import numpy as np
 from sklearn.datasets import load_digits
 
 
 def batches(steps: int, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw batches: pictures (steps, size, 8, 8) of mean 0 and deviation 1, digits (steps, size).
+    """Draw batches: pictures (steps, size, 8, 8) with mean 0 and deviation 1, labels (steps, size).
 
-    The same for every contestant.
+    Every contestant gets the same batches.
     """
     digits = load_digits()
     pictures = digits.images.astype(np.float32)

@@ -1,7 +1,8 @@
 """The ranks of test_torch_sharded.py: a program that forks real process groups for its cases.
 
 ``python sharded_ranks.py REPORT WORLD...`` writes, as JSON, what every rank of every world says of
-every case: null, or why it failed. All ranks share one import of torch.
+every case: null, or why it failed. All ranks share one import of torch. By hand, the variable CASES
+selects cases by a regular expression.
 """
 
 import itertools
@@ -22,8 +23,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch._dynamo  # DTensors import it in every rank, else
+import torch._dynamo  # imported once here; otherwise DTensor would import it in every rank
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
@@ -37,6 +39,7 @@ from torch.distributed.tensor.placement_types import _StridedShard
 
 import winit_fast as wf
 import winit_fast.torch as ours
+from winit_fast.models import TensorSpec
 from winit_fast.torch.placements import parts
 
 SILENT = 0
@@ -59,7 +62,7 @@ def case(*worlds):
 
 
 def same(first, second):
-    """Bit for bit; float8 has no comparison of its own."""
+    """Compare bits, because torch cannot compare float8 tensors."""
     kind = BITS[first.itemsize]
     return first.shape == second.shape and bool((first.view(kind) == second.view(kind)).all())
 
@@ -75,13 +78,13 @@ def refuses(kind, text, call):
 
 @cache
 def positions(shape, mesh, placements):
-    """Which elements of the whole this rank holds, as torch cuts it: nothing is communicated."""
+    """Return the indices of the elements that this rank holds under torch; no communication."""
     numbers = torch.arange(math.prod(shape)).reshape(shape)
     return distribute_tensor(numbers, mesh, placements, src_data_rank=None).to_local()
 
 
 def sharded(shape, dtype, mesh, placements):
-    """A DTensor of sevens, of which every rank makes its own part."""
+    """A DTensor filled with 7; each rank makes its own part."""
     local = torch.full(positions(shape, mesh, placements).shape, 7.0).to(dtype)
     stride = torch.empty(shape, device="meta").stride()
     return DTensor.from_local(
@@ -90,12 +93,12 @@ def sharded(shape, dtype, mesh, placements):
 
 
 def local_of(whole, mesh, placements):
-    """What torch gives this rank of a whole tensor."""
+    """Return the part of a whole tensor that torch gives to this rank."""
     return whole.flatten()[positions(tuple(whole.shape), mesh, placements)]
 
 
 def gathered(tensor):
-    """What torch makes of all ranks' parts: by integers, of a size that gloo moves."""
+    """Gather all ranks' parts with torch; as integers of a width that gloo can send."""
     local = tensor.to_local().detach().contiguous()
     wide = local.view(BITS[local.itemsize]).int()
     bits = DTensor.from_local(
@@ -179,7 +182,8 @@ def orthogonal_within_the_bound():
     """Whole columns have the bits of the whole; other boxes agree to rounding, as documented."""
     for mesh, shape in itertools.product(meshes(), ((12, 8), (8, 12), (6, 2, 4))):
         whole = ours.orthogonal_(torch.empty(shape), seed=5, name="q")
-        columns = int(shape[0] < math.prod(shape[1:]))  # the axis whose cuts cost nothing
+        # the axis along which orthogonal matrices can be cut without loss
+        columns = int(shape[0] < math.prod(shape[1:]))
         bound = (8 + math.sqrt(max(shape[0], math.prod(shape[1:])))) * np.finfo(np.float32).eps
         for placements in layouts(mesh, len(shape)):
             tensor = sharded(shape, torch.float32, mesh, placements)
@@ -290,14 +294,14 @@ COLUMNS, ROWS = ("q_proj", "k_proj", "v_proj"), ("o_proj",)
 
 
 def cut_by_tensor(model, mesh):
-    """Tensor parallelism as torch has it; experts are cut by their number, as their parameters."""
+    """Apply torch's tensor parallelism; expert parameters are cut along the experts' axis."""
     plan = {f"model.layers.*.self_attn.{name}": ColwiseParallel() for name in COLUMNS}
     plan |= {f"model.layers.*.self_attn.{name}": RowwiseParallel() for name in ROWS}
     plan |= {"model.layers.*.mlp.gate_proj": ColwiseParallel(),
              "model.layers.*.mlp.up_proj": ColwiseParallel(),
              "model.layers.*.mlp.down_proj": RowwiseParallel()}  # fmt: skip
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a plan for modules that the other model has
+        warnings.simplefilter("ignore")  # some modules of the plan exist only in the other model
         parallelize_module(model, mesh, plan)
     for module in model.modules():
         if type(module).__name__.endswith("Experts"):
@@ -357,13 +361,13 @@ def laid_out(make, layout):
     layout(model)
     model.to_empty(device="cpu")
     if layout is tensor_parallel:
-        model.tie_weights()  # to_empty makes two tensors of one that is plain and tied
+        model.tie_weights()  # to_empty gives a tied tensor that is not a DTensor two copies
     return model
 
 
 @case(2, 3, 4, 8)
 def models_equal_the_unsharded_ones():
-    """As transformers' authors initialise them, and buffers as well."""
+    """The parameters and buffers that transformers' own initialisation gives."""
     for make in (llama, mixtral):
         whole = ours.init_(make(), seed=5)
         for layout in LAYOUTS[dist.get_world_size()]:
@@ -385,7 +389,7 @@ def models_equal_the_unsharded_ones():
 
 @case(2)
 def rules_of_every_kind():
-    """Rules in the place of the author's code; what rounds, computes and keeps, part by part."""
+    """Rules instead of the author's code: schemes and functions that need more than their part."""
     schemes = {
         "a": wf.HeNormal(), "b": wf.TruncatedNormal(0.02), "c": wf.Orthogonal(), "d": "ones",
         "e": wf.Sparse(0.5), "f": wf.Constant(0.25), "g": wf.Identity(), "h": wf.Zeros(),
@@ -420,7 +424,7 @@ def rules_of_every_kind():
 
 @case(2)
 def plans_fill_what_each_rank_holds():
-    """A plan of the whole model, buffers included; the seed must be given."""
+    """A plan of the whole model, including buffers; without a seed it is an error."""
     plan = ours.record(mixtral)
     whole = ours.fill_(mixtral(), plan, seed=5).state_dict()
     for layout in LAYOUTS[2]:
@@ -432,6 +436,155 @@ def plans_fill_what_each_rank_holds():
         for name, tensor in model.state_dict().items():
             got = gathered(tensor) if isinstance(tensor, DTensor) else tensor
             assert same(got, whole[name]), (layout, name)
+
+
+@case(1, 2, 4)
+def each_rank_compares_with_the_plan():
+    """One element is changed on the last rank: all ranks name it, and no tensor is written."""
+    rank, world = dist.get_rank(), dist.get_world_size()
+    plan = ours.record(mixtral)
+    for layout in LAYOUTS.get(world, (fsdp,)):
+        model = ours.fill_(laid_out(mixtral, layout), plan, seed=5)
+        before = [tensor.clone() for tensor in model.parameters()]
+        found = ours.verify_(model, plan, 5)
+        assert found.fresh and not found.problems, found
+        assert [one.rank for one in found.ranks] == list(range(world))
+        assert all(map(torch.equal, before, model.parameters()))
+        name = "model.layers.1.self_attn.k_proj.weight"
+        with torch.no_grad():
+            local = model.get_parameter(name).to_local()
+            if rank == world - 1:
+                local[-1, 2] = -local[-1, 2]
+        found = ours.verify_(model, plan, 5)
+        assert len(found.differences) == (rank == world - 1)
+        assert [one.rank for one in found.ranks if one.differing] == [world - 1]
+        first = found.ranks[-1].first
+        held = positions((32, 32), model.get_parameter(name).device_mesh,
+                         model.get_parameter(name).placements)  # fmt: skip
+        if rank == world - 1:
+            assert first.index == divmod(int(held[-1, 2]), 32)
+        assert (first.name, first.rank, first.differing) == (name, world - 1, 1)
+        assert float(first.found) == -float(first.expected)
+        assert f"rank {world - 1}: {name!r} differs from the plan in 1 elements" in str(found)
+
+
+@case(2)
+def ranks_that_disagree_are_found():
+    """Other seeds, plans, versions; and no rank waits for one that refuses."""
+    from winit_fast.torch import verification
+
+    rank, mesh = dist.get_rank(), meshes()[0]
+    plan = wf.Plan([
+        TensorSpec("a", (6, 5), wf.HeNormal(in_axis=1, out_axis=0)),
+        TensorSpec("b", (9, 4), wf.Orthogonal(), dtype="bfloat16", drawn_in="float32"),
+        TensorSpec("c", (8, 4), wf.Sparse(0.5)), TensorSpec("d", (3,), wf.Computed(np.arange(3)),
+                                                            dtype="int64"),
+        TensorSpec("e", (4, 2), wf.RandomNormal(), dtype="complex64"),
+    ])  # fmt: skip
+    module = nn.Module()
+    for tensor in plan:
+        dtype = getattr(torch, tensor.dtype)
+        made = sharded(tensor.shape, dtype, mesh, (Shard(0),))
+        module.register_parameter(tensor.name, nn.Parameter(made, requires_grad=False))
+    for seed in (3, 3 + rank):  # every rank has what its own seed gives
+        ours.fill_(module, plan, seed=seed)
+        found = ours.verify_(module, plan, seed)
+        assert not found.differences
+        assert found.fresh == (found.ranks[1].seed == 3)
+    assert found.problems == ("rank 1 has seed 4, rank 0 3",)
+    ours.fill_(module, plan, seed=3)
+    assert {one.name for one in ours.verify_(module, plan, 4).differences} == set("abce")
+    other = plan.with_rules({"c": wf.Sparse(0.25)}) if rank else plan
+    ours.fill_(module, other, seed=3)
+    found = ours.verify_(module, other, 3)
+    assert not found.differences
+    assert re.search("^rank 1 has plan sha256:.*, rank 0 sha256:", str(found))
+    version = verification.__version__
+    verification.__version__ = f"{version}.{rank}"
+    try:
+        ours.fill_(module, plan, seed=3)
+        assert "rank 1 has version" in str(ours.verify_(module, plan, 3))
+    finally:
+        verification.__version__ = version
+    if rank:
+        refuses(ValueError, "the plan has no 'e'", lambda: ours.verify_(module, plan[:4], 3))
+    else:
+        refuses(
+            RuntimeError, "rank 1 could not compare: the plan has no 'e'",
+            lambda: ours.verify_(module, plan, 3),
+        )  # fmt: skip
+    refuses(ValueError, "seed must be given, got None", lambda: ours.verify_(module, plan, None))
+
+
+@case(1, 2, 3, 4)
+def tensors_without_a_module():
+    """A plan's tensors on a mesh: equal to arrays of the plan, tied names and plain tensors too."""
+    rank, mesh = dist.get_rank(), meshes()[-1]
+    plan = ours.record(llama)
+    several = mesh.ndim > 1
+    strided = (_StridedShard(0, split_factor=mesh.shape[-1]), *[Shard(0)] * (mesh.ndim - 1))
+    rules = {
+        "*norm.weight": None, "*.q_proj.*": strided if several else [Shard(1)],
+        "*": [*[Replicate()] * (mesh.ndim - 1), Shard(-1)],
+    }  # fmt: skip
+    own = ours.state_dict(plan, mesh, rules, seed=6)
+    names = [name for one in plan if one.kind != "non-persistent buffer"
+             for name in (one.name, *one.tied)]  # fmt: skip
+    assert list(own) == names and "lm_head.weight" in names
+    assert own["lm_head.weight"] is own["model.embed_tokens.weight"]
+    for tensor in plan:
+        if tensor.name not in own:
+            continue
+        got, whole = own[tensor.name], torch.from_numpy(tensor.array(seed=6))
+        assert isinstance(got, DTensor) != tensor.name.endswith("norm.weight")
+        if isinstance(got, DTensor):
+            assert got.shape == whole.shape and got.stride() == whole.stride()
+            placements = tuple(Shard(1) if one == Shard(-1) else one for one in got.placements)
+            assert same(got.to_local(), local_of(whole, mesh, placements)), tensor.name
+        else:
+            assert same(got, whole)
+    cut = plan.matching("*up_proj*")
+    by_function = ours.state_dict(cut, mesh, lambda one: [Shard(0)] * mesh.ndim, seed=6)
+    assert [one.placements for one in by_function.values()] == [(Shard(0),) * mesh.ndim] * 2
+    fill = partial(ours.state_dict, cut, mesh)
+    refuses(ValueError, "seed must be given, got None", lambda: fill([Shard(0)], seed=None))
+    refuses(ValueError, "no pattern of placements matches tensor 'model.layers.0.mlp.up_proj.w",
+            lambda: fill({"*.1.*": None}, seed=1))  # fmt: skip
+    refuses(ValueError, "pattern in placements", lambda: fill({"*": None, "x": None}, seed=1))
+    placements = [Partial()] * mesh.ndim
+    refuses(TypeError, "tensor 'model.layers.0.mlp.up_proj.weight' of.*Partial",
+            lambda: fill(placements, seed=1))  # fmt: skip
+    refuses(ValueError, "outside of shape", lambda: fill([Shard(2)] * mesh.ndim, seed=1))
+    refuses(ValueError, "axes of the mesh", lambda: fill([Shard(0)] * (mesh.ndim + 1), seed=1))
+    refuses(TypeError, "torch's placements, got 'Shard", lambda: fill("Shard(0)", seed=1))
+    refuses(TypeError, "mesh must be a DeviceMesh", lambda: ours.state_dict(cut, 3, None, seed=1))
+    if dist.get_world_size() == 3:
+        own = ours.state_dict(cut, DeviceMesh("cpu", [0, 1]), [Shard(0)], seed=6)
+        assert {one.to_local().numel() for one in own.values()} == {0 if rank == 2 else 768}
+
+
+@case(1, 2, 4)
+def checkpoints_are_loaded_by_torch(folder):
+    """Our DCP, which the first rank writes alone, by dcp.load into shards and into a module."""
+    plan, mesh = ours.record(llama), meshes()[-1]
+    if dist.get_rank() == 0:
+        ours.write_dcp(folder, plan, seed=5, names=lambda name: f"model.{name}")
+    dist.barrier()
+    cut = (_StridedShard(0, split_factor=mesh.shape[-1]),) if mesh.ndim == 3 else (Shard(0),)
+    rules = {"*norm.weight": None, "*": (*cut, *[Shard(0)] * (mesh.ndim - 1))}
+    if mesh.ndim > 1:
+        rules = {"*.q_proj.*": [Shard(1), *[Replicate()] * (mesh.ndim - 1)], **rules}
+    expected, state = (ours.state_dict(plan, mesh, rules, seed=seed) for seed in (5, 6))
+    dcp.load({"model": state}, checkpoint_id=folder)
+    for name, tensor in expected.items():
+        one, other = (
+            each.to_local() if isinstance(each, DTensor) else each for each in (tensor, state[name])
+        )
+        assert same(one, other), name
+    for layout in LAYOUTS.get(dist.get_world_size(), (fsdp,)):
+        model = ours.init_(laid_out(llama, layout), seed=6)
+        dcp.load({"model": model.state_dict()}, checkpoint_id=folder)
+        assert ours.verify_(model, plan, 5).fresh
 
 
 @case(2)
@@ -457,7 +610,7 @@ def modules_that_cannot_be_filled():
 
 @case(2)
 def a_step_of_training():
-    """The same loss and gradients as unsharded, to the order of sums."""
+    """Loss and gradients are those of the unsharded model, up to the order of summation."""
     tokens = torch.arange(24).view(2, 12) * 7 % 61
     whole = ours.init_(llama(), seed=5)
     model = ours.init_(laid_out(llama, fsdp), seed=5)
@@ -503,7 +656,7 @@ def torch_gives_every_rank_the_same_shard():
 
 
 class Raising(dist.ProcessGroup):
-    """A process group in which whatever communicates is an error."""
+    """A process group in which every communication raises an error."""
 
     def getBackendName(self):
         return "raising"
@@ -542,6 +695,10 @@ def without_communication():
         assert torch.allclose(tensor.to_local(), local_of(whole, mesh, placements), atol=1e-5)
         with ours.fast_init(seed=4):
             getattr(nn.init, scheme)(tensor)
+    plan = wf.Plan([TensorSpec("w", (24, 6), wf.RandomNormal())])
+    own = ours.state_dict(plan, mesh, placements, seed=2)["w"]
+    alone = torch.from_numpy(plan["w"].array(seed=2))
+    assert same(own.to_local(), local_of(alone, mesh, placements))
     whole = ours.init_(mixtral(), seed=5).state_dict()
     for layout in (fsdp, hsdp, offload, fsdp_and_tensor_parallel, all_of_them):
         model = ours.init_(laid_out(mixtral, layout), seed=5)
@@ -563,23 +720,26 @@ def join(rank, world, store):
     else:
         dist.init_process_group(
             "gloo", store=dist.FileStore(store, world), rank=rank, world_size=world,
-            timeout=timedelta(seconds=100),
+            timeout=timedelta(seconds=60),
         )  # fmt: skip
 
 
 def run(rank, world, store, report):
-    """Run the cases of a world; a rank that fails in one goes on with the next."""
+    """Run the cases of a world; a rank that fails in one goes on with the next.
+
+    A case with an argument gets a folder that all ranks share.
+    """
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     wf.set_num_threads(1)
-    logging.disable(logging.WARNING)  # of torch, that it might gather faster
+    logging.disable(logging.WARNING)  # torch warns that another way of gathering would be faster
     join(rank, world, store)
     said = {}
     for name, (worlds, function) in CASES.items():
-        if world in worlds:
+        if world in worlds and re.search(os.environ.get("CASES", ""), name):
             begun = time.process_time()
             try:
-                function()
+                function(*[f"{store}-{name}"] * function.__code__.co_argcount)
                 said[name] = None
             except BaseException:
                 said[name] = traceback.format_exc()
@@ -594,7 +754,7 @@ def main(report, *worlds):
     import conftest  # noqa: F401  # as for any test: what a CPU build of torchvision lacks
 
     with torch.device("meta"):
-        llama(), mixtral()  # for their imports
+        llama(), mixtral()  # imports what these models need before the fork
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for world in map(int, worlds):

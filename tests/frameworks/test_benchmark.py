@@ -1,4 +1,4 @@
-"""PyTorch in the races: as many threads as we have, and none of it felt by who comes after."""
+"""PyTorch as a contestant: it gets as many threads as we do, and its settings are restored."""
 
 import operator
 

@@ -1,4 +1,4 @@
-"""The catalogue against the peers': names, gains, and schemes without chance."""
+"""The catalogue compared with the frameworks': names, gains, and schemes without random numbers."""
 
 import inspect
 import math
@@ -12,7 +12,7 @@ import torch
 import winit_fast as wf
 from winit_fast.initializers import gains
 
-# What a peer exports besides schemes.
+# Public names of the frameworks that are not schemes.
 NO_SCHEMES = {
     "torch": {"calculate_gain", "Tensor", "Callable", "TypeVar", "ParamSpec", "Literal"},
     "keras": {"Initializer", "RandomInitializer", "deserialize", "serialize", "get"},
@@ -142,7 +142,7 @@ def test_sparse_has_as_many_zeros_as_that_of_torch(rows, sparsity):
 @pytest.mark.parametrize("scaling", ["density", "spectrum", None])
 @pytest.mark.parametrize("periodic", [False, True])
 def test_stft_is_that_of_keras(side, window, scaling, periodic):
-    """To the rounding of Keras' angles, up to pi 64 in float32, and that of its result."""
+    """Up to the rounding of Keras's float32 angles, as large as 64 pi, and of its result."""
     arguments = side, window, scaling, periodic
     for bins in (5, 33, 100):
         made = wf.STFT(*arguments)((64, 1, bins))

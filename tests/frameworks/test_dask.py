@@ -67,14 +67,14 @@ def test_orthogonal_to_rounding():
 
 
 def test_only_what_is_needed_is_made():
-    """Of a thousand chunks, a gigabyte, the one that holds what is wanted."""
+    """Of an array of a thousand chunks, a gigabyte, only the requested chunk is made."""
     made = winit_fast.dask.from_initializer("he_normal", (1 << 26, 4), 1 << 16, seed=1)[-2:, -2:]
     expected = wf.HeNormal()((1 << 26, 4), seed=1, index=np.s_[-2:, -2:])
     np.testing.assert_array_equal(made.compute(), expected)
 
 
 def test_names_of_graphs():
-    """Equal arrays have equal names in Dask's graph, others have not; seeds are drawn once."""
+    """Equal arrays have equal names in Dask's graph; a seed that is not given is drawn once."""
 
     def make(**changed):
         arguments = {"initializer": "he_normal", "shape": (8, 8), "seed": 1, "name": "a"}
@@ -111,7 +111,7 @@ def test_names_are_refused_before_anything_is_computed():
 
 
 def test_a_bit_generator_in_dasks_random_arrays_is_refused():
-    """Dask makes each chunk's from a seed alone, so that the stream would be lost in silence."""
+    """Dask gives each chunk a bit generator made from a seed alone, so the stream would be lost."""
     generator = da.random.default_rng(wf.Philox4x32(0, "noise"))
     with pytest.raises(AttributeError, match="cannot draw from a Philox4x32, as it would lose"):
         generator.normal(size=10, chunks=5)

@@ -1,8 +1,8 @@
-"""The adapters with arguments of every sort: a result, or an error that says something.
+"""Fuzz tests of the adapters: any argument gives a result or an error that names an argument.
 
-What an adapter does not take it hands to the framework, so that an error may be the framework's
-own, of any type that the framework's function raises for the same arguments. Every other one is a
-ValueError, TypeError or IndexError that names an argument. Nothing has been written after either.
+An adapter passes what it does not support to the framework. So an error may also be the framework's
+own, if its function raises that type for the same arguments. All other errors are ValueError,
+TypeError or IndexError and name an argument. After either, nothing has been written.
 """
 
 import inspect
@@ -22,12 +22,12 @@ import winit_fast.jax
 import winit_fast.keras
 import winit_fast.torch
 
-# Warnings are the frameworks' own affair.
+# The frameworks' warnings are not tested here.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def as_the_peer(ours, theirs, named=()):
-    """Make a call; its error names an argument, or is one of the framework's for the same call."""
+    """Make a call; its error must name an argument or be what the framework raises."""
     try:
         return ours()
     except Exception as error:
@@ -100,7 +100,7 @@ def test_torch_fast_init(seed):
 
 NO_MAKERS = {"from_initializer", "zeros", "ones"}
 MAKERS = [name for name in winit_fast.jax.__all__ if name not in NO_MAKERS]
-# Of what is a shape, few: JAX compiles for every one that is left to it.
+# Only a few shapes, because JAX compiles for each one that is passed on to it.
 few = st.sampled_from([(3, 4), (2, 3, 3, 4), (5,), (-1, 2), (2.5,), (2**63, 2), None, "3", 1.5])
 kinds = st.sampled_from([None, "float32", "bfloat16", "int32", float, "f4,,", 3, "float9"])
 KEY = jax.random.key(0)

@@ -1,4 +1,4 @@
-"""Inspecting checkpoints of transformers' own making, trained a little, with planted faults."""
+"""`inspect` on trained checkpoints that transformers wrote, with planted faults."""
 
 import math
 
@@ -14,7 +14,7 @@ from winit_fast.cli.inspect import by_layer, stands_out
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A small GPT-2 in several files, after three steps of training."""
+    """Write a small GPT-2 as several files, after three steps of training."""
     torch.manual_seed(0)
     config = transformers.GPT2Config(
         vocab_size=320, n_positions=32, n_embd=64, n_layer=4, n_head=4, use_cache=False
@@ -67,7 +67,8 @@ def test_planted_faults_are_shown(saved, tmp_path):
     change(mlp.format(1), np.zeros_like)
     change(mlp.format(2), with_nan)
     change(attention.format(3), lambda array: np.tile(array[:, :48], (1, 4)))
-    change(attention.format(0), lambda array: array * 2)  # the fans of a quarter
+    # as if fan_in were a quarter of what it is
+    change(attention.format(0), lambda array: array * 2)
     found = inspect(tmp_path)
     told = dict(stands_out(by_layer(found.tensors)))
     assert told == {

@@ -1,4 +1,4 @@
-"""JAX's arrays never change: filling one is refused, and its types are understood."""
+"""JAX arrays are immutable: filling one raises an error. JAX's types are accepted."""
 
 import jax.numpy as jnp
 import numpy as np

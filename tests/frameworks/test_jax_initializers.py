@@ -21,9 +21,9 @@ from winit_fast.jax import arrays
 KEY = jax.random.key(7)
 KEYS = jax.random.split(KEY, 6)
 TRUNCATED = 0.87962566103423978
-P_VALUE = 1e-6  # of one test by chance; all of this file's together: below once in 5,000 seeds
+P_VALUE = 1e-6  # false alarms of one test; of all tests of this file together: one in 5,000 seeds
 
-# Every function, with parameters; all take a shape of three axes.
+# Every function, with parameters and a shape of three axes.
 SCHEMES = {
     "normal": (0.02,),
     "uniform": (0.3,),
@@ -102,7 +102,7 @@ def test_other_transformations():
 
 
 def test_nothing_is_made_in_the_abstract():
-    """A hundred terabytes, also where the key is not traced."""
+    """A hundred terabytes: inside jax.eval_shape nothing is made, even if the key is not traced."""
     shape = (1 << 20, 1 << 25)
     for made in (
         jax.eval_shape(lambda key: ours.he_normal()(key, shape, "bfloat16"), KEY),
@@ -142,7 +142,8 @@ def test_all_the_words_of_a_key_count():
     assert_same_bits(ours.normal()(high, (8,)), expected)
 
 
-# Shapes and axes with their fans by JAX's rule: the last ones name an axis twice, as Flax' Embed.
+# Shapes and axes, with the fans that JAX computes. The last two use an axis twice, as
+# flax.linen.Embed does.
 FANS = [
     ((300, 500), {}, 300, 500),
     ((3, 3, 64, 128), {}, 576, 1152),
@@ -347,7 +348,8 @@ def test_refused_with_errors_of_the_same_type(name, mistake):
     arguments = SCHEMES[name]
     theirs = _refusal(getattr(peer, name)(*arguments), BAD[mistake])
     own = _refusal(getattr(ours, name)(*arguments), BAD[mistake])
-    if theirs is NotImplementedError and "sharding" in mistake:  # JAX cannot; we refuse what is bad
+    # JAX does not support this argument; ours rejects wrong values
+    if theirs is NotImplementedError and "sharding" in mistake:
         assert own in (TypeError, ValueError)
     else:
         assert own is theirs
@@ -422,7 +424,7 @@ def test_compiled_ahead_of_time():
 def test_export_refuses_what_calls_the_host():
     with pytest.raises(NotImplementedError, match="host_callbacks"):
         jax.export.export(jax.jit(lambda key: ours.normal()(key, SHAPE)))(KEY)
-    w = ours.normal()(KEY, SHAPE)  # made outside, it is an argument like any other
+    w = ours.normal()(KEY, SHAPE)  # an initializer's result can be an argument of a traced function
     exported = jax.export.export(jax.jit(lambda w: 2 * w))(w)
     np.testing.assert_array_equal(exported.call(w), 2 * w)
 
@@ -440,7 +442,7 @@ def test_export_refuses_what_calls_the_host():
     ],
 )
 def test_traced_parameters_are_refused(make, parameter, transform):
-    """Their gradient would be lost: multiply what an initializer gives instead."""
+    """A gradient with respect to them would be lost; multiply the result instead."""
     numbers = jnp.ones(2) if transform not in (jax.jit, jax.grad) else 1.0
     with pytest.raises(TypeError, match=f"{parameter} must be a real number, got .*Tracer"):
         transform(lambda s: make(s)(KEY, (3, 4, 4)).sum())(numbers)
@@ -488,7 +490,7 @@ def test_from_initializer_refuses_before_it_makes_anything():
 
 
 def test_fans_that_are_no_whole_numbers():
-    """An axis that is an output and a batch axis as well: JAX divides by it twice."""
+    """JAX divides twice by an axis that is both an output axis and a batch axis."""
     axes = {"out_axis": 0, "batch_axis": 0}
     made = np.asarray(ours.variance_scaling(3.0, "fan_in", "normal", **axes)(KEY, (7, 90, 4)))
     expected = wf.RandomNormal(0.0, math.sqrt(3.0 / (7 * 90 * 4 / 49)))((7, 90, 4), seed=7)
@@ -513,7 +515,7 @@ DEVICES = """
     whole = init(key, shape)
 """
 
-# Each stands alone: one process with eight devices runs them all.
+# Programs that need eight devices; one process runs all of them.
 ON_EIGHT_DEVICES = {
     "each shard is made alone": """
         class Watched(wf.HeNormal):

@@ -1,4 +1,4 @@
-"""Flax' modules initialised by winit_fast.jax: they take it, and they learn as with JAX's own."""
+"""Flax modules accept winit_fast.jax, and learn with it as with JAX's own initializers."""
 
 import digits
 import flax.linen as nn
@@ -50,7 +50,7 @@ def test_linen():
 
 
 def test_linen_keys_are_seeds():
-    """What a Dense makes of its key is what the native scheme makes of the key's words."""
+    """The key that Flax gives to a Dense layer acts as the seed of the native scheme."""
     seen = []
 
     def watched(key, shape, dtype):
@@ -106,7 +106,7 @@ def test_nnx():
     )
 
 
-# Models that learn: their loss at the end, over several seeds, is that of JAX's own initializers.
+# Models are trained with several seeds; their final losses must be those of JAX's initializers.
 
 
 class Convolutional(nn.Module):
@@ -144,7 +144,7 @@ STEPS, BATCH, SEEDS = 80, 64, 6
 
 
 class Wrong:
-    """JAX's own, but every weight is six times too large."""
+    """JAX's own initializer, with every weight six times too large."""
 
     def __getattr__(self, name):
         def build(*arguments):
@@ -155,7 +155,7 @@ class Wrong:
 
 
 def _losses(model, wrong=Wrong()):  # noqa: B008
-    """Train from several seeds: the logarithm of the mean loss of the last ten steps of each."""
+    """Train with several seeds; return the logarithms of the mean losses of the last ten steps."""
     pictures, labels = digits.batches(STEPS, BATCH)
     optimizer = optax.adam(3e-3)
 
@@ -163,7 +163,7 @@ def _losses(model, wrong=Wrong()):  # noqa: B008
         logits = model(peer).apply(parameters, batch[0])
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
 
-    @jax.jit  # a step alone: XLA's convolutions are slow inside a loop of its own
+    @jax.jit  # only one step is compiled: XLA's convolutions are slow inside its loops
     def step(parameters, state, batch):
         value, gradient = jax.value_and_grad(loss)(parameters, batch)
         updates, state = optimizer.update(gradient, state)
@@ -185,8 +185,9 @@ def _losses(model, wrong=Wrong()):  # noqa: B008
 
 @pytest.mark.parametrize("model", [Convolutional, Transformer])
 def test_models_learn_as_with_jaxs_own(model):
-    """Student's t-test: p < 1e-3 by chance in one of 1,000 choices of seeds; they are fixed."""
+    """Student's t-test: p < 1e-3 by chance in one of 1,000 seeds; the seeds are fixed."""
     own, theirs, wrong = _losses(model)
-    assert max(own.mean(), theirs.mean()) < np.log(0.5)  # it is 2.3 before the first step
+    assert max(own.mean(), theirs.mean()) < np.log(0.5)  # log(10) = 2.3 before training
     assert stats.ttest_ind(own, theirs).pvalue > 1e-3
-    assert stats.ttest_ind(wrong, theirs).pvalue < 1e-3  # a wrong scale shows
+    # the test can fail: a wrong scale is noticed
+    assert stats.ttest_ind(wrong, theirs).pvalue < 1e-3

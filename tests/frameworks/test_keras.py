@@ -1,4 +1,4 @@
-"""winit_fast.keras beside Keras itself; `make test-frameworks` runs this once a backend."""
+"""winit_fast.keras compared with Keras; `make test-frameworks` runs this for two backends."""
 
 import math
 import os
@@ -43,7 +43,7 @@ SHAPES = [
 ]
 FLOATS = [name for name in dtypes.NAMES if name in KNOWN]
 
-# PyTorch's arrays, as Keras reads them for saving; and its types that JAX does without.
+# Keras reads PyTorch's arrays while it saves; JAX has no 64-bit types by default.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
     "ignore:.*float64.* is not available:UserWarning",
@@ -51,7 +51,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def numbers(tensor):
-    """Read a tensor of the backend as float64."""
+    """Read a backend's tensor as float64."""
     if BACKEND == "torch":
         return tensor.detach().double().numpy()
     return np.asarray(tensor).astype(np.float64)
@@ -62,7 +62,7 @@ def dtype_of(tensor):
 
 
 def outcome(call, *args, **kwargs):
-    """Make a call and say what it raised, as (type, text), or the shape and type it returned."""
+    """Make a call; return the type and text of its error, or the shape and type of the result."""
     try:
         result = call(*args, **kwargs)
     except Exception as error:
@@ -71,7 +71,7 @@ def outcome(call, *args, **kwargs):
 
 
 class Recorder:
-    """Stands for Keras' random functions: notes what they are asked to draw."""
+    """Replaces Keras's random functions, and records what they are asked to draw."""
 
     def __init__(self, monkeypatch):
         self.calls = []
@@ -87,7 +87,7 @@ class Recorder:
 
 
 def distribution(scheme, shape):
-    """Say what one of this package's schemes draws, in Keras' words."""
+    """Describe the distribution of one of our schemes with the names of Keras's parameters."""
     if isinstance(scheme, wf.RandomUniform):
         return "uniform", {"minval": scheme.minval, "maxval": scheme.maxval}
     if isinstance(scheme, wf.RandomNormal):
@@ -120,21 +120,21 @@ AXES = [
     {"input_axes": [0], "output_axes": [1]},
     {"input_axes": (1,), "output_axes": (-1,)},
     {"input_axes": [0, 1], "output_axes": []},
-    {"input_axes": [0]},  # of which Keras takes no notice
+    {"input_axes": [0]},  # Keras ignores this
 ]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(("name", "parameters"), VARIANTS, ids=str)
 def test_draws_what_keras_draws(name, parameters, shape, monkeypatch):
-    """Bounds and deviations are those that Keras hands to its own random functions."""
+    """Bounds and deviations equal those that Keras passes to its own random functions."""
     scheme = getattr(wk, name)(**parameters)._scheme(shape)
     recorder = Recorder(monkeypatch)
     getattr(keras.initializers, name)(**parameters)(shape)
     ((kind, theirs),) = recorder.calls
     ours, parameters = distribution(scheme, shape)
     assert ours == kind
-    if math.prod(shape):  # fans of 0 matter to no element
+    if math.prod(shape):  # without elements, the fans of 0 do not matter
         assert parameters == pytest.approx(theirs, rel=1e-15, abs=0)
 
 
@@ -168,14 +168,14 @@ NATIVE = {
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", DRAWN)
 def test_bits_are_those_of_the_stream(name, dtype):
-    """The last shape has a megabyte in every type: JAX takes the buffer over."""
+    """The last shape has at least a megabyte: JAX then uses the buffer without a copy."""
     for shape in [(4, 4), (0, 3), (3, 3, 4, 8), (1024, 1024)]:
         if name == "Orthogonal" and shape[0] == 1024 and dtype != "bfloat16":
-            continue  # one is enough: it takes a while
+            continue  # one large matrix is enough, because it takes a while
         tensor = getattr(wk, name)(seed=2**40 + 1, name="fc")(shape, dtype)
         expected = NATIVE[name](shape, seed=2**40 + 1, name="fc", dtype=dtype)
         if BACKEND == "jax" and dtype == "float64":
-            expected = expected.astype(np.float32)  # as everywhere in JAX, until x64 is enabled
+            expected = expected.astype(np.float32)  # JAX converts to float32 unless x64 is enabled
         assert tuple(tensor.shape) == shape and dtype_of(tensor) == expected.dtype.name
         np.testing.assert_array_equal(numbers(tensor), expected.astype(np.float64))
 
@@ -192,7 +192,7 @@ def test_shapes_and_types_as_keras():
         keras.config.set_floatx("float32")
 
 
-# Two samples of 20000; a false alarm has a chance of 1e-6 a test, and the seeds are fixed.
+# Two samples of 20000 numbers; false alarms: 1e-6 for each test. The seeds are fixed.
 @pytest.mark.parametrize(("name", "parameters"), VARIANTS, ids=str)
 def test_distribution_is_keras(name, parameters):
     shape = (100, 200)
@@ -204,7 +204,7 @@ def test_distribution_is_keras(name, parameters):
 
 @pytest.mark.parametrize("shape", [(64, 16), (16, 64), (3, 3, 8, 16)], ids=str)
 def test_orthogonal(shape):
-    """Rows or columns of the matrix that Keras takes the tensor for are orthogonal, as Keras'."""
+    """Rows or columns of the matrix are orthogonal, as in Keras, which decides its shape."""
     for module in (wk, keras.initializers):
         q = numbers(module.Orthogonal(gain=2.0, seed=0)(shape)).reshape(-1, shape[-1])
         gram = q.T @ q if q.shape[0] >= q.shape[1] else q @ q.T
@@ -296,7 +296,7 @@ def test_refused_arguments(name, parameters):
 @pytest.mark.parametrize("shape", [(2, 2), (-2, 2), (2.0, 2), ("a",), 5, None, "ab", (None, 2)])
 @pytest.mark.parametrize("name", DRAWN)
 def test_refused_shapes_and_types(name, shape, dtype):
-    """Whatever Keras refuses is refused alike; what it makes of types not ours is made alike."""
+    """Where Keras raises an error ours is equal; other types are passed on to Keras."""
     ours = outcome(getattr(wk, name)(seed=0), shape, dtype)
     theirs = outcome(getattr(keras.initializers, name)(seed=0), shape, dtype)
     assert ours == theirs
@@ -375,7 +375,7 @@ def test_serialise_and_clone(name):
 
 
 def _plain(init):
-    """Get a configuration without the number that Keras gives to shared seeds while it saves."""
+    """Return a configuration without the number that Keras adds to shared seeds when it saves."""
     config = init.get_config()
     if isinstance(config["seed"], dict):
         config["seed"].pop("shared_object_id", None)
@@ -418,7 +418,7 @@ def test_save_load_and_clone_a_model(seed, tmp_path):
 
 
 class Lazy(keras.Model):
-    """Makes its weights when it is first called: Keras infers shapes before there are any."""
+    """A model that makes its weights in its first call: Keras infers shapes before that."""
 
     def __init__(self, seed):
         super().__init__()
@@ -431,7 +431,7 @@ class Lazy(keras.Model):
 
 @pytest.mark.parametrize("seed", [3, "generator"])
 def test_inferring_shapes(seed, monkeypatch):
-    """The kernels have a megabyte: their placeholders are not filled."""
+    """While Keras infers shapes, the placeholders of the kernels (1 MB each) are not filled."""
     fills, fill = [], wf.VarianceScaling.fill_box
     monkeypatch.setattr(
         wf.VarianceScaling, "fill_box", lambda *arguments: fills.append(fill(*arguments))
@@ -531,7 +531,7 @@ print("done")
         assert run.stdout == "done\n", run.stderr
 
 
-# What Keras has nothing like
+# Initializers that Keras does not have
 
 
 def _own():
@@ -582,7 +582,7 @@ def test_own_schemes(name, dtype):
 
 
 def _named():
-    """What takes numbers from a name, besides Keras' own: those are held to the stream above."""
+    """Initializers with a name, except Keras's own, which are compared with the stream above."""
     drawn = {"seed": 3, "name": "fc"}
     sparse = wk.Sparse(0.4, 0.5, **drawn)
     return [
@@ -601,7 +601,7 @@ def _named():
             wf.Pretrained(np.ones((4, 3), np.float32), fallback=wf.Sparse(0.4, 0.5)),
             (24, 16),
         ),
-        # A megabyte: JAX takes the buffer over.
+        # A megabyte: JAX uses the buffer without a copy.
         (wk.Sparse(0.4, 0.5, **drawn), wf.Sparse(0.4, 0.5), (512, 512)),
     ]
 
@@ -688,7 +688,7 @@ keras.models.load_model(sys.argv[1])
 
 
 def test_a_file_is_read_in_a_fresh_process(tmp_path):
-    """Without this package it is an error, never Keras' own numbers."""
+    """If the package is missing, loading is an error; it never uses Keras's own numbers."""
 
     def run(program):
         arguments = [sys.executable, "-c", program, str(tmp_path / "model.keras")]
@@ -715,7 +715,7 @@ def test_files_name_the_public_module():
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
 def test_mixed_precision(policy):
-    """A variable has the policy's type, whatever the layer computes in."""
+    """A variable has the type of the policy's variables, whatever type the layer computes in."""
     layer = keras.layers.Dense(3, dtype=policy, kernel_initializer=wk.HeNormal(seed=0, name="w"))
     layer.build((None, 4))
     dtype = keras.DTypePolicy(policy).variable_dtype

@@ -1,4 +1,4 @@
-"""Models initialised by winit_fast.keras learn as they do with Keras' own initializers."""
+"""Models with winit_fast.keras learn as they do with Keras's own initializers."""
 
 import digits
 import keras
@@ -60,7 +60,7 @@ def transformer(initializers):
 
 
 def _losses(build):
-    """Train one compiled model from several beginnings: the losses of each contestant."""
+    """Train one compiled model with several seeds; return the losses of each contestant."""
     pictures, labels = digits.batches(STEPS, BATCH)
     pictures, labels = np.concatenate(pictures), np.concatenate(labels)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -79,7 +79,7 @@ def _losses(build):
     if keras.backend.backend() == "torch":
         import torch
 
-        torch.set_num_threads(1)  # the models are small; threads wait for one another
+        torch.set_num_threads(1)  # small models are slower with several threads
     results = {"ours": [], "peer": [], "wrong": []}
     for seed in range(SEEDS):
         for name, module in ("ours", ours), ("peer", peer):
@@ -95,10 +95,11 @@ def _losses(build):
 )
 @pytest.mark.parametrize("build", [convolutional, transformer])
 def test_models_learn_as_with_keras_own(build):
-    """Welch's t-test: p < 1e-3 by chance in one of 1,000 choices of the seeds, which are fixed."""
+    """Welch's t-test: p < 1e-3 by chance in one of 1,000 choices of seeds; they are fixed."""
     losses = _losses(build)
-    assert max(np.mean(losses["ours"]), np.mean(losses["peer"])) < 1.2  # log(10) = 2.3 at first
+    # log(10) = 2.3 before training
+    assert max(np.mean(losses["ours"]), np.mean(losses["peer"])) < 1.2
     logs = {name: np.log(values) for name, values in losses.items()}
     assert stats.ttest_ind(logs["ours"], logs["peer"], equal_var=False).pvalue > 1e-3, losses
-    # The test can fail: with weights six times too large, it does.
+    # The test can fail: it notices weights that are six times too large.
     assert stats.ttest_ind(logs["wrong"], logs["peer"], equal_var=False).pvalue < 1e-3

@@ -1,4 +1,4 @@
-"""Keras' own tests of its random initializers, from the installed package, run against ours."""
+"""Keras's own tests of its random initializers, run with our classes in their place."""
 
 import sys
 from types import ModuleType, SimpleNamespace
@@ -8,16 +8,17 @@ import pytest
 
 import winit_fast.keras as wk
 
-# PyTorch's arrays, as Keras reads them.
+# Keras reads PyTorch's arrays.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 )
 
 
 def _suite():
-    """Import the tests; what they want of the conftest of Keras' repository is a decorator."""
+    """Import Keras's tests with a replacement for the conftest module of its repository."""
     conftest = ModuleType("conftest")
-    conftest.skip_if_backend = lambda backend, reason: lambda test: test  # of backends not run here
+    # a decorator that skips a test for some backends; none is skipped here
+    conftest.skip_if_backend = lambda backend, reason: lambda test: test
     ours = sys.modules.get("conftest")
     sys.modules["conftest"] = conftest
     try:
@@ -35,7 +36,7 @@ USED = []
 
 
 class Substitute(SimpleNamespace):
-    """Stands for ``keras.src.initializers``: notes which of our classes are asked for."""
+    """Replaces ``keras.src.initializers``, and records which of our classes are used."""
 
     def __getattribute__(self, name):
         if name in OURS:
@@ -44,7 +45,7 @@ class Substitute(SimpleNamespace):
 
 
 def get(identifier):
-    """Find as Keras does, where a name alone is always Keras' own class: give ours for that."""
+    """Find an initializer as Keras does; a plain name gives our class instead of Keras's."""
     found = keras.initializers.get(identifier)
     name = type(found).__name__
     return OURS[name]() if isinstance(identifier, str) and name in OURS else found
@@ -61,7 +62,7 @@ class TestRandomInitializers(SUITE.RandomInitializersTest):
 
 
 def test_the_suite_has_asked_for_ours():
-    """It is there, and not empty: ten tests or more, and our classes in them."""
+    """The suite exists, has at least ten tests, and uses our classes."""
     tests = [name for name in dir(SUITE.RandomInitializersTest) if name.startswith("test_")]
     assert len(tests) >= 10
     SUITE.RandomInitializersTest("test_random_uniform").test_random_uniform()

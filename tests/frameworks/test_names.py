@@ -1,6 +1,6 @@
-"""A seed and a name give the same bits in every framework, whatever the scheme makes of the name.
+"""A seed and a name give the same bits in every framework, however a scheme uses the name.
 
-For Keras, which has a run for each backend, `test_keras.py` does the same.
+`test_keras.py` does the same for Keras, which runs once for each backend.
 """
 
 import inspect
@@ -21,7 +21,7 @@ from winit_fast.torch.seeding import draw_word
 
 MATRIX = (24, 16)
 AXES = {"in_axis": 1, "out_axis": 0}
-# Torch's functions, and the same schemes.
+# Functions of winit_fast.torch, with the same schemes of the catalogue.
 FUNCTIONS = {
     "uniform_": ({"a": -1.0, "b": 2.0}, wf.RandomUniform(-1.0, 2.0)),
     "normal_": ({"mean": 1.0, "std": 0.5}, wf.RandomNormal(1.0, 0.5)),
@@ -41,7 +41,7 @@ each_name = pytest.mark.parametrize("name", NAMES, ids=repr)
 
 
 def same(made, expected):
-    """Compare bits: a zero has a sign."""
+    """Compare bits, so that the sign of a zero counts."""
     made = np.asarray(made.detach() if isinstance(made, torch.Tensor) else made)
     assert (made.shape, made.dtype) == (expected.shape, expected.dtype)
     np.testing.assert_array_equal(made.view(np.uint32), expected.view(np.uint32))
@@ -63,7 +63,7 @@ def test_nothing_is_left_out():
 @each_name
 @each_scheme
 def test_dask(scheme, shape, name):
-    # A cut orthogonal matrix agrees to rounding only.
+    # Boxes of an orthogonal matrix agree only up to rounding.
     chunks = -1 if "Orthogonal" in repr(scheme) else 5
     made = winit_fast.dask.from_initializer(scheme, shape, chunks, seed=3, name=name)
     same(made.compute(scheduler="synchronous"), scheme(shape, seed=3, name=name))
@@ -93,7 +93,7 @@ def test_parameters_of_torch(scheme, shape):
 def test_functions_of_torch(function, name):
     scheme = FUNCTIONS[function][1]
     same(filled(function, seed=3, name=name), scheme(MATRIX, seed=3, name=name))
-    # Of a generator, the next word is the seed.
+    # The next 64-bit word of a generator is used as the seed.
     key = draw_word(torch.Generator().manual_seed(5))
     made = filled(function, generator=torch.Generator().manual_seed(5), name=name)
     same(made, scheme(MATRIX, seed=key, name=name))

@@ -1,4 +1,4 @@
-"""A user's own initializers, those of the page on them, through every adapter, bit for bit."""
+"""A user's own initializers (those of docs/guides/own.md) in every adapter, bit for bit."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ def page():
 
 @pytest.fixture(params=OWN)
 def own(request, page):
-    """One that is elementwise, and one that is more than that."""
+    """One elementwise initializer, and one that is not."""
     return page[request.param](**OWN[request.param])
 
 
@@ -70,7 +70,7 @@ def test_a_rule_of_torch(own, whole):
 
 
 def test_a_function_that_fills_by_itself_is_no_rule(own):
-    """What does not come from torch cannot be recorded: refused, and nothing is written."""
+    """A function that does not call torch cannot be recorded: an error, and nothing is written."""
     module = module_of_one()
     with pytest.raises((TypeError, ValueError, RuntimeError)):
         wt.init_(module, {"w": lambda tensor: own.fill(tensor, seed=3, name="w")}, seed=3)

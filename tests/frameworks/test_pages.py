@@ -1,4 +1,4 @@
-"""The README's and the guides' examples for the frameworks run as they stand."""
+"""The examples for the frameworks in README.md and the guides run as they are written."""
 
 import numpy as np
 import pages
@@ -16,7 +16,8 @@ def test_readme():
     np.testing.assert_array_equal(np.asarray(names["w"]), expected)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Keras saves variables by an old way
+# from the way in which Keras saves variables
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("page", pages.GUIDES, ids=lambda page: page.stem)
 def test_guide(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""PyTorch's CPU tensors are filled in place, with the bits that NumPy arrays get."""
+"""CPU tensors of PyTorch are filled in place, with the same bits as NumPy arrays."""
 
 import numpy as np
 import pytest
@@ -81,7 +81,7 @@ def test_stream_and_sizes():
         (torch.zeros(4, dtype=torch.bool), TypeError, "got bool"),
         (torch.zeros(1).expand(4), ValueError, "elements that overlap"),
         (torch.zeros(4, device="meta"), TypeError, "must be on the CPU, got Tensor: .*meta"),
-        (torch.zeros(4, 4).to_sparse(), TypeError, "must be what DLPack can share, got Tensor"),
+        (torch.zeros(4, 4).to_sparse(), TypeError, "must support DLPack on the CPU, got Tensor"),
         (torch.zeros(4, dtype=torch.complex64).conj().imag, TypeError, "a negated view"),
     ],
     ids=str,

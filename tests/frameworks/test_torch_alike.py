@@ -1,4 +1,4 @@
-"""init_ of many alike modules: one of them is recorded, and whatever tells two apart is seen."""
+"""init_ of many equal modules: it records only one of them, unless anything distinguishes them."""
 
 import functools
 import gc
@@ -18,7 +18,7 @@ from winit_fast.torch.record import Recorder
 
 @pytest.fixture
 def draws(monkeypatch):
-    """Count the draws that are recorded: [0] is their number."""
+    """Count the recorded draws: draws[0] is their number."""
     count, draw = [0], Recorder.draw
 
     def counted(*args):
@@ -30,7 +30,7 @@ def draws(monkeypatch):
 
 
 def one_by_one(module, *args, **kwargs):
-    """init_ without the short cut."""
+    """Call init_ without the shortcut for equal modules."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Alike, "reset", lambda self, method: method())
         return init_(module, *args, **kwargs)
@@ -58,7 +58,7 @@ def same(first, second):
 
 @pytest.mark.parametrize("rules", [None, {"*.0.weight": wf.HeNormal()}])
 def test_as_one_by_one(draws, rules):
-    """The same bits, and as many recordings for a hundred blocks as for one."""
+    """The same bits; a hundred blocks need no more recordings than one."""
     expected = one_by_one(blocks(3), rules, seed=3)
     assert draws.pop() == 3 * 8
     counts = []
@@ -74,7 +74,7 @@ def test_as_one_by_one(draws, rules):
 
 @pytest.mark.parametrize("count", [100, 1000])
 def test_the_author_is_asked_once(monkeypatch, count):
-    """Linear in the number of modules: torch's method runs once, whatever their number."""
+    """torch's method is called once, however many equal modules there are."""
     calls, reset = [], Alike._outcome
     monkeypatch.setattr(Alike, "_outcome", lambda *args: calls.append(args) or reset(*args))
     init_(nn.Sequential(*[nn.Linear(2, 2) for _ in range(count)]), seed=3)
@@ -83,14 +83,14 @@ def test_the_author_is_asked_once(monkeypatch, count):
 
 @pytest.mark.parametrize("name", ["smart_apply", "added"])
 def test_what_others_add_to_modules_changes_nothing(monkeypatch, name):
-    """Transformers adds smart_apply when it initialises its first model, for the whole process."""
+    """Transformers adds smart_apply to nn.Module when it initialises its first model."""
     monkeypatch.setattr(nn.Module, name, lambda *_: None, raising=False)
     test_the_author_is_asked_once(monkeypatch, 100)
 
 
 @pytest.mark.parametrize("name", ["parameters", "extra_repr", "__setattr__"])
 def test_what_others_replace_in_modules_counts(monkeypatch, name):
-    """Even where it does the same: torch's own methods mention it, or Python calls it."""
+    """A replaced method disables the shortcut, even if it does the same."""
     own, outcome, calls = getattr(nn.Module, name), Alike._outcome, []
     module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     monkeypatch.setattr(nn.Module, name, lambda self, *args: own(self, *args))
@@ -100,7 +100,7 @@ def test_what_others_replace_in_modules_counts(monkeypatch, name):
 
 
 def counted(then=None):
-    """Make a function that fills a tensor by the number of its calls, or does as it is told."""
+    """Make a function that fills a tensor with the number of the call, or calls `then` with it."""
     count = 0
 
     def call(tensor, *args, **kwargs):
@@ -113,12 +113,12 @@ def counted(then=None):
 
 
 class Sub(nn.Linear):
-    """One's own class, with a number that grows with every reset."""
+    """A user's own class; the number that it fills with grows with every reset."""
 
     fill = None
 
     def reset_parameters(self):
-        if Sub.fill is not None:  # not when it is made
+        if Sub.fill is not None:  # not while it is constructed
             Sub.fill(self.weight)
             Sub.fill(self.bias)
 
@@ -158,7 +158,7 @@ def helper(patch):
 
 
 def import_of_a_class(patch):
-    """The name by which the file of the class knows torch.nn.init."""
+    """The name under which the class's file imported torch.nn.init."""
     made, fake = two(), types.ModuleType("init")
     vars(fake).update(vars(nn.init), kaiming_uniform_=counted())
     patch.setattr(nn.modules.linear, "init", fake)
@@ -185,7 +185,7 @@ def method_that_is_an_object(patch):
 
 
 def replaced_meanwhile(patch):
-    """By a reset between those of two that are alike; inner modules and later ones come first."""
+    """A reset replaces a function after some equal modules were reset and before the others."""
 
     class Replaces(nn.Module):
         def __init__(self):
@@ -212,7 +212,7 @@ def plain_differences(patch):
         nn.Embedding(3, 2, padding_idx=2), nn.BatchNorm1d(2), nn.BatchNorm1d(2, affine=False),
         nn.Linear(2, 2, device="meta"), nn.LSTM(2, 2), nn.LSTM(2, 2),
         nn.MultiheadAttention(2, 1), nn.MultiheadAttention(2, 1),
-        nn.Embedding(3, 2, padding_idx=1), nn.Embedding(3, 2),  # the last is the first to be reset
+        nn.Embedding(3, 2, padding_idx=1), nn.Embedding(3, 2),  # the last one is reset first
     )  # fmt: skip
 
 
@@ -223,7 +223,8 @@ def parametrised(patch):
 def tied(patch):
     first, second, third = *two(), nn.Linear(2, 2)
     second.weight = first.weight
-    third.weight = nn.Parameter(first.weight.detach()[:])  # the same memory
+    # another parameter object in the same memory
+    third.weight = nn.Parameter(first.weight.detach()[:])
     return first, second, third, nn.Linear(2, 2)
 
 
@@ -245,7 +246,7 @@ APART = [
 def test_what_tells_modules_apart(make):
     results = []
     for run in (init_, one_by_one):
-        torch.manual_seed(0)  # of what is kept
+        torch.manual_seed(0)  # for values that are kept
         with pytest.MonkeyPatch.context() as patch:
             module = nn.Sequential(*make(patch))
             results.append(run(module, seed=3))
@@ -253,7 +254,7 @@ def test_what_tells_modules_apart(make):
 
 
 class Passes(TorchFunctionMode):
-    """Sees what there is to see."""
+    """A mode that changes nothing."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         return func(*args, **(kwargs or {}))
@@ -269,7 +270,7 @@ def test_under_other_modes_every_module_is_recorded(draws, mode):
 
 
 def test_rules_and_by_that_count():
-    """Functions of the user's are called for every tensor, whatever is alike."""
+    """Functions given by the user are called for every tensor, even of equal modules."""
     module = nn.Sequential(*two())
     init_(module, {"*.weight": counted()}, seed=3)
     assert [one.weight[0, 0].item() for one in module] == [1.0, 2.0]

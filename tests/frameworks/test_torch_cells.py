@@ -1,4 +1,4 @@
-"""The page that says who fills what inside fast_init says what is so."""
+"""docs/fast_init.md, which says who fills what inside fast_init, is up to date."""
 
 import cells
 import pytest

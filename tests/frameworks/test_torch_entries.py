@@ -7,15 +7,19 @@ import subprocess
 import sys
 
 import pytest
+import timm
 import torch
 import transformers.initialization as transformers_init
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
+import winit_fast as wf
 import winit_fast.torch as ours
 from winit_fast.base import dtypes
 from winit_fast.torch.entries import LANDINGS, arrival, originals, question
 
 PLAIN = originals()
+RANDOM = {name: inspect.signature(PLAIN[name]).parameters for name in LANDINGS}
 SHAPES = {"dirac_": (4, 3, 3)}
 ARGUMENTS = {
     "uniform_": {"a": -2.0, "b": 3.0},
@@ -33,7 +37,7 @@ ARGUMENTS = {
 
 
 class Recorder(TorchFunctionMode):
-    """Write down the entries that are called, and do nothing in their place."""
+    """Record the calls of entries, and answer instead of them."""
 
     def __init__(self):
         super().__init__()
@@ -62,7 +66,7 @@ def plain(name, monkeypatch):
 
 
 def saved(name, monkeypatch):
-    """A reference from before the name was replaced by nothing: transformers' no_init_weights."""
+    """A saved reference; the name is then bound to an empty function, as transformers does."""
     function = getattr(torch.nn.init, name)
     monkeypatch.setattr(torch.nn.init, name, lambda *args, **kwargs: None)
     return function
@@ -120,7 +124,8 @@ PATHS = [plain, saved, dictionary, transformers_own, guarded, wrapped, method_wr
 @pytest.mark.parametrize("name", LANDINGS)
 def test_a_call_is_seen_with_its_arguments(name, path, device, modes):
     if path is saved and modes == "inside" and "torch.nn.init" in LANDINGS[name]:
-        modes = "outside"  # a mode inside is handed the empty function by torch, and calls it
+        # torch would pass the empty function to an inner mode, which would call it
+        modes = "outside"
     tensor = torch.zeros(SHAPES.get(name, (4, 6)), device=device)
     given = ARGUMENTS.get(name, {})
     expected = inspect.signature(PLAIN[name]).bind(tensor, **given)
@@ -145,7 +150,54 @@ def test_a_call_is_seen_with_its_arguments(name, path, device, modes):
     [(seen, arguments)] = recorder.calls
     assert seen == name and arguments.keys() == expected.arguments.keys()
     assert all(arguments[key] is value for key, value in expected.arguments.items())
-    assert tensor.is_meta or not tensor.any()  # the answer ended it
+    assert tensor.is_meta or not tensor.any()  # the call ended with the recorder's answer
+
+
+class Drawn(nn.Module):
+    """A constructor that draws, and an author's method that calls one function."""
+
+    def __init__(self, function, shape=(4, 6), **given):
+        super().__init__()
+        self.w = nn.Parameter(torch.empty(shape))
+        with torch.no_grad():
+            self.w.uniform_(-9.0, 9.0).add_(torch.randn(shape))
+        self.call = lambda: function(self.w, **given)
+
+    def init_weights(self):
+        self.call()
+
+
+@pytest.mark.parametrize("source", ["factory", "module", "meta module"])
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("name", LANDINGS)
+def test_a_recorded_call_replaces_what_the_constructor_drew(name, path, source):
+    given, shape = ARGUMENTS.get(name, {}), SHAPES.get(name, (4, 6))
+    expected = torch.zeros(shape)
+    seeded = {"seed": 5, "name": "w"} if "generator" in RANDOM[name] else {}
+    getattr(ours, name)(expected, **given, **seeded)
+    patches = Patches()
+    try:
+        function = path(name, patches)
+        if source == "factory":
+            plan = ours.record(lambda: Drawn(function, shape, **given))
+        else:
+            with torch.device("meta" if source == "meta module" else "cpu"):
+                module = Drawn(function, shape, **given)
+            plan = ours.record(module)
+    finally:
+        patches.undo()
+    assert plan["w"].array(5).tobytes() == expected.numpy().tobytes()
+
+
+@pytest.mark.parametrize("name", ["trunc_normal_", "trunc_normal_tf_", "lecun_normal_"])
+def test_timms_own_forms_replace_what_the_constructor_drew(name):
+    function = getattr(timm.layers, name)
+    plan = ours.record(lambda: Drawn(function, (30, 40)))
+    scheme = plan["w"].initializer
+    assert isinstance(scheme, wf.TruncatedNormal)
+    std = 40**-0.5 / 0.87962566103423978 if name == "lecun_normal_" else 1.0
+    assert math.isclose(scheme.stddev, std, rel_tol=1e-12)
+    assert scheme.high == -scheme.low == pytest.approx(2, rel=1e-7)
 
 
 def test_the_list_is_the_whole_of_torch_nn_init():
@@ -170,14 +222,53 @@ def test_other_questions_are_no_calls():
     assert recorder.calls == [] and tensor.any()
 
 
+class Curious(TorchFunctionMode):
+    """Ask a tensor whether it is on the meta device, in the middle of an entry."""
+
+    def __init__(self, other=None):
+        super().__init__()
+        self.other = other
+        self.answers = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        about = args[0] if args else kwargs["tensor"]
+        self.answers.append((about if self.other is None else self.other).is_meta)
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize("outer", [Recorder, functools.partial(ours.fast_init, seed=3)])
+def test_a_question_that_is_not_the_entrys_landing_is_answered_as_ever(outer):
+    tensor, expected = torch.zeros(3, 4), torch.zeros(3, 4)
+    ours.uniform_(expected, seed=3, name=0)
+    with outer() as mode, Curious() as curious:
+        torch.nn.init.uniform_(tensor)
+    assert curious.answers and not any(curious.answers)
+    assert (mode.calls[0][0] == "uniform_") if outer is Recorder else torch.equal(tensor, expected)
+
+
+@pytest.mark.parametrize("outer", [Recorder, functools.partial(ours.fast_init, seed=3)])
+def test_a_question_about_another_tensor_is_answered_as_ever(outer):
+    tensor, expected, other = torch.zeros(3, 4), torch.zeros(3, 4), torch.zeros(2)
+    ours.orthogonal_(expected, seed=3, name=0)
+    with outer() as mode, Curious(other) as curious:
+        torch.nn.init.orthogonal_(tensor)
+    assert curious.answers and not any(curious.answers) and not other.any()
+    if outer is Recorder:
+        assert [name for name, _ in mode.calls] == ["orthogonal_"]
+    else:
+        assert torch.equal(tensor, expected)
+
+
 def test_imported_while_the_names_are_replaced():
-    """The originals are found all the same, and they are not what the names stood for."""
+    """The original functions are found, not those that the names are bound to."""
     program = """
 import torch
 names = [name for name in torch.nn.init.__all__ if name.endswith("_")]
 before = {name: getattr(torch.nn.init, name) for name in names}
 for name in names:
     setattr(torch.nn.init, name, lambda *args, **kwargs: None)
+import winit_fast as wf
 import winit_fast.torch as ours
 from winit_fast.torch.entries import originals
 for name, function in originals().items():
@@ -227,7 +318,7 @@ SHAPES_OF_GRID = {
     ("name", "arguments"), [(name, case) for name in GRID for case in GRID[name]], ids=str
 )
 def test_inside_fast_init_an_entry_is_its_namesake(name, arguments, seeded):
-    """Bit for bit, in every type that torch's function or ours takes, and torch's generator too."""
+    """Bit for bit, in every type that torch or we support; the generator's state agrees too."""
     for dtype in TYPES:
         for shape in SHAPES_OF_GRID.get(name, [(5, 7), (7, 5), (12, 3, 2)]):
             first, second = torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=dtype)
@@ -237,7 +328,8 @@ def test_inside_fast_init_an_entry_is_its_namesake(name, arguments, seeded):
             torch.manual_seed(3)
             try:
                 getattr(ours, name)(first, **arguments, **keywords)
-            except (RuntimeError, NotImplementedError):  # complex, where torch has nothing
+            # torch has no such function for complex numbers
+            except (RuntimeError, NotImplementedError):
                 assert dtype.is_complex and name in ("trunc_normal_", "orthogonal_")
                 continue
             expected = torch.random.get_rng_state()
@@ -246,9 +338,6 @@ def test_inside_fast_init_an_entry_is_its_namesake(name, arguments, seeded):
                 getattr(torch.nn.init, name)(second, **arguments)
             assert torch.equal(first.view(torch.uint8), second.view(torch.uint8)), dtype
             assert torch.equal(torch.random.get_rng_state(), expected)
-
-
-RANDOM = {name: inspect.signature(PLAIN[name]).parameters for name in LANDINGS}
 
 
 def ours_to_fill(name, dtype):

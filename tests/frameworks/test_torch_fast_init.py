@@ -1,4 +1,4 @@
-"""fast_init: existing code runs on this core, in this thread only, and nothing else changes."""
+"""fast_init: existing code uses this package's numbers; other threads and functions do not."""
 
 import gc
 import math
@@ -39,7 +39,7 @@ class Recurrent(nn.Module):
 
 
 class Written(nn.Module):
-    """Initialised by hand, in the ways in which that is done."""
+    """Parameters that a constructor initialises by hand, in the usual ways."""
 
     def __init__(self):
         super().__init__()
@@ -92,7 +92,7 @@ def test_models_have_the_distributions_that_torch_gives_them(make):
             assert torch.equal(fast[name], tensor)
         else:
             drawn += 1
-            assert not torch.equal(fast[name], tensor)  # it did run on another core
+            assert not torch.equal(fast[name], tensor)  # it was filled by this package
             result = stats.ks_2samp(tensor.flatten().float(), fast[name].flatten().float())
             assert result.pvalue > 1e-5, name
     assert drawn
@@ -147,13 +147,13 @@ def test_after_an_exception_all_is_as_before():
     torch.manual_seed(3)
     assert torch.equal(torch.empty(9).normal_(), expected)
     torch.manual_seed(3)
-    first = normal_(torch.empty(9))  # no source of the context is left
+    first = normal_(torch.empty(9))  # the context has not left a source of numbers behind
     torch.manual_seed(3)
     assert torch.equal(normal_(torch.empty(9)), first)
 
 
 def test_another_thread_is_not_affected():
-    """Torch's numbers in the other thread, while this one is inside."""
+    """Another thread gets torch's own numbers while this one is inside fast_init."""
     torch.manual_seed(3)
     expected = nn.init.kaiming_uniform_(torch.empty(9, 9))
     inside, done, made = threading.Event(), threading.Event(), []
@@ -192,7 +192,7 @@ def test_our_functions_inside():
 
 
 def torchs_own(make):
-    """Inside, the result is torch's own."""
+    """Whether the result inside fast_init is torch's own."""
     torch.manual_seed(3)
     expected = make()
     torch.manual_seed(3)
@@ -258,7 +258,7 @@ def test_errors_inside():
 
 
 def test_in_a_graph():
-    """Drawing into what is part of a graph is a step of it, as without."""
+    """A draw into a tensor of an autograd graph is recorded in the graph, as without fast_init."""
     leaf = torch.ones(3, requires_grad=True)
     with fast_init():
         noise = (leaf * 2).normal_()
@@ -271,7 +271,7 @@ def test_in_a_graph():
     "bounds", [(-2.0, 2.0), (-1.0, 0.5), (1.0, 3.0), (4.0, 40.0), (-9.0, -7.0)], ids=str
 )
 def test_trunc_normal(bounds):
-    """Wholly ours, where torch rejects normal numbers and where it rejects uniform ones."""
+    """Our numbers, both where torch would reject normal numbers and where uniform ones."""
     torch.manual_seed(4)
     with fast_init():
         tensor = nn.init.trunc_normal_(torch.empty(20000), 0.0, 1.0, *bounds)
@@ -288,7 +288,7 @@ class Other(TorchFunctionMode):
 
 @pytest.mark.parametrize("shape", [(30, 30), (40, 10), (10, 4, 5)], ids=str)
 def test_orthogonal(shape):
-    """Reflectors in place of QR, with other modes inside or outside too."""
+    """Reflectors instead of QR, also with other modes inside or outside."""
     expected = wf.Orthogonal(column_axis=0)((shape[0], math.prod(shape[1:])), seed=7, name=0)
     contexts = [(fast_init(seed=7),), (fast_init(seed=7), Other()), (Other(), fast_init(seed=7))]
     for context in contexts:
@@ -311,7 +311,7 @@ def test_qr_of_others_is_qr():
 
 
 def test_nothing_is_kept():
-    """Contexts come and go without leaving tensors behind."""
+    """Contexts keep no tensors alive after they end."""
     with fast_init(seed=1):
         nn.init.orthogonal_(torch.empty(8, 8))
         nn.init.trunc_normal_(torch.empty(8))
@@ -377,7 +377,7 @@ def test_one_object_is_one_context():
     torch.manual_seed(3)
     expected = torch.empty(9).normal_()
     torch.manual_seed(3)
-    assert torch.equal(torch.empty(9).normal_(), expected)  # nothing is left on the stack
+    assert torch.equal(torch.empty(9).normal_(), expected)  # no context is left on the stack
 
 
 NARROW = [kind.name for kind in dtypes.FLOATS.values() if kind.dtype.itemsize < 4]
@@ -394,7 +394,7 @@ def test_orthogonal_in_a_narrow_type_is_float32_rounded_once(dtype):
 
 
 def test_uniform_bounds_outside_of_the_type():
-    """Refused as torch does; in float8, which torch does not draw, by us."""
+    """torch raises an error for these bounds; for float8, which torch cannot draw, we do."""
     for dtype, bound in ((torch.float16, 1e6), (torch.bfloat16, 3.4e38), (torch.float32, 1e39)):
         tensor = torch.zeros(3, dtype=dtype)
         with fast_init(seed=1), pytest.raises(RuntimeError, match="is out of bounds for"):
@@ -426,7 +426,8 @@ def test_complex_normals_are_two_real_parts(dtype):
     assert parameter.grad_fn is None and parameter._version == 1
     for tensor in (method, entry, parameter.detach()):
         assert torch.equal(torch.view_as_real(tensor), expected)
-    # Fans are those of the complex shape; the variance is that of both parts together.
+    # The fans are those of the complex shape; the variance is that of real and imaginary part
+    # together.
     for scheme, variance in (("xavier_normal_", 2 / 900), ("kaiming_normal_", 2 / 400)):
         tensor = getattr(init, scheme)(torch.empty(500, 400, dtype=dtype), seed=1)
         assert tensor.abs().square().mean().item() == pytest.approx(variance, rel=0.02)
@@ -435,7 +436,8 @@ def test_complex_normals_are_two_real_parts(dtype):
 
 
 def test_imported_while_transformers_has_emptied_the_names():
-    declared = Path(__file__).with_name("conftest.py")  # what a CPU build of torchvision lacks
+    # declares the operators that torchvision lacks with a CPU build of torch
+    declared = Path(__file__).with_name("conftest.py")
     program = (
         f"import runpy\nrunpy.run_path({str(declared)!r})"
         """

@@ -40,12 +40,12 @@ ELEMENTWISE = [name for name in RANDOM if name not in ("orthogonal_", "sparse_")
 
 
 def words(tensor):
-    """Read a tensor's bits."""
+    """Return the bits of a tensor."""
     return tensor.detach().contiguous().view(WORDS[tensor.itemsize])
 
 
 def wide(tensor):
-    """Read the values in a type that torch can compare."""
+    """Return the values in a type that torch can compare."""
     return tensor.to(torch.complex128)
 
 
@@ -54,7 +54,7 @@ def same(first, second):
 
 
 class Recorder(TorchDispatchMode):
-    """Write down what torch's own functions ask of its kernels."""
+    """Record what torch's own functions ask of its kernels."""
 
     def __init__(self):
         super().__init__()
@@ -114,7 +114,7 @@ CLOSED_FORMS = [
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(("scheme", "arguments"), CLOSED_FORMS, ids=str)
 def test_parameters_are_those_of_torch(scheme, arguments, shape):
-    """The bits are those of the stream with the very numbers that torch's function asks for."""
+    """The bits are those of the stream with exactly the parameters that torch passes on."""
     with Recorder() as recorder:
         getattr(theirs, scheme)(torch.empty(shape), **arguments)
     [(kind, *parameters)] = recorder.asked
@@ -172,12 +172,12 @@ def test_bounds_of_trunc_normal_are_absolute_and_hold(bounds, dtype):
 
 
 def test_a_bound_that_rounding_would_pass():
-    """(b - mean) / std * std + mean may be above b: not so the numbers."""
+    """(b - mean) / std * std + mean may exceed b after rounding; the numbers do not."""
     generator = np.random.default_rng(0)
     for _ in range(300):
         mean, std, width = generator.uniform(0.1, 1, 3)
         a = mean - width * std
-        b = a + 30 * np.spacing(width * std)  # so near that some number is the bound
+        b = a + 30 * np.spacing(width * std)  # so close to a that some number lies on the bound
         tensor = torch.empty(200, dtype=torch.float64)
         for centre, low, high in ((mean, a, b), (-mean, -b, -a)):
             ours.trunc_normal_(tensor, centre, std, low, high, seed=1)
@@ -216,7 +216,7 @@ def test_deterministic_ones_are_equal(dtype):
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("scheme", RANDOM)
 def test_layouts(scheme, dtype):
-    """The same bits into any strides, between them nothing, and the tensor itself comes back."""
+    """The same bits for any strides; gaps stay unchanged, and the tensor itself is returned."""
     rows, columns = 37, 53
     fill = getattr(ours, scheme)
     expected = fill(torch.empty(rows, columns, dtype=dtype), **RANDOM[scheme], seed=2, name="w")
@@ -230,7 +230,7 @@ def test_layouts(scheme, dtype):
         version = tensor._version
         assert fill(tensor, **RANDOM[scheme], seed=2, name="w") is tensor
         assert same(tensor, expected)
-        assert tensor._version > version  # so that autograd sees the change
+        assert tensor._version > version  # autograd notices the change by the version
         assert tensor.grad_fn is None
     assert not words(gaps[::3]).any() and not words(gaps[:, 1::2]).any()
 
@@ -243,7 +243,7 @@ def test_channels_last():
 
 @pytest.mark.parametrize("scheme", RANDOM)
 def test_large(scheme):
-    """Above the size where the work is shared among threads."""
+    """Large enough that several threads fill it."""
     shape = (300, 700)
     got = getattr(ours, scheme)(torch.empty(shape), **RANDOM[scheme], seed=2)
     again = getattr(ours, scheme)(torch.empty((700, 300)).T, **RANDOM[scheme], seed=2)
@@ -268,7 +268,7 @@ def test_generators(scheme):
     frozen = draw(seed=1, name="fc")
     assert same(frozen, draw(seed=1, name="fc")) and not same(frozen, draw(seed=1, name="fd"))
     assert not same(frozen, draw(seed=2, name="fc"))
-    assert torch.equal(state, torch.random.get_rng_state())  # neither touched torch's own
+    assert torch.equal(state, torch.random.get_rng_state())  # torch's own generator was not used
 
     torch.manual_seed(1)
     named = draw(name="fc")
@@ -281,7 +281,7 @@ def test_generators(scheme):
 def test_every_bit_of_a_key_varies():
     torch.manual_seed(0)
     keys = np.array([ours.seeding.draw_word() for _ in range(200)], np.uint64)
-    for bit in range(64):  # 200 fair coins: all alike once in 2^199
+    for bit in range(64):  # 200 fair coin flips: all equal with probability 2^-199
         assert 0 < (keys >> np.uint64(bit) & np.uint64(1)).sum() < 200
 
 
@@ -301,7 +301,7 @@ def test_threads_draw_each_for_itself():
 
 
 def scheme_only(value):
-    """Name a case by its scheme and a number: tensors print what their memory happens to hold."""
+    """Name a case by its scheme and a number, because printed tensors differ from run to run."""
     return value if isinstance(value, str) else None
 
 
@@ -387,14 +387,15 @@ BAD = [
 
 @pytest.mark.parametrize(("scheme", "arguments"), BAD, ids=scheme_only)
 def test_errors_are_of_the_same_type(scheme, arguments):
-    with pytest.raises(Exception) as expected:  # whatever torch raises
+    with pytest.raises(Exception) as expected:  # any exception that torch raises
         getattr(theirs, scheme)(*arguments)
     before = arguments[0].clone() if isinstance(arguments[0], torch.Tensor) else None
     with pytest.raises(Exception) as got:
         getattr(ours, scheme)(*arguments)
     assert got.type is expected.type
     if before is not None and before.layout is torch.strided and "2" not in arguments:
-        assert same(arguments[0], before)  # nothing was written, except where torch writes first
+        # nothing was written, except where torch writes before it raises
+        assert same(arguments[0], before)
 
 
 @pytest.mark.parametrize(
@@ -432,7 +433,7 @@ def test_numbers_of_other_types(value):
 
 
 def test_what_only_torch_takes():
-    """An infinite mean, complex numbers: as without this package."""
+    """An infinite mean and complex numbers are passed on to torch."""
     assert ours.normal_(torch.empty(3), INF).isinf().all()
     assert ours.normal_(torch.empty(3, dtype=torch.complex64)).dtype == torch.complex64
     torch.manual_seed(0)
@@ -483,7 +484,7 @@ def test_warnings_are_the_same(scheme, arguments):
         assert str(mine.message).split(" [")[0][:20] == str(other.message)[:20] or "mean" in str(
             mine
         )
-        assert mine.filename == __file__  # it points at who called
+        assert mine.filename == __file__  # the warning points at the caller
 
 
 def test_meta_tensors_are_left_alone():
@@ -498,7 +499,7 @@ def test_meta_tensors_are_left_alone():
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12), (7, 3, 5, 2), (300,)], ids=str)
 @pytest.mark.parametrize("scheme", RANDOM)
 def test_other_devices_are_filled_through_host_memory(scheme, shape, monkeypatch):
-    """No processor but the CPU here: the CPU's tensors are made to go the same way in pieces."""
+    """No other device is available, so CPU tensors are filled in pieces as for one."""
     if len(shape) < 2 and scheme not in ("uniform_", "normal_", "trunc_normal_"):
         return
     if scheme == "sparse_" and len(shape) != 2:
@@ -522,7 +523,7 @@ def test_other_devices_are_filled_through_host_memory(scheme, shape, monkeypatch
 
 
 def test_the_negation_bit():
-    """x.conj().imag is the negative of its memory: the values are set, not the memory's bits."""
+    """x.conj().imag is a negated view of its memory: its values must be the numbers."""
     expected = ours.normal_(torch.empty(3, 4), seed=1)
     tensor = torch.zeros(3, 4, dtype=torch.complex64).conj().imag
     assert tensor.is_neg()
@@ -590,7 +591,7 @@ def test_the_package_has_the_adapter_by_name():
 
 
 def test_xavier_by_the_catalogue_is_torchs_to_the_bit():
-    """Torch reckons gain * sqrt(2.0 / (fan_in + fan_out)), then sqrt(3.0) times that."""
+    """torch computes gain * sqrt(2.0 / (fan_in + fan_out)), then sqrt(3.0) times that."""
     generator = np.random.default_rng(0)
     fans = np.concatenate([generator.integers(1, 2**k, (60, 2)) for k in range(1, 31)])
     for gain in (1.0, math.sqrt(2), 5 / 3, *generator.uniform(0, 3, 3)):

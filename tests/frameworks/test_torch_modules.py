@@ -17,7 +17,7 @@ from winit_fast.torch import init_
 
 
 class Tied(nn.Module):
-    """A language model's ends: the head's weight is the embedding's."""
+    """The two ends of a language model; they share one weight."""
 
     def __init__(self):
         super().__init__()
@@ -85,7 +85,8 @@ def test_every_name_is_a_stream():
     expected = wf.Stream(3, "body.weight").uniform(-bound, bound, (16, 16))
     np.testing.assert_array_equal(model.body.weight.detach(), expected)
     alone = init_(nn.ModuleDict({"body": nn.Linear(16, 16)}), seed=3)
-    assert torch.equal(alone["body"].weight, model.body.weight)  # whatever else there is
+    # the same, whatever else the model contains
+    assert torch.equal(alone["body"].weight, model.body.weight)
 
 
 def test_tied_parameters_are_filled_once_by_their_first_name():
@@ -168,7 +169,7 @@ def test_what_no_rule_reaches_is_an_error():
 
 
 def test_the_modules_own_draws():
-    """Parts of a parameter, two draws, another function of torch: by seed and module."""
+    """Parts of a parameter, two draws, another function of torch: all depend on seed and module."""
 
     class Own(nn.Module):
         def __init__(self):
@@ -206,7 +207,7 @@ def test_statistics_of_normalisation_are_reset():
 
 
 def test_other_devices(monkeypatch):
-    """Through host memory, with the same bits: the CPU's tensors are made to go the same way."""
+    """CPU tensors are filled through a buffer, as for another device, with the same bits."""
     expected = values(init_(Tied(), seed=4))
     monkeypatch.setattr(ours.memory, "on_host", lambda tensor: False)
     monkeypatch.setattr(ours.memory, "HOST_BYTES", 512)
@@ -214,7 +215,7 @@ def test_other_devices(monkeypatch):
 
 
 class Changes(wf.Elementwise):
-    """A user's own rule whose parameters may change, and which need not have a hash."""
+    """A user's own scheme that is mutable and has no hash."""
 
     stddev = 1.0
     __hash__ = None

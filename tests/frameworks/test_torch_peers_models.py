@@ -1,4 +1,4 @@
-"""Models of transformers and timm inside fast_init: they repeat, and are distributed as torch's."""
+"""Models of transformers and timm inside fast_init: repeatable, and with torch's distributions."""
 
 import pytest
 import torch
@@ -60,7 +60,7 @@ MODELS = [
 
 
 class Made(TorchFunctionMode):
-    """Count the calls of the functions that make random tensors: these stay torch's."""
+    """Count the calls of functions that return random tensors: these remain torch's."""
 
     FUNCTIONS = torch.rand, torch.randn, torch.rand_like, torch.randn_like, torch.randint
 
@@ -96,7 +96,7 @@ def test_seeds_repeat_and_torchs_generator_stays(make):
     random = {name for name in first if not torch.equal(first[name], other[name])}
     assert random
     own = [name for name in random if not torch.equal(first[name], again[name])]
-    assert not own or makers  # what torch.rand makes follows torch's generator
+    assert not own or makers  # tensors from torch.rand and so on depend on torch's generator
     assert len(own) <= len(random) / 8
 
 

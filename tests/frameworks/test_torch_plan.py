@@ -1,4 +1,4 @@
-"""Plans of modules: recorded of factories and of modules, and carried out."""
+"""Plans of torch modules: recorded from factories or modules, and used to fill modules."""
 
 import random
 import warnings
@@ -15,7 +15,7 @@ from torch.nn.utils import parametrizations
 import winit_fast as wf
 import winit_fast.torch as init
 from winit_fast.models import TensorSpec
-from winit_fast.torch.expressions import Expression
+from winit_fast.torch.expressions import TorchExpression
 
 
 def tensors_of(model):
@@ -99,7 +99,7 @@ def test_a_bare_model_has_the_numbers_of_one_with_a_head():
     head = init.record(lambda: transformers.GPT2LMHeadModel(config))
     bare = init.record(lambda: transformers.GPT2Model(config))
     assert {tensor.stream for tensor in bare} == set(head.names)
-    assert head["lm_head.weight"].name == "transformer.wte.weight"  # tied
+    assert head["lm_head.weight"].name == "transformer.wte.weight"  # a tied tensor
     with torch.device("meta"):
         meta = transformers.GPT2LMHeadModel(config)
     assert init.record(meta) == head
@@ -113,7 +113,7 @@ def test_a_bare_model_has_the_numbers_of_one_with_a_head():
 
 @pytest.mark.parametrize("name", ["MixtralForCausalLM", "DeepseekV3ForCausalLM"])
 def test_streams_are_the_keys_that_save_pretrained_writes(name, tmp_path):
-    """Experts are fused in the model, and separate in its files: with the same bits."""
+    """The model fuses its experts, its checkpoint does not: both have the same bits."""
     make = of_transformers(name)
     plan = init.record(make)
     model = init.fill_(make(), plan, seed=6)
@@ -144,7 +144,7 @@ def test_many_experts_are_covered():
 
 
 class Made(nn.Module):
-    """Every way in which a constructor makes a tensor."""
+    """Makes tensors in every way that a constructor can."""
 
     def __init__(self):
         super().__init__()
@@ -166,6 +166,7 @@ class Made(nn.Module):
         self.cast = nn.Parameter(torch.rand(64, dtype=torch.float64).half())
         self.reshaped = nn.Parameter(torch.randn(12).view(3, 4))
         self.log = nn.Parameter(torch.log(1 + torch.rand(8) * 15))
+        self.unit = nn.Parameter(nn.functional.normalize(torch.randn(4, 3)))
         self.first = nn.Linear(4, 3)
         self.second = nn.Linear(4, 3)
         self.second.load_state_dict(self.first.state_dict())
@@ -191,7 +192,9 @@ def test_what_constructors_make(tmp_path):
     assert isinstance(schemes["parts"], wf.Parts)
     assert (schemes["cast"], plan["cast"].drawn_in) == (wf.RandomUniform(0.0, 1.0), "float64")
     assert schemes["reshaped"] == wf.RandomNormal(0.0, 1.0)
-    assert isinstance(schemes["log"], Expression)
+    x = wf.RandomUniform(0.0, 1.0)
+    assert schemes["log"] == wf.Expression("log(x1 * 15.0 + 1.0)", {"x1": x})
+    assert isinstance(schemes["unit"], TorchExpression)
     assert plan["second.weight"].stream == "first.weight"
     assert plan["positions"].kind == "non-persistent buffer" and plan["mask"].kind == "buffer"
     assert schemes["count"] == wf.Zeros() and plan["count"].dtype == "int64"
@@ -199,11 +202,14 @@ def test_what_constructors_make(tmp_path):
     exact = np.log(1 + 15.0 * wf.RandomUniform(0, 1)(8, seed=5, name="log").astype("f8"))
     np.testing.assert_allclose(plan["log"].array(5), exact, rtol=1e-6)
     with torch.device("meta"):
-        assert init.record(Made) == plan  # said outside
+        assert init.record(Made) == plan  # the same call outside of the class
     assert init.record(lambda: on_meta(Made)) == plan
-    with pytest.raises(ValueError, match="tensor 'log' cannot be written"):
+    with pytest.raises(ValueError, match="tensor 'unit' cannot be written"):
         plan.save(tmp_path / "plan.json")
     assert not [*tmp_path.iterdir()]
+    rest = wf.Plan(tensor for tensor in plan if tensor.name != "unit")
+    rest.save(tmp_path / "plan.json")
+    assert wf.Plan.load(tmp_path / "plan.json") == rest
 
 
 def on_meta(make):
@@ -220,7 +226,7 @@ def test_nothing_moves_while_a_factory_is_recorded():
 
 
 def test_memory_is_not_touched():
-    """64 GiB of weights, on a machine that has less."""
+    """64 GiB of weights, more than the machine has."""
     plan = init.record(lambda: nn.ModuleList(nn.Linear(1 << 16, 1 << 12) for _ in range(64)))
     assert plan.size == 64 * ((1 << 28) + (1 << 12))
 
@@ -282,8 +288,24 @@ class Clamped(nn.Module):
 
 
 def test_a_draw_that_lands_nowhere_is_a_warning():
-    with pytest.warns(UserWarning, match=r"land in no tensor: aten::randn of shape \(3,\)"):
+    with pytest.warns(
+        UserWarning,
+        match=r"land in no tensor: aten::randn of shape \(3,\)",
+    ):
         init.record(OnlyDrawn)
+
+
+@pytest.mark.parametrize("call", [init.record, init.init_])
+def test_a_draw_of_a_method_that_lands_nowhere_is_a_warning(call):
+    def by(module):
+        torch.rand(2, 3)
+        module.reset_parameters()
+        module.bias.copy_(torch.randn(6)[:3])
+
+    message = r"land in no tensor: aten::rand of shape \(2, 3\)"
+    with pytest.warns(UserWarning, match=message) as warned:
+        call(nn.Linear(4, 3), by=by)
+    assert len(warned) == 1 and warned[0].filename == __file__
 
 
 @pytest.mark.parametrize(
@@ -425,3 +447,30 @@ def test_a_plan_goes_by_way_of_a_file(tmp_path):
     by_rules, by_plan = init.init_(make(), rules, seed=4), init.fill_(make(), read, seed=4)
     for one, other in zip(by_rules.parameters(), by_plan.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_generations():
+    plan = init.record(Made)
+    model = init.fill_(Made(), plan, seed=5, generation=2)
+    assert_filled(model, plan.of_generation(2), 5)
+    first = init.fill_(Made(), plan, seed=5)
+    assert not torch.equal(first.unit, model.unit) and not torch.equal(first.log, model.log)
+    assert torch.equal(model.second.weight, model.first.weight)
+    layer = init.init_(nn.Linear(4, 3), seed=5, prefix="first", generation=2)
+    assert torch.equal(layer.weight, model.first.weight)
+    with pytest.raises(ValueError, match="generation must be >= 0, got -1"):
+        init.init_(layer, seed=5, generation=-1)
+    own = {"weight": lambda weight: init.normal_(weight, seed=1, name="own")}
+    with pytest.raises(ValueError, match="'weight': the code itself gives the stream 'own'"):
+        init.init_(layer, own, seed=5, generation=2)
+    assert torch.equal(layer.weight, model.first.weight)
+
+
+def test_a_seed_that_the_code_gives_is_recorded_but_not_written():
+    by = {"by": lambda layer: [init.normal_(one, seed=1, name="own") for one in layer.parameters()]}
+    plan = init.record(lambda: nn.Linear(4, 3), **by)
+    expected = wf.RandomNormal(0.0, 1.0)((3, 4), seed=1, name="own")
+    assert (plan["weight"].array(9) == expected).all()
+    assert_filled(init.fill_(nn.Linear(4, 3), plan, seed=9), plan, 9)
+    with pytest.raises(ValueError, match="tensor 'weight' cannot be written"):
+        plan.to_json()

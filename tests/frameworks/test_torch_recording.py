@@ -1,9 +1,10 @@
-"""init_ by recording: what the author's code does to a tensor, by whatever path."""
+"""init_ records what the author's code does to a tensor, however it is reached."""
 
 import copy
 import functools
 import math
 import random
+import types
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def normal(name="weight", shape=(6, 4), std=1.0, seed=3):
 
 
 def test_reading_is_not_writing():
-    """Fault 3, and its kind: every attribute that is read; in place on what only looks alike."""
+    """Reading any attribute, or writing to tensors that only look alike, fills nothing."""
 
     def reads(module):
         weight = module.weight
@@ -106,7 +107,7 @@ def test_schemes(change, scheme):
 
 
 def test_quotients_are_rounded_once():
-    """0.3 / 7 is not 0.3 times 1 / 7: in float64 the numbers tell."""
+    """0.3 / 7 differs from 0.3 times 1 / 7, which float64 numbers show."""
     module = Own(lambda m: (m.weight.normal_(0, 0.3).div_(7), m.bias.zero_())).double()
     assert 0.3 / 7 != 0.3 * (1 / 7)
     expected = wf.RandomNormal(0.0, 0.3 / 7)((6, 4), seed=3, name="weight", dtype="float64")
@@ -115,13 +116,13 @@ def test_quotients_are_rounded_once():
 
 @pytest.mark.parametrize("change", [lambda w: w.mul_(-2), lambda w: w.neg_().mul_(2)])
 def test_negative_factors_turn_the_numbers_over(change):
-    """No scheme has them: the numbers are those of the draw, times the factor."""
+    """No scheme has a negative scale: the drawn numbers are multiplied by the factor."""
     module = Own(lambda m: (change(m.weight.normal_()), m.bias.zero_()))
     assert torch.equal(init_(module, seed=3).weight, -2 * normal())
 
 
 def test_bounds_that_rounding_would_pass():
-    """(b - mean) / std * std + mean may be above b: not so the numbers, as for trunc_normal_."""
+    """(b - mean) / std * std + mean may exceed b after rounding; the numbers do not."""
     generator = np.random.default_rng(0)
     for _ in range(300):
         mean, std, width = generator.uniform(0.1, 1, 3)
@@ -133,7 +134,7 @@ def test_bounds_that_rounding_would_pass():
 
 
 def test_truncated_normals_by_erfinv():
-    """timm's form: uniform_, erfinv_, mul_, add_, clamp_."""
+    """The way of timm: uniform_, erfinv_, mul_, add_, clamp_."""
     timm = pytest.importorskip("timm")
 
     def reset(module):
@@ -147,7 +148,7 @@ def test_truncated_normals_by_erfinv():
 
 
 def test_what_is_computed():
-    """Deterministic values as the author's code gives them; expressions of draws in float64."""
+    """Deterministic values equal the author's; expressions of draws are computed in float64."""
 
     def reset(module):
         module.weight.copy_(torch.arange(24.0).view(6, 4).log1p())
@@ -160,7 +161,7 @@ def test_what_is_computed():
 
 
 def test_draws_that_meet_are_numbered_in_the_order_of_use():
-    """The k-th, from 1, has the tensor's stream with the suffix k."""
+    """Draw k of an expression, counted from 1, uses the tensor's stream with the suffix k."""
 
     def reset(module):
         first, second = torch.randn(6, 4), torch.rand(6, 4)
@@ -177,7 +178,7 @@ def test_draws_that_meet_are_numbered_in_the_order_of_use():
 
 @pytest.mark.parametrize("bound", [0.5, 1.9])
 def test_clamping_inside_of_the_bounds_moves_numbers_to_the_ends(bound):
-    """It makes no narrower truncated normal."""
+    """It does not become a narrower truncated normal."""
     module = Own(lambda m: (nn.init.trunc_normal_(m.weight).clamp_(-bound, bound), m.bias.zero_()))
     module.weight = nn.Parameter(torch.full((60, 40), math.nan))
     weight = init_(module, seed=3).weight.detach()
@@ -187,7 +188,7 @@ def test_clamping_inside_of_the_bounds_moves_numbers_to_the_ends(bound):
 
 
 def test_parameters_of_the_same_memory_are_tied():
-    """Two objects, one memory: filled once, by the first name's stream."""
+    """Two parameter objects in one memory are filled once, with the first name's stream."""
     model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
     model[1].weight = nn.Parameter(model[0].weight.data)
     assert model[1].weight is not model[0].weight
@@ -282,7 +283,7 @@ def test_boxes_of_parts():
     lambda: nn.Conv2d(8, 8, 3, groups=8),
 ])  # fmt: skip
 def test_the_memory_layout_changes_no_number(make, layout):
-    """Fault 4."""
+    """Tensors in channels_last or transposed memory get the same numbers."""
     expected = init_(make(), seed=3).weight
     module = make().to(memory_format=layout)
     assert torch.equal(init_(module, seed=3).weight, expected)
@@ -300,13 +301,13 @@ def test_the_memory_layout_changes_no_number(make, layout):
     ],
 )
 def test_axes_that_are_said_count(shape, rule, stddev):
-    """Fault 5. 5 standard errors: a false alarm in 10^6 seeds; the seed is fixed."""
+    """Within 5 standard errors: a false alarm in 10^6 seeds; the seed is fixed."""
     weight = init_(Own(None, shape), {"weight": rule, "bias": "zeros"}, seed=3).weight.detach()
     assert abs(float(weight.std()) / stddev - 1) < 5 / math.sqrt(2 * weight.numel())
 
 
 def test_no_twins():
-    """Fault 6: without a seed torch's generator decides; a prefix gives the numbers of a whole."""
+    """Without a seed torch's generator is used; a prefix gives the whole model's numbers."""
     torch.manual_seed(0)
     first, second = init_(nn.Linear(4, 4)), init_(nn.Linear(4, 4))
     assert not torch.equal(first.weight, second.weight)
@@ -333,7 +334,7 @@ def test_no_twins():
     ],
 )
 def test_wrappers_change_neither_numbers_nor_patterns(wrap):
-    """Fault 7; a module that is only called like a wrapper's stays."""
+    """Wrappers' prefixes are removed; a module that only has a wrapper's name keeps it."""
     rules = {"0.weight": wf.HeNormal(), "module.*": "ones"}
 
     def make():
@@ -367,7 +368,7 @@ def test_wrappers_change_neither_numbers_nor_patterns(wrap):
     ],
 )
 def test_rules_that_fill_nothing(rule, error):
-    """Fault 9: and nothing has been written."""
+    """An error, and nothing has been written."""
     module = nn.Linear(4, 4)
     before = copy.deepcopy(module.state_dict())
     with pytest.raises((ValueError, RuntimeError, TypeError), match=error):
@@ -524,7 +525,7 @@ def test_whole_model_methods():
 
 @pytest.mark.parametrize("order", [("query", "key"), ("key", "query")])
 def test_momentum_encoders_share_a_stream(order):
-    """That of the tensor that was drawn, whichever the model has first."""
+    """The copy uses the stream of the tensor that was drawn, whichever comes first."""
     model = nn.ModuleDict({name: nn.Linear(4, 4) for name in order})
 
     def by(model):
@@ -571,25 +572,88 @@ def test_memory_that_is_reached_without_an_operation_is_refused(method, read):
         init_(module, seed=3)
 
 
-def test_modules_that_are_not_just_memory():
-    module = nn.Linear(3, 3)
-    module.weight.ds_id = 1
-    with pytest.raises(TypeError, match="'weight' is partitioned by ZeRO-3"):
-        init_(module)
-    module = nn.Linear(3, 3)
-    module.weight.tensor_model_parallel = True
-    with pytest.raises(TypeError, match="'weight' is a shard"):
-        init_(module)
-    kind = type("FullyShardedDataParallel", (nn.Module,), {})
-    with pytest.raises(TypeError, match="FullyShardedDataParallel"):
-        init_(kind())
-    quantised = type("Linear", (nn.Module,), {"__module__": "torch.ao.nn.quantized.modules.linear"})
-    with pytest.raises(TypeError, match="is quantised"):
-        init_(quantised())
+def marked(**marks):
+    def make():
+        module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+        vars(module[1].weight).update(marks)
+        return module
+
+    return make
+
+
+class FullyShardedDataParallel(nn.Module):
+    """Stands for torch's, which needs an accelerator: `init_` goes by the name and the state."""
+
+    def __init__(self, state="IDLE"):
+        super().__init__()
+        self.training_state = types.SimpleNamespace(name=state)
+        self._fsdp_wrapped_module = marked(_fsdp_flattened=True)()
+
+
+def quantised():
+    module = torch.ao.quantization.quantize_dynamic(marked()(), {nn.Linear})
+    assert module[1].weight().is_quantized
+    return module
+
+
+def quantised_buffer():
+    module = marked()()
+    module[1].register_buffer(
+        "table", torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+    )
+    return module
+
+
+NOT_JUST_MEMORY = {
+    "lazy": (lambda: nn.Sequential(nn.Linear(3, 3), nn.LazyLinear(3)), ValueError,
+             "parameter '1.weight' has no shape yet: run the lazy module once"),
+    "ZeRO-3": (marked(ds_id=1), TypeError, "'1.weight' is partitioned by ZeRO-3"),
+    "Megatron": (marked(tensor_model_parallel=True), TypeError,
+                 "'1.weight' is a shard of a tensor-parallel layer of Megatron"),
+    "bitsandbytes": (marked(quant_state=object()), TypeError, "'1.weight' is quantised"),
+    "quantised": (quantised, TypeError, "module '0' is quantised"),
+    "quantised buffer": (quantised_buffer, TypeError, "buffer '1.table' is quantised"),
+    "FSDP": (FullyShardedDataParallel, TypeError, "use init_ inside summon_full_params"),
+    "part of FSDP": (marked(_fsdp_flattened=True), TypeError,
+                     "'1.weight' is a part of a flat parameter of FullyShardedDataParallel"),
+}  # fmt: skip
+PLAN = wf.Plan([])
+ENTRANCES = {
+    "init_": lambda module: init_(module, seed=3),
+    "rules": lambda module: init_(module, {"*weight": "zeros"}, seed=3),
+    "by": lambda module: init_(module, by=lambda module: None, seed=3),
+    "record": ours.record,
+    "factory": lambda module: ours.record(lambda: module),
+    "fill_": lambda module: ours.fill_(module, PLAN, seed=3),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("entrance", ENTRANCES)
+@pytest.mark.parametrize("kind", NOT_JUST_MEMORY)
+def test_modules_that_are_not_just_memory(kind, entrance):
+    make, error, message = NOT_JUST_MEMORY[kind]
+    module = make()
+    before = {
+        name: tensor.clone()
+        for name, tensor in module.named_parameters()
+        if not nn.parameter.is_lazy(tensor)
+    }
+    with pytest.raises(error, match=message):
+        ENTRANCES[entrance](module)
+    for name, tensor in before.items():
+        assert torch.equal(module.get_parameter(name), tensor)
+
+
+def test_summoned_parameters_of_fsdp_are_filled():
+    module = init_(FullyShardedDataParallel("SUMMON_FULL_PARAMS"), seed=3)
+    plain = init_(marked()(), seed=3)
+    for one, other in zip(module.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_nothing_is_written_before_all_checks():
-    """Fault 18: a rule for the last tensor that its type refuses."""
+    """The type of the last tensor does not allow its rule: no tensor has been written."""
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4, dtype=torch.float16))
     before = copy.deepcopy(model.state_dict())
     for rule in (wf.Constant(1e6), wf.Dirac(), wf.HeNormal(batch_axis=5)):
@@ -600,7 +664,7 @@ def test_nothing_is_written_before_all_checks():
 
 
 def test_numbers_that_are_drawn_cannot_be_read():
-    """Reading what was drawn is refused, since there is nothing there to read."""
+    """While the code is recorded, drawn tensors have no values yet."""
 
     def reset(module):
         temporary = torch.empty(4, 4).normal_()
@@ -612,7 +676,7 @@ def test_numbers_that_are_drawn_cannot_be_read():
 
 
 def ks_equal(own, new, alarm):
-    """Constants exactly, else by Kolmogorov and Smirnov's test of two samples."""
+    """Constants must be equal; random tensors pass a two-sample Kolmogorov-Smirnov test."""
     if own.unique().numel() <= 3 or not own.is_floating_point() or torch.equal(own, new):
         return torch.equal(own, new)
     sample = own.detach().flatten().double(), new.detach().flatten().double()

@@ -1,6 +1,6 @@
-"""DTensors: every rank fills what it holds, and the logical tensor is the same in every layout.
+"""DTensors: each rank fills its part, and the logical tensor does not depend on the layout.
 
-Cases of several ranks are in sharded_ranks.py, which runs them in real process groups.
+Cases with several ranks are in sharded_ranks.py, which runs them in real process groups.
 """
 
 import itertools
@@ -65,7 +65,7 @@ def random_layout(generator):
 
 
 def test_places_are_where_torch_puts_them():
-    """For random placements, all ranks: as torch splits, and as it says where shards begin."""
+    """Random placements on all ranks agree with how torch splits, and where it starts shards."""
     generator = random.Random(13)
     strided = 0
     for _ in range(300):
@@ -89,11 +89,11 @@ def test_places_are_where_torch_puts_them():
             assert own_shape == tuple(local.shape)
             assert not held or held[0].box.starts == first
             strided += len(held) > 1
-    assert strided > 100  # ranks whose part is no one box
+    assert strided > 100  # ranks that hold more than one box
 
 
 def test_another_order_of_the_mesh():
-    """As DTensor's shard_order says it: the second axis of the mesh cuts first."""
+    """As with DTensor's shard_order: the second axis of the mesh cuts first."""
     placements = [Shard(0), Shard(0)]
     rows = {
         coordinate: places((12, 2), placements, (2, 3), coordinate, order=(1, 0))[0].box.starts[0]
@@ -103,7 +103,7 @@ def test_another_order_of_the_mesh():
 
 
 class Other(Shard):
-    """A placement that may cut in any way."""
+    """A placement of unknown kind."""
 
 
 @pytest.mark.parametrize("placement", [Partial(), Other(0)], ids=str)
@@ -115,7 +115,7 @@ def test_other_placements_are_refused(placement):
 
 
 def test_the_page():
-    """As it stands, apart: it begins a process group."""
+    """docs/sharded.md, in a process of its own, because it creates a process group."""
     program = f"import pages; pages.run(pages.DOCS / {'sharded.md'!r})"
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=pages.ROOT / "tests"

@@ -1,9 +1,9 @@
-"""Models that are initialised by this package train as those that torch initialises.
+"""Models that this package initialises train as well as those that torch initialises.
 
-The digits of scikit-learn, 8 x 8 pixels; the same batches and the same number of steps. The
-logarithms of the losses of several seeds, ours and torch's, are compared by Welch's t: a false
-alarm in 1000, and the seeds are fixed. Both must also have learnt, and weights that are six times
-too large are to be noticed.
+The data are the digits of scikit-learn, 8 x 8 pixels, with the same batches and the same number of
+steps. Welch's t-test compares the logarithms of the losses for several seeds, ours with torch's: a
+false alarm in 1000; the seeds are fixed. Both must have learnt, and the test must notice weights
+that are six times too large.
 """
 
 import numpy as np
@@ -53,7 +53,7 @@ class Convolutional(nn.Sequential):
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Such small models are slower with more, by far where processors are shared."""
+    """Use one thread: such small models are slower with more."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -77,7 +77,7 @@ def loss_after_training(model, digits, steps):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    with torch.no_grad():  # the last 261 pictures were not trained on
+    with torch.no_grad():  # the last 261 pictures were not used for training
         return nn.functional.cross_entropy(model(pictures[1536:]), labels[1536:]).item()
 
 
@@ -125,6 +125,6 @@ def test_the_same_loss(make, steps, digits):
         return stats.ttest_ind(losses[way], losses[by_torch], equal_var=False).pvalue
 
     for way in (by_fast_init, by_name):
-        assert max(losses[way]) < 0  # ln ln 10 = 0.83 is chance
+        assert max(losses[way]) < 0  # below ln ln 10 = 0.83, the loss of guessing
         assert chance(way) > 1e-3, losses
     assert chance(too_large) < 1e-3, losses

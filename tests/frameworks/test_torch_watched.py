@@ -1,4 +1,4 @@
-"""Who watches what torch does sees the fills too: traces, transforms, autograd, checkpoints."""
+"""Traces, transforms, autograd and torch.utils.checkpoint see the fills inside fast_init."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ class Seen(TorchDispatchMode):
 @pytest.mark.parametrize("draw", [name for name in DRAWS if name != "ours, truncated"])
 @pytest.mark.parametrize("trace", TRACES)
 def test_a_trace_has_the_draw(trace, draw):
-    """Replayed, it draws anew, and what torch draws for the seed."""
+    """A replayed trace draws again, with torch's own numbers for the seed."""
 
     def run(x):
         return x + DRAWS[draw]()
@@ -63,7 +63,7 @@ def test_a_dispatch_mode_sees_the_draw(draw):
     assert seen.names & {"normal_", "uniform_"}
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # jit.trace is on its way out
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # jit.trace is deprecated
 def test_a_seed_that_would_not_be_seen_is_refused():
     for context, name in ((FakeTensorMode(), "TorchDispatchMode"), (Seen(), "TorchDispatchMode")):
         with context, pytest.raises(RuntimeError, match=f"seed=3 asks for .* a {name}"):
@@ -163,7 +163,7 @@ def test_without_the_adapter_autograd_knows_too():
     assert run.returncode == 0, run.stderr
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's, of its own jit.script
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # from torch's own use of jit.script
 @pytest.mark.parametrize("fill", FILLS)
 def test_tangents_become_zeros(fill):
     with forward.dual_level():
@@ -203,13 +203,13 @@ PASSES = [
 
 @pytest.mark.parametrize(("reentrant", "run"), PASSES)
 def test_a_checkpoint_repeats_the_numbers(reentrant, run):
-    """Without a seed: torch.utils.checkpoint restores the generator that the keys are from."""
+    """Without a seed, torch.utils.checkpoint restores the generator, and so the numbers."""
     x = torch.ones(5, requires_grad=True)
     torch.manual_seed(1)
     with fast_init():
         result = checkpoint(noise, x, use_reentrant=reentrant)
         gradient = run(result, x)
-    assert torch.equal(gradient, result.detach())  # the factor, since x is 1
+    assert torch.equal(gradient, result.detach())  # the factor, because x is 1
     torch.manual_seed(1)
     assert torch.equal(gradient, ours.normal_(torch.empty(5)))
 
@@ -221,7 +221,7 @@ def test_a_seed_cannot_repeat_in_a_checkpoint(reentrant, run):
         result = checkpoint(noise, x, use_reentrant=reentrant)
         with pytest.raises(RuntimeError, match="in a backward pass"):
             run(result, x)
-    with fast_init(seed=1):  # outside of one, all is as ever
+    with fast_init(seed=1):  # outside of a checkpoint nothing changes
         assert run(noise(x), x) is not None
 
 

@@ -1,4 +1,4 @@
-"""Models of transformers and timm in small sizes, by the names of their classes."""
+"""Small versions of models of transformers and timm, by the names of their classes."""
 
 import functools
 
@@ -151,7 +151,7 @@ def of_timm(name):
 
 
 def inputs(model):
-    """What a model's forward pass takes, of the smallest size."""
+    """The smallest inputs that a model's forward pass accepts."""
     if not hasattr(model, "main_input_name"):
         return {"x": torch.ones(2, *model.default_cfg["input_size"])}
     ids = torch.arange(8)[None] % 100 + 3

@@ -1,11 +1,10 @@
-"""Stands for the C compiler: what was compiled before is not compiled again.
+"""A stand-in for the C compiler that does not compile the same source twice.
 
 python compile_once.py FOLDER UNUSED COMPILER ARGUMENT ...
 
-An object is kept in the folder under the hash of the preprocessed source and of the arguments. So
-of the builds of many mutants each compiles only the files that its line is in. Of the unused files,
-named with commas between them, that are for instruction sets that this processor lacks, the first
-object serves.
+Objects are cached in FOLDER under the hash of the preprocessed source and the arguments. So a build
+of a mutant compiles only the files that contain its line. UNUSED lists, with commas, the files of
+instruction sets that this processor lacks: for them the first object is used again.
 """
 
 import hashlib
@@ -15,7 +14,7 @@ from pathlib import Path
 
 
 def main(folder: Path, unused: set[str], command: list[str]) -> int:
-    """Compile, or give what was kept; all but compiling is the compiler's own business."""
+    """Compile, or copy the cached object; any other command goes to the real compiler."""
     if "-c" not in command or "-o" not in command:
         return subprocess.run(command).returncode
     output = Path(command[command.index("-o") + 1])

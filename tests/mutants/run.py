@@ -1,15 +1,15 @@
-"""Plants faults, one line at a time, and lists those that no test notices: `make mutants`.
+"""Mutation testing: plants faults, one line at a time, and lists those that no test catches.
 
     python tests/mutants/run.py             every mutant of mutants.toml
-    python tests/mutants/run.py torch .c    those whose file or line has one of these texts
-    python tests/mutants/run.py 12 40-45    those of these numbers
-    python tests/mutants/run.py --check     whether each still applies; nothing is run
+    python tests/mutants/run.py torch .c    mutants with one of these texts in their file or line
+    python tests/mutants/run.py 12 40-45    mutants with these numbers
+    python tests/mutants/run.py --check     only check that each still applies
 
-A mutant is found by its text, wherever in src/ and csrc/ that stands; one whose text is not there
-exactly once no longer applies, which is an error: look for where the line has gone. Everything is
-done in a copy in build/mutants, of which mutants of C and Cython compile the files that they are
-in, but none for instruction sets that this processor lacks. The exit status is 1 if some no longer
-apply or cannot be compiled, or if less than 95 % are killed.
+A mutant is found by its text, anywhere in src/ and csrc/. If the text does not occur exactly once,
+the mutant no longer applies. That is an error: find out where the line has gone. All work is done
+in a copy, build/mutants. A mutant of C or Cython compiles only the files that contain it, and no
+files of instruction sets that this processor lacks. The exit status is 1 if a mutant no longer
+applies or cannot be compiled, or if fewer than 95 % are caught.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COPY = ROOT / "build" / "mutants"
 OBJECTS = ROOT / "build" / "mutants-objects"
 COMPILED = {".c", ".h", ".pxd", ".pxi", ".pyx"}
 LIST = Path(__file__).with_name("mutants.toml")
-SECONDS = 900  # a mutant that runs on is noticed, too
+SECONDS = 900  # a mutant that makes the tests run longer than this counts as caught
 
 _COMPILER = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
 _KERNELS = {f"kernels_{name}.c" for name in supported_isas()}
@@ -45,9 +45,10 @@ _ONCE += [OBJECTS, ",".join(sorted(_UNUSED))]
 
 ENVIRONMENT = os.environ | {
     "PYTHONPATH": str(COPY / "src"),
-    "PYTHONDONTWRITEBYTECODE": "1",  # a mutant as long as the line and as new leaves no trace
+    # bytecode of the original must not be used for a mutant of equal size and time
+    "PYTHONDONTWRITEBYTECODE": "1",
     "KERAS_BACKEND": "jax",
-    "CFLAGS": "-O1 -g0",  # less to wait for; the bits are the same
+    "CFLAGS": "-O1 -g0",  # compiles faster; the bits are the same
     "CC": f"{shlex.join(map(str, _ONCE))} {_COMPILER}",
 }
 
@@ -55,13 +56,13 @@ Mutant = dict[str, str]
 
 
 def mutants() -> list[Mutant]:
-    """Read the list."""
+    """Read the list of mutants."""
     listed: list[Mutant] = tomllib.loads(LIST.read_text())["mutant"]
     return listed
 
 
 def sources(root: Path) -> dict[Path, str]:
-    """Read what mutants may be in."""
+    """Read all files that a mutant can be in."""
     return {
         path: path.read_text()
         for folder in ("src", "csrc")
@@ -71,30 +72,30 @@ def sources(root: Path) -> dict[Path, str]:
 
 
 def place(mutant: Mutant, texts: dict[Path, str]) -> Path:
-    """Find the one file that a mutant is in.
+    """Find the one file that contains a mutant's line.
 
     Raises
     ------
     ValueError
-        If it no longer applies.
+        If the line does not occur exactly once.
     """
     old, new = mutant["old"], mutant["new"]
     found = [path for path, text in texts.items() for _ in range(text.count(old))]
     if len(found) != 1:
         raise ValueError(f"{len(found)} times in src/ and csrc/: {old}")
     (path,) = found
-    if path.suffix == ".py":  # what cannot be read is noticed by no merit of a test
+    if path.suffix == ".py":  # no test deserves credit for catching a syntax error
         compile(texts[path].replace(old, new), path.name, "exec")
     return path
 
 
 def missing_tests(mutant: Mutant, root: Path) -> list[str]:
-    """List the tests that a mutant names and that are not there."""
+    """List the tests that a mutant names and that do not exist."""
     missing = []
     for word in shlex.split(mutant["tests"]):
         file, _, name = word.partition("::")
         if not file.endswith(".py"):
-            continue  # an option
+            continue  # an option of pytest
         path = root / file
         known = path.read_text() if path.is_file() else ""
         if not known or (name and not re.search(rf"def {name.partition('[')[0]}\(", known)):
@@ -103,7 +104,7 @@ def missing_tests(mutant: Mutant, root: Path) -> list[str]:
 
 
 def make_copy() -> None:
-    """Copy what the repository has, compiled modules included."""
+    """Copy the repository, including the compiled modules."""
     shutil.rmtree(COPY, ignore_errors=True)
     for folder in ("bench", "csrc", "docs", "src", "tests", "tools"):
         shutil.copytree(
@@ -117,29 +118,29 @@ def make_copy() -> None:
 
 
 def built() -> dict[Path, tuple[bytes, os.stat_result]]:
-    """Remember the files that builds make."""
+    """Read the files that a build makes, with their times."""
     files = [*COPY.rglob("*.so"), *(COPY / "build").rglob("*.c")]
     return {file: (file.read_bytes(), file.stat()) for file in files}
 
 
 def put_back(files: dict[Path, tuple[bytes, os.stat_result]]) -> None:
-    """Make files what they were, times included, which builds go by."""
+    """Restore files and their modification times, which decide what a build compiles."""
     for file, (content, stat) in files.items():
         if file.stat().st_mtime_ns != stat.st_mtime_ns:
-            file.unlink()  # a library may be mapped
+            file.unlink()  # another process may have mapped the library
             file.write_bytes(content)
             file.chmod(stat.st_mode)
             os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 def build() -> bool:
-    """Compile the copy; whether it could be."""
+    """Compile the copy; return whether that worked."""
     command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
     return subprocess.run(command, cwd=COPY, env=ENVIRONMENT, capture_output=True).returncode == 0
 
 
 def test(arguments: str) -> str:
-    """Run some tests in the copy: "passed", "failed" or what else happened."""
+    """Run some tests in the copy; return "passed", "failed" or an error message."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
     try:
         run = subprocess.run(
@@ -152,13 +153,13 @@ def test(arguments: str) -> str:
         )
     except subprocess.TimeoutExpired:
         return "failed"
-    if run.returncode in (4, 5):  # no such file, no test
+    if run.returncode in (4, 5):  # pytest found no such file or no test
         return f"no tests are run by {arguments!r}: {run.stdout[-300:]}"
     return "passed" if run.returncode == 0 else "failed"
 
 
 def is_asked_for(number: int, text: str, asked: list[str]) -> bool:
-    """Tell whether a mutant has one of the numbers or texts."""
+    """Tell whether a mutant has one of the given numbers or texts."""
     for word in asked:
         if span := re.fullmatch("([0-9]+)(?:-([0-9]+))?", word):
             if int(span[1]) <= number <= int(span[2] or span[1]):
@@ -169,7 +170,7 @@ def is_asked_for(number: int, text: str, asked: list[str]) -> bool:
 
 
 def chosen(asked: list[str]) -> Iterator[tuple[int, Mutant]]:
-    """Leave out what was not asked for, and aloud what needs frameworks that are not there."""
+    """Select the mutants; print those left out because their frameworks are not installed."""
     missing = [name for name in FRAMEWORKS if find_spec(name) is None]
     left_out = 0
     texts = sources(ROOT)
@@ -186,7 +187,7 @@ def chosen(asked: list[str]) -> Iterator[tuple[int, Mutant]]:
 
 
 def check() -> int:
-    """Print which mutants no longer apply, or name tests that are not there."""
+    """Print the mutants that no longer apply or that name tests that do not exist."""
     texts = sources(ROOT)
     bad = 0
     for number, mutant in enumerate(mutants(), start=1):
@@ -203,7 +204,7 @@ def check() -> int:
 
 
 def main(asked: list[str]) -> int:
-    """Plant one after another and print what becomes of each."""
+    """Plant one mutant after another, and print whether the tests caught it."""
     todo = list(chosen(asked))
     make_copy()
     texts = sources(COPY)
@@ -212,11 +213,11 @@ def main(asked: list[str]) -> int:
         for _, mutant in todo
         for path, text in texts.items()
     )
-    if of_c and not build():  # all of it once, and then what a mutant is in
+    if of_c and not build():  # compiles everything once; a mutant then compiles only its own files
         print("the copy cannot be built")
         return 1
     original = built()
-    sound: dict[str, str] = {}  # what each choice of tests says of the code as it is
+    sound: dict[str, str] = {}  # for each list of tests, the result on the unchanged code
     killed, survivors, gone = 0, [], []
     for number, mutant in todo:
         old, new, tests = mutant["old"], mutant["new"], mutant["tests"]

@@ -85,14 +85,16 @@ def utf8(argument: str, value: Any) -> bytes:
     --------
     >>> utf8("name", "\ud800")
     Traceback (most recent call last):
-    ValueError: name must be text that has a UTF-8 form, got '\ud800'
+    ValueError: name must be text that can be encoded in UTF-8, got '\ud800'
     """
     if not isinstance(value, str):
         raise TypeError(f"{argument} must be a str, got {value!r}")
     try:
         return value.encode()
     except UnicodeEncodeError:  # an unpaired surrogate
-        raise ValueError(f"{argument} must be text that has a UTF-8 form, got {value!r}") from None
+        raise ValueError(
+            f"{argument} must be text that can be encoded in UTF-8, got {value!r}"
+        ) from None
 
 
 def path(argument: str, value: Any) -> str:
@@ -112,7 +114,7 @@ def path(argument: str, value: Any) -> str:
         raise TypeError(f"{argument} must be a path, got {value!r}") from None
     except UnicodeEncodeError:  # an unpaired surrogate
         pass
-    raise ValueError(f"{argument} must be a path that the system can have, got {value!r}")
+    raise ValueError(f"{argument} must be a valid path, got {value!r}")
 
 
 def real(argument: str, value: Any) -> float:
@@ -127,7 +129,7 @@ def real(argument: str, value: Any) -> float:
     TypeError: low must be a real number, got '-2'
     """
     try:
-        if isinstance(value, (str, bytes)):  # float() would parse it
+        if isinstance(value, (str, bytes)):  # float("1.5") would be accepted
             raise TypeError
         return float(value) + 0.0
     except (TypeError, ValueError):

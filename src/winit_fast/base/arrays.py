@@ -22,7 +22,9 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     try:
         return np.empty(shape, dtype)
     except ValueError as error:
-        raise ValueError(f"shape must be one of an array, got {shape}: {error}") from None
+        raise ValueError(
+            f"shape must be a possible shape of an array, got {shape}: {error}"
+        ) from None
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -44,10 +44,16 @@ def logical_shape(shape: Shape, argument: str = "shape") -> tuple[int, ...]:
     >>> logical_shape(3), logical_shape([2, 5])
     ((3,), (2, 5))
     """
-    if type(shape) is tuple and {int}.issuperset(map(type, shape)):
-        checked: tuple[int, ...] = shape  # as nearly all are
-    else:
-        checked = _read(shape, argument)
+    if type(shape) is tuple:  # as nearly all are
+        size = 1
+        for extent in shape:
+            if type(extent) is not int or extent <= 0:
+                break
+            size *= extent
+        else:
+            if size <= MAX_SIZE:
+                return shape
+    checked = _read(shape, argument)
     if min(checked, default=0) < 0:
         raise ValueError(f"{argument} must not have negative extents, got {checked}")
     if math.prod(checked) > MAX_SIZE or max(checked, default=0) > MAX_SIZE:

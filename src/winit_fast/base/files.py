@@ -28,7 +28,7 @@ def regular_file(path: str) -> Iterator[BinaryIO]:
     """
     with open(path, "rb", opener=_open_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError(f"{path} is no regular file")
+            raise ValueError(f"{path} is not a regular file")
         yield file
 
 

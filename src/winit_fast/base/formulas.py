@@ -20,7 +20,7 @@ _MAX_BITS = 1 << 12
 
 def _power(base: Number, exponent: Number) -> Number:
     if isinstance(base, int) and isinstance(exponent, int):
-        if base.bit_length() * exponent > _MAX_BITS:  # before it is computed
+        if base.bit_length() * exponent > _MAX_BITS:  # checked before the power is computed
             raise OverflowError("a power is too large")
     elif base < 0 and exponent != int(exponent):
         raise ValueError("a root of a negative number is not real")
@@ -121,4 +121,4 @@ def evaluate(formula: Number | str, numbers: Mapping[str, Number]) -> Number:
     try:
         return value(body)
     except RecursionError:
-        raise ValueError(f"formula {shown} cannot be read: it is too deep") from None
+        raise ValueError(f"formula {shown} cannot be read: it is nested too deeply") from None

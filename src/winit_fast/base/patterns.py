@@ -71,7 +71,7 @@ class Pattern:
                 )
         if re.search(r"\{\w+\}\{\w+\}", self.text):
             raise ValueError(
-                f"pattern must have something between two numbers, got {excerpt(self.text)}"
+                f"pattern must have text between two numbers in braces, got {excerpt(self.text)}"
             )
         # The first and the last stretch of the pattern without "*" must be at the ends of the name.
         first, *others = (_reversed(stretch) for stretch in reversed(re.split(r"\*+", self.text)))
@@ -114,7 +114,8 @@ class Pattern:
         if found is None:
             raise ValueError(f"name must match {excerpt(self.text)}, got {excerpt(name)}")
         text = name[::-1]
-        for group in range(len(self._names), 0, -1):  # from the end, so that positions stay valid
+        # the last number first, so that the positions of the others stay valid
+        for group in range(len(self._names), 0, -1):
             begin, end = found.span(group)
             text = f"{text[:begin]}}}{self._names[group - 1][::-1]}{{{text[end:]}"
         return text[::-1]

@@ -273,17 +273,17 @@ def _read_header(path: str, identity: tuple[int, ...]) -> Header:
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_HEADER:
             raise ValueError(
-                f"{path} is no safetensors file: its header has {length:,} bytes, "
-                f"{MAX_HEADER:,} are the most"
+                f"{path} is not a safetensors file: its header has {length:,} bytes, "
+                f"more than {MAX_HEADER:,}"
             )
         if size < 8 + length:
-            raise ValueError(f"{path} is no whole safetensors file: its header is cut off")
-        content = strict_json.read(file.read(length), f"{path} is no safetensors file")
+            raise ValueError(f"{path} is not a complete safetensors file: its header is cut off")
+        content = strict_json.read(file.read(length), f"{path} is not a safetensors file")
     metadata = content.pop(RESERVED, None)
     metadata = {} if metadata is None else metadata
     if not _maps_text_to_text(metadata):
         raise ValueError(
-            f"{path} is no safetensors file: {RESERVED} must map text to text, "
+            f"{path} is not a safetensors file: {RESERVED} must map text to text, "
             f"got {metadata!r:.200}"
         )
     header = Header(
@@ -292,14 +292,16 @@ def _read_header(path: str, identity: tuple[int, ...]) -> Header:
     end = 0
     for name, entry in sorted(header.entries.items(), key=lambda item: item[1][2:]):
         if entry.begin != end:
-            fault = "overlaps another one" if entry.begin < end else "has a hole before it"
-            raise ValueError(f"{path} is no safetensors file: tensor {name!r} {fault}")
+            fault = "overlaps another one" if entry.begin < end else "has a gap before it"
+            raise ValueError(f"{path} is not a safetensors file: tensor {name!r} {fault}")
         end = entry.end
         if header.size + end > size:
-            raise ValueError(f"{path} is no whole safetensors file: tensor {name!r} is cut off")
+            raise ValueError(
+                f"{path} is not a complete safetensors file: tensor {name!r} is cut off"
+            )
     if header.size + end < size:
         raise ValueError(
-            f"{path} is no safetensors file: {size - header.size - end:,} bytes follow the last "
+            f"{path} is not a safetensors file: {size - header.size - end:,} bytes follow the last "
             "tensor"
         )
     return header
@@ -313,12 +315,12 @@ def _entry(path: str, name: str, entry: Any) -> Entry:
         if not (isinstance(shape, list) and all(map(_natural, [*shape, begin, end]))):
             raise TypeError("shape and data_offsets must hold integers from 0 to 2^64 - 1")
         if tag not in _BITS:
-            raise ValueError("no such dtype is known")
+            raise ValueError("the dtype is unknown")
         if 8 * (end - begin) != math.prod(shape) * _BITS[tag]:
-            raise ValueError("its data_offsets are not those of its shape")
+            raise ValueError("data_offsets must match dtype and shape")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is no safetensors file: tensor {name!r:.200} is {entry!r:.200}: {error!r}"
+            f"{path} is not a safetensors file: tensor {name!r:.200} is {entry!r:.200}: {error!r}"
         ) from None
     return Entry(tag, tuple(shape), begin, end)
 
@@ -357,18 +359,18 @@ def _read_index(path: str, identity: tuple[int, ...]) -> dict[str, str]:
         text = file.read(MAX_HEADER + 1)
     if len(text) > MAX_HEADER:
         raise ValueError(
-            f"{path} is no index of safetensors files: it has more than {MAX_HEADER:,} bytes"
+            f"{path} is not an index of safetensors files: it has more than {MAX_HEADER:,} bytes"
         )
-    files = strict_json.read(text, f"{path} is no index of safetensors files").get("weight_map")
+    files = strict_json.read(text, f"{path} is not an index of safetensors files").get("weight_map")
     if not (isinstance(files, dict) and _maps_text_to_text(files)):
         raise ValueError(
-            f"{path} is no index of safetensors files: weight_map must map names of tensors to "
+            f"{path} is not an index of safetensors files: weight_map must map names of tensors to "
             f"files, got {files!r:.200}"
         )
     for name, file_name in files.items():
         if not _stays_below(file_name):
             raise ValueError(
-                f"{path} is no index of safetensors files of its own folder: "
+                f"{path} is not an index of safetensors files in its own folder: "
                 f"{name!r:.200} is in {file_name!r:.200}"
             )
     return files
@@ -424,7 +426,9 @@ def mapped(path: str, tensor: str) -> Array:
         return empty(shape, DTYPES[tag])
     with regular_file(path) as file:
         if os.fstat(file.fileno()).st_size != header.end:
-            raise ValueError(f"{path} is no whole safetensors file: it has just been changed")
+            raise ValueError(
+                f"{path} is not a complete safetensors file: it was changed while it was read"
+            )
         return np.memmap(file, DTYPES[tag], "r", header.size + begin, shape)
 
 
@@ -434,5 +438,5 @@ def _find(entries: Mapping[str, Any], path: str, tensor: str) -> Any:
     nearest = get_close_matches(tensor, entries) or get_close_matches(tensor, entries, 1, 0.0)
     hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
     raise ValueError(
-        f"tensor must be one of those in {path}, which are {len(entries):,}, got {tensor!r}{hint}"
+        f"tensor must be one of the {len(entries):,} tensors in {path}, got {tensor!r}{hint}"
     )

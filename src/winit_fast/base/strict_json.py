@@ -27,7 +27,7 @@ def read(text: bytes, fault: str) -> dict[str, Any]:
     --------
     >>> read(b'{"a": 1, "a": 2}', "w.json is no plan")
     Traceback (most recent call last):
-    ValueError: w.json is no plan: 'a' is there twice
+    ValueError: w.json is no plan: 'a' occurs twice
     """
     try:
         content = json.loads(
@@ -44,9 +44,9 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
         ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"{twice!r:.200} is there twice")
+        raise ValueError(f"{twice!r:.200} occurs twice")
     return content
 
 
 def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a number in JSON")

@@ -33,7 +33,8 @@ TORCH = {
 
 _KERAS_BACKENDS = "tensorflow", "jax", "torch"
 
-_SHARED = 1 << 22  # bytes from which memset is faster with several threads, which must be woken
+# bytes; from this size on memset is faster with several threads, which must be woken
+_SHARED = 1 << 22
 _PIECE = 1 << 20  # elements that NumPy draws at one time
 _LARGE = 1 << 22  # bytes from which JAX and Keras return memory to the system after the call
 _REST = 0.1

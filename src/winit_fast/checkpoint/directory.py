@@ -259,7 +259,9 @@ class Directory:
             if (entry.name in self._sizes or is_file_of_checkpoint(entry.name))
             and not entry.is_dir(follow_symlinks=False)
         ]
-        with no_room_means(f"{self.path}: its files are whole but cannot be moved to their names"):
+        with no_room_means(
+            f"{self.path}: its files are complete, but cannot be moved to their final names"
+        ):
             self._stage.publish(old)
             for path in self._made:
                 flush_directory(path.parent)
@@ -277,7 +279,7 @@ class Directory:
                 what = "another unfinished" if self._beginnings is not None else "an unfinished"
                 raise FileExistsError(
                     f"{stage.path} holds {what} checkpoint, of {stage.run}: "
-                    "resume goes on with the same one, force clears it away"
+                    "use resume to continue the same checkpoint, or force to delete it"
                 )
         return found
 
@@ -316,12 +318,13 @@ class Directory:
             path.mkdir()
             self._made.append(path)
 
-    def _acquire(self) -> None:
+    def _acquire(self, shared: bool = False) -> None:
         import fcntl  # imported here, because Windows can import this module but has no fcntl
 
         lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
             raise BlockingIOError(

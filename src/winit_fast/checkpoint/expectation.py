@@ -63,7 +63,7 @@ def moments(initializer: Initializer, shape: tuple[int, ...]) -> tuple[float, fl
 def _truncated(low: float, high: float) -> tuple[float, float]:
     """Return mean and standard deviation of the standard normal, truncated to two bounds."""
     inside = (math.erf(high / math.sqrt(2)) - math.erf(low / math.sqrt(2))) / 2
-    if inside < 1e-6:  # far out in a tail, where these formulas cancel
+    if inside < 1e-6:  # far in a tail, where these formulas lose all digits
         return math.nan, math.nan
     ends = [math.exp(-(end**2) / 2) / math.sqrt(2 * math.pi) for end in (low, high)]
     edges = [end * weight if weight else 0.0 for end, weight in zip((low, high), ends, strict=True)]

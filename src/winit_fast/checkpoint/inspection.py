@@ -205,7 +205,8 @@ def inspect(
     if progress is not None:
         progress(total, total)
     repeats = _equal_tensors(tensors)
-    known = {name for repeat in repeats for name in repeat.names[1:]}  # reported once
+    # these are reported once, with the first of the equal tensors
+    known = {name for repeat in repeats for name in repeat.names[1:]}
     for tensor in tensors:
         repeats += tensor.repeats if tensor.name not in known else []
     return Inspection(
@@ -224,7 +225,7 @@ def _expected(folder: Path, found: Mapping[str, Place]) -> tuple[str, dict[str, 
     planned, digest = provenance.read_plan(folder / PLAN)
     named = {place.header.metadata.get(provenance.DIGEST_KEY, digest) for place in found.values()}
     if named - {digest}:
-        return f"{PLAN} is not the plan that the headers name", {}
+        return f"{PLAN} is not the plan whose digest is in the headers", {}
     expected = {}
     for tensor in planned:
         place = found.get(tensor.name)
@@ -276,7 +277,7 @@ class _Moments(NamedTuple):
 def _moments(numbers: Array) -> _Moments:
     """Compute the moments of float32 or float64 numbers, which are overwritten."""
     low, high, not_finite = float(numbers.min()), float(numbers.max()), 0
-    if not (math.isfinite(low) and math.isfinite(high)):  # as for any NaN
+    if not (math.isfinite(low) and math.isfinite(high)):  # NaN if any element is NaN
         finite = numbers[np.isfinite(numbers)]
         not_finite = numbers.size - finite.size
         if not finite.size:
@@ -290,7 +291,7 @@ def _moments(numbers: Array) -> _Moments:
     mean, squares = float(np.einsum("i->", numbers)) / size, _squares(numbers)
     if size * mean * mean <= squares / 100:
         squares -= size * mean * mean
-    else:  # cancellation: compute again from the differences from about the mean
+    else:  # too much cancellation: subtract about the mean first
         near = numbers.dtype.type(mean)
         numbers -= near
         lack = float(np.einsum("i->", numbers)) / size
@@ -309,7 +310,8 @@ class _Tensor:
         self.name = name
         self.place = place
         self.repeats: list[Repeat] = []
-        self.hash: int | None = None  # of the whole tensor; None if a repeat would mean nothing
+        # hash of the tensor; None if equal tensors need not be reported
+        self.hash: int | None = None
         size = math.prod(place.entry.shape)
         # Elements that are not whole bytes are hashed as bytes, without statistics.
         self._is_bytes = bool(size) and place.nbytes % size != 0
@@ -372,7 +374,8 @@ class _Tensor:
 
     def _finish(self) -> None:
         """Combine the results of all ranges, and free the memory that they took."""
-        for number in sorted(self._parts):  # in order, so the number of threads changes no bit
+        # in a fixed order, so that the sums do not depend on the threads
+        for number in sorted(self._parts):
             self._moments = self._moments.joined(self._parts[number])
         hashes, self._hashes, self._parts = self._hashes, None, {}
         assert hashes is not None, "kept to the end"
@@ -443,7 +446,7 @@ def _counted(numbers: Array) -> Array:
     """Count finite numbers by the highest bits of their float32."""
     words = numbers.astype(np.float32, copy=False).view(np.uint32) >> 20
     counts = np.bincount(words, minlength=_BINS)
-    counts.reshape(2, 256, 8)[:, 255] = 0  # infinities and NaN
+    counts.reshape(2, 256, 8)[:, 255] = 0  # the bins of infinities and NaN are left out
     return counts
 
 

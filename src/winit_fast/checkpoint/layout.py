@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from winit_fast.base import safetensors
 from winit_fast.base.dtypes import FLOATS, find, find_any
@@ -14,6 +15,36 @@ from winit_fast.models.tensor_spec import NON_PERSISTENT, TensorSpec
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+
+DCP_METADATA = ".metadata"
+"""The file that torch.distributed.checkpoint opens first."""
+
+READ_FIRST = INDEX, SINGLE, DCP_METADATA
+"""The files that loaders open first: they name the others, or are the whole checkpoint."""
+
+
+class File(Protocol):
+    """A large file of a checkpoint, of any format.
+
+    Attributes
+    ----------
+    filename : str
+    header : bytes
+        Its beginning, which is written first and tells the file from another run's.
+    size : int
+        Length of the file in bytes.
+    parameters : int
+        Number of elements in it.
+    """
+
+    @property
+    def filename(self) -> str: ...
+    @property
+    def header(self) -> bytes: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def parameters(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -34,6 +65,11 @@ class Shard:
     tensors: tuple[TensorSpec, ...]
     header: bytes
     size: int
+
+    @property
+    def parameters(self) -> int:
+        """Number of elements of all tensors."""
+        return sum(tensor.size for tensor in self.tensors)
 
 
 def checked(tensors: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
@@ -131,7 +167,7 @@ def index(shards: Sequence[Shard]) -> str:
 
 
 def is_file_of_checkpoint(name: str) -> bool:
-    """Return whether a file name is one that `write_checkpoint` uses for shards, index or plan.
+    """Return whether a file name is one that writers use for shards, index or plan.
 
     Examples
     --------
@@ -140,8 +176,10 @@ def is_file_of_checkpoint(name: str) -> bool:
     >>> is_file_of_checkpoint("model.fp16.safetensors")
     False
     """
-    numbered = re.fullmatch(r"model-\d{5,}-of-\d{5,}\.safetensors", name, re.ASCII)
-    return numbered is not None or name in (SINGLE, INDEX, PLAN)
+    numbered = re.fullmatch(
+        r"model-\d{5,}-of-\d{5,}\.safetensors|__\d+_\d+\.distcp", name, re.ASCII
+    )
+    return numbered is not None or name in (*READ_FIRST, PLAN)
 
 
 def _filename(number: int, count: int) -> str:
@@ -203,7 +241,7 @@ def stored(
                 used.add(pattern.text)
                 break
         if chosen not in (None, tensor.dtype):
-            tensor = replace(tensor, dtype=chosen)
+            tensor = replace(tensor, dtype=chosen, drawn_in=None)
         found.append(tensor)
     for pattern, _ in patterns:
         if pattern.text not in used:

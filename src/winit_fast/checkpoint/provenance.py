@@ -67,7 +67,7 @@ def metadata(seed: int, plan: str) -> dict[str, str]:
     return {
         STREAM_KEY: str(STREAM_VERSION),
         SEED_KEY: str(seed),
-        DIGEST_KEY: _digest(plan.encode()),
+        DIGEST_KEY: digest(plan.encode()),
     }
 
 
@@ -93,8 +93,9 @@ def read_plan(path: Path) -> tuple[list[TensorSpec], str]:
     with regular_file(str(path)) as file:
         text = file.read()
     tensors = plan_json.read(text, f"{path} is no plan of this version")
-    return tensors, _digest(text)
+    return tensors, digest(text)
 
 
-def _digest(text: bytes) -> str:
+def digest(text: bytes) -> str:
+    """Return the digest of a plan's text."""
     return f"sha256:{sha256(text).hexdigest()}"

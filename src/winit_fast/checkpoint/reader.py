@@ -60,7 +60,7 @@ class Place(NamedTuple):
             def read(offset: int, memory: Array) -> None:
                 file.seek(self.header.size + self.entry.begin + offset)
                 if file.readinto(memory.data) != memory.nbytes:  # type: ignore[attr-defined]
-                    raise ValueError(f"{self.file} is no whole safetensors file any more")
+                    raise ValueError(f"{self.file} is no longer a complete safetensors file")
 
             yield read
 
@@ -103,9 +103,9 @@ def places(path: Path) -> dict[str, Place]:
         for tensor, entry in header.entries.items():
             if files is not None and files.get(tensor) != name:
                 raise ValueError(
-                    f"{folder / name} holds {tensor!r}, which {index.name} does not say"
+                    f"{folder / name} holds tensor {tensor!r}, but {index.name} does not say so"
                 )
             found[tensor] = Place(str(folder / name), header, entry)
     if files is not None and (lost := files.keys() - found.keys()):
-        raise ValueError(f"{index} names {min(lost)!r}, which its file does not hold")
+        raise ValueError(f"{index} names tensor {min(lost)!r}, which is not in its file")
     return found

@@ -53,7 +53,9 @@ def write(
 
     system, root = url_to_fs(address)
     if system.exists(root) and (not system.isdir(root) or system.ls(root, detail=False)):
-        raise FileExistsError(f"{address} exists and is not empty; only local directories can be")
+        raise FileExistsError(
+            f"{address} exists and is not empty; only a local directory may contain files"
+        )
     system.makedirs(root, exist_ok=True)
     begun = []
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import NamedTuple
 
-from winit_fast.checkpoint.layout import INDEX, SINGLE
+from winit_fast.checkpoint.layout import READ_FIRST
 
 STAGE = ".winit-fast-"
 """Prefix of the names of stages, and of the files inside that do not belong to a checkpoint."""
@@ -99,7 +99,7 @@ class Stage:
     ) -> None:
         self.path = path
         self.run = run
-        self._new = sorted(new, key=lambda name: name in (INDEX, SINGLE))
+        self._new = sorted(new, key=lambda name: name in READ_FIRST)
         self._old: list[str] | None = None
         self._set_old(old)
 
@@ -129,6 +129,11 @@ class Stage:
             shutil.rmtree(path, ignore_errors=True)
             raise
         return cls(path, new, run=run)
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether moving has begun, and is not complete."""
+        return self._old is not None
 
     def allocated(self, name: str) -> int:
         """Return the number of bytes on the disk that a file in the stage already occupies."""
@@ -192,7 +197,8 @@ class Stage:
             if not (self._waits(name) or (directory / name).exists()):
                 raise FileNotFoundError(
                     f"{self.path} holds files that were being moved to {directory}, "
-                    f"but {name} is in neither: move by hand what is worth it, then delete it"
+                    f"but {name} is in neither of them: move what you want to keep by hand, then "
+                    f"delete {self.path}"
                 )
         for name in self._old:
             has_arrived = name in self._new and not self._waits(name)
@@ -245,7 +251,7 @@ class Stage:
     def _set_old(self, old: Iterable[str] | None) -> None:
         """Sort the old files so that the one a loader opens first is moved away first."""
         if old is not None:
-            self._old = sorted(old, key=lambda name: (name != INDEX, name != SINGLE))
+            self._old = sorted(old, key=lambda name: [name != first for first in READ_FIRST])
 
 
 def left_behind(directory: Path) -> list[Stage]:
@@ -314,7 +320,7 @@ def _read_moves(stage: Path) -> tuple[list[str], list[str] | None]:
         moves = json.loads(text)
         new, old = moves["new"], moves["old"]
         if not all(Path(name).name == name and name not in ("", "..") for name in [*new, *old]):
-            raise ValueError("it names files elsewhere")
+            raise ValueError("it names files outside of the directory")
     except (KeyError, TypeError, ValueError) as error:
         raise FileExistsError(f"{stage / _MOVES} cannot be read: {error!r}") from None
     return new, old

@@ -44,7 +44,7 @@ class Finding:
         "unrelated": the elements do not correlate with the plan's, as with another seed.
         "changed": they correlate, as after training, or some are still those of the plan.
         "missing": the tensor is in no file. "other": it has another shape or dtype. "unknown": it
-        is in a file, but not in the plan. "not checked": the plan could not hold its scheme.
+        is in a file, but not in the plan. "not checked": the plan could not store its scheme.
     detail : str
         The first difference, or another problem.
     differing : int
@@ -169,8 +169,8 @@ def verify(
         planned, digest = provenance.read_plan(folder / PLAN)
         if origin.get(provenance.DIGEST_KEY, digest) != digest:
             raise ValueError(
-                f"{folder / PLAN} is not the plan that the headers name: it has been changed, or "
-                "is another checkpoint's"
+                f"{folder / PLAN} is not the plan whose digest is in the headers: it was changed, "
+                "or belongs to another checkpoint"
             )
 
     begin = time.perf_counter()
@@ -206,12 +206,14 @@ def _origin(folder: Path, places: Mapping[str, Place]) -> dict[str, str]:
     origin = next(iter(origins.values()), {})
     if origin and len(origin) < len(keys):
         raise ValueError(
-            f"the headers in {folder} have lost a part of what they say of the numbers' origin: "
-            f"they have {origin}, not {', '.join(keys)}"
+            f"the headers in {folder} must have all of {', '.join(keys)}, which say where the "
+            f"numbers come from, got only {origin}"
         )
     for file, own in origins.items():
         if own != origin:
-            raise ValueError(f"{file} is of another origin ({own}) than files before it ({origin})")
+            raise ValueError(
+                f"{file} has other metadata ({own}) than the files before it ({origin})"
+            )
     stream = origin.get(provenance.STREAM_KEY, str(STREAM_VERSION))
     if stream != str(STREAM_VERSION):
         raise ValueError(
@@ -228,7 +230,9 @@ def _seed(folder: Path, origin: Mapping[str, str]) -> int:
             f"the headers in {folder} do not say the seed: seed must be given (--seed)"
         )
     if not (text.isascii() and text.isdigit() and len(text) <= 20):
-        raise ValueError(f"the headers in {folder} have a seed that is none: {text!r:.200}")
+        raise ValueError(
+            f"the headers in {folder} must have an integer below 2^64 as seed, got {text!r:.200}"
+        )
     return word(provenance.SEED_KEY, int(text))
 
 
@@ -252,7 +256,7 @@ def _before_reading(tensor: TensorSpec, place: Place | None) -> Finding | None:
         )
     if isinstance(tensor.initializer, NotWritten):
         shown = tensor.initializer.shown
-        return Finding(tensor.name, "not checked", f"the plan could not hold {shown}")
+        return Finding(tensor.name, "not checked", f"the plan could not store {shown}")
     return None
 
 
@@ -273,7 +277,8 @@ class _Comparison:
         self._found, self._made = _Constancy(), _Constancy()
         self._differing = self._not_finite = 0
         self._first: tuple[tuple[int, ...], float, float] | None = None
-        self._sums = np.zeros(6)  # of 1, x, y, xx, yy, xy: x is made, y is in the file
+        # sums of 1, x, y, xx, yy, xy; x is the expected number, y the stored one
+        self._sums = np.zeros(6)
 
     def pieces(self) -> Iterator[tuple[_Comparison, Filler, Box]]:
         """Cut the tensor as the writer does."""
@@ -338,7 +343,8 @@ class _Comparison:
     def _is_unrelated(self, size: int) -> bool:
         n, x, y, xx, yy, xy = self._sums.tolist()
         variances = (n * xx - x * x, n * yy - y * y)
-        if n < size or n < 100 or min(variances) <= 0:  # some boxes are equal, or all elements are
+        # not all elements were compared, or a side is constant
+        if n < size or n < 100 or min(variances) <= 0:
             return False
         return n * (n * xy - x * y) ** 2 < _BOUND**2 * variances[0] * variances[1]
 
@@ -355,7 +361,7 @@ class _Constancy:
     """Tracks whether all words are the same: `value` is that word, None if they differ."""
 
     def __init__(self) -> None:
-        self.value: int | None = -1  # no word was seen yet
+        self.value: int | None = -1  # -1: no word was seen yet
 
     def see(self, words: Array) -> None:
         if self.value is None or not words.size:

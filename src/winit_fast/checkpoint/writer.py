@@ -10,16 +10,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from winit_fast.base import threads
 from winit_fast.base.arguments import path, positive, utf8, word
+from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, cuts, whole
 from winit_fast.base.dtypes import find_any
 from winit_fast.checkpoint import layout, provenance, remote
@@ -32,9 +33,10 @@ from winit_fast.checkpoint.directory import (
     reserve,
 )
 from winit_fast.checkpoint.interrupts import Interrupts
-from winit_fast.checkpoint.layout import Shard
+from winit_fast.checkpoint.layout import File, Shard
+from winit_fast.checkpoint.ranks import Part, SharedDirectory
 from winit_fast.checkpoint.stage import STAGE, Run
-from winit_fast.initializers.protocol import Filler
+from winit_fast.initializers.protocol import Filler, Initializer, draw
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import Stream
 
@@ -55,6 +57,8 @@ So the disk works from the beginning. That is 1.4 times as fast as one flush at 
 takes about as long as the disk does.
 """
 
+
+AnyFile = TypeVar("AnyFile", bound=File)
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -91,14 +95,17 @@ class Summary:
     Attributes
     ----------
     files : tuple of Path
-        The safetensors files, in order; str for remote addresses.
+        The safetensors files, in order; str for remote addresses. Of one rank of several, those
+        that it has written.
     parameters : int
-        Number of elements of all tensors.
+        Number of elements in these files.
     nbytes : int
-        Bytes of all safetensors files, headers included.
+        Bytes of these files, headers included.
     seconds : float
         From the first byte filled to the last byte flushed.
     num_threads : int
+    published : bool
+        Whether the checkpoint is in place; false while other ranks have files to write.
     """
 
     files: tuple[Path | str, ...]
@@ -106,6 +113,7 @@ class Summary:
     nbytes: int
     seconds: float
     num_threads: int
+    published: bool = True
 
 
 def write_checkpoint(
@@ -120,6 +128,9 @@ def write_checkpoint(
     texts: Mapping[str, str] | None = None,
     force: bool = False,
     resume: bool = False,
+    rank: int | None = None,
+    world: int | None = None,
+    finalize: bool = False,
     num_threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
@@ -167,6 +178,14 @@ def write_checkpoint(
         Continue an unfinished run with the same tensors, seed and other arguments. All tensors are
         made again and compared with the files, and only differences are written. Without such a
         run the checkpoint is started; if it is already complete, nothing is done.
+    rank, world : int, optional
+        Number of this process, from 0, and of all processes. Each writes every world-th file, and
+        the last one to end adds the index and publishes all. The bytes do not depend on them. The
+        processes need the same file system and the same arguments, and no connection. If one
+        fails, start it again: the hidden folder stays until all files are complete.
+    finalize : bool
+        Write no file, only publish the files of all ranks. Needed only where the file system has
+        no locks, or if the last process was killed at its end.
     num_threads : int, optional
         By default `winit_fast.get_num_threads`; at most 128, and fewer if memory is short.
     progress : callable, optional
@@ -195,8 +214,9 @@ def write_checkpoint(
     name = path("directory", directory)
     folder = Path(name)
     is_address = remote.is_address(name)
-    if is_address and (force or resume):
-        raise ValueError(f"force and resume are for local directories, got {name!r}")
+    part = Part.of(rank, world, finalize)
+    if is_address and (force or resume or part is not None):
+        raise ValueError(f"force, resume and ranks are for local directories, got {name!r}")
     if os.fspath(directory) == "":  # Path("") would be the current directory
         raise ValueError("directory must have a name, got ''")
     if not (is_address or hasattr(os, "pwrite")):
@@ -210,7 +230,7 @@ def write_checkpoint(
     plan = provenance.plan_text(tensors)
     metadata = _metadata({} if metadata is None else metadata, provenance.metadata(seed, plan))
     shards = layout.shards(tensors, max_shard_size, metadata)
-    contents = _contents({} if texts is None else texts)
+    contents = checked_texts({} if texts is None else texts)
     contents[provenance.PLAN] = plan.encode()
     if len(shards) > 1:
         contents[layout.INDEX] = layout.index(shards).encode()
@@ -224,11 +244,63 @@ def write_checkpoint(
         return _summary(
             [f"{name.rstrip('/')}/{shard.filename}" for shard in shards], shards, begin, count
         )
+    return write_files(
+        folder,
+        shards,
+        lambda some: segments(some, seed, SEGMENT_BYTES),
+        contents,
+        origin=(seed, metadata[provenance.DIGEST_KEY]),
+        force=force,
+        resume=resume,
+        part=part,
+        num_threads=count,
+        progress=progress,
+    )
 
-    sizes = {shard.filename: shard.size for shard in shards}
+
+def write_files(
+    folder: Path,
+    files: Sequence[AnyFile],
+    segments: Callable[[Sequence[AnyFile]], Iterator[Segment]],
+    contents: Mapping[str, bytes],
+    *,
+    origin: tuple[int, str],
+    force: bool,
+    resume: bool,
+    part: Part | None,
+    num_threads: int,
+    progress: Callable[[int, int], None],
+) -> Summary:
+    """Write the files of a checkpoint of any format, all of them or none.
+
+    Parameters
+    ----------
+    folder : Path
+    files : sequence of File
+    segments : callable
+        Makes the segments of some of the files: everything behind their headers.
+    contents : mapping of str to bytes
+        Small files, which are written last.
+    origin : (int, str)
+        The seed, and the digest of the plan.
+    part : Part or None
+        What this process does, if there are several.
+    force, resume, num_threads, progress
+        As in `write_checkpoint`.
+
+    Returns
+    -------
+    Summary
+    """
+    sizes = {file.filename: file.size for file in files}
     sizes |= {name: len(content) for name, content in contents.items()}
-    beginnings = {shard.filename: shard.header for shard in shards} | contents
-    run = Run.of(seed, metadata[provenance.DIGEST_KEY], sizes, beginnings)
+    beginnings = {**{file.filename: file.header for file in files}, **contents}
+    run = Run.of(*origin, sizes, beginnings)
+    if part is not None:
+        shared = SharedDirectory(
+            folder, sizes, force=force, run=run, beginnings=beginnings, part=part
+        )
+        return _write_part(shared, files, segments, contents, part, num_threads, progress)
     target = Directory(
         folder, sizes, force=force, run=run, beginnings=beginnings if resume else None
     )
@@ -236,13 +308,13 @@ def write_checkpoint(
         with Interrupts() as interrupts, target:
             begin = time.perf_counter()
             if not target.published:
-                writer = _Writer(target, shards, segments(shards, seed, SEGMENT_BYTES))
+                writer = _Writer(target, files, segments(files))
                 with _kept_for_later(target, writer):
-                    count = writer.run(count, progress, interrupts)
+                    num_threads = writer.run(num_threads, progress, interrupts)
                     for name, content in contents.items():
                         _write(target, name, content)
                 target.publish()
-            return _summary([folder / shard.filename for shard in shards], shards, begin, count)
+            return _summary([folder / file.filename for file in files], files, begin, num_threads)
     except KeyboardInterrupt as interrupt:
         if target.published:
             raise TooLate(
@@ -251,13 +323,55 @@ def write_checkpoint(
         raise
 
 
+def _write_part(
+    target: SharedDirectory,
+    files: Sequence[AnyFile],
+    segments: Callable[[Sequence[AnyFile]], Iterator[Segment]],
+    contents: Mapping[str, bytes],
+    part: Part,
+    num_threads: int,
+    progress: Callable[[int, int], None],
+) -> Summary:
+    """Write this process's files, and publish the checkpoint if they were the last."""
+    own = part.own(files)
+    try:
+        with Interrupts() as interrupts, target:
+            begin = time.perf_counter()
+            if not target.published:
+                lacking = target.to_write([file.filename for file in own])
+                rest = [file for file in own if file.filename in lacking]
+                if rest:
+                    writer = _Writer(target, rest, segments(rest))
+                    num_threads = writer.run(num_threads, progress, interrupts)
+                    target.complete([file.filename for file in rest])
+                with target.publishing([file.filename for file in files]) as absent:
+                    if absent and not part.world:
+                        raise FileNotFoundError(
+                            f"{target.path} lacks {len(absent)} of {len(files)} files, the first "
+                            f"is {absent[0]}: all ranks must end before finalize"
+                        )
+                    if not (absent or target.published):
+                        for name, content in contents.items():
+                            _write(target, name, content)
+                        target.complete(list(contents))
+                        target.publish()
+            paths = [target.path / file.filename for file in own]
+            return replace(_summary(paths, own, begin, num_threads), published=target.published)
+    except KeyboardInterrupt as interrupt:
+        if target.published:
+            raise TooLate(
+                f"interrupted when the checkpoint in {target.path} was in place"
+            ) from interrupt
+        raise
+
+
 def _summary(
-    files: Sequence[Path | str], shards: Sequence[Shard], begin: float, num_threads: int
+    paths: Sequence[Path | str], files: Sequence[File], begin: float, num_threads: int
 ) -> Summary:
     return Summary(
-        files=tuple(files),
-        parameters=sum(tensor.size for shard in shards for tensor in shard.tensors),
-        nbytes=sum(shard.size for shard in shards),
+        files=tuple(paths),
+        parameters=sum(file.parameters for file in files),
+        nbytes=sum(file.size for file in files),
         seconds=time.perf_counter() - begin,
         num_threads=num_threads,
     )
@@ -321,19 +435,42 @@ def segments(shards: Sequence[Shard], seed: int, limit: int) -> Iterator[Segment
     Segment
     """
     for file, shard in enumerate(shards):
-        offset, pieces, filled = len(shard.header), list[Piece](), 0
-        for tensor in shard.tensors:
-            dtype = find_any(tensor.dtype)
-            fill = tensor.scheme.prepared(tensor.shape, dtype, Stream(seed, tensor.stream))
-            for slices in cuts(tensor.shape, limit // dtype.itemsize):
-                box = whole(tensor.shape).cut(slices)
-                nbytes = math.prod(box.sizes) * dtype.itemsize
-                if pieces and filled + nbytes > limit:
-                    yield Segment(file, offset, tuple(pieces))
-                    offset, pieces, filled = offset + filled, [], 0
-                pieces.append(Piece(fill, box, dtype, nbytes))
-                filled += nbytes
-        yield Segment(file, offset, tuple(pieces))
+        pieces = (piece for tensor in shard.tensors for piece in pieces_of(tensor, seed, limit))
+        yield from packed(pieces, file, len(shard.header), limit)
+
+
+def pieces_of(tensor: TensorSpec, seed: int, limit: int) -> Iterator[Piece]:
+    """Split a tensor into pieces of at most ``limit`` bytes, in C order."""
+    dtype = find_any(tensor.dtype)
+    scheme, stream = tensor.scheme, Stream(seed, tensor.stream)
+    if dtype.kind == "c":
+        fill: Filler = partial(_fill_complex, scheme, stream)
+    else:
+        fill = scheme.prepared(tensor.shape, dtype, stream)
+    for slices in cuts(tensor.shape, limit // dtype.itemsize):
+        box = whole(tensor.shape).cut(slices)
+        yield Piece(fill, box, dtype, math.prod(box.sizes) * dtype.itemsize)
+
+
+def _fill_complex(
+    scheme: Initializer, stream: Stream, out: Array, box: Box, num_threads: int | None
+) -> None:
+    draw(scheme, out, box, stream)
+
+
+def packed(pieces: Iterable[Piece], file: int, offset: int, limit: int) -> Iterator[Segment]:
+    """Join adjacent pieces of a file, from ``offset`` on, to segments of at most ``limit`` bytes.
+
+    A piece that is larger is a segment of its own.
+    """
+    joined, filled = list[Piece](), 0
+    for piece in pieces:
+        if joined and filled + piece.nbytes > limit:
+            yield Segment(file, offset, tuple(joined))
+            offset, joined, filled = offset + filled, [], 0
+        joined.append(piece)
+        filled += piece.nbytes
+    yield Segment(file, offset, tuple(joined))
 
 
 @contextmanager
@@ -357,7 +494,7 @@ class _Writer:
     def __init__(
         self,
         target: Directory,
-        shards: Sequence[Shard],
+        shards: Sequence[File],
         segments: Iterator[Segment],
     ) -> None:
         self._target = target
@@ -487,11 +624,11 @@ def _metadata(metadata: Mapping[str, str], own: Mapping[str, str]) -> dict[str, 
             raise TypeError(f"metadata must map str to str, got {value!r} for {key!r}")
         utf8("metadata", key), utf8("metadata", value)
         if own.get(key, value) != value:
-            raise ValueError(f"metadata[{key!r}] is {own[key]!r} here, got {value!r}")
+            raise ValueError(f"metadata[{key!r}] must be {own[key]!r}, got {value!r}")
     return {**metadata, **own}
 
 
-def _contents(texts: Mapping[str, str]) -> dict[str, bytes]:
+def checked_texts(texts: Mapping[str, str]) -> dict[str, bytes]:
     """Check the additional files, and encode them."""
     if not isinstance(texts, Mapping):
         raise TypeError(f"texts must map names of files to str, got {texts!r}")
@@ -500,7 +637,7 @@ def _contents(texts: Mapping[str, str]) -> dict[str, bytes]:
         if Path(path("texts", name)).name != name or name in ("", ".."):
             raise ValueError(f"texts must have plain file names, got {name!r}")
         if layout.is_file_of_checkpoint(name) or name.startswith(STAGE):
-            raise ValueError(f"texts must have other names than the writer's own, got {name!r}")
+            raise ValueError(f"texts must not name a file of the checkpoint, got {name!r}")
         contents[name] = utf8(f"texts[{name!r}]", text)
     return contents
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -39,6 +40,15 @@ same seed gives the same bytes on any machine."""
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
 @rules_option
 @click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["safetensors", "dcp"]),
+    default="safetensors",
+    show_default=True,
+    help="Of the files: dcp is that of torch.distributed.checkpoint, and needs PyTorch.",
+)
+@click.option("--prefix", default="", help="Text before every name in a dcp, such as 'model.'.")
+@click.option(
     "--max-shard-size",
     type=size,
     metavar="SIZE",
@@ -56,6 +66,20 @@ same seed gives the same bytes on any machine."""
     is_flag=True,
     help="Continue the same checkpoint where a killed run left it.",
 )
+@click.option("--rank", type=click.IntRange(0), help="Number of this process, of --world.")
+@click.option(
+    "--world",
+    type=click.IntRange(1),
+    help="Number of processes, each of which writes some of the files. The last one publishes all.",
+)
+@click.option(
+    "--distributed",
+    is_flag=True,
+    help="Take --rank and --world from torchrun, MPI or SLURM.",
+)
+@click.option(
+    "--finalize", is_flag=True, help="Only publish the files that all ranks have written."
+)
 @threads_option
 @json_option
 def init(
@@ -65,29 +89,79 @@ def init(
     keep_float32: tuple[str, ...],
     seed: int,
     rules: str | None,
+    format_: str,
+    prefix: str,
     max_shard_size: int,
     force: bool,
     resume: bool,
+    rank: int | None,
+    world: int | None,
+    distributed: bool,
+    finalize: bool,
     threads: int | None,
     as_json: bool,
 ) -> None:
     # SIGTERM cleans up in the same way as Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
+    rank, world = _ranks(rank, world, distributed, finalize)
     in_place = False
     try:
         summary, model, kind = _write(
-            source, out, dtype, keep_float32, seed, rules, max_shard_size, force, resume, threads
+            source,
+            out,
+            dtype,
+            keep_float32,
+            seed,
+            rules,
+            format_,
+            prefix,
+            max_shard_size,
+            force,
+            resume,
+            rank,
+            world,
+            finalize,
+            threads,
         )
         in_place = True
         lost = f"the new checkpoint is in place in {out}, but the summary is lost: "
+        if not summary.published:
+            lost = f"this rank's files are in {out}, but the summary is lost: "
         with printing(lost):
-            _print(summary, model, kind, seed, as_json)
+            _print(summary, out, model, kind, seed, as_json)
     except KeyboardInterrupt as interrupt:
-        if in_place or type(interrupt) is not KeyboardInterrupt:  # checkpoint.TooLate
+        if world is not None and not in_place:
+            tell(f"interrupted: start rank {rank} again to write its files to {out}")
+        elif in_place or type(interrupt) is not KeyboardInterrupt:  # checkpoint.TooLate
             tell(f"interrupted, but the new checkpoint is in place in {out}")
         else:
             tell(f"interrupted: nothing was changed in {out}")
         sys.exit(130)
+
+
+def _ranks(
+    rank: int | None, world: int | None, distributed: bool, finalize: bool
+) -> tuple[int | None, int | None]:
+    """Find the number of this process, and of all."""
+    from winit_fast.cli.launchers import launched
+
+    try:
+        found = launched(os.environ)
+        if distributed:
+            if (rank, world, finalize) != (None, None, False):
+                raise ValueError("--distributed is for no --rank, --world or --finalize")
+            if found is None:
+                raise ValueError(
+                    "--distributed needs RANK and WORLD_SIZE, or the variables of MPI or SLURM"
+                )
+            return found.rank, found.world
+    except ValueError as error:
+        if distributed:
+            raise Refused(str(error)) from error
+        found = None
+    if found is not None and found.world > 1 and (rank, world, finalize) == (None, None, False):
+        tell(f"{found.names} are set, but all files are written here: see --distributed")
+    return rank, world
 
 
 def _interrupt(*_: object) -> NoReturn:
@@ -101,9 +175,14 @@ def _write(
     keep_float32: tuple[str, ...],
     seed: int,
     rules: str | None,
+    format_: str,
+    prefix: str,
     max_shard_size: int,
     force: bool,
     resume: bool,
+    rank: int | None,
+    world: int | None,
+    finalize: bool,
     threads: int | None,
 ) -> tuple[Summary, str, str]:
     """Write the files; return the summary, the model's full name and the dtype's name."""
@@ -113,20 +192,29 @@ def _write(
         from winit_fast.sources import find
 
         model = find(source, dtype=dtype, rules=rules, out=out)
+        if prefix and format_ != "dcp":
+            raise ValueError(f"--prefix is for --format dcp, got {prefix!r}")
         with progress() as report:
-            summary = write_checkpoint(
-                out,
-                model.plan,
-                seed=seed,
-                dtypes=dict.fromkeys(keep_float32, "float32"),
-                max_shard_size=max_shard_size,
-                metadata={"format": "pt", **model.metadata},
-                texts=model.texts,
-                force=force,
-                resume=resume,
-                num_threads=threads,
-                progress=report,
-            )
+            common: dict[str, Any] = {
+                "seed": seed,
+                "dtypes": dict.fromkeys(keep_float32, "float32"),
+                "max_shard_size": max_shard_size,
+                "texts": model.texts,
+                "force": force,
+                "resume": resume,
+                "rank": rank,
+                "world": world,
+                "finalize": finalize,
+                "num_threads": threads,
+                "progress": report,
+            }
+            if format_ == "dcp":
+                from winit_fast.torch.dcp import write_dcp
+
+                summary = write_dcp(out, model.plan, names=prefix.__add__, **common)
+            else:
+                metadata = {"format": "pt", **model.metadata}
+                summary = write_checkpoint(out, model.plan, metadata=metadata, **common)
     except ModuleNotFoundError as error:
         raise Refused(f"init needs {error.name}, which this system does not have") from error
     except (ImportError, ValueError, TypeError, OSError, RuntimeError) as error:
@@ -136,10 +224,10 @@ def _write(
     return summary, model.name, model.dtype or "types of the plan"
 
 
-def _print(summary: Summary, model: str, dtype: str, seed: int, as_json: bool) -> None:
+def _print(summary: Summary, out: str, model: str, dtype: str, seed: int, as_json: bool) -> None:
     from winit_fast.cli.machine import machine
 
-    rate = summary.nbytes / summary.seconds
+    rate = summary.nbytes / max(summary.seconds, 1e-9)
     facts = machine(summary.num_threads)
     if as_json:
         print_json(
@@ -153,11 +241,13 @@ def _print(summary: Summary, model: str, dtype: str, seed: int, as_json: bool) -
                 "nbytes": summary.nbytes,
                 "seconds": summary.seconds,
                 "bytes_per_second": rate,
+                "published": summary.published,
             }
         )
         return
-    folder = click.format_filename(str(summary.files[0]).rpartition("/")[0] or ".")
+    folder = click.format_filename(out)
     shown = table("", "", header=False)
+    state = [] if summary.published else [("published", "no, other ranks have files to write")]
     for row in (
         ("model", f"{model}, {dtype}"),
         ("parameters", f"{summary.parameters:,}"),
@@ -166,6 +256,7 @@ def _print(summary: Summary, model: str, dtype: str, seed: int, as_json: bool) -
         ("rate", f"{rate / 1e9:.2f} GB/s"),
         ("instruction set", facts["isa"]),
         ("threads", str(facts["threads"])),
+        *state,
     ):
         shown.add_row(*row)
     console().print(shown)

@@ -26,7 +26,7 @@ def by_layer(rules: Rules, tensors: Iterable[TensorSpec]) -> list[Group]:
     def formulas(tensor: TensorSpec) -> tuple[str, object, dict[str, Any]]:
         found = rules.find(tensor.name)
         if found is None:
-            raise ValueError(f"rules {rules.name!r} have none for tensor {tensor.name!r}")
+            raise ValueError(f"rules {rules.name!r} have no rule for tensor {tensor.name!r}")
         name = found.pattern.template(tensor.name)
         return name, found.pattern.text, dict(found.value.parameters)
 

@@ -46,7 +46,7 @@ class _Lines:
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        tenths = 10 * done // total if total else 0  # of tensors without an element
+        tenths = 10 * done // total if total else 0  # total is 0 if no tensor has an element
         if tenths <= self._tenths or (now - self._last < 1 and done < total):
             return
         self._tenths, self._last = tenths, now

@@ -20,7 +20,7 @@ Make every tensor of the checkpoint in DIRECTORY again, and compare bit for bit.
 What it should hold is read from the winit_fast.plan.json beside it, the seed from its headers. A
 tensor is fresh; or changed, as by training; zero; constant; unrelated to the plan's numbers, as of
 another seed; missing; other, of another shape or type; unknown to the plan; or not checked because
-the plan could not hold its scheme.
+the plan could not store its scheme.
 
 Exit status: 0 if all tensors are fresh, 1 if any is not, 2 if that could not be told: a damaged
 file, no plan, a wrong argument."""

@@ -9,7 +9,8 @@ import numpy as np
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Shape, logical_shape
 from winit_fast.base.dtypes import find
-from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.registry import get
 from winit_fast.streams.stream import Seed, seed_number
 
 

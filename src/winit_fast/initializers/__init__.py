@@ -4,11 +4,13 @@ from winit_fast.initializers.computed import Computed
 from winit_fast.initializers.constants import Constant, Identity, Ones, Zeros
 from winit_fast.initializers.dirac import Dirac
 from winit_fast.initializers.elementwise import RandomNormal, RandomUniform, TruncatedNormal
+from winit_fast.initializers.expression import Expression, Operand
 from winit_fast.initializers.gains import gain, gradient_gain
 from winit_fast.initializers.orthogonal import DeltaOrthogonal, Orthogonal
 from winit_fast.initializers.parts import Part, Parts
 from winit_fast.initializers.pretrained import Pretrained
-from winit_fast.initializers.protocol import Elementwise, Initializer, get
+from winit_fast.initializers.protocol import Elementwise, Initializer
+from winit_fast.initializers.registry import get
 from winit_fast.initializers.scaled import Scaled
 from winit_fast.initializers.sparse import Sparse
 from winit_fast.initializers.stft import STFT
@@ -30,6 +32,7 @@ __all__ = [
     "DeltaOrthogonal",
     "Dirac",
     "Elementwise",
+    "Expression",
     "GlorotNormal",
     "GlorotUniform",
     "HeNormal",
@@ -39,6 +42,7 @@ __all__ = [
     "LecunNormal",
     "LecunUniform",
     "Ones",
+    "Operand",
     "Orthogonal",
     "Part",
     "Parts",

@@ -50,7 +50,7 @@ class Computed(Initializer, names=("computed",)):
         except ValueError as error:  # lists of unequal lengths
             raise ValueError(f"values must be an array: {error}") from None
         if values.dtype.newbyteorder("=") not in dtypes.ALL:
-            raise TypeError(f"values must be numbers of a type that is known, got {values.dtype}")
+            raise TypeError(f"values must be numbers of a known type, got {values.dtype}")
         values = values.astype(values.dtype.newbyteorder("="), copy=False)
         if values.size > MAX_SIZE:
             raise ValueError(

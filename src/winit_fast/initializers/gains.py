@@ -171,13 +171,16 @@ def squared_gain(
             if isinstance(param, bool):
                 raise TypeError(f"param must be a real number, got {param!r}")
             if name in _GATES or _TABLE[name][1] is None:
-                raise ValueError(f"param: {activation!r} has none, got {param!r}")
+                raise ValueError(
+                    f"param must not be given for {activation!r}, which has no parameter, "
+                    f"got {param!r}"
+                )
             param = finite("param", param)
         return _named(name, param, gradient)
     if not callable(activation):
         raise TypeError(f"activation must be a name or a function, got {activation!r}")
     if param is not None:
-        raise ValueError(f"param is for activations given by their names, got {param!r}")
+        raise ValueError(f"param must not be given with a function as activation, got {param!r}")
     return _inverse(_mean_square(_on_arrays(activation), gradient), repr(activation), gradient)
 
 
@@ -270,7 +273,9 @@ _BY_SPELLING = {spelling(name): name for name in NAMES}
 def _named(name: str, param: float | None, gradient: bool) -> float:
     if name in _GATES:
         if gradient:
-            raise ValueError(f"activation has two inputs, and no one derivative, got {name!r}")
+            raise ValueError(
+                f"activation must have one input for gradient_gain, got {name!r}, which has two"
+            )
         return _named(_GATES[name], None, gradient)
     function, default = _TABLE[name]
     if default is None:
@@ -296,7 +301,7 @@ def _named(name: str, param: float | None, gradient: bool) -> float:
 def _inverse(square: float, shown: str, gradient: bool) -> float:
     if not math.isfinite(square) or square <= 0:
         what = "E[f'(z)^2]" if gradient else "E[f(z)^2]"
-        value = "0" if square == 0 else "not finite, or does not converge,"
+        value = "0" if square == 0 else "not finite, or the integral does not converge,"
         raise ValueError(f"activation has no gain: {what} is {value} for {shown}")
     return 1 / square
 

@@ -1,6 +1,6 @@
 """A tensor that consists of boxes, each with its own scheme."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,7 +9,8 @@ import numpy as np
 from winit_fast.base.arguments import integer, utf8
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, whole
-from winit_fast.initializers.protocol import Elementwise, Initializer, get
+from winit_fast.initializers.protocol import Elementwise, Initializer
+from winit_fast.initializers.registry import get
 from winit_fast.streams.fill import fill
 from winit_fast.streams.stream import Stream
 
@@ -140,6 +141,17 @@ class Parts(Initializer, names=("parts",)):
             )
             if min(sizes, default=1) > 0:
                 yield part, Box(box.tensor, starts, sizes, tuple(range(len(box.tensor))))
+
+    def with_streams(self, renamed: Callable[[str], str]) -> "Parts":
+        """Rename the streams of the parts."""
+        parts = [
+            part._replace(
+                initializer=part.initializer.with_streams(renamed),
+                stream=None if part.stream is None else renamed(part.stream),
+            )
+            for part in self.parts
+        ]
+        return Parts(parts)
 
     def scaled(self, factor: float) -> Initializer | None:
         """Scale every part, or return None if some part cannot be scaled."""

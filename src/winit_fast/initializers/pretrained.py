@@ -13,7 +13,8 @@ from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, cuts
 from winit_fast.base.dtypes import converted, largest
 from winit_fast.base.files import regular_file
-from winit_fast.initializers.protocol import Filler, Initializer, get
+from winit_fast.initializers.protocol import Filler, Initializer
+from winit_fast.initializers.registry import get
 from winit_fast.streams.buffers import from_dlpack
 from winit_fast.streams.stream import Stream
 
@@ -99,7 +100,9 @@ class Pretrained(Initializer, names=("pretrained",)):
                 raise ValueError(f"source must be a file or an array: {error}") from None
             source.flags.writeable = False
         if named and not isinstance(self.tensor, str):
-            raise TypeError(f"tensor must be a name in {source!r}, got {self.tensor!r}")
+            raise TypeError(
+                f"tensor must be the name of a tensor in {source!r}, got {self.tensor!r}"
+            )
         if named and self.dtype is not None:
             raise ValueError(
                 f"dtype is for .npy files and arrays, got {self.dtype!r} for {source!r}"
@@ -158,7 +161,7 @@ class Pretrained(Initializer, names=("pretrained",)):
             )
         if source.shape != shape and self.fallback is None:
             raise ValueError(
-                "source must have the tensor's shape where there is no fallback, "
+                "source must have the tensor's shape if no fallback is given, "
                 f"got {source.shape} for {shape}"
             )
         if isinstance(self.fallback, Initializer):
@@ -254,7 +257,7 @@ def _typed(array: Array, dtype: str | None, shown: str) -> Array:
         said = dtypes.find(dtype).dtype
         bare = kind.kind in "Vu" and array.dtype.fields is None and array.dtype.subdtype is None
         if not (bare and kind.itemsize == said.itemsize and array.dtype.isnative):
-            raise TypeError(f"{shown} is said to hold {dtype}, got {array.dtype}")
+            raise TypeError(f"{shown} must hold {dtype}, as dtype= says, got {array.dtype}")
         return array.view(said)
     if kind not in dtypes.FLOATS:
         hint = " or ".join(
@@ -264,7 +267,7 @@ def _typed(array: Array, dtype: str | None, shown: str) -> Array:
         )
         raise TypeError(
             f"{shown} must have one of the types {', '.join(dtypes.NAMES)}, got {array.dtype}"
-            + (f", as which NumPy opens {hint} again: give dtype=" if hint else "")
+            + (f", as NumPy loads {hint}: give dtype=" if hint else "")
         )
     return array
 

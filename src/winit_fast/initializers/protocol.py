@@ -1,4 +1,4 @@
-"""The base classes of all initializers, and finding an initializer by its name.
+"""The base classes of all initializers.
 
 A user's own scheme is a subclass of `Elementwise`, if its elements are independent draws from one
 distribution, or else of `Initializer`. It then works wherever the built-in initializers work: for
@@ -186,7 +186,9 @@ class Initializer:
         num_threads : int or None
             The most threads that it may use; None means `get_num_threads`.
         """
-        raise NotImplementedError(f"{type(self).__name__} is no scheme: it has no fill_box")
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot fill a tensor: it has no method fill_box"
+        )
 
     def prepared(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: Stream) -> Filler:
         """Return a function that fills any box of one tensor; several threads may call it.
@@ -226,7 +228,7 @@ class Initializer:
         It fills a real tensor of shape ``(*shape, 2)``: see "Complex tensors" in docs/contract.md.
         """
         raise TypeError(
-            f"{type(self).__name__} is not for complex types: normals and constants are"
+            f"{type(self).__name__} cannot fill complex types: only normal and constant schemes can"
         )
 
     def with_axes(self, convention: Convention, ndim: int) -> Self:
@@ -267,6 +269,27 @@ class Initializer:
         said = copy(self)  # keeps any other attributes of a user's own class
         for name, value in changes.items():
             object.__setattr__(said, name, value)
+        return said
+
+    def with_streams(self, renamed: Callable[[str], str]) -> Self:
+        """Rename the streams that the scheme itself gives, for parts of a tensor.
+
+        Parameters
+        ----------
+        renamed : callable
+            Takes the name of a stream and returns another.
+
+        Returns
+        -------
+        Initializer
+            Of the same class. Initializers among its parameters are treated in the same way.
+        """
+        said = self
+        for field in self._parameters():
+            value = getattr(self, field.name)
+            if isinstance(value, Initializer) and value.with_streams(renamed) is not value:
+                said = copy(self) if said is self else said
+                object.__setattr__(said, field.name, value.with_streams(renamed))
         return said
 
     def get_config(self) -> dict[str, Any]:
@@ -357,7 +380,9 @@ class Elementwise(Initializer):
         TypeError, ValueError
             If the scheme does not support the shape or the dtype.
         """
-        raise NotImplementedError(f"{type(self).__name__} is no scheme: it has no draws_from")
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot fill a tensor: it has no method draws_from"
+        )
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Make the distribution, which raises an error for unsupported arguments."""
@@ -426,64 +451,3 @@ def _draw(
         out, box = dtypes.parts(out), box.with_axis(2)
     initializer.check_box(box, out.dtype)
     initializer.fill_box(out, box, stream, num_threads)
-
-
-def find(identifier: str) -> type[Initializer]:
-    """Find the class of an initializer by any of the names that `get` accepts."""
-    try:
-        return Initializer._by_spelling[spelling(identifier)]
-    except KeyError:
-        raise ValueError(unknown("identifier", identifier, Initializer._registry)) from None
-
-
-def get(identifier: str | Mapping[str, Any] | Initializer, **parameters: Any) -> Initializer:
-    """Make an initializer from any name that PyTorch, Keras, JAX or this package uses for it.
-
-    A name selects only the scheme. Parameters that are not given have the defaults of this package,
-    not those of the framework: ``"normal_"`` is ``RandomNormal()``, with standard deviation 0.05.
-
-    Parameters
-    ----------
-    identifier : str, mapping or Initializer
-        For example ``"he_normal"``, ``"kaiming_normal_"``, ``"GlorotUniform"``. Case, underscores
-        and hyphens do not matter. A mapping is ``{"class_name": ..., "config": ...}``, as in Keras
-        and in `Initializer.get_config`. An initializer is returned as it is.
-    **parameters
-        The parameters of the initializer, if ``identifier`` is a name.
-
-    Returns
-    -------
-    Initializer
-
-    Raises
-    ------
-    ValueError
-        If no initializer has that name.
-    TypeError
-        If the identifier has another type, if parameters are given and it is not a name, or if the
-        initializer has no such parameter.
-
-    Examples
-    --------
-    >>> get("xavier_uniform"), get("constant", value=0.5)
-    (GlorotUniform(), Constant(value=0.5))
-    >>> get({"class_name": "RandomNormal", "config": {"stddev": 0.02}})
-    RandomNormal(stddev=0.02)
-    >>> get("he_norml")
-    Traceback (most recent call last):
-    ValueError: identifier must be one of ...; did you mean 'he_normal'?
-    """
-    if isinstance(identifier, str):
-        return find(identifier).from_config(parameters)
-    if parameters:
-        raise TypeError(f"an initializer has its parameters already, got {parameters}")
-    if isinstance(identifier, Mapping) and isinstance(identifier.get("class_name"), str):
-        config = identifier.get("config") or {}
-        if isinstance(config, Mapping):
-            return get(identifier["class_name"], **config)
-    if not isinstance(identifier, Initializer):
-        raise TypeError(
-            'identifier must be a name, a mapping with "class_name" and "config", or an '
-            f"initializer, got {identifier!r}"
-        )
-    return identifier

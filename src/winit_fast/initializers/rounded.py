@@ -58,7 +58,8 @@ class Rounded(Initializer):
 
         if not out.size:
             return
-        if not isinstance(self.initializer, Elementwise):  # a box may have other bits than its cuts
+        # its boxes may have other bits if they are cut
+        if not isinstance(self.initializer, Elementwise):
             values = np.empty(box.sizes, kind)
             own = box.cut(tuple(slice(0, size) for size in box.sizes))
             self.initializer.fill_box(values, own, stream, num_threads)

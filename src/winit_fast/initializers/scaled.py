@@ -12,7 +12,8 @@ from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, cuts
 from winit_fast.base.dtypes import working
 from winit_fast.base.formulas import Number, evaluate
-from winit_fast.initializers.protocol import Filler, Initializer, get
+from winit_fast.initializers.protocol import Filler, Initializer
+from winit_fast.initializers.registry import get
 from winit_fast.streams.stream import Stream
 
 _CUT = 1 << 17

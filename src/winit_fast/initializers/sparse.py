@@ -123,7 +123,8 @@ class Sparse(Initializer, names=("sparse",)):
             def blank(
                 cut: tuple[slice, ...], part: Box = part, last: Array = last, to: Array = to
             ) -> None:
-                to[cut] *= mask.keys(part.cut(cut)) > last[cut[1]]  # bits: NaN becomes 0 too
+                # bits, so that NaN becomes 0 too
+                to[cut] *= mask.keys(part.cut(cut)) > last[cut[1]]
 
             threads.run(blank, cuts(part.sizes, _CUT), num_threads)
 

@@ -17,11 +17,8 @@ from winit_fast.initializers.elementwise import RandomNormal
 from winit_fast.initializers.fans import Axes, fans, hashable_axes
 from winit_fast.initializers.gains import squared_gain
 from winit_fast.initializers.protocol import Elementwise, Initializer
+from winit_fast.initializers.truncation_correction import corrected
 from winit_fast.streams import distributions
-
-TRUNCATED_STDDEV = 0.87962566103423978
-"""Standard deviation of the standard normal truncated to +-2."""
-
 
 _MODES: dict[str, Callable[[int, int], float]] = {
     "fan_in": lambda fan_in, fan_out: fan_in,
@@ -120,8 +117,7 @@ class VarianceScaling(Elementwise, names=("variance_scaling",)):
         stddev = self.stddev(shape)
         try:
             if self.distribution == "truncated_normal":
-                widened = stddev / TRUNCATED_STDDEV
-                return distributions.truncated_normal(dtype, 0.0, widened, -2.0, 2.0)
+                return distributions.truncated_normal(dtype, 0.0, corrected(stddev), -2.0, 2.0)
             if self.distribution == "uniform" and stddev > 0:  # [0, 0) is an error
                 limit = math.sqrt(3.0) * stddev
                 return distributions.uniform(dtype, -limit, limit)

@@ -11,7 +11,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from winit_fast.base.arrays import Array, aligned
 from winit_fast.base.boxes import Index, Shape, box, logical_shape
 from winit_fast.base.dtypes import find
-from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.registry import get
 from winit_fast.streams.stream import Seed, seed_number
 
 Extents = tuple[int, ...]

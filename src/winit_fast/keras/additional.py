@@ -9,8 +9,8 @@ from keras.initializers import STFT, Constant, Identity, Ones, Zeros
 import winit_fast.initializers as native
 import winit_fast.keras.initializers as keras_own
 from winit_fast.initializers.protocol import Initializer
-from winit_fast.keras.drawn import Drawn, public
 from winit_fast.keras.initializers import Orthogonal, RandomNormal, VarianceScaling
+from winit_fast.keras.mixin import Drawn, public
 
 
 @public

@@ -8,7 +8,7 @@ import keras
 import winit_fast.initializers as native
 from winit_fast.initializers.fans import fans
 from winit_fast.initializers.protocol import Initializer
-from winit_fast.keras.drawn import Drawn, public
+from winit_fast.keras.mixin import Drawn, public
 
 # Cached, because a model has many layers but few different shapes.
 _fans = lru_cache(fans)

@@ -63,7 +63,7 @@ def _jax_tensor(draw: Draw, seed: Any, layout: Any) -> Any:
 
     dtype = draw.kind.dtype
     if dtype == np.float64 and not jax.config.jax_enable_x64:
-        dtype = np.dtype(np.float32)  # as JAX would
+        dtype = np.dtype(np.float32)  # JAX would make float32 of it
     nbytes = math.prod(draw.shape) * dtype.itemsize
     # Asking JAX whether it is tracing takes as long as making a small array. So it is not asked for
     # small ones, which become constants if the program is traced.

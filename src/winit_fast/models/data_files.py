@@ -38,12 +38,12 @@ def parse(name: str, content: bytes) -> dict[str, Any]:
     --------
     >>> parse("rules/gpt2.toml", b"title = ")
     Traceback (most recent call last):
-    ValueError: rules/gpt2.toml is no TOML file: Invalid value (at end of document)
+    ValueError: rules/gpt2.toml is not a TOML file: Invalid value (at end of document)
     """
     try:
         return tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{name} is no TOML file: {error}") from None
+        raise ValueError(f"{name} is not a TOML file: {error}") from None
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from winit_fast.base.files import regular_file
 from winit_fast.base.names import excerpt, located, one_of, unknown
 from winit_fast.base.patterns import Matcher
 from winit_fast.initializers.fans import JAX, TORCH, Convention
-from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.registry import get
 from winit_fast.models import plan_json
 from winit_fast.models.plan_table import table
 from winit_fast.models.tensor_spec import TensorSpec
@@ -222,6 +223,29 @@ class Plan(Sequence[TensorSpec]):
             for tensor in self
         )
 
+    def of_generation(self, generation: int) -> Plan:
+        """Return a plan with other random numbers for the same seed.
+
+        Parameters
+        ----------
+        generation : int
+            At least 0, which is the plan as it is first drawn.
+
+        Returns
+        -------
+        Plan
+
+        Examples
+        --------
+        >>> import winit_fast as wf
+        >>> from winit_fast.models import TensorSpec
+        >>> plan = wf.Plan([TensorSpec("w", (3,), wf.RandomNormal())])
+        >>> again = plan.of_generation(1)
+        >>> again["w"].stream, again.of_generation(0) == plan
+        ('w\\x00generation 1', True)
+        """
+        return Plan([tensor.of_generation(generation) for tensor in self])
+
     def _refuse_idle(self, matcher: Matcher[Any], argument: str) -> None:
         names = self.names
         for pattern in matcher.idle(names):
@@ -299,7 +323,7 @@ class Plan(Sequence[TensorSpec]):
         lines = []
         for name, tensor in own.items():
             if name not in others:
-                lines.append(f"{name!r}: the other has none")
+                lines.append(f"{name!r}: missing in the other plan")
             elif tensor != others[name]:
                 lines += _differences(tensor, others[name])
         lines += [f"{name!r}: only the other has it" for name in others if name not in own]
@@ -343,7 +367,7 @@ class Plan(Sequence[TensorSpec]):
         """
         if not isinstance(text, str):
             raise TypeError(f"text must be a str, got {excerpt(text)}")
-        return cls._read(text.encode(), "the text is no plan of this version", None)
+        return cls._read(text.encode(), "the text is not a plan of this version", None)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan to a file, and the arrays of its schemes to a second file beside it.
@@ -390,14 +414,14 @@ class Plan(Sequence[TensorSpec]):
         with regular_file(str(file)) as opened:
             content = opened.read()
         stored = safetensors.read_arrays(str(beside)) if beside.exists() else {}
-        return cls._read(content, f"{file} is no plan of this version", stored)
+        return cls._read(content, f"{file} is not a plan of this version", stored)
 
     @classmethod
     def _read(cls, content: bytes, fault: str, stored: Mapping[str, Array] | None) -> Self:
         tensors = plan_json.read(content, fault, stored)
         for tensor in tensors:
             if isinstance(tensor.initializer, plan_json.NotWritten):
-                raise ValueError(f"{fault}: it could not hold the scheme of {tensor.name!r}")
+                raise ValueError(f"{fault}: it could not store the scheme of {tensor.name!r}")
         return cls(tensors)
 
 

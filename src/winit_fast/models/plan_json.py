@@ -21,7 +21,8 @@ import numpy as np
 from winit_fast.base import safetensors, strict_json
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import logical_shape
-from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.registry import get
 from winit_fast.models.tensor_spec import KINDS, PARAMETER, TensorSpec
 
 FORMAT = 1
@@ -48,7 +49,7 @@ class NotWritten(Initializer):
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Refuse every tensor."""
-        raise ValueError(f"the plan could not hold {self.shown}")
+        raise ValueError(f"the plan could not store {self.shown}")
 
 
 def text(
@@ -162,7 +163,7 @@ def _read(
     try:
         strange = entry.keys() - _NEEDED - _OPTIONAL
         if strange:
-            raise ValueError(f"no plan of this version has {min(strange)!r}")
+            raise ValueError(f"a plan of this version has no key {min(strange)!r}")
         if "not_written" in entry:
             scheme: Initializer = NotWritten(str(entry["not_written"]))
         else:
@@ -260,7 +261,7 @@ def _found(
     values: list[Any] = list(vars(initializer).values())
     if not is_dataclass(initializer) or not _PLAIN.issuperset(map(type, values)):
         return _written(initializer, arrays, known)
-    key = type(initializer), *map(repr, values)  # 0.0 and -0.0 are equal
+    key = type(initializer), *map(repr, values)  # repr tells 0.0 from -0.0, which are equal
     if key not in texts:
         texts[key] = _written(initializer, arrays, known)
     return texts[key]

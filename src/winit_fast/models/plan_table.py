@@ -148,7 +148,8 @@ def _common(tensors: Sequence[TensorSpec]) -> str:
         return excerpt_of(first)
     if not is_dataclass(first) or isinstance(first, Parts):
         return f"{type(first).__name__}(...)"
-    if all(repr(scheme) == repr(first) for scheme in schemes):  # no two are told apart
+    # the schemes differ, but not visibly
+    if all(repr(scheme) == repr(first) for scheme in schemes):
         return excerpt_of(first)
     parameters: dict[str, Any] = {}
     for field in fields(first):

@@ -14,7 +14,8 @@ from winit_fast.base.arguments import path
 from winit_fast.base.formulas import Number, evaluate
 from winit_fast.base.names import excerpt, located, unknown
 from winit_fast.base.patterns import Found, Matcher, Pattern
-from winit_fast.initializers.protocol import Initializer, find
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.registry import find
 from winit_fast.models.architectures import Architecture
 from winit_fast.models.data_files import load_all, naming_the_file, parse
 from winit_fast.models.plan import Plan
@@ -116,7 +117,7 @@ def _hints(kind: Any) -> dict[str, Any]:
     """The types of a class's parameters; none where they cannot be found: all are formulas then."""
     try:
         return get_type_hints(kind)
-    except NameError:  # of another's class, imported for type checkers only
+    except NameError:  # a user's class may use names that it imports only for type checkers
         return {}
 
 
@@ -207,7 +208,7 @@ class Rules:
         with file.open("rb") as opened:
             content = opened.read(_MAX_FILE + 1)
         if len(content) > _MAX_FILE:
-            raise ValueError(f"{file} is no file of rules: it has more than {_MAX_FILE:,} bytes")
+            raise ValueError(f"{file} is not a file of rules: it has more than {_MAX_FILE:,} bytes")
         return cls._read(file.name, str(file), parse(str(file), content))
 
     @classmethod
@@ -276,7 +277,7 @@ class Rules:
         """
         found = self.find(tensor)
         if found is None:
-            raise ValueError(f"rules {self.name!r} have none for tensor {excerpt(tensor)}")
+            raise ValueError(f"rules {self.name!r} have no rule for tensor {excerpt(tensor)}")
         try:
             return found.value.make({**numbers, **found.numbers})
         except (TypeError, ValueError) as error:
@@ -304,7 +305,7 @@ class Rules:
         if missing:
             first = ", ".join(missing[:_FEW]) + (", ..." if len(missing) > _FEW else "")
             raise ValueError(
-                f"rules {self.name!r} have none for {len(missing):,} of {len(found):,} tensors "
+                f"rules {self.name!r} have no rule for {len(missing):,} of {len(found):,} tensors "
                 f"of {architecture.name}: {first}"
             )
         deciding = {id(rule.value) for rule in found.values() if rule}
@@ -313,8 +314,8 @@ class Rules:
                 continue
             if any(rule.match(name) is not None for name in found):
                 raise ValueError(
-                    f"rule {rule.pattern!r} of {self.name!r} decides no tensor of "
-                    f"{architecture.name}: earlier rules take all that it matches"
+                    f"rule {rule.pattern!r} of {self.name!r} applies to no tensor of "
+                    f"{architecture.name}: earlier rules apply to all tensors that it matches"
                 )
             problem = unknown(f"rule {rule.pattern!r} of {self.name!r}", rule.pattern, found)
             raise ValueError(f"a rule matches no tensor of {architecture.name}: {problem}")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from winit_fast.base import dtypes
+from winit_fast.base.arguments import integer
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Index, logical_shape
 from winit_fast.base.names import located, one_of
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.protocol import check as check_scheme
 from winit_fast.initializers.rounded import Rounded
-from winit_fast.streams.stream import Seed, stream_id
+from winit_fast.streams.stream import Seed, of_generation, stream_id
 
 PARAMETER, BUFFER, NON_PERSISTENT = KINDS = ("parameter", "buffer", "non-persistent buffer")
 """The role of a tensor in its model; tensors of the last kind are not written to files."""
@@ -71,9 +72,10 @@ class TensorSpec:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise TypeError(f"name must be a str, got {self.name!r}")
-        if self.stream is None:
-            stream_id(self.name)
-        object.__setattr__(self, "shape", logical_shape(self.shape))
+        _check_name(self.name)
+        shape = logical_shape(self.shape)
+        if shape is not self.shape:
+            object.__setattr__(self, "shape", shape)
         if not isinstance(self.initializer, Initializer):
             raise TypeError(f"initializer must be an Initializer, got {self.initializer!r}")
         if not isinstance(self.dtype, str) or self.dtype not in dtypes.NAMES:
@@ -83,7 +85,7 @@ class TensorSpec:
         elif not isinstance(self.stream, str):
             raise TypeError(f"stream must be a str, got {self.stream!r}")
         else:
-            stream_id(self.name), stream_id(self.stream)
+            _check_name(self.stream)
         if self.drawn_in is not None:
             drawn_in = dtypes.find(self.drawn_in).name
             object.__setattr__(self, "drawn_in", None if drawn_in == self.dtype else drawn_in)
@@ -104,6 +106,32 @@ class TensorSpec:
             return self.initializer
         return Rounded(self.initializer, self.drawn_in)
 
+    def of_generation(self, generation: int) -> TensorSpec:
+        """Return the tensor with other random numbers for the same seed.
+
+        Parameters
+        ----------
+        generation : int
+            At least 0, which is the tensor as it is first drawn. The names of the streams end in a
+            NUL character and ``"generation 1"``, and so on.
+
+        Returns
+        -------
+        TensorSpec
+        """
+        number = integer("generation", generation)
+        if number < 0:
+            raise ValueError(f"generation must be >= 0, got {number}")
+
+        def renamed(stream: str) -> str:
+            return of_generation(stream, number)
+
+        try:
+            scheme = self.initializer.with_streams(renamed)
+        except ValueError as error:
+            raise located(error, f"tensor {self.name!r}") from None
+        return replace(self, initializer=scheme, stream=renamed(self.stream))
+
     def check(self) -> None:
         """Check that the initializer supports the shape and the dtype.
 
@@ -115,7 +143,9 @@ class TensorSpec:
         dtype = dtypes.find_any(self.dtype)
         try:
             if dtype not in dtypes.WITH_COMPLEX and not self.initializer.is_exact:
-                raise TypeError(f"{self.initializer!r} draws numbers, which are not of {dtype}")
+                raise TypeError(
+                    f"{self.initializer!r} draws real numbers, which {dtype} cannot hold"
+                )
             check_scheme(self.scheme, self.shape, dtype)
         except (TypeError, ValueError) as error:
             raise located(error, f"tensor {self.name!r}") from None
@@ -144,6 +174,12 @@ class TensorSpec:
         )
 
 
+def _check_name(name: str) -> None:
+    """Refuse a name that has no UTF-8 form, and so no stream."""
+    if not name.isascii():
+        stream_id(name)
+
+
 def _names(names: Iterable[str]) -> tuple[str, ...]:
     if isinstance(names, str):
         raise TypeError(f"tied must be a sequence of names, got {names!r}")
@@ -151,5 +187,5 @@ def _names(names: Iterable[str]) -> tuple[str, ...]:
     for name in listed:
         if not isinstance(name, str):
             raise TypeError(f"tied must hold names, got {name!r}")
-        stream_id(name)
+        _check_name(name)
     return listed

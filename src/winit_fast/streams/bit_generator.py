@@ -165,7 +165,7 @@ class Philox4x32(np.random.BitGenerator):
         False
         """
         count = integer("n_children", n_children)
-        if not 0 <= count < 1 << 32:  # the range of SeedSequence, which raises OverflowError
+        if not 0 <= count < 1 << 32:  # beyond this SeedSequence would raise OverflowError
             raise ValueError(f"n_children must be from 0 to 2^32 - 1, got {count}")
         _, stream, _ = self._words.place()
         children = self._sequence.spawn(count)

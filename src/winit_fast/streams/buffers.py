@@ -105,8 +105,10 @@ def from_dlpack(out: Any, argument: str = "out") -> Array:
             capsule = out.__dlpack__()
         address, shape, strides, name, writable = _dlpack.describe(capsule)
     except (BufferError, RuntimeError, ValueError) as error:  # a sparse tensor, say
-        raise TypeError(f"{argument} must be what DLPack can share, got {kind}: {error}") from error
-    if writable is None:  # DLPack before 1.0 does not say, so only known producers are trusted
+        raise TypeError(
+            f"{argument} must support DLPack on the CPU, got {kind}: {error}"
+        ) from error
+    if writable is None:  # unknown before DLPack 1.0: only known producers are trusted
         writable = framework is not None
     try:
         dtype = np.dtype(name)
@@ -116,7 +118,7 @@ def from_dlpack(out: Any, argument: str = "out") -> Array:
     reach = sum(abs(step) * (extent - 1) for step, extent in zip(strides, shape, strict=True))
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize + reach >= MAX_SIZE:
         raise ValueError(
-            f"{argument} must lie in memory, got a {kind} of shape {shape} with strides {strides}"
+            f"{argument} must have a valid layout, got a {kind} of shape {shape}, strides {strides}"
         )
     array = view(address, shape, strides, dtype, capsule)
     array.flags.writeable = writable

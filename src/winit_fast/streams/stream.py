@@ -97,6 +97,20 @@ def seed_number(seed: Seed) -> int:
     return number if number < 1 << 64 else seed_number(np.random.SeedSequence(number))
 
 
+def of_generation(name: str, generation: int) -> str:
+    """Return the name of a stream in another generation; 0 is the stream itself.
+
+    Examples
+    --------
+    >>> of_generation("fc.weight", 2), of_generation("fc.weight\\0generation 2", 0)
+    ('fc.weight\\x00generation 2', 'fc.weight')
+    """
+    tensor, nul, part = name.partition("\0")
+    if part.startswith("generation "):
+        _, nul, part = part.partition("\0")
+    return f"{tensor}\0generation {generation}{nul}{part}" if generation else tensor + nul + part
+
+
 @cache
 def _blake2b() -> Callable[..., Any]:
     """Import BLAKE2b at the first use: hashlib loads OpenSSL, which is slow."""

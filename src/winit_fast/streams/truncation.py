@@ -164,7 +164,8 @@ def window(low: float, high: float, bits: int) -> Window:
         step = 2 * probability / words
         half = Decimal("0.5")
         if straddles:
-            zero = (half - tail_a) / probability * words  # K
+            # the word that gives zero, as a real number
+            zero = (half - tail_a) / probability * words
             kappa = int((zero - half).to_integral_value(ROUND_CEILING))
             t_start = step * (kappa + half - zero), step * (zero + half - kappa)
             tail_start = 2 * tail_b + step / 2, 2 * tail_a + step / 2

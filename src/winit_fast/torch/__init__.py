@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
         "winit_fast.torch needs PyTorch, which is not installed: pip install 'winit_fast[torch]'"
     ) from error
 
+from winit_fast.torch.dcp import write_dcp
 from winit_fast.torch.init import (
     calculate_gain,
     constant,
@@ -53,8 +54,11 @@ from winit_fast.torch.init import (
 from winit_fast.torch.mode import fast_init
 from winit_fast.torch.modules import init_
 from winit_fast.torch.plans import fill_, record
+from winit_fast.torch.state_dicts import state_dict
+from winit_fast.torch.verification import ModuleVerification, verify_
 
 __all__ = [
+    "ModuleVerification",
     "calculate_gain",
     "constant",
     "constant_",
@@ -77,9 +81,12 @@ __all__ = [
     "record",
     "sparse",
     "sparse_",
+    "state_dict",
     "trunc_normal_",
     "uniform",
     "uniform_",
+    "verify_",
+    "write_dcp",
     "xavier_normal",
     "xavier_normal_",
     "xavier_uniform",

@@ -113,13 +113,15 @@ def originals() -> dict[str, Function]:
     found = {name: getattr(home, name, None) for name in LANDINGS}
     if not all(_is_own(function, name) for name, function in found.items()):
         spec = importlib.util.find_spec(home.__name__)
-        assert spec is not None and spec.loader is not None  # it has been imported
+        # the module has been imported from this spec
+        assert spec is not None and spec.loader is not None
         again = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(again)
         for name, function in found.items():
             if not _is_own(function, name):
                 own = getattr(again, name, None)
-                if isinstance(own, FunctionType):  # what the documents are built with is none
+                # not a function if Sphinx replaces torch by a mock
+                if isinstance(own, FunctionType):
                     found[name] = FunctionType(own.__code__, vars(home), name, own.__defaults__)
     return {name: function for name, function in found.items() if function is not None}
 
@@ -212,7 +214,7 @@ def arrival(
             if landings is not None:
                 if asked not in landings:
                     return None
-                if asked == WHOLE:  # with all arguments, by name
+                if asked == WHOLE:  # torch passes all arguments by name here
                     return Arrival(name, dict(kwargs), tensor)
                 local = caller.f_locals
                 arguments = {name: local[name] for name in code.co_varnames[: code.co_argcount]}

@@ -49,7 +49,7 @@ def watched() -> str | None:
     >>> watched() is None
     True
     """
-    if is_dynamo_compiling():  # first, for torch.compile reads no further
+    if is_dynamo_compiling():  # must be first: torch.compile does not trace what follows
         return "torch.compile"
     if _get_tracing_state() is not None:
         return "torch.jit.trace"
@@ -76,7 +76,7 @@ def fillable(tensor: Tensor) -> bool:
         return False
     try:
         return bool(tensor.data_ptr() != 0 or tensor.numel() == 0)
-    except RuntimeError:  # no single piece of memory
+    except RuntimeError:  # raised if the tensor has no single block of memory
         return False
 
 
@@ -126,8 +126,8 @@ def check(out: Tensor) -> None:
         )
     if type(out).__torch_dispatch__ is not Tensor.__torch_dispatch__:
         raise TypeError(
-            f"out must be a tensor that is its memory, got a {type(out).__name__}, "
-            "which dispatches for itself"
+            f"out must be a plain tensor in memory, got a {type(out).__name__}, "
+            "which has a __torch_dispatch__ of its own"
         )
     if out.is_inference() and not torch.is_inference_mode_enabled():
         raise RuntimeError("out is an inference tensor: torch changes it in inference_mode only")
@@ -170,7 +170,7 @@ def written(out: Tensor) -> None:
     increment_version((out,))
     if forward_ad._current_level >= 0:
         with torch.no_grad():
-            out.copy_(out.detach())  # what has no tangent gives none
+            out.copy_(out.detach())  # a source without a tangent sets the tangent to zero
 
 
 def is_plain(tensor: object) -> bool:
@@ -227,7 +227,7 @@ def fill_through_host(
         part = tensor[cut]
         piece = torch.empty(part.shape, dtype=dtype, device="cpu")
         array = as_array(piece)
-        assert array is not None  # a new tensor
+        assert array is not None  # a new tensor always has memory
         work(array, held.cut(cut))
         part.copy_(piece)
 

@@ -102,6 +102,24 @@ def places(
     return found
 
 
+def local_shape(
+    shape: Sequence[int],
+    placements: Sequence[Any],
+    mesh_shape: Sequence[int],
+    coordinate: Sequence[int],
+) -> tuple[int, ...]:
+    """Return the shape of one rank's part; the arguments are those of `places`.
+
+    Examples
+    --------
+    >>> from torch.distributed.tensor import Shard
+    >>> local_shape((5, 3), [Shard(0)], (4,), (2,))
+    (1, 3)
+    """
+    runs = _runs(shape, placements, mesh_shape, coordinate, None)
+    return tuple(sum(stop - start for start, stop in own) for own in runs)
+
+
 def _runs(
     shape: Sequence[int],
     placements: Sequence[Any],
@@ -121,12 +139,12 @@ def _runs(
             continue
         if kind is not Shard and kind is not _StridedShard:
             raise TypeError(
-                f"placement {placement} along axis {at} of the mesh makes no part of the logical "
+                f"placement {placement!r} along axis {at} of the mesh makes no part of the logical "
                 "tensor of what a rank holds: it must be Shard, Replicate or _StridedShard"
             )
         axis = placement.dim + len(shape) * (placement.dim < 0)
         if not 0 <= axis < len(shape):
-            raise ValueError(f"placement {placement} is outside of shape {tuple(shape)}")
+            raise ValueError(f"placement {placement!r} is outside of shape {tuple(shape)}")
         # A strided shard results if the cuts are not made in the order of the mesh's axes: the rank
         # holds its share of every one of `split_factor` chunks.
         chunks = [runs[axis]] if kind is Shard else _chunks(runs[axis], placement.split_factor)

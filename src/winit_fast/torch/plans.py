@@ -1,27 +1,21 @@
 """Plans of modules: recorded from the author's code, and used to fill modules."""
 
-import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
 from torch.nn import Module
 
-from winit_fast.initializers.computed import MAX_SIZE, Computed
-from winit_fast.initializers.protocol import Elementwise, Initializer
+from winit_fast.initializers.protocol import Elementwise
 from winit_fast.models.plan import Plan
-from winit_fast.models.tensor_spec import BUFFER, NON_PERSISTENT, PARAMETER, TensorSpec
+from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import Seed, seed_number
-from winit_fast.torch import modules
-from winit_fast.torch.expressions import Expression, numpy_of
-from winit_fast.torch.names import Named, Names, streams, tensors
-from winit_fast.torch.names import modules as inside_of
-from winit_fast.torch.record import CannotRecord, Recorder, recording
-from winit_fast.torch.reduce import Entry, Reduction
+from winit_fast.torch.filling import checked, uncollected
+from winit_fast.torch.names import Named, Names, modules, tensors
+from winit_fast.torch.recorded import dtype_name, entries_of_factory, entries_of_module
 from winit_fast.torch.refusals import refuse
-from winit_fast.torch.saved_names import SavedStreams
 from winit_fast.torch.sharded import key_for
-from winit_fast.torch.values import Draw, Stored, parts
 
 M = TypeVar("M", bound=Module)
 
@@ -78,29 +72,27 @@ def record(
         1  bias    64     float32  Zeros()
     """
     if isinstance(source, Module):
-        entries, by_name, ties = modules._plan(
-            source, None, by, names, prefix, fill_frozen=True, everything=True
-        )
         module = source
+        found = entries_of_module(module, None, by, names, prefix, True, everything=True)
     elif callable(source):
-        entries, by_name, ties, module = _of_factory(source, by, names, prefix)
+        found, module = entries_of_factory(source, by, names, prefix)
     else:
         raise TypeError(f"source must be a module or a function that makes one, got {source!r}")
     tied: dict[int, list[str]] = {}
     for named in tensors(module, shared=True):
         tied.setdefault(id(named.tensor), []).append(named.name)
     others: dict[str, list[str]] = {}
-    for second, first in ties.items():
+    for second, first in found.ties.items():
         others.setdefault(first, []).append(second)
     plan = []
-    for entry in entries:
-        named = by_name[entry.name]
-        own = [name for name in tied[id(named.tensor)] if name != entry.name]
-        plan.append(_spec(entry, named, own + others.get(entry.name, [])))
+    for spec in found.specs:
+        own = [one for one in tied[id(found.found[spec.name].tensor)] if one != spec.name]
+        own += others.get(spec.name, [])
+        plan.append(replace(spec, tied=tuple(own)) if own else spec)
     return Plan(plan)
 
 
-def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
+def fill_(module: M, plan: Plan, *, seed: Seed = None, generation: int = 0) -> M:
     """Fill every tensor of a module according to a plan.
 
     Parameters
@@ -110,6 +102,8 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
     plan : winit_fast.Plan
     seed : int, numpy.random.SeedSequence, numpy.random.Generator, optional
         By default 64 bits from torch's generator, as in `init_`.
+    generation : int
+        From 1 on, other numbers for the same seed, as in `init_`.
 
     Returns
     -------
@@ -133,10 +127,12 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
     """
     if not isinstance(plan, Plan):
         raise TypeError(f"plan must be a Plan, got {plan!r}")
+    if generation != 0:
+        plan = plan.of_generation(generation)
     key = None if seed is None else seed_number(seed)
-    with modules._uncollected():
+    with uncollected():
         found = tensors(module)
-        fills = _fills(module, found, plan)
+        fills = [checked(spec, named) for named, spec in planned(module, found, plan)]
         if key is None:
             key = key_for(found)
         with torch.no_grad():
@@ -145,10 +141,17 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
     return module
 
 
-def _fills(module: Module, found: list[Named], plan: Plan) -> list[Callable[[int], object]]:
-    """Check all tensors to be filled, and return the functions that fill them."""
-    refuse(list(inside_of(module)), found)
-    fills = []
+def planned(module: Module, found: list[Named], plan: Plan) -> list[tuple[Named, TensorSpec]]:
+    """Pair the tensors of a module with those of a plan.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the module and the plan have different tensors, shapes or dtypes, or a tensor is more
+        than its memory.
+    """
+    refuse(list(modules(module)), found)
+    pairs = []
     used = set()
     for named in found:
         name: Any = named.name  # a plan can be asked for names and for tensors
@@ -162,106 +165,13 @@ def _fills(module: Module, found: list[Named], plan: Plan) -> list[Callable[[int
             raise ValueError(
                 f"{named.what} has shape {tuple(named.tensor.shape)}, in the plan {tensor.shape}"
             )
-        dtype = str(named.tensor.dtype).removeprefix("torch.")
+        dtype = dtype_name(named.tensor.dtype)
         if dtype != tensor.dtype:
             raise TypeError(f"{named.what} is {dtype}, in the plan {tensor.dtype}")
         if not isinstance(tensor.initializer, Elementwise):  # these are checked below
             tensor.check()
-        fills.append(modules._checked(_entry(tensor), named))
+        pairs.append((named, tensor))
     for tensor in plan:
         if tensor.name not in used:
             raise ValueError(f"the module has no {tensor.name!r}, which the plan has")
-    return fills
-
-
-def _spec(entry: Entry, named: Named, tied: list[str]) -> TensorSpec:
-    """Convert the result of a reduction to a TensorSpec, without torch's objects if possible."""
-    scheme = entry.scheme
-    if isinstance(scheme, Stored) and scheme.tensor.numel() <= MAX_SIZE:
-        scheme = Computed(numpy_of(scheme.tensor))
-    elif not isinstance(scheme, Initializer):
-        scheme = Expression(scheme, entry.streams)
-    elif entry.key is not None or not isinstance(entry.stream, str):
-        raise CannotRecord(
-            f"{named.what} is drawn from a seed and a stream that the code itself gives, "
-            "which a plan cannot hold"
-        )
-    kind = PARAMETER if named.is_parameter else BUFFER if named.is_persistent else NON_PERSISTENT
-    drawn_in = str(entry.drawn_in).removeprefix("torch.")
-    dtype = str(entry.dtype).removeprefix("torch.")
-    return TensorSpec(
-        entry.name,
-        entry.shape,
-        scheme,
-        dtype=dtype,
-        stream=entry.name if not isinstance(entry.stream, str) else entry.stream,
-        drawn_in=None if drawn_in == dtype else drawn_in,
-        tied=tuple(tied),
-        kind=kind,
-    )
-
-
-def _entry(tensor: TensorSpec) -> Entry:
-    dtype = getattr(torch, tensor.dtype)
-    drawn_in = dtype if tensor.drawn_in is None else getattr(torch, tensor.drawn_in)
-    scheme: Any = tensor.initializer
-    own = {}
-    if isinstance(scheme, Expression):
-        scheme, own = scheme.value, dict(scheme.streams)
-    return Entry(tensor.name, tensor.stream, None, tensor.shape, dtype, scheme, drawn_in, own)
-
-
-# ------------------------------------------------------------------------------------- factories
-
-
-def _of_factory(
-    factory: Callable[[], Module],
-    by: Callable[[Any], object] | None,
-    names: Names | None,
-    prefix: str,
-) -> tuple[list[Entry], dict[str, Named], dict[str, str], Module]:
-    """Record the constructors, and then the author's method for the whole model."""
-    recorder = Recorder({})
-    with modules._only_torchs_generator("the constructors draw from Python's or NumPy's generator"):
-        with recording(recorder):
-            module = factory()
-        if not isinstance(module, Module):
-            raise TypeError(f"source must make a module, it makes {module!r:.200}")
-        inside, found = list(inside_of(module)), tensors(module)
-        refuse(inside, found)
-        recorder.name({named.name: named.tensor for named in found})
-        with modules._as_before(inside, found), modules._untied(inside, found), recording(recorder):
-            units: list[Callable[[], object]] = modules._units(module)
-            if by is not None:
-                units = [lambda: by(module)]
-            for unit in units:
-                unit()
-            modules._take_over(recorder, found)
-    for draw in recorder.unused:
-        warnings.warn(
-            f"random numbers land in no tensor: {draw.operation} of shape {draw.shape}",
-            stacklevel=3,
-        )
-    values = {}
-    for named in found:
-        if named.name in recorder.ties:
-            continue
-        if not recorder.is_written(named.name) and named.tensor.numel():
-            raise ValueError(f"nobody fills {named.what}: give by=, or fill it in the constructor")
-        values[named.name] = recorder.value(named.name)
-    effective = modules._effective(inside)
-    for one, chain in effective:  # from which the originals were computed
-        _draw_for(recorder, one.name, modules._originals(one, chain))
-    all_streams = streams(module, found + [one for one, _ in effective], names, prefix)
-    saved = SavedStreams(module, [] if names is not None else found, all_streams)
-    reduction = Reduction(values, all_streams)
-    entries = [saved(reduction.entry(name)) for name in values]
-    return entries, {named.name: named for named in found}, recorder.ties, module
-
-
-def _draw_for(recorder: Recorder, name: str, originals: set[str]) -> None:
-    """Assign the draws behind a parametrisation's originals to the whole parametrised tensor."""
-    for original in originals:
-        for one in parts(recorder.value(original)):
-            if isinstance(one, Draw) and (one.home is None or one.home in originals):
-                object.__setattr__(one, "home", name)
+    return pairs

@@ -69,7 +69,7 @@ class _Memory:
     end: int
     dtype: torch.dtype
     written: bool = False
-    drawn: list[Draw] = field(default_factory=list)  # before it has a name
+    drawn: list[Draw] = field(default_factory=list)  # draws into memory that has no name yet
 
     def region(self, tensor: Tensor) -> Region:
         """Return the region of a view, with strides of the logical index."""
@@ -89,7 +89,7 @@ class _Memory:
             last = [at + (size - 1) * digit for at, digit in zip(last, digits, strict=True)]
             steps.append(sum(digit * step for digit, step in zip(digits, own, strict=True)))
         if any(at >= size for at, size in zip(last, self.shape, strict=True)):
-            raise CannotRecord(f"a view of {self.what} crosses its axes, which lie otherwise")
+            raise CannotRecord(f"a view of {self.what} mixes its axes, which are not in C order")
         start = sum(digit * step for digit, step in zip(first, own, strict=True))
         return Region(shape, tuple(steps), start)
 
@@ -111,7 +111,7 @@ def _extent(tensor: Tensor) -> int:
 def _storage(tensor: Tensor) -> int | None:
     try:
         return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # for example sparse
+    except (NotImplementedError, RuntimeError):  # raised for sparse tensors, for example
         return None
 
 
@@ -166,6 +166,8 @@ class Recorder:
         """Set the value of a named tensor."""
         memory = self._named[name]
         memory.value, memory.written = _cast(value, memory.shape, memory.dtype), True
+        if self._loose:
+            self._land(value)
 
     def forget(self, names: Iterable[str]) -> None:
         """Reset named tensors to the state before anything was written to them."""
@@ -189,7 +191,7 @@ class Recorder:
         """Record that a value is written to a tensor."""
         memory = self.find(tensor) or self._promote(tensor)
         region = memory.region(tensor)
-        if isinstance(value, Stored):  # its owner may change it
+        if isinstance(value, Stored):  # copied, because the code may change it later
             value = Stored(value.shape, value.dtype, value.tensor.clone())
         value = _cast(value, region.sizes, memory.dtype)
         memory.value, memory.written = patch(memory.value, region, value), True
@@ -202,7 +204,8 @@ class Recorder:
         region = memory.region(tensor)
         one = Draw(memory.shape, memory.dtype, scheme, operation, memory.name, self._own)
         value = view(one, region)
-        if not one.is_elementwise or self._own is not None:  # indices count from 0 in the region
+        # such indices count from 0 in the region
+        if not one.is_elementwise or self._own is not None:
             one = Draw(region.sizes, memory.dtype, scheme, operation, memory.name, self._own)
             value = one
         if memory.name is None:
@@ -392,7 +395,7 @@ class _Calls(TorchFunctionMode):
             if come is not None:
                 if come.name in _SCHEMES:
                     return self._fill(come.name, come.arguments)
-                # Not what stands for the name just now.
+                # Call the original function: the name may be bound to another one.
                 func, args, kwargs = _torch()[come.name], (), come.arguments
         if getattr(func, "__module__", None) == "winit_fast.torch.init":
             args = args or (kwargs.pop("tensor"),)
@@ -434,7 +437,7 @@ class _Calls(TorchFunctionMode):
         with torch._C.DisableTorchFunction():
             if tensor.numel():
                 self._recorder.draw(tensor, _SCHEMES[name](arguments), name)
-        return True  # "on the meta device": the entry returns the tensor as it is
+        return True  # torch asked for is_meta; True makes its function return the tensor unchanged
 
     def _ours(self, entry: str, tensor: Tensor, /, *args: Any, **kwargs: Any) -> Tensor:
         """Record a call of this package's own function of the same name."""

@@ -1,10 +1,9 @@
 """Reduces the recorded value of a tensor to one scheme."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from statistics import NormalDist
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -12,14 +11,17 @@ from torch import Tensor
 
 from winit_fast.base.boxes import whole
 from winit_fast.initializers import constants
+from winit_fast.initializers.computed import MAX_SIZE, Computed
 from winit_fast.initializers.dirac import Dirac
 from winit_fast.initializers.elementwise import RandomNormal, RandomUniform, TruncatedNormal
+from winit_fast.initializers.expression import relative
 from winit_fast.initializers.orthogonal import Orthogonal
 from winit_fast.initializers.parts import Parts, covers
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.sparse import Sparse
+from winit_fast.torch.evaluate import evaluate
+from winit_fast.torch.expressions import Given, TorchExpression, numpy_of
 from winit_fast.torch.record import CannotRecord, truncated
-from winit_fast.torch.seeding import Name
 from winit_fast.torch.values import (
     Call,
     Cast,
@@ -34,41 +36,24 @@ from winit_fast.torch.values import (
     c_strides,
     parts,
 )
+from winit_fast.torch.written import written
 
 
-class Entry(NamedTuple):
+class Reduced(NamedTuple):
     """How one tensor is filled.
 
     Attributes
     ----------
-    name : str
-        The tensor's own name, without the prefixes of wrappers.
-    stream : str or int or None
+    scheme : Initializer
+    stream : str
         The stream of the tensor's numbers.
-    key : int or None
-        The seed, if the author's code gave one.
-    shape : tuple of int
-    dtype : torch.dtype
-    scheme : Initializer or Value
-        A value if the package has no initializer for it: known elements, or an expression.
     drawn_in : torch.dtype
         The dtype in which the author draws, before rounding to that of the tensor.
-    streams : mapping of Draw to str
-        The streams of an expression's draws.
     """
 
-    name: str
-    stream: Name
-    key: int | None
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    scheme: Initializer | Value
+    scheme: Initializer
+    stream: str
     drawn_in: torch.dtype
-    streams: Mapping[Draw, str] = MappingProxyType({})
-
-
-_Place = tuple[Name, int | None]
-"""A stream, and the seed if the code gave one."""
 
 
 class _Leaf(NamedTuple):
@@ -104,7 +89,7 @@ class Reduction:
             if home is not None and len(set(names)) > 1 and (home in names or home not in values):
                 self._streams[draw] = streams[home]
 
-    def entry(self, name: str) -> Entry:
+    def scheme(self, name: str) -> Reduced:
         """Reduce one tensor's value.
 
         Raises
@@ -116,23 +101,20 @@ class Reduction:
         stream = self._names[name]
         simple = self._simple(value, stream)
         if simple is not None:
-            leaf, own = simple
-            return Entry(name, *own, value.shape, value.dtype, leaf.scheme, leaf.drawn_in)
+            return simple
         draws = self._check(name, value)
         if not draws:
-            known = evaluate(value, {})
-            scheme = _constant(known)
-            if scheme is not None:
-                return Entry(name, stream, None, value.shape, value.dtype, scheme, value.dtype, {})
-            stored = Stored(value.shape, value.dtype, known.to(value.dtype))
-            return Entry(name, stream, None, value.shape, value.dtype, stored, value.dtype)
+            return Reduced(_known(value), stream, value.dtype)
         fresh = [draw for draw in draws if draw not in self._streams and draw.own is None]
         alone = len(draws) == 1
         for k, draw in enumerate(draws, 1):
             if draw in fresh:
                 self._streams[draw] = stream if alone else f"{stream}\0{k}"
-        streams = {draw: self._streams[draw] for draw in draws if draw.own is None}
-        return Entry(name, stream, None, value.shape, value.dtype, value, value.dtype, streams)
+        streams = {
+            draw: relative(self._streams[draw], stream) for draw in draws if draw.own is None
+        }
+        scheme = written(value, streams) or TorchExpression(value, streams)
+        return Reduced(scheme, stream, value.dtype)
 
     def _check(self, name: str, value: Value) -> list[Draw]:
         """List an expression's draws in the order of use; refuse unknown values."""
@@ -150,24 +132,25 @@ class Reduction:
                 draws[one] = None
         return list(draws)
 
-    def _simple(self, value: Value, stream: str) -> tuple[_Leaf, _Place] | None:
+    def _simple(self, value: Value, stream: str) -> Reduced | None:
         """Return the value's only initializer and its stream, if there is just one."""
         leaf = self._leaf(value)
         if leaf is None:
             return self._of_parts(value, stream)
-        if leaf.draw is None:
-            return leaf, (stream, None)
-        if leaf.draw.own is not None:
-            return leaf, leaf.draw.own[::-1]
-        uses = self._uses[leaf.draw]
-        if len(uses) > 1 and math.prod(leaf.draw.shape) != math.prod(value.shape):
+        draw = leaf.draw
+        if draw is None:
+            return Reduced(leaf.scheme, stream, leaf.drawn_in)
+        if draw.own is not None:
+            return Reduced(Given(leaf.scheme, *draw.own), stream, leaf.drawn_in)
+        uses = self._uses[draw]
+        if len(uses) > 1 and math.prod(draw.shape) != math.prod(value.shape):
             return None
-        own = self._streams.setdefault(leaf.draw, stream)
-        if own != stream and leaf.draw.shape != value.shape:
+        own = self._streams.setdefault(draw, stream)
+        if own != stream and draw.shape != value.shape:
             return None
-        return leaf, (own, None)
+        return Reduced(leaf.scheme, own, leaf.drawn_in)
 
-    def _of_parts(self, value: Value, stream: str) -> tuple[_Leaf, _Place] | None:
+    def _of_parts(self, value: Value, stream: str) -> Reduced | None:
         """Reduce a value that was written in parts to boxes."""
         pieces: list[tuple[Region, Value]] = []
         base, drawn_in = value, value.dtype
@@ -204,9 +187,9 @@ class Reduction:
         if all(leaf.scheme == first.scheme for _, leaf in found) and (
             first.draw is None or first.draw.is_elementwise
         ):
-            return first._replace(drawn_in=drawn_in), (stream, None)
+            return Reduced(first.scheme, stream, drawn_in)
         scheme = Parts(tuple((*box, leaf.scheme) for box, leaf in found))
-        return _Leaf(scheme, None, drawn_in), (stream, None)
+        return Reduced(scheme, stream, drawn_in)
 
     def _fits(self, leaf: _Leaf, piece: Value, region: Region, tensor: Value, stream: str) -> bool:
         """Return whether a draw may use the tensor's stream at the indices of its elements."""
@@ -302,6 +285,18 @@ def _number(value: Any) -> float | None:
 
 def _of_number(number: float) -> Initializer:
     return {0.0: constants.Zeros(), 1.0: constants.Ones()}.get(number, constants.Constant(number))
+
+
+def _known(value: Value) -> Initializer:
+    """Return a constant or the stored values of a value without draws."""
+    known = evaluate(value, {})
+    scheme = _constant(known)
+    if scheme is not None:
+        return scheme
+    known = known.to(value.dtype)
+    if known.numel() <= MAX_SIZE:
+        return Computed(numpy_of(known))
+    return TorchExpression(Stored(value.shape, value.dtype, known), {})
 
 
 def _constant(known: Tensor) -> Initializer | None:
@@ -400,86 +395,4 @@ def _clamped(
         std,
         low if low > own_low - near else own_low,
         high if high < own_high + near else own_high,
-    )
-
-
-def evaluate(value: Value, draws: Mapping[Draw, Callable[[], Tensor]]) -> Tensor:
-    """Compute a value's elements: in float64 if it contains draws, otherwise as its author does.
-
-    Parameters
-    ----------
-    value : Value
-    draws : mapping of Draw to callable
-        Return the elements of the draws.
-    """
-    exact = bool(draws)
-    known: dict[int, Tensor] = {}
-
-    def widened(tensor: Tensor) -> Tensor:
-        return tensor.double() if exact and tensor.is_floating_point() else tensor
-
-    def compute(one: Value) -> Tensor:
-        if id(one) not in known:
-            known[id(one)] = widened(result(one))
-        return known[id(one)]
-
-    def result(one: Value) -> Tensor:
-        if isinstance(one, Constant):
-            return torch.full(one.shape, one.number, dtype=one.dtype)
-        if isinstance(one, Stored):
-            return one.tensor.cpu()
-        if isinstance(one, Draw):
-            return draws[one]()
-        if isinstance(one, View):
-            return compute(one.base).contiguous().as_strided(*one.region).clone()
-        if isinstance(one, Patch):
-            new = compute(one.base).clone(memory_format=torch.contiguous_format)
-            new.as_strided(*one.region).copy_(compute(one.value))
-            return new
-        if isinstance(one, Cast):
-            inner = compute(one.value).expand(one.shape)
-            return inner if exact and one.dtype.is_floating_point else inner.to(one.dtype)
-        assert isinstance(one, Call)
-        return call(one)
-
-    def argument(item: Any, copied: bool = False) -> Any:
-        if isinstance(item, Value):
-            return compute(item).clone() if copied else compute(item)
-        if isinstance(item, Mapping):
-            return {key: argument(inner) for key, inner in item.items()}
-        if isinstance(item, (list, tuple)):
-            return type(item)([argument(inner, copied) for inner in item])
-        if exact and isinstance(item, torch.dtype) and item.is_floating_point:
-            return torch.float64
-        return torch.device("cpu") if isinstance(item, torch.device) else item
-
-    def call(one: Call) -> Tensor:
-        schema = one.function._schema.arguments
-        written = [
-            at for at, item in enumerate(schema) if item.alias_info and item.alias_info.is_write
-        ]
-        args = [argument(item, copied=at in written) for at, item in enumerate(one.args)]
-        kwargs = {
-            key: argument(item, copied=any(schema[at].name == key for at in written))
-            for key, item in one.kwargs.items()
-        }
-        results = one.function(*args, **kwargs)
-        if written:
-            at = written[one.position]
-            chosen: Tensor = args[at] if at < len(args) else kwargs[schema[at].name]
-            return chosen
-        tensors = list(_tensors(results))
-        return tensors[one.position]
-
-    with torch.device("cpu"):  # whatever the default is
-        return compute(value)
-
-
-def _tensors(results: Any) -> list[Tensor]:
-    if isinstance(results, Tensor):
-        return [results]
-    return (
-        [one for result in results for one in _tensors(result)]
-        if isinstance(results, (list, tuple))
-        else []
     )

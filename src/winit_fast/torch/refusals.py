@@ -1,24 +1,32 @@
 """Modules that cannot be filled, such as sharded or quantised ones: an error names the tensor."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Module, Parameter
 from torch.nn.parameter import is_lazy
 
 from winit_fast.torch.names import Named
 from winit_fast.torch.placements import is_sharded, parts
 
+_PLAIN = {Tensor, Parameter}
+"""Classes of tensors that are just memory, if nothing has been attached to them."""
 
-def refuse(inside: Iterable[tuple[str, Module]], found: Iterable[Named]) -> None:
+
+def refuse(inside: list[tuple[str, Module]], found: Iterable[Named]) -> None:
     """Raise an error for a module with a tensor that cannot be filled.
 
     Raises
     ------
     TypeError, ValueError
     """
+    summoned = False
+    kinds = {type(one): _is_unusual(type(one)) for _, one in inside}
     for name, one in inside:
         kind = type(one)
+        if not kinds[kind]:
+            continue
         if kind.__name__ == "FullyShardedDataParallel":
             state = getattr(getattr(one, "training_state", None), "name", "")
             if state != "SUMMON_FULL_PARAMS":
@@ -26,20 +34,29 @@ def refuse(inside: Iterable[tuple[str, Module]], found: Iterable[Named]) -> None
                     f"module {name!r} is FullyShardedDataParallel, whose parameters are parts of "
                     "a flat one: use init_ inside summon_full_params, or before wrapping"
                 )
+            summoned = True
         if _is_gathered(one):
             raise TypeError(
                 f"module {name!r} has gathered its parameters, and will drop them for its shards: "
                 "call its reshard() first"
             )
-        if ".ao.nn.quantized" in kind.__module__ or ".nn.quantized" in kind.__module__:
+        if ".nn.quantized" in kind.__module__:
             raise TypeError(f"module {name!r} is quantised: a {kind.__module__}.{kind.__name__}")
     for named in found:
-        tensor, what = named.tensor, named.what
+        tensor = named.tensor
+        if type(tensor) in _PLAIN and not vars(tensor) and not tensor.is_quantized:
+            continue
+        what = named.what
         if is_sharded(tensor):
             parts(tensor, what)  # raises if it is not a part of a logical tensor
             continue
         if is_lazy(tensor):
             raise ValueError(f"{what} has no shape yet: run the lazy module once")
+        if getattr(tensor, "_fsdp_flattened", False) and not summoned:
+            raise TypeError(
+                f"{what} is a part of a flat parameter of FullyShardedDataParallel: pass the "
+                "wrapped module inside summon_full_params, or use init_ before wrapping"
+            )
         if hasattr(tensor, "ds_id"):
             raise TypeError(f"{what} is partitioned by ZeRO-3 (it has a ds_id): gather it first")
         if getattr(tensor, "tensor_model_parallel", False):
@@ -50,11 +67,19 @@ def refuse(inside: Iterable[tuple[str, Module]], found: Iterable[Named]) -> None
             raise TypeError(f"{what} is a {type(tensor).__name__}, which is not just memory")
 
 
-def _is_gathered(module: Module) -> bool:
+def _is_unusual(kind: type[Module]) -> bool:
+    """Return whether modules of a class may have to be refused."""
+    return (
+        kind.__name__ == "FullyShardedDataParallel"
+        or hasattr(kind, "_get_fsdp_state")
+        or ".nn.quantized" in kind.__module__
+    )
+
+
+def _is_gathered(module: Any) -> bool:
     """Return whether a module of `fully_shard` has gathered its parameters."""
-    state = getattr(module, "_get_fsdp_state", None)
-    if state is None:
+    if not hasattr(type(module), "_get_fsdp_state"):
         return False
-    own = state()
+    own = module._get_fsdp_state()
     groups = getattr(own, "_fsdp_param_groups", None) or [getattr(own, "_fsdp_param_group", None)]
     return any(group is not None and not group.is_sharded for group in groups)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import Module
 
 from winit_fast.initializers.fans import TORCH, Convention
-from winit_fast.initializers.protocol import Initializer, get
+from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.registry import get
 from winit_fast.initializers.variance_scaling import VarianceScaling
 from winit_fast.torch.names import Named, modules, tensors
 
@@ -72,7 +73,8 @@ def choose(module: Module, found: list[Named], rules: Rules | None) -> dict[str,
     parameters = {
         name: named
         for name, named in by_name.items()
-        if named.is_parameter and "parametrizations." not in name  # those need their exact names
+        # parametrised tensors match only patterns that are their exact names
+        if named.is_parameter and "parametrizations." not in name
     }
     chosen: dict[str, Choice] = {}
     if rules is None:

@@ -22,7 +22,6 @@ from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.torch.names import Named, tensors, unwrapped
 from winit_fast.torch.record import CannotRecord, Recorder, recording
-from winit_fast.torch.reduce import Entry
 from winit_fast.torch.values import Call, Held, Region, Value, View, c_strides
 
 
@@ -119,17 +118,17 @@ class SavedStreams:
                 self._parts[name] = parts
         self._streams = streams
 
-    def __call__(self, entry: Entry) -> Entry:
+    def __call__(self, spec: TensorSpec) -> TensorSpec:
         """Draw each part of a tensor from its own stream, if one plain draw fills all of it."""
-        scheme, parts = entry.scheme, self._parts.get(entry.name)
+        scheme, parts = spec.initializer, self._parts.get(spec.name)
         if (
             parts is None
             or not isinstance(scheme, (RandomNormal, RandomUniform, TruncatedNormal))
-            or entry.key is not None
-            or entry.stream != self._streams[entry.name]
+            or spec.stream != self._streams[spec.name]
         ):
-            return entry
-        return entry._replace(scheme=Parts([part._replace(initializer=scheme) for part in parts]))
+            return spec
+        own = Parts([part._replace(initializer=scheme) for part in parts])
+        return replace(spec, initializer=own)
 
 
 def as_saved(plan: Plan, module: Module) -> Plan:

@@ -36,7 +36,7 @@ def _whole(tensor: Tensor) -> Tensor:
     else:
         device = "cpu"
         for part, held in parts(tensor):
-            if held.sizes == held.tensor:  # e.g. a replicated buffer, which the code may read
+            if held.sizes == held.tensor:  # e.g. a replicated buffer: its values are known
                 return _like(part.detach(), tensor)
     return _like(torch.empty(tensor.shape, dtype=tensor.dtype, device=device), tensor)
 
