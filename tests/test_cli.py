@@ -13,13 +13,14 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from safetensors.numpy import load_file
 
 import winit_fast as wf
 from winit_fast.cli import main
-from winit_fast.models import Architecture, Rules
+from winit_fast.models import Architecture, Rules, TensorSpec
 
 COMMAND = [sys.executable, "-c", "from winit_fast_command import main; main()"]
 
@@ -346,3 +347,45 @@ def test_tensors_that_are_kept_in_float32(tmp_path):
     assert kept == {name for name in found if ".ln_" in name or name == "wpe.weight"}
     assert len(kept) == 49
     assert run("verify", tmp_path / "out").exit_code == 0
+
+
+def test_a_plan_is_a_source(tmp_path):
+    """Its tensors have types of their own, unless another is asked for."""
+    tensors = [
+        TensorSpec("w", (64, 32), wf.RandomNormal(0, 0.02), dtype="float16"),
+        TensorSpec("table", (2, 3), wf.Computed(np.arange(6.0).reshape(2, 3)), dtype="float64"),
+        TensorSpec("steps", (), wf.Zeros(), dtype="int64", kind="buffer"),
+    ]
+    plan = wf.Plan(tensors)
+    plan.save(tmp_path / "own.plan.json")
+    for options, kinds in (([], ["f2", "f8"]), (["--dtype", "fp32"], ["f4", "f4"])):
+        out = tmp_path / f"out{len(options)}"
+        result = run("init", tmp_path / "own.plan.json", "--out", out, "--seed", 2, *options)
+        assert result.exit_code == 0 and "own.plan.json" in result.stdout
+        found = load_file(out / "model.safetensors")
+        assert [found[name].dtype for name in ("w", "table", "steps")] == [*kinds, "i8"]
+        expected = wf.RandomNormal(0, 0.02)((64, 32), seed=2, name="w", dtype=kinds[0])
+        assert (found["w"] == expected).all() and (found["table"].ravel() == range(6)).all()
+        assert run("verify", out).exit_code == 0
+        again = run("init", out / "winit_fast.plan.json", "--out", tmp_path / "again", "--force")
+        assert again.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gone.json", None, "gone.json"),
+        ("folder/none", None, "has no config.json, and is no plan (.json) nor the name of a"),
+        ("list.json", "[]", "list.json is no configuration: it holds []"),
+        ("text.json", "{", "text.json is no configuration"),
+        ("plan.json", '{"format": 7, "tensors": []}', "is no plan of this version"),
+        ("config.json", '{"model_type": "llama"}', "a configuration needs torch and transformers"),
+    ],
+)
+def test_sources_that_are_refused(tmp_path, monkeypatch, name, content, message):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    result = run("init", tmp_path / name, "--out", tmp_path / "out")
+    assert result.exit_code == 1 and message in result.stderr
+    assert not (tmp_path / "out").exists()

@@ -10,7 +10,10 @@ import winit_fast as wf
 from winit_fast.models import Architecture, Rule, Rules, model_names, rule_names
 
 
-# Counted in the published checkpoints, without the causal masks.
+# Parameters as their publishers count them, each tensor once: GPT-2 and Llama in the index files of
+# the published checkpoints (GPT-2 without its causal masks), Mistral and Qwen on their model cards
+# at Hugging Face (Qwen2.5-7B: 7.61B), Pythia in the table of EleutherAI/pythia's README ("total
+# params"), ViT and ResNet-50 in torchvision's documentation ("num_params", which has no buffers).
 @pytest.mark.parametrize(
     ("model", "tensors", "parameters"),
     [
@@ -21,12 +24,63 @@ from winit_fast.models import Architecture, Rule, Rules, model_names, rule_names
         ("llama-3.1-8b", 291, 8_030_261_248),
         ("llama-3.1-70b", 723, 70_553_706_496),
         ("llama-3.1-405b", 1137, 405_853_388_800),
+        ("llama-2-7b", 291, 6_738_415_616),
+        ("llama-2-13b", 363, 13_015_864_320),
+        ("llama-2-70b", 723, 68_976_648_192),
+        ("llama-3-8b", 291, 8_030_261_248),
+        ("llama-3-70b", 723, 70_553_706_496),
+        ("llama-3.2-1b", 146, 1_235_814_400),
+        ("llama-3.2-3b", 254, 3_212_749_824),
+        ("mistral-7b", 291, 7_241_732_096),
+        ("pythia-70m", 76, 70_426_624),
+        ("pythia-160m", 148, 162_322_944),
+        ("pythia-410m", 292, 405_334_016),
+        ("pythia-1b", 196, 1_011_781_632),
+        ("pythia-1.4b", 292, 1_414_647_808),
+        ("pythia-2.8b", 388, 2_775_208_960),
+        ("pythia-6.9b", 388, 6_857_302_016),
+        ("pythia-12b", 436, 11_846_072_320),
+        ("qwen2.5-0.5b", 290, 494_032_768),
+        ("qwen2.5-1.5b", 338, 1_543_714_304),
+        ("qwen2.5-3b", 434, 3_085_938_688),
+        ("qwen2.5-7b", 339, 7_615_616_512),
+        ("qwen2.5-14b", 579, 14_770_033_664),
+        ("qwen2.5-32b", 771, 32_763_876_352),
+        ("qwen2.5-72b", 963, 72_706_203_648),
+        ("qwen3-0.6b", 310, 596_049_920),
+        ("qwen3-1.7b", 310, 1_720_574_976),
+        ("qwen3-4b", 398, 4_022_468_096),
+        ("qwen3-8b", 399, 8_190_735_360),
+        ("qwen3-14b", 443, 14_768_307_200),
+        ("qwen3-32b", 707, 32_762_123_264),
+        ("resnet-50", 161, 25_557_032),
+        ("vit-b-16", 200, 86_567_656),
+        ("vit-b-32", 200, 88_224_232),
+        ("vit-l-16", 392, 304_326_632),
+        ("vit-l-32", 392, 306_535_400),
+        ("vit-h-14", 520, 632_045_800),
     ],
 )
 def test_sizes_of_models(model, tensors, parameters):
-    shapes = Architecture.load(model).shapes
-    assert len(shapes) == tensors
-    assert sum(map(math.prod, shapes.values())) == parameters
+    architecture = Architecture.load(model)
+    plan = Rules.load(architecture.rules).tensors(architecture)
+    sizes = [tensor.size for tensor in plan if tensor.kind == "parameter"]
+    assert (len(sizes), sum(sizes)) == (tensors, parameters)
+    assert {tensor.name for tensor in plan if tensor.kind == "buffer"} == {*architecture.buffers}
+
+
+def test_buffers_have_types_of_their_own():
+    architecture = Architecture.load("resnet-50")
+    plan = Rules.load("torchvision_resnet").tensors(architecture)
+    buffers = [tensor for tensor in plan if tensor.kind == "buffer"]
+    assert len(buffers) == 3 * 53
+    for tensor in buffers:
+        is_count = tensor.name.endswith("num_batches_tracked")
+        assert tensor.dtype == ("int64" if is_count else "float32")
+        assert tensor.shape == (
+            () if is_count else plan[tensor.name.rpartition(".")[0] + ".bias"].shape
+        )
+    plan.check()
 
 
 def test_tensors_of_gpt2_xl():

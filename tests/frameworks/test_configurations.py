@@ -15,7 +15,7 @@ import winit_fast as wf
 import winit_fast.torch as init
 from winit_fast.checkpoint import verify, write_checkpoint
 from winit_fast.cli import main
-from winit_fast.models import from_config
+from winit_fast.models import Architecture, Rules, from_config
 
 SAMPLE = {
     "LlamaForCausalLM", "MixtralForCausalLM", "DeepseekV3ForCausalLM", "Mamba2ForCausalLM",
@@ -218,3 +218,56 @@ def test_a_model_on_meta_whose_tied_bias_is_computed():
             return transformers.BertForMaskedLM(config)
 
     assert init.record(on_meta) == init.record(lambda: transformers.BertForMaskedLM(config))
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["gpt2", "llama-2-7b", "llama-3-8b", "llama-3.1-8b", "llama-3.2-1b", "mistral-7b", "pythia-70m",
+     "qwen2.5-0.5b", "qwen2.5-7b", "qwen3-0.6b", "qwen3-8b", "vit-b-16"],
+)  # fmt: skip
+def test_a_built_in_model_is_initialised_as_transformers_does(model):
+    """Llama 3.1 has torchtitan's rules unless others are asked for."""
+    architecture = Architecture.load(model)
+    rules = "huggingface" if model.startswith("llama") else architecture.rules
+    built_in = {tensor.name: tensor for tensor in Rules.load(rules).tensors(architecture)}
+    theirs = from_config(architecture.configuration)
+    prefix = "transformer." if model == "gpt2" else ""  # published without it
+    recorded = {
+        tensor.name.removeprefix(prefix): (tensor.shape, tensor.initializer)
+        for tensor in theirs if tensor.kind == "parameter"
+    }  # fmt: skip
+    assert {name: (own.shape, own.initializer) for name, own in built_in.items()} == recorded
+
+
+def test_resnet_is_initialised_as_torchvision_does(tmp_path):
+    """Every number is the same, counters included; torchvision and timm load the file."""
+    import timm
+    import torchvision
+
+    recorded = dict(init.record(torchvision.models.resnet50).arrays(seed=4))
+    command("init", "resnet-50", "--out", tmp_path / "m", "--dtype", "float32", "--seed", 4)
+    written = load_file(tmp_path / "m" / "model.safetensors")
+    assert recorded.keys() == written.keys()
+    for name, array in recorded.items():
+        assert bits(written[name]) == array.tobytes(), name
+    torchvision.models.resnet50().load_state_dict(written)
+    model = timm.create_model(f"local-dir:{tmp_path / 'm'}", pretrained=True)
+    assert all(torch.equal(tensor, written[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("model", ["qwen2.5-0.5b", "vit-b-16"])
+def test_a_built_in_model_is_read_by_transformers(model, tmp_path):
+    command("init", model, "--out", tmp_path / "m")
+    name = json.loads((tmp_path / "m" / "config.json").read_text())["architectures"][0]
+    assert loaded(name, tmp_path / "m").dtype == torch.bfloat16
+
+
+def test_the_folder_that_is_written_is_not_a_source(tmp_path, monkeypatch):
+    """A command that is repeated means the same; elsewhere a folder goes before a name."""
+    monkeypatch.chdir(tmp_path)
+    command("init", "vit-b-16", "--out", "vit-b-16")
+    first = (tmp_path / "vit-b-16" / "model.safetensors").read_bytes()
+    command("init", "vit-b-16", "--out", "vit-b-16", "--force")
+    assert (tmp_path / "vit-b-16" / "model.safetensors").read_bytes() == first
+    told = command("init", "vit-b-16", "--out", "other", "--json")
+    assert json.loads(told)["model"] == "ViTForImageClassification"

@@ -39,7 +39,11 @@ def _print_models(as_json: bool) -> None:
             "model": name,
             "rules": architecture.rules,
             "tensors": len(architecture.shapes),
-            "parameters": sum(map(math.prod, architecture.shapes.values())),
+            "parameters": sum(
+                math.prod(shape)
+                for tensor, shape in architecture.shapes.items()
+                if tensor not in architecture.buffers
+            ),
         }
         for name in model_names()
         for architecture in [Architecture.load(name)]

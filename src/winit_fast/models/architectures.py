@@ -36,6 +36,8 @@ class Architecture:
         The numbers in the formulas of shapes and rules, with their names in config.json.
     shapes : dict of str to tuple of int
         Logical shape of every tensor, in the order of the model.
+    buffers : dict of str to str
+        The dtypes of those tensors that are buffers, such as running statistics.
     rules : str
         Name of the rules that the model's authors used.
     configuration : dict
@@ -46,6 +48,7 @@ class Architecture:
     name: str
     numbers: dict[str, Number]
     shapes: dict[str, tuple[int, ...]]
+    buffers: dict[str, str]
     rules: str
     configuration: dict[str, Any]
 
@@ -89,22 +92,31 @@ class Architecture:
         numbers: dict[str, Number] = dict(_models(family)[name])
         for key, formula in family["numbers"].items():
             numbers[key] = evaluate(formula, numbers)
+        shapes, buffers = dict[str, tuple[int, ...]](), dict[str, str]()
+        for tensor, shape, dtype in _tensors(family["groups"], numbers):
+            shapes[tensor] = shape
+            if dtype is not None:
+                buffers[tensor] = dtype
         return cls(
             name=name,
             numbers=numbers,
-            shapes=dict(_shapes(family["groups"], numbers)),
+            shapes=shapes,
+            buffers=buffers,
             rules=family["rules"],
             configuration=family["configuration"] | numbers,
         )
 
 
-def _shapes(
+def _tensors(
     groups: list[dict[str, Any]], numbers: dict[str, Number]
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield names and shapes of the tensors of all groups, each repeated over its indices."""
+) -> Iterator[tuple[str, tuple[int, ...], str | None]]:
+    """Yield name, shape and buffers' dtype of all groups' tensors, each repeated over indices."""
     for group in groups:
         repeat: dict[str, Number | str] = group.get("repeat", {})
         for values in product(*(range(int(evaluate(n, numbers))) for n in repeat.values())):
-            prefix = group.get("prefix", "").format(**dict(zip(repeat, values, strict=True)))
+            indices = dict(zip(repeat, values, strict=True))
+            prefix = group.get("prefix", "").format(**indices)
+            known = {**numbers, **indices}
             for name, formulas in group["tensors"].items():
-                yield prefix + name, tuple(int(evaluate(formula, numbers)) for formula in formulas)
+                shape = tuple(int(evaluate(formula, known)) for formula in formulas)
+                yield prefix + name, shape, group.get("buffers")

@@ -19,7 +19,7 @@ from winit_fast.initializers.registry import find
 from winit_fast.models.architectures import Architecture
 from winit_fast.models.data_files import load_all, naming_the_file, parse
 from winit_fast.models.plan import Plan
-from winit_fast.models.tensor_spec import TensorSpec
+from winit_fast.models.tensor_spec import BUFFER, PARAMETER, TensorSpec
 
 _MAX_FILE = 1 << 20
 """Most bytes of a file of rules: a larger file is something else."""
@@ -320,7 +320,13 @@ class Rules:
             problem = unknown(f"rule {rule.pattern!r} of {self.name!r}", rule.pattern, found)
             raise ValueError(f"a rule matches no tensor of {architecture.name}: {problem}")
         return Plan(
-            TensorSpec(name, shape, self.initializer(name, architecture.numbers))
+            TensorSpec(
+                name,
+                shape,
+                self.initializer(name, architecture.numbers),
+                dtype=architecture.buffers.get(name, "float32"),
+                kind=BUFFER if name in architecture.buffers else PARAMETER,
+            )
             for name, shape in architecture.shapes.items()
         )
 

@@ -113,8 +113,8 @@ def from_config(
     Examples
     --------
     >>> import winit_fast as wf
-    >>> plan = wf.models.from_config("llama", num_hidden_layers=2)  # doctest: +SKIP
-    >>> plan["model.layers.0.mlp.up_proj.weight"].initializer  # doctest: +SKIP
+    >>> plan = wf.models.from_config("llama", num_hidden_layers=2)
+    >>> plan["model.layers.0.mlp.up_proj.weight"].initializer
     RandomNormal(stddev=0.02)
     """
     one_of("form", form, ("checkpoint", "module"))

@@ -78,13 +78,13 @@ def saved_keys(module: Module, found: list[Named]) -> dict[str, list[Key]]:
     try:
         with recording(recorder):
             written = revert(model, dict(twins))
-            for key, tensor in written.items():
-                name, place = _origin(recorder.read(tensor))
-                box = None if place is None else place.box(tuple(twins[name].shape))
-                if place is None or box is None or not place.in_order():
-                    lost.add(name)
-                else:
-                    keys.setdefault(name, []).append(Key(key, *box, tuple(tensor.shape)))
+        for key, tensor in written.items():
+            name, place = _origin(recorder.read(tensor))
+            box = None if place is None else place.box(tuple(twins[name].shape))
+            if place is None or box is None or not place.in_order():
+                lost.add(name)
+            else:
+                keys.setdefault(name, []).append(Key(key, *box, tuple(tensor.shape)))
     except (CannotRecord, _Mixed):
         return {}
     return {
