@@ -100,7 +100,14 @@ def record(
     return Plan(plan)
 
 
-def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
+def fill_(
+    module: M,
+    plan: Plan,
+    *,
+    seed: Seed = None,
+    names: Names | None = None,
+    prefix: str = "",
+) -> M:
     """Fill every tensor of a module according to a plan.
 
     Parameters
@@ -110,6 +117,11 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
     plan : winit_fast.Plan
     seed : int, numpy.random.SeedSequence, numpy.random.Generator, optional
         By default 64 bits from torch's generator, as in `init_`.
+    names : mapping of str to str, or callable, optional
+        Maps the name of a tensor in the module to its name in the plan, for renamed modules and
+        stages of a pipeline. The plan may then have more tensors than the module.
+    prefix : str
+        The name of the module in the model of the plan, which may then have more tensors.
 
     Returns
     -------
@@ -136,7 +148,10 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
     key = None if seed is None else seed_number(seed)
     with modules._uncollected():
         found = tensors(module)
-        fills = [modules._checked(entry, named) for named, entry in planned(module, found, plan)]
+        fills = [
+            modules._checked(entry_of(tensor), named)
+            for named, tensor in planned(module, found, plan, names, prefix)
+        ]
         if key is None:
             key = key_for(found)
         with torch.no_grad():
@@ -145,8 +160,10 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None) -> M:
     return module
 
 
-def planned(module: Module, found: list[Named], plan: Plan) -> list[tuple[Named, Entry]]:
-    """Pair the tensors of a module with their entries in a plan.
+def planned(
+    module: Module, found: list[Named], plan: Plan, names: Names | None, prefix: str
+) -> list[tuple[Named, TensorSpec]]:
+    """Pair the tensors of a module with those of a plan.
 
     Raises
     ------
@@ -155,13 +172,16 @@ def planned(module: Module, found: list[Named], plan: Plan) -> list[tuple[Named,
         than its memory.
     """
     refuse(list(inside_of(module)), found)
+    is_part = names is not None or bool(prefix)
+    wanted = streams(module, found, names, prefix) if is_part else {}
     pairs = []
     used = set()
     for named in found:
-        name: Any = named.name  # a plan can be asked for names and for tensors
+        name: Any = wanted.get(named.name, named.name)  # a plan is asked for tensors, too
         if name not in plan:
-            raise ValueError(f"the plan has no {named.name!r}, which the module has")
-        tensor = plan[named.name]
+            hint = "" if name == named.name else f" as {named.name!r}"
+            raise ValueError(f"the plan has no {name!r}, which the module has{hint}")
+        tensor = plan[name]
         used.add(tensor.name)
         if named.tensor.is_meta:
             raise ValueError(f"{named.what} is on the meta device: use to_empty() first")
@@ -174,9 +194,9 @@ def planned(module: Module, found: list[Named], plan: Plan) -> list[tuple[Named,
             raise TypeError(f"{named.what} is {dtype}, in the plan {tensor.dtype}")
         if not isinstance(tensor.initializer, Elementwise):  # these are checked below
             tensor.check()
-        pairs.append((named, entry_of(tensor)))
+        pairs.append((named, tensor))
     for tensor in plan:
-        if tensor.name not in used:
+        if not (is_part or tensor.name in used):
             raise ValueError(f"the module has no {tensor.name!r}, which the plan has")
     return pairs
 
