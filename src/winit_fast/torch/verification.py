@@ -95,7 +95,7 @@ class RankReport:
 
 @dataclass(frozen=True)
 class ModuleVerification:
-    """The result of `verify_`: the same on all ranks, except for `differences`.
+    """The result of `verify_`: the same on all ranks, but for ``differences``.
 
     Attributes
     ----------
