@@ -467,6 +467,18 @@ def each_rank_compares_with_the_plan():
         assert f"rank {world - 1}: {name!r} differs from the plan in 1 elements" in str(found)
 
 
+def computed_in_torch(factor):
+    """A module whose values no scheme has, and a plan's file cannot hold."""
+
+    def make():
+        module = nn.Module()
+        drawn = torch.empty(5, 4).uniform_(1, 2).log_().add_(torch.randn(4) * factor)
+        module.weight = nn.Parameter(drawn)
+        return module
+
+    return make
+
+
 @case(2)
 def ranks_that_disagree_are_found():
     """Other seeds, plans, versions; and no rank waits for one that refuses."""
@@ -497,6 +509,9 @@ def ranks_that_disagree_are_found():
     ours.fill_(module, other, seed=3)
     found = ours.verify_(module, other, 3)
     assert not found.differences
+    assert re.search("^rank 1 has plan sha256:.*, rank 0 sha256:", str(found))
+    logs = ours.record(computed_in_torch(1 + rank))
+    found = ours.verify_(ours.fill_(computed_in_torch(1 + rank)(), logs, seed=3), logs, 3)
     assert re.search("^rank 1 has plan sha256:.*, rank 0 sha256:", str(found))
     version = verification.__version__
     verification.__version__ = f"{version}.{rank}"

@@ -25,7 +25,7 @@ from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import STREAM_VERSION, Seed, Stream, seed_number
 from winit_fast.torch import modules
-from winit_fast.torch.expressions import Expression, numpy_of
+from winit_fast.torch.expressions import numpy_of
 from winit_fast.torch.names import Named, Names, tensors
 from winit_fast.torch.placements import is_sharded, parts
 from winit_fast.torch.plans import planned
@@ -321,6 +321,7 @@ def _digest(plan: Plan) -> str:
     digest = sha256(plan_json.text(plan, {}, strict=False).encode())
     for tensor in plan:
         scheme = tensor.initializer
-        if isinstance(scheme, Expression):
-            digest.update(re.sub(r" at 0x[0-9a-f]+", "", repr(scheme._key())).encode())
+        if type(scheme).__module__.startswith("winit_fast.torch."):
+            written = repr(getattr(scheme, "_key", scheme.__repr__)())
+            digest.update(re.sub(r" at 0x[0-9a-f]+", "", written).encode())
     return f"sha256:{digest.hexdigest()}"
