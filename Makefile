@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 SOURCES := pyproject.toml setup.py $(wildcard csrc/* src/winit_fast/*.pyx src/winit_fast/*.px[di])
 
-.PHONY: help demo test test-all coverage mutants test-frameworks test-models test-isa asan tsan soak accuracy bench bench-report bench-check bench-baseline docs lint format cross wheel wheel-aarch64 wheels clean
+.PHONY: help demo test test-all coverage mutants test-frameworks test-sharded test-models test-isa asan tsan soak accuracy bench bench-report bench-check bench-baseline docs lint format cross wheel wheel-aarch64 wheels clean
 help: ## list the commands
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -64,8 +64,12 @@ ifdef NEWEST
 else
 	$(PINNED) | $(BIN)/pip install --quiet --requirement /dev/stdin
 endif
-	KERAS_BACKEND=jax $(BIN)/pytest -q $(FULL) -m 'not models' tests/frameworks $(ADAPTERS)
+	KERAS_BACKEND=jax $(BIN)/pytest -q $(FULL) -m 'not models' tests/frameworks $(ADAPTERS) \
+	    --ignore tests/frameworks/test_torch_sharded.py --ignore tests/frameworks/test_torch_dcp.py
 	KERAS_BACKEND=torch $(BIN)/pytest -q $(FULL) tests/frameworks/test_keras*.py src/winit_fast/keras
+
+test-sharded: $(VENV)/installed ## run what concerns ranks alone (four minutes; after test-frameworks)
+	$(BIN)/pytest -q tests/test_ranks.py tests/frameworks/test_torch_sharded.py tests/frameworks/test_torch_dcp.py
 
 test-models: $(VENV)/installed ## record, fill, write and load some 80 models of transformers and timm (ten minutes; after test-frameworks)
 	$(BIN)/pytest -q tests/frameworks/test_torch_plan.py tests/frameworks/test_configurations.py \

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 import winit_fast as wf
 from winit_fast.checkpoint import write_checkpoint, writer
+from winit_fast.checkpoint.ranks import SharedDirectory
 from winit_fast.cli import main
 from winit_fast.cli.launchers import LAUNCHERS, launched
 from winit_fast.models import TensorSpec
@@ -152,6 +153,21 @@ def test_a_rank_that_is_killed_while_it_publishes(how, single, tmp_path):
     assert number > 12 and ended > 5
 
 
+def test_published_by_another_rank_meanwhile(single, tmp_path, monkeypatch):
+    """A rank that was started twice finds the checkpoint in place when it has written its files."""
+    inner = SharedDirectory.to_write
+
+    def to_write(self, names):
+        found = inner(self, names)
+        for name, data in single.items():
+            (tmp_path / name).write_bytes(data)
+        return found
+
+    monkeypatch.setattr(SharedDirectory, "to_write", to_write)
+    assert write(tmp_path, rank=1, world=2).published
+    assert content(tmp_path) == single
+
+
 def test_force_replaces_a_checkpoint(single, tmp_path):
     write(tmp_path, seed=4, max_shard_size=10**6)
     (tmp_path / "notes.txt").write_text("mine")
@@ -190,7 +206,7 @@ def test_nobody_writes_twice(tmp_path):
     os.close(lock)
     (stage,) = tmp_path.iterdir()
     with (stage / "unfinished" / ".rank-1-of-3").open("w") as mine:
-        fcntl.flock(mine, fcntl.LOCK_EX)
+        fcntl.flock(mine, fcntl.LOCK_SH)  # even this excludes it
         with pytest.raises(BlockingIOError, match="rank 1 of 3 is already writing"):
             write(tmp_path, rank=1, world=3)
 

@@ -468,6 +468,18 @@ def each_rank_compares_with_the_plan():
         assert f"rank {world - 1}: {name!r} differs from the plan in 1 elements" in str(found)
 
 
+def computed_in_torch(factor):
+    """A module whose values no scheme has, and a plan's file cannot hold."""
+
+    def make():
+        module = nn.Module()
+        drawn = torch.empty(5, 4).uniform_(1, 2).log_().add_(torch.randn(4) * factor)
+        module.weight = nn.Parameter(drawn)
+        return module
+
+    return make
+
+
 @case(2)
 def ranks_that_disagree_are_found():
     """Other seeds, plans, versions; and no rank waits for one that refuses."""
@@ -498,6 +510,9 @@ def ranks_that_disagree_are_found():
     ours.fill_(module, other, seed=3)
     found = ours.verify_(module, other, 3)
     assert not found.differences
+    assert re.search("^rank 1 has plan sha256:.*, rank 0 sha256:", str(found))
+    logs = ours.record(computed_in_torch(1 + rank))
+    found = ours.verify_(ours.fill_(computed_in_torch(1 + rank)(), logs, seed=3), logs, 3)
     assert re.search("^rank 1 has plan sha256:.*, rank 0 sha256:", str(found))
     version = verification.__version__
     verification.__version__ = f"{version}.{rank}"
@@ -585,6 +600,50 @@ def checkpoints_are_loaded_by_torch(folder):
         model = ours.init_(laid_out(llama, layout), seed=6)
         dcp.load({"model": model.state_dict()}, checkpoint_id=folder)
         assert ours.verify_(model, plan, 5).fresh
+
+
+@case(2)
+def stages_of_a_pipeline():
+    """Each rank has one layer, by prefix, and renamed in a module of another shape, by names."""
+    rank, plan = dist.get_rank(), ours.record(llama)
+    whole = ours.fill_(llama(), plan, seed=5)
+    expected = whole.model.layers[rank].state_dict()
+    start = f"model.layers.{rank}"
+
+    def stage():
+        with torch.device("meta"):
+            layer = llama().model.layers[rank]
+        fully_shard(layer, mesh=DeviceMesh("cpu", [rank]))  # a mesh without the other stage
+        return layer.to_empty(device="cpu")
+
+    def rename(name):
+        return name.replace("block.", f"{start}.")
+
+    for model, more in (
+        (stage(), {"prefix": start}), (nn.ModuleDict({"block": stage()}), {"names": rename})
+    ):  # fmt: skip
+        ours.fill_(model, plan, seed=5, **more)
+        for (name, tensor), other in zip(
+            model.state_dict().items(), expected.values(), strict=True
+        ):
+            assert same(tensor.to_local(), other), name
+        assert ours.verify_(model, plan, 5, **more).fresh
+        with torch.no_grad():
+            next(model.parameters()).to_local()[0, 3] = 2.0
+        assert [one.first.index for one in ours.verify_(model, plan, 5, **more).ranks] == [
+            (0, 3)
+        ] * 2
+    refuses(ValueError, "the plan has no 'x.self_attn.q_proj.weight', which the module has as",
+            lambda: ours.fill_(stage(), plan, seed=5, prefix="x"))  # fmt: skip
+    refuses(ValueError, "the plan has no", lambda: ours.fill_(stage(), plan, seed=5))
+    refuses(ValueError, r"give a rule, or record\(\)", lambda: ours.init_(stage(), seed=5))
+    pruned = llama()  # as torchtitan makes stages: the rest keeps its names
+    pruned.model.layers = nn.ModuleDict({str(rank): pruned.model.layers[rank]})
+    for fill in (ours.init_, partial(ours.fill_, plan=plan, names=str)):
+        fill(pruned, seed=6)
+        fill(pruned, seed=5)
+        for name, tensor in pruned.state_dict().items():
+            assert same(tensor, whole.state_dict()[name]), name
 
 
 @case(2)

@@ -132,11 +132,12 @@ def test_keys(tmp_path):
 
 
 def test_a_type_for_all(tmp_path):
+    plan = wf.Plan(tensor for tensor in PLAN if tensor.drawn_in is None)
     more = {"*.half": "float32"}
-    ours.write_dcp(tmp_path / "new", PLAN, seed=3, dtype="bfloat16", dtypes=more)
+    ours.write_dcp(tmp_path / "new", plan, seed=3, dtype="bfloat16", dtypes=more)
     plan = wf.Plan(
-        replace(one, dtype="float32") if one.name == "deep.half" else one
-        for one in PLAN.cast("bfloat16")
+        replace(tensor, dtype="float32") if tensor.name == "deep.half" else tensor
+        for tensor in plan.cast("bfloat16")
     )
     assert equal(load(sevens(plan), tmp_path / "new"), plan, 3)
 

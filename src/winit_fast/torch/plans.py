@@ -12,7 +12,7 @@ from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import Seed, seed_number
 from winit_fast.torch.filling import checked, uncollected
-from winit_fast.torch.names import Named, Names, modules, tensors
+from winit_fast.torch.names import Named, Names, modules, streams, tensors
 from winit_fast.torch.recorded import dtype_name, entries_of_factory, entries_of_module
 from winit_fast.torch.refusals import refuse
 from winit_fast.torch.sharded import key_for
@@ -92,7 +92,15 @@ def record(
     return Plan(plan)
 
 
-def fill_(module: M, plan: Plan, *, seed: Seed = None, generation: int = 0) -> M:
+def fill_(
+    module: M,
+    plan: Plan,
+    *,
+    seed: Seed = None,
+    names: Names | None = None,
+    prefix: str = "",
+    generation: int = 0,
+) -> M:
     """Fill every tensor of a module according to a plan.
 
     Parameters
@@ -102,6 +110,11 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None, generation: int = 0) -> M
     plan : winit_fast.Plan
     seed : int, numpy.random.SeedSequence, numpy.random.Generator, optional
         By default 64 bits from torch's generator, as in `init_`.
+    names : mapping of str to str, or callable, optional
+        Maps the name of a tensor in the module to its name in the plan, for renamed modules and
+        stages of a pipeline. The plan may then have more tensors than the module.
+    prefix : str
+        The name of the module in the model of the plan, which may then have more tensors.
     generation : int
         From 1 on, other numbers for the same seed, as in `init_`.
 
@@ -132,7 +145,9 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None, generation: int = 0) -> M
     key = None if seed is None else seed_number(seed)
     with uncollected():
         found = tensors(module)
-        fills = [checked(spec, named) for named, spec in planned(module, found, plan)]
+        fills = [
+            checked(tensor, named) for named, tensor in planned(module, found, plan, names, prefix)
+        ]
         if key is None:
             key = key_for(found)
         with torch.no_grad():
@@ -141,7 +156,9 @@ def fill_(module: M, plan: Plan, *, seed: Seed = None, generation: int = 0) -> M
     return module
 
 
-def planned(module: Module, found: list[Named], plan: Plan) -> list[tuple[Named, TensorSpec]]:
+def planned(
+    module: Module, found: list[Named], plan: Plan, names: Names | None, prefix: str
+) -> list[tuple[Named, TensorSpec]]:
     """Pair the tensors of a module with those of a plan.
 
     Raises
@@ -151,13 +168,16 @@ def planned(module: Module, found: list[Named], plan: Plan) -> list[tuple[Named,
         than its memory.
     """
     refuse(list(modules(module)), found)
+    is_part = names is not None or bool(prefix)
+    wanted = streams(module, found, names, prefix) if is_part else {}
     pairs = []
     used = set()
     for named in found:
-        name: Any = named.name  # a plan can be asked for names and for tensors
+        name: Any = wanted.get(named.name, named.name)  # a plan is asked for tensors, too
         if name not in plan:
-            raise ValueError(f"the plan has no {named.name!r}, which the module has")
-        tensor = plan[named.name]
+            hint = "" if name == named.name else f" as {named.name!r}"
+            raise ValueError(f"the plan has no {name!r}, which the module has{hint}")
+        tensor = plan[name]
         used.add(tensor.name)
         if named.tensor.is_meta:
             raise ValueError(f"{named.what} is on the meta device: use to_empty() first")
@@ -172,6 +192,6 @@ def planned(module: Module, found: list[Named], plan: Plan) -> list[tuple[Named,
             tensor.check()
         pairs.append((named, tensor))
     for tensor in plan:
-        if tensor.name not in used:
+        if not (is_part or tensor.name in used):
             raise ValueError(f"the module has no {tensor.name!r}, which the plan has")
     return pairs

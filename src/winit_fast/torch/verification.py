@@ -13,19 +13,20 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import Module
 
+from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, cuts, whole
+from winit_fast.base.dtypes import find_any
 from winit_fast.base.version import __version__
 from winit_fast.initializers.orthogonal import DeltaOrthogonal, Orthogonal
 from winit_fast.initializers.parts import Part
-from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.protocol import Initializer, draw
 from winit_fast.models import plan_json
 from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import STREAM_VERSION, Seed, Stream, seed_number
-from winit_fast.torch.expressions import TorchExpression
-from winit_fast.torch.filling import checked, uncollected
-from winit_fast.torch.memory import FLOATS, as_array
-from winit_fast.torch.names import Named, tensors
+from winit_fast.torch.expressions import TorchExpression, numpy_of
+from winit_fast.torch.filling import uncollected
+from winit_fast.torch.names import Named, Names, tensors
 from winit_fast.torch.placements import is_sharded, parts
 from winit_fast.torch.plans import planned
 
@@ -94,7 +95,7 @@ class RankReport:
 
 @dataclass(frozen=True)
 class ModuleVerification:
-    """The result of `verify_`: the same on all ranks, except for `differences`.
+    """The result of `verify_`: the same on all ranks, but for ``differences``.
 
     Attributes
     ----------
@@ -134,7 +135,13 @@ class ModuleVerification:
 
 
 def verify_(
-    module: Module, plan: Plan, seed: Seed, *, group: "dist.ProcessGroup | None" = None
+    module: Module,
+    plan: Plan,
+    seed: Seed,
+    *,
+    names: Names | None = None,
+    prefix: str = "",
+    group: "dist.ProcessGroup | None" = None,
 ) -> ModuleVerification:
     """Compare the tensors of a module with a plan, bit for bit; nothing is changed.
 
@@ -148,9 +155,10 @@ def verify_(
         As for `fill_`.
     plan : winit_fast.Plan
     seed : int, numpy.random.SeedSequence, numpy.random.Generator
+    names, prefix
+        As in `fill_`.
     group : torch.distributed.ProcessGroup, optional
-        The ranks that hold the same plan; by default all. Stages of a pipeline with plans of their
-        own are groups of their own.
+        The ranks that are given the same plan; by default all.
 
     Returns
     -------
@@ -166,8 +174,7 @@ def verify_(
     Notes
     -----
     Pieces have at most 16 MiB. Only of an orthogonal matrix this rank's whole part is made again at
-    once, because only equal boxes of it have equal bits; and values that torch computes are made
-    whole.
+    once, because only equal boxes of it have equal bits.
 
     Examples
     --------
@@ -196,8 +203,8 @@ def verify_(
             raise TypeError(f"plan must be a Plan, got {plan!r}")
         key = seed_number(seed)
         with torch.no_grad(), uncollected():
-            for named, spec in planned(module, tensors(module), plan):
-                difference = _difference(named, spec, key, rank)
+            for named, tensor in planned(module, tensors(module), plan, names, prefix):
+                difference = _difference(named, tensor, key, rank)
                 if difference is not None:
                     differences.append(difference)
         record |= {"seed": key, "plan": _digest(plan), "differing": len(differences)}
@@ -219,75 +226,58 @@ def verify_(
 # ------------------------------------------------------------------------------------ comparison
 
 
-def _difference(named: Named, spec: TensorSpec, key: int, rank: int) -> Difference | None:
-    checked(spec, named)
+def _difference(named: Named, tensor: TensorSpec, key: int, rank: int) -> Difference | None:
     first: Difference | None = None
     count = 0
-    for found, held, expected in _pairs(named.tensor, spec, key):
-        differs = _differs(found, expected)
-        number = int(differs.sum())
-        if number and first is None:
-            at = int(differs.flatten().int().argmax())
-            steps = np.unravel_index(at, differs.shape)
+    for found, held, expected in _pairs(named.tensor, tensor, key):
+        differs = np.flatnonzero(_differ(found, expected))
+        if differs.size and first is None:
+            steps = np.unravel_index(int(differs[0]), found.shape)
             index = tuple(start + int(step) for start, step in zip(held.starts, steps, strict=True))
-            one, other = (str(each.flatten()[at].item()) for each in (found, expected))
+            one, other = (str(each.flat[differs[0]]) for each in (found, expected))
             first = Difference(named.name, rank, index, one, other, 0)
-        count += number
+        count += differs.size
     return None if first is None else replace(first, differing=count)
 
 
-def _pairs(tensor: Tensor, spec: TensorSpec, key: int) -> Iterator[tuple[Tensor, Box, Tensor]]:
+def _pairs(tensor: Tensor, planned: TensorSpec, key: int) -> Iterator[tuple[Array, Box, Array]]:
     """Iterate over pieces of this rank's part on the host: as found, their boxes, as expected."""
-    scheme, dtype = spec.initializer, getattr(torch, spec.dtype)
-    held = parts(tensor) if is_sharded(tensor) else [(tensor.detach(), whole(spec.shape))]
-    if isinstance(scheme, TorchExpression) or dtype not in FLOATS:
-        expected = None
-        for part, box in held:
-            if part.numel():  # a table, or values that are computed from the whole
-                expected = _whole(spec, key) if expected is None else expected
-                yield part.cpu(), box, expected[box.slices]
-        return
-    drawn_in = dtype if spec.drawn_in is None else getattr(torch, spec.drawn_in)
-    fill = scheme.prepared(spec.shape, FLOATS[drawn_in].dtype, Stream(key, spec.stream))
-    for part, box in held:
-        limit = part.numel() if _has_orthogonal(scheme) else PIECE_BYTES // drawn_in.itemsize
+    scheme, dtype = planned.scheme, find_any(planned.dtype)
+    stream = Stream(key, planned.stream)
+    fill = None if dtype.kind == "c" else scheme.prepared(planned.shape, dtype, stream)
+    whole_tensor = [(tensor.detach(), whole(planned.shape))]
+    for part, held in parts(tensor) if is_sharded(tensor) else whole_tensor:
+        limit = PIECE_BYTES // dtype.itemsize
+        if _is_made_whole(planned.initializer):
+            limit = part.numel()
         for cut in cuts(tuple(part.shape), max(1, limit)):
-            found = part[cut].cpu()
-            if found.numel():
-                made = torch.empty(found.shape, dtype=drawn_in)
-                array = as_array(made)
-                assert array is not None  # a new tensor
-                fill(array, box.cut(cut), None)
-                yield found, box.cut(cut), made.to(dtype)
+            found, box = numpy_of(part[cut]), held.cut(cut)
+            if found.size:
+                expected = np.empty(found.shape, dtype)
+                if fill is None:
+                    draw(scheme, expected, box, stream)
+                else:
+                    fill(expected, box, None)
+                yield found, box, expected
 
 
-def _has_orthogonal(scheme: object) -> bool:
-    """Return whether a scheme's bits in a box depend on the box."""
-    if isinstance(scheme, (Orthogonal, DeltaOrthogonal)):
+def _is_made_whole(scheme: object) -> bool:
+    """Return whether a scheme's bits in a box depend on the box, or torch computes all of them."""
+    if isinstance(scheme, (Orthogonal, DeltaOrthogonal, TorchExpression)):
         return True
     if isinstance(scheme, Part):
-        return _has_orthogonal(scheme.initializer)
+        return _is_made_whole(scheme.initializer)
     if isinstance(scheme, Initializer):
         scheme = tuple(vars(scheme).values())
-    return isinstance(scheme, (tuple, list)) and any(map(_has_orthogonal, scheme))
+    return isinstance(scheme, (tuple, list)) and any(map(_is_made_whole, scheme))
 
 
-def _whole(spec: TensorSpec, key: int) -> Tensor:
-    made = torch.empty(spec.shape, dtype=getattr(torch, spec.dtype), device="cpu")
-    named = Named(spec.name, made, Module(), "", True, True)
-    checked(spec, named)(key)
-    return made
-
-
-def _differs(found: Tensor, expected: Tensor) -> Tensor:
-    """Compare bits: NaN equals NaN, and -0 differs from 0."""
-    if found.is_complex():
-        return _differs(*map(torch.view_as_real, (found, expected))).any(-1)
-    words = _WORDS[found.itemsize]
-    return found.view(words) != expected.view(words)
-
-
-_WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+def _differ(found: Array, expected: Array) -> Array:
+    """Compare bits, element by element in C order: NaN equals NaN, and -0 differs from 0."""
+    word = f"u{min(8, found.itemsize)}"
+    one, other = (np.ascontiguousarray(each).reshape(-1).view(word) for each in (found, expected))
+    differs: Array = (one != other).reshape(found.size, -1).any(axis=1)
+    return differs
 
 
 # -------------------------------------------------------------------------------------- exchange
@@ -331,6 +321,7 @@ def _digest(plan: Plan) -> str:
     digest = sha256(plan_json.text(plan, {}, strict=False).encode())
     for tensor in plan:
         scheme = tensor.initializer
-        if isinstance(scheme, TorchExpression):
-            digest.update(re.sub(r" at 0x[0-9a-f]+", "", repr(scheme._key())).encode())
+        if type(scheme).__module__.startswith("winit_fast.torch."):
+            written = repr(getattr(scheme, "_key", scheme.__repr__)())
+            digest.update(re.sub(r" at 0x[0-9a-f]+", "", written).encode())
     return f"sha256:{digest.hexdigest()}"
