@@ -10,7 +10,7 @@ import winit_fast as wf
 from winit_fast.models import Architecture, Rule, Rules, model_names, rule_names
 
 
-# Counted in the published checkpoints, without the causal masks.
+# Counted from the published checkpoints, the causal masks left out.
 @pytest.mark.parametrize(
     ("model", "tensors", "parameters"),
     [
