@@ -224,7 +224,7 @@ def test_schemes_that_a_plan_cannot_hold(tmp_path):
     write_checkpoint(tmp_path, tensors, seed=3)
     found = verify(tmp_path)
     assert statuses(found) == {"w": "not checked", "b": "fresh"} and not found.fresh
-    assert "could not hold Mine(" in found.tensors[0].detail
+    assert "could not store Mine(" in found.tensors[0].detail
     assert verify(tmp_path, tensors=tensors).fresh
 
 
