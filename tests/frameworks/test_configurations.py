@@ -26,6 +26,9 @@ SAMPLE = {
 HALF = {"T5ForConditionalGeneration", "RwkvForCausalLM", "GptOssForCausalLM"}
 """Models of which transformers keeps tensors in float32 when the others are float16."""
 
+NORMED = {"Wav2Vec2Model", "HubertModel"}
+"""Models with weight_norm."""
+
 
 def configured(name, folder, **settings):
     """A folder with the config.json of a small model."""
@@ -73,8 +76,13 @@ def test_a_configuration_becomes_a_checkpoint(place, name, tmp_path):
         expected = plan[key]
         assert str(tensor.dtype) == f"torch.{expected.dtype}", key
         assert bits(tensor) == arrays[expected.name].tobytes(), key
-    checked = verify(tmp_path / "out")
-    assert {finding.status for finding in checked.tensors} <= {"fresh", "not checked"}
+    stale = {finding for finding in verify(tmp_path / "out").tensors if finding.status != "fresh"}
+    assert all(finding.status == "not checked" for finding in stale)
+    if name not in NORMED:
+        assert not stale
+    else:  # a norm over many drawn elements cannot be written
+        (norm,) = stale
+        assert "parametrizations.weight.original0" in norm.name
     written = json.loads((tmp_path / "out" / "config.json").read_text())
     assert (written["dtype"], written["architectures"]) == (dtype, [name])
     small = getattr(model.config, "initializer_range", 1) <= 0.02
