@@ -1059,11 +1059,11 @@ def test_types_that_a_tensor_cannot_have(tmp_path, options, error, message):
         (["norm"], TypeError, "dtypes must map patterns of names to types, got \\['norm'\\]"),
         ({"norm": "int7"}, TypeError, "dtype must be one of .*'int7'"),
         ({3: "float32"}, TypeError, "pattern must be a str, got 3"),
-        ({"norms": "float32"}, ValueError, "dtypes has 'norms', which decides on no tensor"),
+        ({"norms": "float32"}, ValueError, "dtypes has the pattern 'norms', which applies"),
         (
             {"*": "float32", "norm": "float64"},
             ValueError,
-            "dtypes has 'norm', which decides on no",
+            "dtypes has the pattern 'norm', which applies",
         ),
     ],
 )

@@ -131,7 +131,7 @@ def test_several_files(tmp_path, check):
         (["gpt2", "--dtype", ""], "dtype must be one of"),
         (
             ["gpt2", "--keep-float32", "ln"],
-            "dtypes has 'ln', which decides on no tensor",
+            "dtypes has the pattern 'ln', which applies to no tensor",
         ),
     ],
 )
@@ -378,7 +378,7 @@ def test_a_plan_is_a_source(tmp_path):
         ("folder/none", None, "has no config.json, and is no plan (.json) nor the name of a"),
         ("list.json", "[]", "list.json is no configuration: it holds []"),
         ("text.json", "{", "text.json is no configuration"),
-        ("plan.json", '{"format": 7, "tensors": []}', "is no plan of this version"),
+        ("plan.json", '{"format": 7, "tensors": []}', "is not a plan of this version"),
         ("config.json", '{"model_type": "llama"}', "a configuration needs torch and transformers"),
     ],
 )

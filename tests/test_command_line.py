@@ -263,7 +263,7 @@ def test_rules_of_ones_own(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("model", "rules", "message"),
     [
-        ("gpt2", "gtp2", r"--rules 'gtp2' is no file, \*\.toml, and .*did you mean 'gpt2'"),
+        ("gpt2", "gtp2", r"--rules 'gtp2' is not a \.toml file, and .*did you mean 'gpt2'"),
         ("gpt2", "missing.toml", "rules must be a file, got 'missing.toml'"),
         ("gpt2", "bad.toml", "bad.toml cannot be read: rule 1 has no 'initializer'"),
         ("gpt2", "torchtitan_llama", "have no rule for 124 of 148 tensors of gpt2: wte.weight, "),

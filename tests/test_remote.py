@@ -72,7 +72,9 @@ def test_what_is_there_already_stays(memory):
         with pytest.raises(FileExistsError, match=f"{address} exists and is not empty"):
             write_checkpoint(address, TENSORS, **OPTIONS)
     for option in ("force", "resume"):
-        with pytest.raises(ValueError, match="force, resume and ranks are for local directories, got 'me"):
+        with pytest.raises(
+            ValueError, match="force, resume and ranks are for local directories, got 'me"
+        ):
             write_checkpoint("memory://m", TENSORS, **OPTIONS, **{option: True})
     assert files(memory) == {"thesis.tex": b"all of it"}
 

@@ -162,7 +162,7 @@ def test_a_plan_that_is_another_one(tmp_path):
         verify(tmp_path)
     for broken in ("", "[]", "{}", '{"format": 2, "tensors": []}', '{"format": 1, "tensors": [3]}'):
         (tmp_path / PLAN).write_text(broken)
-        with pytest.raises(ValueError, match="winit_fast.plan.json is no plan of this version"):
+        with pytest.raises(ValueError, match="winit_fast.plan.json is not a plan of this version"):
             verify(tmp_path)
     (tmp_path / PLAN).unlink()
     with pytest.raises(ValueError, match="has no winit_fast.plan.json: tensors must be given"):

@@ -290,7 +290,7 @@ class Clamped(nn.Module):
 def test_a_draw_that_lands_nowhere_is_a_warning():
     with pytest.warns(
         UserWarning,
-        match=r"land in no tensor: aten::randn of shape \(3,\)",
+        match=r"no tensor receives these random numbers: aten::randn of shape \(3,\)",
     ):
         init.record(OnlyDrawn)
 
@@ -302,7 +302,7 @@ def test_a_draw_of_a_method_that_lands_nowhere_is_a_warning(call):
         module.reset_parameters()
         module.bias.copy_(torch.randn(6)[:3])
 
-    message = r"land in no tensor: aten::rand of shape \(2, 3\)"
+    message = r"no tensor receives these random numbers: aten::rand of shape \(2, 3\)"
     with pytest.warns(UserWarning, match=message) as warned:
         call(nn.Linear(4, 3), by=by)
     assert len(warned) == 1 and warned[0].filename == __file__
@@ -311,7 +311,7 @@ def test_a_draw_of_a_method_that_lands_nowhere_is_a_warning(call):
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
-        (Unfilled, ValueError, "nobody fills parameter 'w'"),
+        (Unfilled, ValueError, "no code fills parameter 'w'"),
         (PartlyFilled, ValueError, "'w' is filled from memory that nobody has written"),
         (OfNumpy, ValueError, "Python's or NumPy's generator"),
         (OfElements, ValueError, "reads an element"),

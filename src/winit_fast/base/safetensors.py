@@ -176,7 +176,7 @@ def file_bytes(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> byte
     """
     for name, array in arrays.items():
         if array.dtype not in ALL_TAGS:
-            raise TypeError(f"tensor {name!r} is {array.dtype}, which safetensors files lack")
+            raise TypeError(f"tensor {name!r} is {array.dtype}, not a safetensors type")
     header, _ = header_bytes([(n, a.dtype, a.shape) for n, a in arrays.items()], metadata)
     return header + b"".join(np.ascontiguousarray(a).tobytes() for a in arrays.values())
 

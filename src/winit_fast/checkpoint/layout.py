@@ -245,5 +245,5 @@ def stored(
         found.append(tensor)
     for pattern, _ in patterns:
         if pattern.text not in used:
-            raise ValueError(f"dtypes has {pattern.text!r}, which decides on no tensor")
+            raise ValueError(f"dtypes has the pattern {pattern.text!r}, which applies to no tensor")
     return tuple(found)

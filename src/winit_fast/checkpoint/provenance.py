@@ -92,7 +92,7 @@ def read_plan(path: Path) -> tuple[list[TensorSpec], str]:
     """
     with regular_file(str(path)) as file:
         text = file.read()
-    tensors = plan_json.read(text, f"{path} is no plan of this version")
+    tensors = plan_json.read(text, f"{path} is not a plan of this version")
     return tensors, digest(text)
 
 

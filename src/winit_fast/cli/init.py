@@ -142,7 +142,7 @@ def init(
     except KeyboardInterrupt as interrupt:
         if world is not None and not in_place:
             tell(f"interrupted: start rank {rank} again to write its files to {out}")
-        elif in_place or type(interrupt) is not KeyboardInterrupt:  # checkpoint.TooLate
+        elif in_place or type(interrupt) is not KeyboardInterrupt:  # TooLate
             tell(f"interrupted, but the new checkpoint is in place in {out}")
         else:
             tell(f"interrupted: nothing was changed in {out}")

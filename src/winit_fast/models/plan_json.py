@@ -278,7 +278,7 @@ def _written(initializer: Initializer, arrays: _Arrays, known: dict[str, bool]) 
         config = _encoded(initializer.get_config(), arrays)
         scheme = {"class_name": type(initializer).__name__, "config": config}
         written = _encode(scheme)
-    except (KeyError, TypeError, ValueError):  # an array without a place, NaN
+    except (KeyError, TypeError, ValueError):  # an array that cannot be stored, or NaN
         return None
     if written not in known:
         try:

@@ -144,4 +144,4 @@ def find_rules(architecture: Architecture, rules: str | None) -> Rules:
     try:
         return Rules.load(rules)
     except ValueError as error:
-        raise ValueError(f"--rules {excerpt(rules)} is no file, *.toml, and {error}") from None
+        raise ValueError(f"--rules {excerpt(rules)} is not a .toml file, and {error}") from None

@@ -35,7 +35,7 @@ def _whole_model_method(module: Module) -> Callable[[], object] | None:
             method: Callable[[], object] = getattr(module, name)
             try:
                 inspect.signature(method).bind()
-            except TypeError:  # needs arguments: it is a part of the whole one
+            except TypeError:  # with arguments: it initialises only a part of the model
                 continue
             return method
     return None

@@ -77,7 +77,7 @@ def evaluate(value: Value, draws: Mapping[Draw, Callable[[], Tensor]]) -> Tensor
         tensors = list(_tensors(results))
         return tensors[one.position]
 
-    with torch.device("cpu"):  # whatever the default is
+    with torch.device("cpu"):  # not the default device
         return compute(value)
 
 

@@ -77,7 +77,7 @@ def entries_of_module(
         for named in found:
             choice = None if named.tensor.requires_grad else chosen.get(named.name)
             if choice is not None and not choice.is_exact:
-                del chosen[named.name]  # frozen: only by its own name
+                del chosen[named.name]  # a frozen tensor needs a pattern that is its exact name
     stream_names = streams(module, found + [one for one, _ in computed], names, prefix)
     saved = SavedStreams(module, [] if names is not None else found, stream_names)
 
@@ -165,7 +165,7 @@ def entries_of_factory(
         if named.name in recorder.ties:
             continue
         if not recorder.is_written(named.name) and named.tensor.numel():
-            raise ValueError(f"nobody fills {named.what}: give by=, or fill it in the constructor")
+            raise ValueError(f"no code fills {named.what}: give by=, or fill it in the constructor")
         values[named.name] = recorder.value(named.name)
     computed = parametrised(inside)
     draw_for_the_whole(recorder, computed)
@@ -180,7 +180,7 @@ def entries_of_factory(
 def _warn_of_unused(recorder: Recorder) -> None:
     for draw in recorder.unused:
         warnings.warn(
-            f"random numbers land in no tensor: {draw.operation} of shape {draw.shape}",
+            f"no tensor receives these random numbers: {draw.operation} of shape {draw.shape}",
             stacklevel=4,  # where init_ or record is called
         )
 
@@ -327,7 +327,7 @@ def _apply_rules(
         if choice is None or choice.rule is KEEP:
             continue
         if isinstance(choice.rule, Initializer) and not _pads(named) and named not in stand_ins:
-            continue  # needs no record
+            continue  # an initializer is applied without recording
         name, tensor, rule = named.name, named.tensor, choice.rule
         shape, dtype = tuple(tensor.shape), tensor.dtype
         if isinstance(rule, Initializer):

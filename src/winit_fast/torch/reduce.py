@@ -211,7 +211,7 @@ class Reduction:
             if isinstance(value.number, complex):
                 return None
             number = float(value.number)
-            if number == 0 and math.copysign(1, number) < 0:  # no scheme has -0
+            if number == 0 and math.copysign(1, number) < 0:  # no scheme gives -0.0
                 return None
             return _Leaf(_of_number(number), None, value.dtype)
         if isinstance(value, Draw):
@@ -236,7 +236,7 @@ class Reduction:
         first, *rest = call.args or (None,)
         if not isinstance(first, Value) or first.shape != call.shape:
             if name in ("mul", "add") and rest and isinstance(rest[0], Value):
-                first, rest = rest[0], [first, *rest[1:]]  # the number stands first
+                first, rest = rest[0], [first, *rest[1:]]  # number * tensor or number + tensor
             else:
                 return None
         if first.shape != call.shape or (inner := self._leaf(first)) is None or inner.draw is None:
@@ -361,7 +361,7 @@ def _affine(scheme: Initializer, scale: float, shift: float, divisor: float = 0.
         return RandomUniform(low, high) if low < high else None
     if isinstance(scheme, TruncatedNormal):
         stddev = times(scheme.stddev)
-        if scheme.stddev == math.sqrt(0.5):  # of erfinv: the factor has a sqrt(2), rounded
+        if scheme.stddev == math.sqrt(0.5):  # from erfinv_, whose factor contains a rounded sqrt(2)
             stddev = float(f"{scale / math.sqrt(2):.15g}")
         return replace(scheme, mean=times(scheme.mean) + shift, stddev=stddev)
     if shift or not isinstance(scheme, (Orthogonal, Sparse, Dirac, constants.Identity)):
