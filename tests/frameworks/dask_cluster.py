@@ -16,6 +16,7 @@ import distributed
 
 import winit_fast as wf
 import winit_fast.dask
+from winit_fast.checkpoint import one_file
 from winit_fast.models import TensorSpec
 
 PLAN = wf.Plan(
@@ -28,14 +29,27 @@ SIZE = 2_200_000
 COMMAND = [sys.executable, "-c", "from winit_fast_command import main; main()"]
 
 
+def slow_down():
+    """Make a worker take a while for a file, so that there is time to kill it."""
+    write = one_file._write
+
+    def slowly(*arguments):
+        time.sleep(0.1)
+        return write(*arguments)
+
+    one_file._write = slowly
+
+
 def kill_one(client):
     """Kill a worker that is writing a file, and return how many it had."""
-    while True:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
         for address, tasks in client.processing().items():
             if tasks and (pid := client.run(os.getpid, workers=[address]).get(address)):
                 os.kill(pid, signal.SIGKILL)
                 return len(tasks)
         time.sleep(0.001)
+    raise TimeoutError("no worker had a file to write")
 
 
 def main(folder, workers):
@@ -53,6 +67,7 @@ def main(folder, workers):
 
         options = {"client": client, "seed": 17, "max_shard_size": SIZE, "dtype": "float32"}
         whole = winit_fast.dask.write_checkpoint(f"{folder}/whole", PLAN, **options)
+        client.run(slow_down)
         winit_fast.dask.write_checkpoint(f"{folder}/killed", PLAN, **options, progress=progress)
         command = [
             *(*COMMAND, "init", "gpt2"),

@@ -256,10 +256,10 @@ def test_torchrun(tmp_path):
         (ValueError, "seed", {"seed": -1}),
         (ValueError, "max_shard_size", {"max_shard_size": 0}),
         (TypeError, "dtype", {"dtype": "int64"}),
-        (ValueError, "'x', which matches no tensor", {"dtypes": {"x": "float32"}}),
+        (ValueError, "'x', which applies to no tensor", {"dtypes": {"x": "float32"}}),
         (TypeError, "progress must be a function", {"progress": 1}),
         (ValueError, "directory must have a name", {"directory": ""}),
-        (ValueError, "other names than the writer's own", {"texts": {".metadata": ""}}),
+        (ValueError, "texts must not name a file of the checkpoint", {"texts": {".metadata": ""}}),
     ],
 )
 def test_refusals(kind, text, arguments, tmp_path):
