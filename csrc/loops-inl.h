@@ -69,8 +69,8 @@ V_INLINE void next_groups(const philox_keys *k, vu *product, vu (*w)[4]) {
     philox_end(k, w, V_GROUPS);
 }
 
-/* The destination of a group of V_LANES blocks: `own` elements, from element `skip` on, go to
- * dst. */
+/* Where a group of V_LANES blocks is stored: its first `skip` elements are dropped, and the next
+ * `own` elements go to dst. */
 typedef struct {
     char *dst;
     unsigned skip, own;

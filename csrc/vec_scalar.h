@@ -301,7 +301,8 @@ V_OP vd v_lookupd(const double table[8], vu index) {
     return r;
 }
 
-/* stores of two registers to consecutive memory; there are no streaming stores, so it is ignored */
+/* stores of two registers to consecutive memory; `streaming` is ignored, since plain C has no
+ * streaming stores */
 V_OP void v_put32(void *p, vu a, vu b, int streaming) {
     (void)streaming;
     v_store(p, a);

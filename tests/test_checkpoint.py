@@ -1039,7 +1039,7 @@ def test_a_changed_integer_is_found(tmp_path, name, value, status, detail):
     ("options", "error", "message"),
     [
         ({"dtype": "int8"}, TypeError, "dtype must be one of float64, .*, got 'int8'"),
-        ({"dtypes": {"mask": "float32"}}, ValueError, "'mask', which decides on no tensor"),
+        ({"dtypes": {"mask": "float32"}}, ValueError, "'mask', which applies to no tensor"),
         ({"dtypes": {"float16": "int8"}}, TypeError, "tensor 'float16': RandomNormal.*int8"),
         ({"dtypes": {"int8": "int16"}}, TypeError, "tensor 'int8': values must have the tensor's"),
         ({"tensors": [replace(ALL_KINDS[-1], kind="buffer")]}, TypeError, "'hidden' is complex64"),

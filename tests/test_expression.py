@@ -135,8 +135,8 @@ def test_it_is_a_value(tmp_path):
     ("text", "operands", "message"),
     [
         ("", {}, "it is empty"),
-        ("x", {}, "a name in 'x' must be"),
-        ("x", {"x": UNIFORM, "z": UNIFORM}, "operands has 'z', which 'x' does not use"),
+        ("x", {}, "a name in text 'x' must be"),
+        ("x", {"x": UNIFORM, "z": UNIFORM}, "operands has 'z', which text 'x' does not use"),
         ("x.real", {"x": UNIFORM}, r"'x.real' is not known"),
         ("__import__('os')", {}, "is not known"),
         ("exp(x, 2)", {"x": UNIFORM}, "is not known"),

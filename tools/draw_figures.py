@@ -182,7 +182,8 @@ def draw_kernels() -> None:
     pairs = np.stack([radius, words[1] * np.uint32(0x9E3779B1)], axis=-1).reshape(-1)
     got = _core.transform(normal, pairs).view(np.float32)[0::2]
     even, _ = reference.box_muller32(pairs[0::2], pairs[1::2])
-    # Below this the exact value crosses zero, and the bound is an absolute one.
+    # Exact values of less than 2^-20 may be arbitrarily near 0, where an error in ulps means
+    # nothing. There the bound is absolute, and no error is drawn.
     error = np.where(abs(even) < 2.0**-20, 0, reference.ulp_errors(got, even))
     draw_envelope(axes[2], even, error, np.linspace(-6.7, 6.7, BINS), 4, "normal", "z")
 

@@ -1,8 +1,9 @@
 /* Fills from many threads at once, to be run under ThreadSanitizer: `make tsan`.
  *
- * Every thread fills its own rows of one shared buffer, and a buffer of its own; both as runs and
- * as tiles. All threads look up the instruction set meanwhile. The exit status is 1 if a byte
- * differs from what one thread makes; the sanitizer sets a status of its own if it finds a race.
+ * Every thread fills its own rows of one shared buffer, and a buffer of its own; both along rows
+ * (fill_runs) and transposed (fill_tiles). All threads look up the instruction set meanwhile. The
+ * exit status is 1 if a byte differs from what one thread makes; the sanitizer sets a status of its
+ * own if it finds a race.
  *
  * tests/c/races.py also builds it with a fill.c whose buffer is static: then the sanitizer must
  * report a race. */

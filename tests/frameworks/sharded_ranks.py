@@ -361,7 +361,7 @@ def laid_out(make, layout):
     layout(model)
     model.to_empty(device="cpu")
     if layout is tensor_parallel:
-        model.tie_weights()  # to_empty gives a tied tensor that is not a DTensor two copies
+        model.tie_weights()  # to_empty gives each use of a plain tied tensor its own copy
     return model
 
 

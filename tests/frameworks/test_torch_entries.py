@@ -124,7 +124,8 @@ PATHS = [plain, saved, dictionary, transformers_own, guarded, wrapped, method_wr
 @pytest.mark.parametrize("name", LANDINGS)
 def test_a_call_is_seen_with_its_arguments(name, path, device, modes):
     if path is saved and modes == "inside" and "torch.nn.init" in LANDINGS[name]:
-        # torch would pass the empty function to an inner mode, which would call it
+        # `saved` replaces the name by a function that does nothing. Torch would pass that function
+        # to an inner mode in place of the original, so only the outer mode is tested.
         modes = "outside"
     tensor = torch.zeros(SHAPES.get(name, (4, 6)), device=device)
     given = ARGUMENTS.get(name, {})

@@ -169,6 +169,6 @@ def test_the_authors_code_with_our_draws_has_the_bits_of_the_plan(name, expected
             equal += not np.isin(author, author.flat[0]).all()
         elif isinstance(plan[one].initializer, wf.Expression):  # float32 there, float64 here
             np.testing.assert_allclose(array, author, rtol=1e-5, err_msg=one)
-        else:  # scaled: rounded twice there, once here
+        else:  # scaled: the author's code rounds twice, the plan once
             np.testing.assert_allclose(array, author, rtol=2**-22, err_msg=one)
     assert equal >= 8

@@ -111,6 +111,18 @@ def test_a_bare_model_has_the_numbers_of_one_with_a_head():
     )
 
 
+def test_streams_of_a_model_whose_generating_class_has_no_base_model():
+    """T5 declares a prefix that only its classes for classification use."""
+    import transformers
+
+    config = transformers.T5Config(**TRANSFORMERS["T5ForConditionalGeneration"])
+    whole = init.record(lambda: transformers.T5ForConditionalGeneration(config))
+    bare = init.record(lambda: transformers.T5Model(config))
+    assert {tensor.stream for tensor in bare} <= {tensor.stream for tensor in whole}
+    assert all(tensor.stream == tensor.name for tensor in whole)  # the keys of save_pretrained
+    assert whole["shared.weight"].stream == "shared.weight"
+
+
 @pytest.mark.parametrize("name", ["MixtralForCausalLM", "DeepseekV3ForCausalLM"])
 def test_streams_are_the_keys_that_save_pretrained_writes(name, tmp_path):
     """The model fuses its experts, its checkpoint does not: both have the same bits."""

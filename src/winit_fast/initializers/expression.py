@@ -112,10 +112,12 @@ class Expression(Initializer, names=("expression",)):
         used = _parsed(self.text).names
         for name in used:
             if name not in names:
-                raise ValueError(unknown(f"a name in {excerpt(self.text)}", name, names))
+                raise ValueError(unknown(f"a name in text {excerpt(self.text)}", name, names))
         for name in names:
             if name not in used:
-                raise ValueError(f"operands has {name!r}, which {excerpt(self.text)} does not use")
+                raise ValueError(
+                    f"operands has {name!r}, which text {excerpt(self.text)} does not use"
+                )
         if self.drawn_in is not None:
             object.__setattr__(self, "drawn_in", dtypes.find(self.drawn_in).name)
 
@@ -202,7 +204,7 @@ class Expression(Initializer, names=("expression",)):
     def _kind(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """Return the type in which the operands of a tensor of this type are drawn."""
         if dtype not in dtypes.FLOATS:
-            raise TypeError(f"an expression is for floating-point types, got {dtype}")
+            raise TypeError(f"dtype must be a floating-point type for an Expression, got {dtype}")
         return dtype if self.drawn_in is None else dtypes.find(self.drawn_in).dtype
 
 
@@ -352,12 +354,12 @@ def _parsed(text: str) -> _Text:
     """Parse and check a text."""
     shown = excerpt(text)
     if len(text) > _MAX_LENGTH:
-        raise ValueError(f"expression {shown} is longer than {_MAX_LENGTH:,} characters")
+        raise ValueError(f"text {shown} is longer than {_MAX_LENGTH:,} characters")
     try:
         body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else error
-        raise ValueError(f"expression {shown} cannot be read: {reason}") from None
+        raise ValueError(f"text {shown} cannot be read: {reason}") from None
     names: dict[str, None] = {}
     axes: list[int] = []
     assigned: set[str] = set()
@@ -401,7 +403,7 @@ def _parsed(text: str) -> _Text:
         if not body:
             raise ValueError("it is empty")
     except (RecursionError, TypeError, OverflowError, ValueError) as error:
-        raise ValueError(f"expression {shown} cannot be used: {error}") from None
+        raise ValueError(f"text {shown} cannot be used: {error}") from None
     return _Text(body, tuple(names), tuple(axes))
 
 

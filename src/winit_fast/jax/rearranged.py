@@ -198,7 +198,7 @@ def _ranges(sizes: Sequence[int], start: int, stop: int) -> Iterator[tuple[Range
         return
     inner = math.prod(sizes[1:])
     first, last = -(-start // inner), stop // inner  # the rows that are whole
-    if first > last:  # all within one row
+    if first > last:  # the whole range is within one row
         for rest in _ranges(sizes[1:], start - last * inner, stop - last * inner):
             yield ((last, last + 1), *rest)
         return

@@ -64,8 +64,8 @@ def _upper_tail(x: Decimal) -> Decimal:
             term = term * square / n
             total += term
         return Decimal("0.5") - density * total
-    # Laplace's continued fraction Q = density / (x + 1/(x + 2/(x + 3/(x + ...)))), from its end.
-    # n terms give 2 n^(1/2) x / ln(10) digits; this n gives enough.
+    # Laplace's continued fraction Q = density / (x + 1/(x + 2/(x + 3/(x + ...)))), evaluated from
+    # the innermost term. n terms give about 2 sqrt(n) x / ln(10) digits; `terms` gives enough.
     terms = int(((_DIGITS + _GUARD) * Decimal("2.4") / x) ** 2) // 4 + 100
     fraction = x
     for n in range(terms, 0, -1):

@@ -21,7 +21,7 @@ from winit_fast.torch.expressions import TorchExpression
 from winit_fast.torch.memory import FLOATS, fill_by, fill_elementwise
 from winit_fast.torch.names import Named
 from winit_fast.torch.placements import is_sharded
-from winit_fast.torch.sharded import all_fillable, copy_, fill_rounded, local
+from winit_fast.torch.shards import all_fillable, copy_, fill_rounded, local
 
 Fill = Callable[[int], object]
 """Fills one tensor, from a seed."""

@@ -195,7 +195,7 @@ def _draw(
     try:
         numbers = [p if type(p) is float else _real(p) for p in parameters]
         if target is not tensor:
-            numbers[1] /= math.sqrt(2.0)  # so that the sum of both parts' variances is std^2
+            numbers[1] /= math.sqrt(2.0)  # the variances of both parts add up to std^2
         distribution = make(FLOATS[target.dtype].dtype, *numbers)
     except _REFUSALS:
         if tensor.itemsize > 1:  # torch cannot draw in 8 bits

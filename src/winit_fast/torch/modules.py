@@ -11,7 +11,7 @@ from winit_fast.torch.filling import checked, uncollected
 from winit_fast.torch.names import Names
 from winit_fast.torch.recorded import entries_of_module
 from winit_fast.torch.rules import Rules
-from winit_fast.torch.sharded import key_for
+from winit_fast.torch.shards import key_for
 
 M = TypeVar("M", bound=Module)
 

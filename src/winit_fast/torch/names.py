@@ -190,15 +190,20 @@ def _base_model_prefix(module: Module) -> str:
 
     `save_pretrained` of a model with a head writes ``transformer.h.0...``, so the streams of the
     base model have that prefix too. Some families declare a prefix that none of their models uses.
-    So the prefix applies only if the constructor of a model with a head sets that attribute.
+    So the prefix applies only if the constructor of a model with a head sets that attribute. It
+    does not apply if the model that generates text has the base model's children itself, as that
+    of T5 has.
     """
     model: Any = unwrapped(module)
     prefix = getattr(model, "base_model_prefix", "")
     base = next((one for one in type(model).__mro__ if one.__name__ == "PreTrainedModel"), None)
     if not prefix or not isinstance(prefix, str) or base is None or prefix in model._modules:
         return ""
+    if _generates(type(model)):
+        return ""
     import sys
 
+    found = ""
     home = sys.modules.get(type(model).__module__)
     for head in vars(home).values() if home is not None else ():
         if (
@@ -207,7 +212,14 @@ def _base_model_prefix(module: Module) -> str:
             and head.__module__ == type(model).__module__
             and getattr(head, "base_model_prefix", None) == prefix
             and getattr(head, "config_class", None) is getattr(model, "config_class", None)
-            and prefix in getattr(head.__init__, "__wrapped__", head.__init__).__code__.co_names
         ):
-            return f"{prefix}."
-    return ""
+            sets = getattr(head.__init__, "__wrapped__", head.__init__).__code__.co_names
+            if prefix in sets:
+                found = f"{prefix}."
+            elif _generates(head) and set(model._modules).issubset(sets):
+                return ""
+    return found
+
+
+def _generates(kind: type) -> bool:
+    return any(one.__name__ == "GenerationMixin" for one in kind.__mro__)

@@ -15,7 +15,7 @@ from winit_fast.torch.filling import checked, uncollected
 from winit_fast.torch.names import Named, Names, modules, streams, tensors
 from winit_fast.torch.recorded import dtype_name, entries_of_factory, entries_of_module
 from winit_fast.torch.refusals import refuse
-from winit_fast.torch.sharded import key_for
+from winit_fast.torch.shards import key_for
 
 M = TypeVar("M", bound=Module)
 

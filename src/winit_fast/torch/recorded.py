@@ -28,7 +28,7 @@ from winit_fast.torch.reduce import Reduced, Reduction
 from winit_fast.torch.refusals import refuse
 from winit_fast.torch.rules import KEEP, Choice, Rules, choose
 from winit_fast.torch.saved_names import SavedStreams
-from winit_fast.torch.sharded import as_wholes, wholes
+from winit_fast.torch.stand_ins import as_wholes, wholes
 from winit_fast.torch.untouched import as_before, only_torchs_generator, untied
 from winit_fast.torch.values import Constant, Draw, Held, Region, Value, c_strides, parts
 from winit_fast.torch.values import patch as patched

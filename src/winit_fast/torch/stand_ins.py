@@ -1,4 +1,4 @@
-"""Modules with DTensors: their code is recorded on whole tensors, and each rank's part is filled.
+"""Stand-ins for DTensors: an author's code is recorded on whole tensors, which use no memory.
 
 An author's code does not know of shards, and would act differently on those of different ranks. So
 during recording every `DTensor` is replaced by a stand-in of the logical shape. No byte of the
@@ -13,10 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
-from winit_fast.torch.memory import Work, fill_through_host, fillable, written
 from winit_fast.torch.names import Named
 from winit_fast.torch.placements import is_sharded, parts
-from winit_fast.torch.seeding import draw_word
 
 Wholes = Mapping[int, Tensor]
 """The stand-in of each DTensor, by the DTensor's id."""
@@ -74,49 +72,3 @@ def as_wholes(
     finally:
         for held, attribute, tensor in replaced:
             held[attribute] = tensor
-
-
-def key_for(found: Iterable[Named]) -> int:
-    """Draw a key from torch's generator, which is valid only if no tensor is shared among ranks.
-
-    Raises
-    ------
-    ValueError
-        If a tensor is a DTensor.
-    """
-    for named in found:
-        if is_sharded(named.tensor):
-            raise ValueError(
-                f"seed must be given, got None: {named.what} is a DTensor of shape "
-                f"{tuple(named.tensor.shape)}, and every rank would draw numbers of its own"
-            )
-    return draw_word()
-
-
-def local(tensor: Tensor) -> Tensor:
-    """Return a plain tensor; for a DTensor, this rank's part."""
-    return tensor._local_tensor if is_sharded(tensor) else tensor
-
-
-def all_fillable(tensor: Tensor) -> bool:
-    """Return whether every part of a tensor on this rank is `fillable`."""
-    if is_sharded(tensor):
-        return all(fillable(part) for part, _ in parts(tensor))
-    return fillable(tensor)
-
-
-def copy_(tensor: Tensor, whole: Tensor) -> None:
-    """Copy into a tensor the part of a whole tensor that it holds."""
-    if not is_sharded(tensor):
-        tensor.copy_(whole)
-        return
-    for part, held in parts(tensor):
-        part.copy_(whole[held.slices])
-    written(tensor)
-
-
-def fill_rounded(tensor: Tensor, drawn_in: torch.dtype, work: Work) -> None:
-    """Fill this rank's part of a DTensor with numbers drawn in another dtype, piece by piece."""
-    for part, held in parts(tensor):
-        fill_through_host(part, work, held=held, dtype=drawn_in)
-    written(tensor)
