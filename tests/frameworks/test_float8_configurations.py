@@ -11,7 +11,9 @@ import transformers
 from click.testing import CliRunner
 from safetensors.torch import load_file
 from tiny_models import TRANSFORMERS
+from transformers.integrations.finegrained_fp8 import replace_with_fp8_linear
 
+import winit_fast.torch as init
 from winit_fast.checkpoint import verify
 from winit_fast.cli import main
 from winit_fast.models import from_config
@@ -49,6 +51,10 @@ def configuration(model_type, folder):
     return content, getattr(transformers, name)
 
 
+def bits(tensor):
+    return tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+
 def written(folder, out):
     words = ["init", str(folder), "--out", str(out), "--seed", "3"]
     result = CliRunner().invoke(main, words)
@@ -84,11 +90,10 @@ def test_every_weight_is_the_plain_one_after_one_rounding(model_type, tmp_path):
             shape = (1, 1) if ".experts." in name else ()
         assert scale.shape == shape, name
         expected = (arrays[name] / scale.numpy().flat[0]).astype(FLOAT8)
-        assert files[name].view(torch.uint8).numpy().tobytes() == expected.tobytes(), name
+        assert bits(files[name]) == expected.tobytes(), name
     for name in names - quantised:
         assert str(files[name].dtype) == f"torch.{plan[name].dtype}", name
-        expected = plan[name].array(3).tobytes()
-        assert files[name].view(-1).view(torch.uint8).numpy().tobytes() == expected, name
+        assert bits(files[name]) == plan[name].array(3).tobytes(), name
     kept = {name for name in names if re.search(r"lm_head|norm|embed|mlp\.gate\.", name)}
     assert not kept & quantised and "model.layers.1.self_attn.o_proj.weight" in quantised
     attention = "model.layers.0.self_attn.o_proj.weight"
@@ -123,21 +128,22 @@ def test_transformers_reads_it(model_type, tmp_path):
 
 
 @pytest.mark.parametrize("model_type", MODELS)
-def test_the_module_has_the_tensors_of_the_layers_of_transformers(model_type, tmp_path):
-    from transformers.integrations.finegrained_fp8 import replace_with_fp8_linear
-
+def test_a_module_of_float8_layers_is_filled(model_type, tmp_path):
+    """With the bits of the files, also where they have the experts one by one."""
     content, kind = configuration(model_type, tmp_path / "config")
     setting = content["quantization_config"]
+    config = kind.config_class(**content | {"quantization_config": None})
     with torch.device("meta"):
-        config = kind.config_class(**content | {"quantization_config": None})
-        model = kind(config).to(torch.bfloat16)
+        model = kind._from_config(config, dtype=torch.bfloat16)
     kept = setting.get("modules_to_not_convert", ["lm_head"])
     chosen = transformers.FineGrainedFP8Config(**setting)
     replace_with_fp8_linear(model, kept, chosen, pre_quantized=True)
     plan = from_config(content, form="module")
-    state = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    saved = [tensor for tensor in plan if tensor.kind != "non-persistent buffer"]
-    assert {tensor.name: tensor.shape for tensor in saved} == state
+    arrays = dict(plan.arrays(3))
+    for name, tensor in init.fill_(model.to_empty(device="cpu"), plan, seed=3).state_dict().items():
+        assert tuple(tensor.shape) == plan[name].shape, name
+        assert bits(tensor) == arrays.pop(plan[name].name).tobytes(), name
+    assert {plan[name].kind for name in arrays} == {"non-persistent buffer"}
     files = dict(from_config(content).arrays(3))
     for name, array in plan.arrays(3):
         if name.endswith("experts.gate_up_proj"):
@@ -160,6 +166,7 @@ def test_the_module_has_the_tensors_of_the_layers_of_transformers(model_type, tm
         (FINE | {"scale_fmt": "ue8m0"}, "scale_fmt of .* must be 'float', got 'ue8m0'"),
         (FINE | {"expert_dtype": "fp4"}, "expert_dtype of .* must be 'fp8', got 'fp4'"),
         (FINE | {"weight_block_size": [128]}, "layers of LlamaForCausalLM cannot be float8: .*two"),
+        (FINE | {"modules_to_not_convert": ["model", "lm_head"]}, "applies to no layer: none is l"),
         (
             FINE | {"modules_to_not_convert": ["model"]},
             "'lm_head.weight'.*: modules_to_not_convert must have its module",

@@ -105,6 +105,11 @@ def scales(
     -------
     in_module, in_files : dict of str to Scales
         By the names of the tensors in the module, and in files.
+
+    Raises
+    ------
+    ValueError
+        If no layer is replaced, or one by a layer of another shape.
     """
     import torch
     from transformers import FineGrainedFP8Config
@@ -137,6 +142,8 @@ def scales(
             is_whole = key.shape == shapes[name]
             shape = whole.shape if is_whole else _blocks(key.shape, block)
             in_files[key.key] = Scales(key.key + suffix, shape)
+    if not in_module:
+        raise ValueError(f"{SETTING} applies to no layer: none is linear, or all are excepted")
     return in_module, in_files
 
 
