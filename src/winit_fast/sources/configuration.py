@@ -23,6 +23,7 @@ from winit_fast.base.arguments import path as path_argument
 from winit_fast.base.files import regular_file
 from winit_fast.base.names import excerpt, one_of, unknown
 from winit_fast.models.plan import Plan
+from winit_fast.sources import quantization
 
 FILE = "config.json"
 GENERATION = "generation_config.json"
@@ -99,14 +100,16 @@ def from_config(
     -------
     winit_fast.Plan
         In the dtype of the configuration, float32 if it has none. Tensors that transformers keeps
-        in float32 are float32.
+        in float32 are float32. If the quantization_config is float8 ("fp8"), weights of linear
+        layers and experts are float8_e4m3fn, each followed by its scales.
 
     Raises
     ------
     ImportError
         If torch or transformers is not installed.
     ValueError, TypeError
-        If transformers has no such model or cannot make it, or a setting does not exist.
+        If transformers has no such model or cannot make it, or a setting does not exist, or the
+        quantization is another one.
     OSError
         If the file cannot be read.
 
@@ -182,14 +185,17 @@ def recorded(
         import torch
         import transformers
 
+        from winit_fast.torch.names import tensors
         from winit_fast.torch.plans import record
-        from winit_fast.torch.saved_names import as_saved
+        from winit_fast.torch.saved_names import as_saved, saved_keys
     except ImportError as error:
         raise ImportError(
             f"a configuration needs torch and transformers, and {error.name} is not installed: "
             "pip install torch transformers"
         ) from error
-    config = _configuration(transformers, content, shown, settings or {})
+    content = deepcopy(content | dict(settings or {}))
+    quantized = quantization.taken(content, shown)
+    config = _configuration(transformers, content, shown)
     dtype = _dtype(config, shown)
     kind = _class_of(transformers, config, shown)
     _refuse_idle(settings or {}, config, kind)
@@ -211,19 +217,31 @@ def recorded(
         ) from error
     model = made[-1]
     plan = _kept_in_float32(plan, model, dtype)
+    saved = as_saved(plan, model)
     config.architectures = [kind.__name__]
     config.dtype = dtype
+    generates = model.can_generate()
+    if quantized is not None:
+        keys = saved_keys(model, tensors(model))
+        try:
+            in_module, in_files = quantization.scales(model, quantized, keys)
+        except Exception as error:  # of the code of transformers, as above
+            raise ValueError(
+                f"{shown}: the layers of {kind.__name__} cannot be float8: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        plan = quantization.in_float8(plan, in_module)
+        saved = quantization.in_float8(saved, in_files)
+        config.quantization_config = quantized
     texts = {FILE: config.to_json_string()}
-    if model.can_generate():
+    if generates:
         texts[GENERATION] = model.generation_config.to_json_string()
     by = f"transformers {transformers.__version__}"
-    return Recorded(kind.__name__, plan, as_saved(plan, model), dtype, texts, by)
+    return Recorded(kind.__name__, plan, saved, dtype, texts, by)
 
 
-def _configuration(
-    transformers: Any, content: dict[str, Any], shown: str, settings: Mapping[str, Any]
-) -> Any:
-    """Make the configuration's object."""
+def _configuration(transformers: Any, content: dict[str, Any], shown: str) -> Any:
+    """Make the configuration's object; takes from the content what is not for it."""
     known = transformers.CONFIG_MAPPING
     model_type = content.get("model_type")
     if not isinstance(model_type, str):
@@ -232,13 +250,7 @@ def _configuration(
         custom = " (code of its own, auto_map, is not run)" if "auto_map" in content else ""
         raise ValueError(unknown(f"model_type of {shown}", model_type, list(known)) + custom)
     kind = known[model_type]
-    content = deepcopy(content | dict(settings))
     content.pop("auto_map", None)
-    if content.get("quantization_config") is not None:
-        raise ValueError(
-            f"{shown} has quantization_config={excerpt(content['quantization_config'], 200)}: "
-            "quantised weights are not made; remove it to get those that are quantised"
-        )
     content.pop("attn_implementation", None)  # which may need a package, and draws nothing
     content.pop("_attn_implementation", None)
     try:
@@ -251,6 +263,7 @@ def _refuse_idle(settings: Mapping[str, Any], config: Any, kind: Any) -> None:
     """Refuse a setting that neither the configuration nor the code of the model mentions."""
     own = type(config)
     names = {*vars(own()), *own.attribute_map, *own.sub_configs, "dtype", "architectures"}
+    names.add(quantization.SETTING)
     for name in settings:
         if name in names:
             continue
