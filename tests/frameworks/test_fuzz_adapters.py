@@ -38,7 +38,7 @@ def as_the_peer(ours, theirs, named=()):
         return error
 
 
-MODULES = "init_", "fill_"
+MODULES = "init_", "fill_", "verify_"
 FUNCTIONS = [
     name for name in winit_fast.torch.__all__ if name.endswith("_") and name not in MODULES
 ]
@@ -98,7 +98,7 @@ def test_torch_fast_init(seed):
     refused_or(lambda: winit_fast.torch.fast_init(seed), ["seed"])
 
 
-NO_MAKERS = {"from_initializer", "zeros", "ones"}
+NO_MAKERS = {"Rearranged", "from_initializer", "ones", "sharded", "zeros"}
 MAKERS = [name for name in winit_fast.jax.__all__ if name not in NO_MAKERS]
 # Only a few shapes, because JAX compiles for each one that is passed on to it.
 few = st.sampled_from([(3, 4), (2, 3, 3, 4), (5,), (-1, 2), (2.5,), (2**63, 2), None, "3", 1.5])
