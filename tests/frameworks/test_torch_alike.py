@@ -8,6 +8,7 @@ import types
 import pytest
 import torch
 from torch import nn
+from torch._dynamo import mutation_guard
 from torch.nn.utils import parametrizations
 from torch.overrides import TorchFunctionMode
 
@@ -88,6 +89,18 @@ def test_the_author_is_asked_once(monkeypatch, count):
 def test_what_others_add_to_modules_changes_nothing(monkeypatch, name):
     """Transformers adds smart_apply to nn.Module when it initialises its first model."""
     monkeypatch.setattr(nn.Module, name, lambda *_: None, raising=False)
+    test_the_author_is_asked_once(monkeypatch, 100)
+
+
+def test_what_the_first_compilation_replaces_changes_nothing(monkeypatch):
+    """torch.compile replaces two functions of nn.Module for the rest of the process."""
+    for name in ("__init__", "__setstate__"):
+        monkeypatch.setattr(nn.Module, name, getattr(nn.Module, name))
+    flag = "___needs_generation_tag_patch"
+    monkeypatch.setattr(nn.Module, flag, True, raising=False)
+    before = nn.Module.__init__
+    mutation_guard.install_generation_tagging_init()
+    assert nn.Module.__init__ is not before
     test_the_author_is_asked_once(monkeypatch, 100)
 
 

@@ -169,13 +169,19 @@ def _is_torchs(kind: type, reset: str) -> bool:
                 and member.__code__.co_name in (name, _STANDS_FOR.get(name))
             ):
                 own.append(member.__code__)
-            elif callable(member) or _is_descriptor(member):
+            elif (callable(member) or _is_descriptor(member)) and not _is_dynamos(member):
                 strange.add(name)
     if strange:
         mentioned = {reset}.union(*map(_names_in, own))
         if any(name in mentioned or name.startswith("__") for name in strange):
             return False
     return issubclass(kind, Module)
+
+
+def _is_dynamos(member: object) -> bool:
+    """Return whether torch.compile has put a member into `Module`, which only notes new modules."""
+    home = sys.modules.get("torch._dynamo.mutation_guard")
+    return home is not None and getattr(member, "__globals__", None) is vars(home)
 
 
 def _is_descriptor(member: object) -> bool:
