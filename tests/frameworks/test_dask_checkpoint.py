@@ -113,6 +113,7 @@ class Failing(wf.Initializer):
 
     error: str = ""
     gate: threading.Event = field(default_factory=threading.Event, compare=False)
+    waits: threading.Event = field(default_factory=threading.Event, compare=False)
 
     def __reduce__(self):
         return _known, (self.error,)
@@ -120,6 +121,7 @@ class Failing(wf.Initializer):
     def fill_box(self, out, box, stream, num_threads):
         if self.error:
             raise ZeroDivisionError(self.error)
+        self.waits.set()
         self.gate.wait(30)
         np.copyto(out, 1.0)
 
@@ -147,6 +149,7 @@ def test_an_interrupt_ends_the_tasks_and_leaves_the_directory_as_it_was(client, 
 
     def interrupt(done, total):
         if done:
+            assert WAITING.waits.wait(30)  # a task has begun, and ends only with the gate
             threading.Timer(0.5, WAITING.gate.set).start()
             raise KeyboardInterrupt
 
