@@ -103,7 +103,8 @@ coverage: $(VENV)/coverage ## measure which lines of Python and C the tests exec
 	    $(BIN)/python setup.py --quiet build --build-base build/coverage
 	PYTHONPATH="$$(echo build/coverage/lib.*)" $(PYTEST) $(C_TESTS)
 	mkdir -p build/coverage/c
-	$(BIN)/gcovr --root . --filter csrc/ build/coverage --html-details build/coverage/c/index.html --txt -
+	$(BIN)/gcovr --root . --filter csrc/ build/coverage --html-details build/coverage/c/index.html --txt - \
+	    --gcov-ignore-parse-errors=negative_hits.warn --gcov-ignore-parse-errors=suspicious_hits.warn
 
 mutants: $(VENV)/installed ## mutation tests: list the planted faults that no test catches (an hour or two; MUTANTS=--check only tells whether they still apply)
 	$(BIN)/python tests/mutants/run.py $(MUTANTS)
