@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import winit_fast as wf
-from winit_fast.base.boxes import whole
+from winit_fast.base.boxes import box, whole
 from winit_fast.checkpoint import verify, write_checkpoint
 from winit_fast.initializers.parts import covers
-from winit_fast.models import Architecture, Rules, TensorSpec
+from winit_fast.models import Architecture, Rules, TensorSpec, plan_json
 from winit_fast.models.plan_table import by_layer
 
 TABLE = np.arange(12, dtype=np.int64).reshape(3, 4)
@@ -431,3 +431,21 @@ def test_generations():
         plan.of_generation(-1)
     with pytest.raises(TypeError, match=r"generation must be an integer, got 1\.5"):
         plan.of_generation(1.5)
+
+
+def test_an_array_that_is_too_large_takes_no_room_from_others(monkeypatch):
+    monkeypatch.setattr(plan_json, "_MOST", 2000)
+    noise = np.random.default_rng(0).bytes(4096)
+    large = TensorSpec("large", (4096,), wf.Computed(np.frombuffer(noise, np.uint8)), dtype="uint8")
+    small = TensorSpec("small", (3,), wf.Computed(np.arange(3)), dtype="int64")
+    text = plan_json.text([large, small], inline=True, strict=False)
+    found = plan_json.read(text.encode(), "the plan")
+    assert isinstance(found[0].initializer, plan_json.NotWritten) and found[1] == small
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_the_filler_of_a_tensor_fills_any_box(dtype):
+    tensor = TensorSpec("w", (5, 4), wf.RandomNormal(), dtype=dtype, stream="other")
+    out = np.empty((2, 4), dtype)
+    tensor.filler(3)(out, box((5, 4), np.s_[1:3]), None)
+    np.testing.assert_array_equal(out, tensor.array(3)[1:3])

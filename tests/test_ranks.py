@@ -236,9 +236,17 @@ def test_finalize_without_locks(single, tmp_path, monkeypatch):
         (TypeError, "finalize must be a bool, got 1", {"finalize": 1}),
         (ValueError, "finalize is for no rank", {"rank": 0, "world": 2, "finalize": True}),
         (FileNotFoundError, "no rank has written", {"finalize": True}),
+        (
+            ValueError, "must not be given with a delegate, got Part",
+            {"rank": 0, "world": 2, "delegate": print},
+        ),
+        (
+            ValueError, "must not be given with a delegate, got Part",
+            {"finalize": True, "delegate": print},
+        ),
         (ValueError, "ranks are for local", {"directory": "memory://x", "rank": 0, "world": 1}),
     ],
-)
+)  # fmt: skip
 def test_refusals(kind, text, arguments, tmp_path):
     with pytest.raises(kind, match=text):
         write(arguments.pop("directory", tmp_path), **arguments)
@@ -293,6 +301,10 @@ def test_the_command(tmp_path):
         ("--distributed is for no --rank", ["--distributed", "--rank", "0"],
          {"RANK": "0", "WORLD_SIZE": "2"}),
         ("must both be given", ["--rank", "0"], {}),
+        ("--dask is for no --rank", ["--dask", "local", "--rank", "0", "--world", "2"], {}),
+        ("--dask is for no --rank", ["--dask", "local", "--finalize"], {}),
+        ("--dask is for --format safetensors", ["--dask", "local", "--format", "dcp"], {}),
+        ("--prefix is for --format dcp, got 'model.'", ["--prefix", "model."], {}),
     ],
 )  # fmt: skip
 def test_refusals_of_the_command(text, arguments, environment, tmp_path):

@@ -79,8 +79,7 @@ def test_any_type_and_shape_is_loaded(tmp_path):
     assert summary.parameters == sum(one.size for one in PLAN[:-1])
     assert equal(load(sevens(PLAN), tmp_path / "new"), PLAN, 3)
     assert not equal(load(sevens(PLAN), tmp_path / "new"), PLAN, 4)
-    ours.write_dcp(tmp_path / "drawn", PLAN[:4], seed=3)
-    assert wf.Plan.load(tmp_path / "drawn" / "winit_fast.plan.json") == PLAN[:4]
+    assert wf.Plan.load(tmp_path / "new" / "winit_fast.plan.json") == PLAN[:-1]
 
 
 def test_other_tools_of_torch_read_it(tmp_path):

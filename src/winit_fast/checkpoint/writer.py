@@ -20,7 +20,6 @@ import numpy as np
 
 from winit_fast.base import threads
 from winit_fast.base.arguments import path, positive, utf8, word
-from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, cuts, whole
 from winit_fast.base.dtypes import find_any
 from winit_fast.checkpoint import layout, provenance, remote
@@ -36,9 +35,8 @@ from winit_fast.checkpoint.interrupts import Interrupts
 from winit_fast.checkpoint.layout import File, Shard
 from winit_fast.checkpoint.ranks import Part, SharedDirectory
 from winit_fast.checkpoint.stage import STAGE, Run
-from winit_fast.initializers.protocol import Filler, Initializer, draw
+from winit_fast.initializers.protocol import Filler
 from winit_fast.models.tensor_spec import TensorSpec
-from winit_fast.streams.stream import Stream
 
 SEGMENT_BYTES = 1 << 20
 """Bytes that are filled and then written in one call.
@@ -228,7 +226,9 @@ def write_checkpoint(
     if is_address and delegate is not None:
         raise ValueError(f"directory must be one that all workers share, got {name!r}")
     if part is not None and delegate is not None:
-        raise ValueError("ranks write their files themselves: give no workers besides")
+        raise ValueError(
+            f"rank, world and finalize must not be given with a delegate, got {part!r}"
+        )
     if os.fspath(directory) == "":  # Path("") would be the current directory
         raise ValueError("directory must have a name, got ''")
     if not (is_address or hasattr(os, "pwrite")):
@@ -478,20 +478,10 @@ def segments(shards: Sequence[Shard], seed: int, limit: int) -> Iterator[Segment
 def pieces_of(tensor: TensorSpec, seed: int, limit: int) -> Iterator[Piece]:
     """Split a tensor into pieces of at most ``limit`` bytes, in C order."""
     dtype = find_any(tensor.dtype)
-    scheme, stream = tensor.scheme, Stream(seed, tensor.stream)
-    if dtype.kind == "c":
-        fill: Filler = partial(_fill_complex, scheme, stream)
-    else:
-        fill = scheme.prepared(tensor.shape, dtype, stream)
+    fill = tensor.filler(seed)
     for slices in cuts(tensor.shape, limit // dtype.itemsize):
         box = whole(tensor.shape).cut(slices)
         yield Piece(fill, box, dtype, math.prod(box.sizes) * dtype.itemsize)
-
-
-def _fill_complex(
-    scheme: Initializer, stream: Stream, out: Array, box: Box, num_threads: int | None
-) -> None:
-    draw(scheme, out, box, stream)
 
 
 def packed(pieces: Iterable[Piece], file: int, offset: int, limit: int) -> Iterator[Segment]:

@@ -194,6 +194,14 @@ def _write(
         from winit_fast.cli.progress import progress
         from winit_fast.sources import find
 
+        if prefix and format_ != "dcp":
+            raise ValueError(f"--prefix is for --format dcp, got {prefix!r}")
+        if dask is not None and format_ == "dcp":
+            raise ValueError(f"--dask is for --format safetensors, got {dask!r}")
+        if dask is not None and (options["world"] is not None or options["finalize"]):
+            raise ValueError(
+                f"--dask is for no --rank, --world, --distributed or --finalize, got {dask!r}"
+            )
         model = find(source, dtype=dtype, rules=rules, out=out)
         options["texts"] = model.texts
         if format_ == "safetensors":
@@ -214,11 +222,7 @@ def _writer(
     format_: str, prefix: str, dask: str | None, threads: int | None
 ) -> Iterator[Callable[..., Summary]]:
     """Yield the function that writes a checkpoint: on this machine's threads, or with Dask."""
-    if prefix and format_ != "dcp":
-        raise ValueError(f"--prefix is for --format dcp, got {prefix!r}")
     if format_ == "dcp":
-        if dask is not None:
-            raise ValueError(f"--dask is for --format safetensors, got {dask!r}")
         from winit_fast.torch.dcp import write_dcp
 
         yield partial(write_dcp, names=prefix.__add__, num_threads=threads)

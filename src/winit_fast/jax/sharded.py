@@ -13,7 +13,7 @@ from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box
 from winit_fast.base.names import excerpt, located, unknown
 from winit_fast.base.patterns import Matcher
-from winit_fast.initializers.protocol import Filler, Initializer, draw
+from winit_fast.initializers.protocol import Filler, Initializer
 from winit_fast.jax.arrays import canonical, from_boxes
 from winit_fast.jax.callbacks import traced
 from winit_fast.jax.keys import seed_and_stream, words_of
@@ -21,7 +21,7 @@ from winit_fast.jax.rearranged import Rearranged
 from winit_fast.jax.trees import Leaf, leaves
 from winit_fast.models.plan import Plan, Rule
 from winit_fast.models.tensor_spec import TensorSpec
-from winit_fast.streams.stream import Stream, seed_number
+from winit_fast.streams.stream import seed_number
 
 Source = str | Rearranged | Sequence[str | Rearranged]
 """Where a leaf's values come from: a tensor, one in another layout, or several in a row."""
@@ -188,7 +188,7 @@ def _arrays(made: list[_Made], num_threads: int | None) -> dict[str, jax.Array]:
 def _of_plan(plan: Plan, shardings: Any, seed: int) -> list[_Made]:
     """List the arrays of a plan."""
     return [
-        _Made(tensor.name, tensor.shape, _kind(tensor.dtype), each, _filler(tensor, seed))
+        _Made(tensor.name, tensor.shape, _kind(tensor.dtype), each, tensor.filler(seed))
         for tensor, each in zip(map(_native, plan), _by_name(plan.names, shardings), strict=True)
     ]
 
@@ -247,13 +247,6 @@ def _native(tensor: TensorSpec) -> TensorSpec:
     changed = tensor if kind == tensor.dtype else replace(tensor, dtype=kind, drawn_in=None)
     changed.check()
     return changed
-
-
-def _filler(tensor: TensorSpec, seed: int) -> Filler:
-    dtype, stream = dtypes.find_any(tensor.dtype), Stream(seed, tensor.stream)
-    if dtype.kind == "c":
-        return lambda out, cut, num_threads: draw(tensor.scheme, out, cut, stream, num_threads)
-    return tensor.scheme.prepared(tensor.shape, dtype, stream)
 
 
 def _prefixed(shardings: Any, tree: Any) -> list[Any]:
@@ -350,7 +343,7 @@ def _ruled(
     for leaf, tensor in zip(wanted, plan, strict=True):
         if isinstance(tensor.initializer, _NoScheme):
             raise ValueError(f"rules have none for {leaf.name!r}: give a pattern that matches it")
-    return {leaf.name: _filler(tensor, seed) for leaf, tensor in zip(wanted, plan, strict=True)}
+    return {leaf.name: tensor.filler(seed) for leaf, tensor in zip(wanted, plan, strict=True)}
 
 
 def _planned(
@@ -387,7 +380,7 @@ def _from_plan(
             raise TypeError(f"it is {kind}, but tensor {name!r} of the plan is {tensor.dtype}")
         tensor = replace(tensor, dtype=kind, drawn_in=None)
     tensor.check()
-    fill = _filler(tensor, seed)
+    fill = tensor.filler(seed)
     if isinstance(source, Rearranged):
         return source.filler(tensor.shape, shape, fill)
     if tensor.shape != shape:

@@ -225,9 +225,9 @@ class _Arrays:
             self.all[key] = array
             if key not in self.inline:
                 packed = base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes()))
-                self._room -= len(packed)
-                if self._room < 0:
+                if len(packed) > self._room:
                     raise TypeError("the text has as many arrays as it may")
+                self._room -= len(packed)
                 self.inline[key] = [tag, array.shape, packed.decode()]
             return {"stored": key, "sha256": digest}
         if self._stored is None:

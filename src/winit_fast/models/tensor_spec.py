@@ -9,12 +9,12 @@ from math import prod
 from winit_fast.base import dtypes
 from winit_fast.base.arguments import integer
 from winit_fast.base.arrays import Array
-from winit_fast.base.boxes import Index, logical_shape
+from winit_fast.base.boxes import Box, Index, logical_shape
 from winit_fast.base.names import located, one_of
-from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.protocol import Filler, Initializer, draw
 from winit_fast.initializers.protocol import check as check_scheme
 from winit_fast.initializers.rounded import Rounded
-from winit_fast.streams.stream import Seed, of_generation, stream_id
+from winit_fast.streams.stream import Seed, Stream, of_generation, stream_id
 
 PARAMETER, BUFFER, NON_PERSISTENT = KINDS = ("parameter", "buffer", "non-persistent buffer")
 """The role of a tensor in its model; tensors of the last kind are not written to files."""
@@ -149,6 +149,28 @@ class TensorSpec:
             check_scheme(self.scheme, self.shape, dtype)
         except (TypeError, ValueError) as error:
             raise located(error, f"tensor {self.name!r}") from None
+
+    def filler(self, seed: int) -> Filler:
+        """Return a function that fills any box of the tensor, which `check` has accepted.
+
+        Parameters
+        ----------
+        seed : int
+
+        Returns
+        -------
+        callable
+            As ``Initializer.prepared`` returns it.
+        """
+        scheme, stream = self.scheme, Stream(seed, self.stream)
+        dtype = dtypes.find_any(self.dtype)
+        if dtype.kind != "c":
+            return scheme.prepared(self.shape, dtype, stream)
+
+        def fill(out: Array, box: Box, num_threads: int | None) -> None:
+            draw(scheme, out, box, stream, num_threads)
+
+        return fill
 
     def array(
         self, seed: Seed = None, *, index: Index | None = None, num_threads: int | None = None

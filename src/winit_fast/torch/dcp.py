@@ -27,7 +27,6 @@ from winit_fast.checkpoint import layout, provenance, writer
 from winit_fast.checkpoint.layout import DCP_METADATA
 from winit_fast.checkpoint.ranks import Part
 from winit_fast.checkpoint.writer import MAX_THREADS, SEGMENT_BYTES, Piece, Segment, Summary
-from winit_fast.models import plan_json
 from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import NON_PERSISTENT, TensorSpec
 from winit_fast.streams.stream import STREAM_VERSION
@@ -198,10 +197,9 @@ def write_dcp(
     for tensor in tensors:
         tensor.check()
     keys = _keys(tensors, names)
-    text = plan_json.text(tensors, strict=False)
     files = list(_files(tensors, positive("max_shard_size", max_shard_size)))
     contents = writer.checked_texts({} if texts is None else texts)
-    contents[provenance.PLAN] = text.encode()
+    contents[provenance.PLAN] = provenance.plan_text(tensors).encode()
     digest = provenance.digest(contents[provenance.PLAN])
     origin = f"winit_fast stream {STREAM_VERSION}, seed {seed}, plan {digest}"
     contents[DCP_METADATA] = pickle.dumps(_metadata(files, keys, origin))

@@ -19,11 +19,11 @@ from winit_fast.base.dtypes import find_any
 from winit_fast.base.version import __version__
 from winit_fast.initializers.orthogonal import DeltaOrthogonal, Orthogonal
 from winit_fast.initializers.parts import Part
-from winit_fast.initializers.protocol import Initializer, draw
+from winit_fast.initializers.protocol import Initializer
 from winit_fast.models import plan_json
 from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import TensorSpec
-from winit_fast.streams.stream import STREAM_VERSION, Seed, Stream, seed_number
+from winit_fast.streams.stream import STREAM_VERSION, Seed, seed_number
 from winit_fast.torch.expressions import TorchExpression, numpy_of
 from winit_fast.torch.filling import uncollected
 from winit_fast.torch.names import Named, Names, tensors
@@ -242,9 +242,7 @@ def _difference(named: Named, tensor: TensorSpec, key: int, rank: int) -> Differ
 
 def _pairs(tensor: Tensor, planned: TensorSpec, key: int) -> Iterator[tuple[Array, Box, Array]]:
     """Iterate over pieces of this rank's part on the host: as found, their boxes, as expected."""
-    scheme, dtype = planned.scheme, find_any(planned.dtype)
-    stream = Stream(key, planned.stream)
-    fill = None if dtype.kind == "c" else scheme.prepared(planned.shape, dtype, stream)
+    dtype, fill = find_any(planned.dtype), planned.filler(key)
     whole_tensor = [(tensor.detach(), whole(planned.shape))]
     for part, held in parts(tensor) if is_sharded(tensor) else whole_tensor:
         limit = PIECE_BYTES // dtype.itemsize
@@ -254,10 +252,7 @@ def _pairs(tensor: Tensor, planned: TensorSpec, key: int) -> Iterator[tuple[Arra
             found, box = numpy_of(part[cut]), held.cut(cut)
             if found.size:
                 expected = np.empty(found.shape, dtype)
-                if fill is None:
-                    draw(scheme, expected, box, stream)
-                else:
-                    fill(expected, box, None)
+                fill(expected, box, None)
                 yield found, box, expected
 
 
