@@ -33,7 +33,7 @@ _BYTES = {
 _WIDE = ("F64", "I32", "U32", "I64", "U64")
 
 
-def values(data: Array, tag: str) -> Array | None:
+def values(data: Array, tag: str, memory: Array | None = None) -> Array | None:
     """Convert a tensor's bytes to numbers.
 
     Parameters
@@ -42,6 +42,9 @@ def values(data: Array, tag: str) -> Array | None:
         Whole elements, contiguous.
     tag : str
         The name of their dtype in the safetensors format.
+    memory : numpy.ndarray of float64, optional
+        Memory for the numbers, at least one float64 for every byte of `data`. It is not used for
+        types that need no conversion.
 
     Returns
     -------
@@ -56,14 +59,25 @@ def values(data: Array, tag: str) -> Array | None:
     >>> values(np.array([127, 128], np.uint8), "F8_E8M0")
     array([1., 2.], dtype=float32)
     """
+    if memory is None:
+        memory = np.empty(data.size, np.float64)
     if tag == "BF16":  # four times as fast as ml_dtypes
-        words = data.view(np.uint16).astype(np.uint32)
+        words = memory.view(np.uint32)[: data.size // 2]
+        np.copyto(words, data.view(np.uint16))
         words <<= 16
         return words.view(np.float32)
     if tag in _WORDS:
-        return data.view(_WORDS[tag]).astype(np.float64 if tag in _WIDE else np.float32, copy=False)
+        found = data.view(_WORDS[tag])
+        wide = np.dtype(np.float64 if tag in _WIDE else np.float32)
+        if found.dtype == wide:
+            return found
+        numbers = memory.view(wide)[: found.size]
+        np.copyto(numbers, found)
+        return numbers
     if tag in _BYTES or tag == "F8_E8M0":
-        return _of_every_byte(tag)[data]
+        numbers = memory.view(np.float32)[: data.size]
+        # every byte is a valid index; with the default mode NumPy would make a copy to check first
+        return _of_every_byte(tag).take(data, out=numbers, mode="clip")
     return None
 
 
