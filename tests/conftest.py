@@ -1,7 +1,9 @@
 """Shared by all tests: the fixture `isa`, and settings that make every run the same."""
 
 import signal
+from collections import defaultdict
 from importlib.util import find_spec
+from zlib import crc32
 
 import pytest
 from hypothesis import settings
@@ -21,6 +23,24 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 settings.register_profile("full", derandomize=True, deadline=None, database=None)
 settings.register_profile("development", settings.get_profile("full"), max_examples=25)
 settings.load_profile("development")
+
+
+MANY = 32
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark three of four cases of a test with many cases as slow; `make test` leaves these out."""
+    cases = defaultdict(list)
+    for item in items:
+        if hasattr(item, "callspec"):
+            cases[item.path, item.originalname].append(item)
+    for each in cases.values():
+        if len(each) >= MANY:
+            # not every fourth, which would leave out three of four values of the last parameter
+            each.sort(key=lambda item: crc32(item.name.encode()))
+            for item in each[len(each) // 4 :]:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(params=_core.supported_isas())
