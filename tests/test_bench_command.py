@@ -44,7 +44,7 @@ def test_every_race_has_the_threads_asked_for(monkeypatch, threads, said):
         fill(self, out, **options)
 
     monkeypatch.setattr(contestants.Orthogonal, "fill", watched)
-    arguments = "--size", 5000, "--seconds", 0, "--against", "NumPy", "--threads", threads
+    arguments = "--size", 300, "--seconds", 0, "--against", "NumPy", "--threads", threads
     result = run("bench", *arguments)
     assert result.output.splitlines()[0].endswith(f", {said}")
     assert set(asked) == {threads}

@@ -68,7 +68,7 @@ def test_without_fcntl_everything_works_but_init(tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", imported], capture_output=True, check=True)
     assert b"winit_fast.cli.init\n" in result.stdout
-    bench = ["bench", "--size", "5000", "--seconds", "0", "--against", "NumPy"]
+    bench = ["bench", "--size", "300", "--seconds", "0", "--against", "NumPy"]
     for arguments in (["info", "gpt2"], ["init", "--help"], bench):
         assert command(*arguments, before=absent).returncode == 0
     result = command("init", "gpt2", "--out", tmp_path / "out", before=absent)
@@ -83,7 +83,7 @@ PRINTING = [
     pytest.param(["init", "--help"], marks=pytest.mark.slow),
     pytest.param(["info"], marks=pytest.mark.slow),
     ["info", "gpt2", "--json"],
-    ["bench", "--size", "5000", "--seconds", "0", "--against", "NumPy"],
+    ["bench", "--size", "300", "--seconds", "0", "--against", "NumPy"],
 ]
 
 

@@ -134,7 +134,13 @@ KINKS = {
 }
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+QUICK = {"gelu_tanh", "mish", "softplus", "elu", "hard_swish", "sparse_plus"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in REFERENCES],
+)
 def test_against_thirty_digits(name):
     function, kinks = REFERENCES[name], KINKS.get(name, [])
     expected = _piecewise_mean(lambda z: function(z) ** 2, kinks)
