@@ -22,7 +22,7 @@ from winit_fast.initializers.protocol import Initializer, draw
 from winit_fast.streams.buffers import overlaps, view
 from winit_fast.streams.fill import MIN_PIECE, fill
 from winit_fast.streams.stream import Stream, stream_id
-from winit_fast.torch.placements import is_sharded, parts
+from winit_fast.torch.placements import is_sharded, joined_parts, parts
 from winit_fast.torch.seeding import Name
 
 FLOATS = {getattr(torch, kind.name): kind for kind in dtypes.FLOATS.values()}
@@ -306,7 +306,7 @@ def _is_simple(tensor: Tensor) -> bool:
 
 def _fill_parts(tensor: Tensor, distribution: _core.Distribution, key: int, stream: int) -> None:
     """Draw this rank's part of a `DTensor`."""
-    for part, held in parts(tensor):
+    for part, held in joined_parts(tensor):
         if held.sizes and part.numel() <= MIN_PIECE and _is_simple(part):
             step = FLOATS[part.dtype].dtype.itemsize
             steps = tuple([step * stride for stride in part.stride()])
