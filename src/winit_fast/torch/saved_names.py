@@ -170,7 +170,9 @@ def _divided(tensor: TensorSpec, keys: list[Key]) -> Iterator[TensorSpec]:
     scheme = tensor.initializer
     parts = {}
     if isinstance(scheme, Parts):
-        parts = {part[:2]: part for part in scheme.parts if part.stream is not None}
+        parts = {
+            part[:2]: part for part in scheme.parts if part.stream is not None and part.of is None
+        }
     for key in keys:
         part = parts.get((key.starts, key.stops))
         if part is not None:
