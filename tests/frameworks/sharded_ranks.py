@@ -667,6 +667,47 @@ def modules_that_cannot_be_filled():
     refuses(ValueError, "is kept as it is", lambda: ours.init_(part, {"weight": "keep"}, seed=1))
 
 
+def status(name):
+    """A line of /proc/self/status, in bytes."""
+    text = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{name}:\s*(\d+) kB", text)[1]) << 10
+
+
+@case(*[8] * Path("/proc/self/clear_refs").exists())  # where the peak of memory can be reset
+def memory_of_a_rank():
+    """Beside its shards a rank needs less than 64 MiB, although each tensor has 256 MiB.
+
+    Filled in place, from a plan, and by way of a wider type; in one piece and in strided columns.
+    """
+    wide = {"*": lambda weight: weight.copy_(torch.empty(weight.shape).uniform_())}
+    shape, columns, mesh = (16384, 8192), (_StridedShard(1, split_factor=16),), meshes()[0]
+    for cut, rules in ((None, None), (None, wide), (columns, {"*": "normal"}), (columns, wide)):
+        with torch.device("meta"):
+            layers = [nn.Linear(*reversed(shape), False, dtype=TYPES[1]) for _ in range(2)]
+        model = nn.ModuleList(layers)
+        for layer in layers:
+            if cut is None:
+                fully_shard(layer, mesh=mesh)
+                continue
+            local = torch.empty(shape[0], shape[1] // 8, dtype=TYPES[1], device="meta")
+            weight = DTensor.from_local(
+                local, mesh, cut, run_check=False, shape=layer.weight.shape, stride=(shape[1], 1)
+            )
+            layer.weight = nn.Parameter(weight)
+        plan = ours.record(model) if rules is None else None
+        Path("/proc/self/clear_refs").write_text("5")
+        before = status("VmRSS")
+        model.to_empty(device="cpu")
+        if plan is None:
+            ours.init_(model, rules, seed=5)
+        else:
+            ours.fill_(model, plan, seed=5)
+        shards = sum(layer.weight.to_local().nbytes for layer in layers)
+        assert shards == 64 << 20
+        used = status("VmHWM") - before
+        assert shards <= used < 2 * shards, (cut, rules, used)
+
+
 @case(2)
 def a_step_of_training():
     """Loss and gradients are those of the unsharded model, up to the order of summation."""
@@ -709,6 +750,27 @@ def torch_gives_every_rank_the_same_shard():
         assert not (first == second).any()
         alone = ours.normal_(torch.empty(tensor.shape), seed=0, name="fc.weight")
         assert same(gathered(tensor), alone)
+
+
+@case(2)
+def what_torch_gets_wrong_on_gpus():
+    """Our side of torchtitan #3106 and #4511 and pytorch #168058; torch's own needs a GPU.
+
+    With CPUOffloadPolicy, torch gives all ranks the same shards and all tensors of one shape the
+    same numbers, and its trunc_normal_ hangs; without it, a sharded model differs from the whole.
+    """
+    whole = ours.init_(llama(), seed=5)
+    for layout in (fsdp, offload):
+        model = ours.init_(laid_out(llama, layout), seed=5)
+        weights = [layer.mlp.up_proj.weight.detach() for layer in model.model.layers]
+        first, second = map(gathered, weights[:2])
+        assert not (first == second).any()
+        assert not torch.eq(*first.chunk(2)).any()
+        for weight, layer in zip((first, second), whole.model.layers, strict=False):
+            assert same(weight, layer.mlp.up_proj.weight.detach())
+        ours.trunc_normal_(weights[0], std=0.5, seed=1, name="w")
+        alone = ours.trunc_normal_(torch.empty(first.shape), std=0.5, seed=1, name="w")
+        assert same(gathered(weights[0]), alone)
 
 
 # ------------------------------------------------------------------------------ no communication

@@ -85,6 +85,39 @@ def test_names_are_paths():
     assert made["e"][0].bias is None
 
 
+def test_a_model_of_haiku():
+    import haiku
+
+    model = haiku.transform(lambda x: haiku.Sequential([haiku.nets.MLP([8, 3]), haiku.LayerNorm(
+        -1, create_scale=True, create_offset=True)])(x))  # fmt: skip
+    inputs = jnp.ones((2, 4))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
+    rules = {"*/w": wf.LecunNormal(), "*/scale": "ones", "*": "zeros"}
+    made = ours.sharded(shapes, ALONE, rules=rules, seed=1)
+    assert jax.tree.structure(made) == jax.tree.structure(shapes)
+    for name, shape in ("mlp/~/linear_0", (4, 8)), ("mlp/~/linear_1", (8, 3)):
+        expected = wf.LecunNormal()(shape, seed=1, name=f"{name}/w")
+        np.testing.assert_array_equal(made[name]["w"], expected)
+    assert (made["layer_norm"]["scale"] == 1).all()
+    assert jnp.isfinite(model.apply(made, None, inputs)).all()
+
+
+def test_a_model_of_equinox():
+    """Its functions are leaves, too, and stay; its weights are (outputs, inputs)."""
+    import equinox
+
+    model = equinox.filter_eval_shape(lambda: equinox.nn.MLP(4, 3, 8, 1, key=jax.random.key(0)))
+    scheme = wf.LecunNormal(in_axis=1, out_axis=0)
+    rules = {"*/weight": scheme, "*/bias": "zeros"}
+    made = ours.sharded(model, ALONE, rules=rules, seed=1)
+    for number, shape in enumerate([(8, 4), (3, 8)]):
+        expected = scheme(shape, seed=1, name=f"layers/{number}/weight")
+        np.testing.assert_array_equal(made.layers[number].weight, expected)
+        assert (made.layers[number].bias == 0).all()
+    assert made.activation is model.activation
+    assert jnp.isfinite(made(jnp.ones(4))).all()
+
+
 def test_names_of_others():
     shapes = {"a": Shape((4, 3), "float32"), "b": Shape((4, 3), "float32")}
     for names in {"a": "x/a"}, lambda name: f"x/{name}" if name == "a" else name:

@@ -251,6 +251,71 @@ def test_parts_of_a_tensor():
     assert torch.equal(weight, rest)
 
 
+class Assembled(nn.Module):
+    """A weight that is assembled from temporaries, each drawn by itself."""
+
+    def __init__(self, shape, drawn, assemble):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.drawn, self.assemble = drawn, assemble
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        drawn = [nn.init.trunc_normal_(self.weight.new_empty(shape)) for shape in self.drawn]
+        with torch.no_grad():
+            self.weight.copy_(self.assemble(drawn))
+
+
+def interleaved(drawn, groups=2, size=4):
+    """Of every group the queries, the key and the value: the layout of torchtitan's fused heads."""
+    return torch.cat([one.view(groups, -1, size, 5) for one in drawn], dim=1).view(-1, 5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "drawn", "assemble"),
+    [
+        ((40, 5), [(24, 5), (8, 5), (8, 5)], interleaved),
+        ((9, 4), [(2, 4), (7, 4)], torch.cat),
+        ((3, 9), [(3, 2), (3, 7)], lambda drawn: torch.cat(drawn, -1)),
+        ((2, 3, 4), [(3, 4), (3, 4)], torch.stack),
+        ((3, 2, 4), [(3, 4), (3, 4)], lambda drawn: torch.stack(drawn, dim=1)),
+        ((8,), [(6,), (2,)], torch.cat),
+        ((5, 4), [(2, 4), (9, 4)], lambda drawn: torch.cat([drawn[0], drawn[1][6:]])),
+    ],
+)
+def test_what_is_assembled_from_draws(shape, drawn, assemble):
+    """The k-th draw has the stream k of the tensor, and indices of its own; files can hold it."""
+    plan = ours.record(lambda: Assembled(shape, drawn, assemble))
+    assert isinstance(plan["weight"].initializer, Parts)
+    assert wf.Plan.from_json(plan.to_json()) == plan
+    scheme = wf.TruncatedNormal(0.0, 1.0, -2.0, 2.0)
+    own = [
+        torch.from_numpy(scheme(one, seed=3, name=f"weight\0{k}")) for k, one in enumerate(drawn, 1)
+    ]
+    expected = assemble(own)
+    weight = ours.fill_(Assembled(shape, drawn, assemble), plan, seed=3).weight
+    assert torch.equal(weight, expected)
+    tensor = plan["weight"]
+    np.testing.assert_array_equal(tensor.array(seed=3), expected.numpy())
+    for axis, extent in enumerate(shape):  # any box
+        cut = tuple(
+            slice(extent // 3, -1) if at == axis else slice(None) for at in range(len(shape))
+        )
+        part = tensor.array(seed=3, index=cut)
+        np.testing.assert_array_equal(part, expected[cut].numpy())
+    again = plan.of_generation(1)["weight"].array(seed=3)
+    first = scheme(drawn[0], seed=3, name="weight\0generation 1\x001")
+    assert again.flat[0] == first.flat[0] != expected.flatten()[0]
+
+
+def test_what_cannot_be_said_as_parts_is_refused_by_a_file():
+    """Columns of two draws in turn."""
+    turned = Assembled((3, 4), [(2, 3), (2, 3)], lambda drawn: torch.cat(drawn).t())
+    plan = ours.record(turned)
+    with pytest.raises(ValueError, match="tensor 'weight'"):
+        plan.to_json()
+
+
 def test_boxes_of_parts():
     rows = wf.RandomNormal(0.0, 0.02)
     scheme = Parts(
@@ -275,6 +340,33 @@ def test_boxes_of_parts():
         Parts([((0, 0), (8, 4), rows)])((9, 4))
     with pytest.raises(ValueError, match="must lie in"):
         scheme((8, 4))
+
+
+def test_parts_of_other_tensors():
+    """Their fans and indices are the other tensor's."""
+    he = wf.HeNormal(in_axis=1, out_axis=0)
+    scheme = Parts([((0, 0), (2, 4), he, "v", ((7, 9), (5, 3))), ((2, 0), (3, 4), "ones")])
+    whole = scheme((3, 4), seed=1, name="n")
+    np.testing.assert_array_equal(whole[:2], he((7, 9), seed=1, name="v")[5:, 3:7])
+    np.testing.assert_array_equal(scheme((3, 4), seed=1, index=np.s_[1:, 2:]), whole[1:, 2:])
+    assert wf.get({"class_name": "parts", "config": scheme.get_config()}) == scheme
+
+
+@pytest.mark.parametrize(
+    ("stream", "of", "error", "message"),
+    [
+        (None, ((4,), (0,)), ValueError, r"with of=.* must have a stream, got None"),
+        ("v", ((4,), (2,)), ValueError, r"hold a box of shape \(3,\), got shape \(4,\) and start"),
+        ("v", ((4, 1), (0, 0)), ValueError, "must hold a box of shape"),
+        ("v", ((4,), (-1,)), ValueError, "must hold a box of shape"),
+        ("v", 4, TypeError, "must be a shape and the start of a box, got 4"),
+        ("v", ((4,),), TypeError, "must be a shape and the start of a box, got"),
+        ("v", ("4", (0,)), TypeError, "must be a shape and the start of a box, got"),
+    ],
+)
+def test_boxes_outside_of_other_tensors_are_refused(stream, of, error, message):
+    with pytest.raises(error, match=message):
+        Parts([((0,), (3,), wf.RandomNormal(), stream, of)])
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])

@@ -80,7 +80,7 @@ def bound(initializer: Initializer, shape: tuple[int, ...], dtype: np.dtype[Any]
         case Computed(values=values) if values.size:
             return float(np.abs(values.astype(np.float64)).max())
         case Parts(parts=parts):
-            bounds = [bound(part.initializer, part.shape, dtype) for part in parts]
+            bounds = [bound(part.initializer, part.box.tensor, dtype) for part in parts]
             known = [each for each in bounds if each is not None]
             return max(known) if len(known) == len(bounds) else None
     return None

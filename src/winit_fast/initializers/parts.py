@@ -26,17 +26,27 @@ class Part(NamedTuple):
         Its fans are computed from the shape of the box.
     stream : str, optional
         The name of its stream, if it is not the tensor's. Indices then count from 0 in the box.
+    of : (tuple of int, tuple of int), optional
+        If the elements are a box of another tensor, which has that stream: its shape, and where the
+        box starts in it. Indices and fans are then those of the other tensor.
     """
 
     starts: tuple[int, ...]
     stops: tuple[int, ...]
     initializer: Initializer
     stream: str | None = None
+    of: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Extent along every axis."""
         return tuple(stop - start for start, stop in zip(self.starts, self.stops, strict=True))
+
+    @property
+    def box(self) -> Box:
+        """The elements as a box of the tensor in which indices count."""
+        shape, starts = (self.shape, (0,) * len(self.starts)) if self.of is None else self.of
+        return Box(shape, starts, self.shape, tuple(range(len(shape))))
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,8 +56,8 @@ class Parts(Initializer, names=("parts",)):
     Parameters
     ----------
     parts : sequence of Part
-        Each ``(starts, stops, initializer)`` or ``(starts, stops, initializer, stream)``. Where two
-        overlap, the later one applies. Together they must cover the tensor.
+        Each ``(starts, stops, initializer[, stream[, of]])``. Where two overlap, the later one
+        applies. Together they must cover the tensor.
 
     Notes
     -----
@@ -71,9 +81,9 @@ class Parts(Initializer, names=("parts",)):
     def __post_init__(self) -> None:
         checked = []
         for part in _listed(self.parts, "a sequence of Part"):
-            if not isinstance(part, (tuple, list)) or not 3 <= len(part) <= 4:
+            if not isinstance(part, (tuple, list)) or not 3 <= len(part) <= 5:
                 raise TypeError(
-                    f"parts must be (starts, stops, initializer[, stream]), got {part!r}"
+                    f"parts must be (starts, stops, initializer[, stream[, of]]), got {part!r}"
                 )
             starts, stops = (
                 tuple(integer("parts", at) for at in _listed(ends, "boxes")) for ends in part[:2]
@@ -82,20 +92,21 @@ class Parts(Initializer, names=("parts",)):
                 not 0 <= start <= stop for start, stop in zip(starts, stops, strict=False)
             ):
                 raise ValueError(f"parts must stop after they start, got {starts} and {stops}")
-            stream = part[3] if len(part) == 4 else None
+            stream = part[3] if len(part) > 3 else None
             if not (stream is None or isinstance(stream, str)):
                 raise TypeError(f"the stream of a part in parts must be a name, got {stream!r}")
             if stream is not None:
                 utf8("the stream of a part in parts", stream)
-            checked.append(Part(starts, stops, get(part[2]), stream))
+            made = Part(starts, stops, get(part[2]), stream)
+            checked.append(made if len(part) < 5 or part[4] is None else _of(made, part[4]))
         if not checked:
             raise ValueError("parts must hold at least one part, got none")
         object.__setattr__(self, "parts", tuple(checked))
 
     def get_config(self) -> dict[str, Any]:
         parts = [
-            (part.starts, part.stops, _described(part.initializer), part.stream)
-            for part in self.parts
+            (starts, stops, _described(initializer), stream, *([] if of is None else [of]))
+            for starts, stops, initializer, stream, of in self.parts
         ]
         return {"parts": parts}
 
@@ -113,7 +124,7 @@ class Parts(Initializer, names=("parts",)):
         if not covers([part[:2] for part in parts], whole(shape)):
             raise ValueError(f"parts must cover the tensor of shape {shape}, got {self!r}")
         for part in parts:
-            part.initializer.check(part.shape, dtype)
+            part.initializer.check(part.box.tensor, dtype)
 
     def check_box(self, box: Box, dtype: np.dtype[Any]) -> None:
         """Refuse the box if a part refuses its share of it."""
@@ -164,6 +175,27 @@ class Parts(Initializer, names=("parts",)):
         return Parts(tuple(parts))
 
 
+def _of(part: Part, given: Any) -> Part:
+    """Check of which box of another tensor a part consists."""
+    try:
+        shape, starts = (tuple(integer("of", at) for at in _listed(one, "of")) for one in given)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"of, in parts, must be a shape and the start of a box, got {given!r}"
+        ) from None
+    if part.stream is None:
+        raise ValueError(f"a part in parts with of={given!r} must have a stream, got None")
+    if not len(shape) == len(starts) == len(part.shape) or any(
+        not 0 <= start <= extent - size
+        for start, extent, size in zip(starts, shape, part.shape, strict=True)
+    ):
+        raise ValueError(
+            f"of, in parts, must hold a box of shape {part.shape}, got shape {shape} and "
+            f"start {starts}"
+        )
+    return part._replace(of=(shape, starts))
+
+
 def _described(initializer: Initializer) -> dict[str, Any]:
     return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
 
@@ -178,9 +210,13 @@ def _listed(value: Any, wanted: str) -> list[Any]:
 
 
 def _own(part: Part, cut: Box) -> Box:
-    """Convert a box of the tensor to one of the part, whose positions count from its start."""
-    starts = tuple(at - first for at, first in zip(cut.starts, part.starts, strict=True))
-    return Box(part.shape, starts, cut.sizes, cut.kept)
+    """Convert a box of the tensor to one of the tensor in which the part's indices count."""
+    whole = part.box
+    starts = tuple(
+        at - first + own
+        for at, first, own in zip(cut.starts, part.starts, whole.starts, strict=True)
+    )
+    return Box(whole.tensor, starts, cut.sizes, cut.kept)
 
 
 def _fill_part(part: Part, out: Array, cut: Box, stream: Stream, num_threads: int | None) -> None:

@@ -22,14 +22,14 @@ from winit_fast.initializers.protocol import Initializer, draw
 from winit_fast.streams.buffers import overlaps, view
 from winit_fast.streams.fill import MIN_PIECE, fill
 from winit_fast.streams.stream import Stream, stream_id
-from winit_fast.torch.placements import is_sharded, parts
+from winit_fast.torch.placements import is_sharded, joined_parts, parts
 from winit_fast.torch.seeding import Name
 
 FLOATS = {getattr(torch, kind.name): kind for kind in dtypes.FLOATS.values()}
 """The supported types by torch's."""
 
-HOST_BYTES = 1 << 26
-"""Size of the host memory through which a tensor of another device is filled."""
+HOST_BYTES = 1 << 25
+"""Most bytes of the host memory through which a tensor is filled that is not filled in place."""
 
 HUGE_BYTES = 1 << 22
 """From this size on, huge pages are requested for new memory, as NumPy does for its arrays."""
@@ -61,14 +61,20 @@ def watched() -> str | None:
 def fillable(tensor: Tensor) -> bool:
     """Return whether a tensor is one whose elements this package can set.
 
-    Tensors of other dtypes and of the meta device are not fillable. Nor are tensors that are more
-    than strided memory (sparse, wrapped by a transform, or of a subclass with its own dispatch),
-    any tensor while operations are `watched`, and an inference tensor outside inference mode,
-    which torch refuses to change.
+    No tensor is while operations are `watched`.
+    """
+    return watched() is None and is_memory(tensor)
+
+
+def is_memory(tensor: Tensor) -> bool:
+    """Return whether a tensor is memory that this package can write.
+
+    Tensors of other dtypes and of the meta device are not. Nor are tensors that are more than
+    strided memory (sparse, wrapped by a transform, or of a subclass with its own dispatch), and an
+    inference tensor outside inference mode, which torch refuses to change.
     """
     if (
-        watched()
-        or tensor.dtype not in FLOATS
+        tensor.dtype not in FLOATS
         or tensor.is_meta
         or type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
         or (tensor.is_inference() and not torch.is_inference_mode_enabled())
@@ -300,7 +306,7 @@ def _is_simple(tensor: Tensor) -> bool:
 
 def _fill_parts(tensor: Tensor, distribution: _core.Distribution, key: int, stream: int) -> None:
     """Draw this rank's part of a `DTensor`."""
-    for part, held in parts(tensor):
+    for part, held in joined_parts(tensor):
         if held.sizes and part.numel() <= MIN_PIECE and _is_simple(part):
             step = FLOATS[part.dtype].dtype.itemsize
             steps = tuple([step * stride for stride in part.stride()])

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-import torch
 from torch.nn import Module
 
 from winit_fast.streams.stream import Seed, seed_number
-from winit_fast.torch.filling import checked, uncollected
+from winit_fast.torch.filling import Fills, uncollected
 from winit_fast.torch.names import Names
-from winit_fast.torch.recorded import entries_of_module
+from winit_fast.torch.recorded import entries_of_module, spec_of
 from winit_fast.torch.rules import Rules
 from winit_fast.torch.shards import key_for
 
@@ -121,13 +120,12 @@ def init_(
         raise ValueError(f"frozen must be 'keep' or 'fill', got {frozen!r}")
     key = None if seed is None else seed_number(seed)
     with uncollected():
-        specs, found, _ = entries_of_module(module, rules, by, names, prefix, frozen == "fill")
-        if generation != 0:
-            specs = [spec.of_generation(generation) for spec in specs]
-        fills = [checked(spec, found[spec.name]) for spec in specs]
-        if key is None:
-            key = key_for(found.values())
-        with torch.no_grad():
-            for fill in fills:
-                fill(key)
+        entries = entries_of_module(module, rules, by, names, prefix, frozen == "fill")
+        fills = Fills()
+        for named, reduced in entries.filled:
+            if generation == 0:
+                fills.add(named, *reduced)
+            else:
+                fills.add_spec(named, spec_of(named, reduced).of_generation(generation))
+        fills.run(key_for(entries.found) if key is None else key)
     return module

@@ -20,6 +20,9 @@ from winit_fast.base.boxes import Box
 Run = tuple[int, int]
 """Start and stop of a range along an axis."""
 
+_MAX_AXES = 64
+"""Most axes of a tensor, in torch and in the kernels."""
+
 
 class Place(NamedTuple):
     """A box of the logical tensor, and its place in a rank's local tensor.
@@ -209,6 +212,38 @@ def parts(tensor: Tensor, what: str = "tensor") -> list[tuple[Tensor, Box]]:
         If the shape of the local tensor contradicts the placements, or the rank is outside the mesh
         but has elements.
     """
+    local, held = _held(tensor, what)
+    return _views(local, held.places)
+
+
+def joined_parts(tensor: Tensor) -> list[tuple[Tensor, Box]]:
+    """List this rank's parts as `parts` does, but boxes at equal distances as one box.
+
+    That box belongs to the logical tensor with one axis split in two, which has the same elements
+    in the same order. So the list is for elementwise draws, which depend on the order alone: they
+    fill a strided shard at once, in the order of its memory.
+
+    Parameters
+    ----------
+    tensor : DTensor
+    """
+    local, held = _held(tensor, "tensor")
+    if held.joined is None:
+        return _views(local, held.places)
+    axis, box = held.joined
+    with torch.no_grad():
+        return [(local.unflatten(axis, box.sizes[axis : axis + 2]), box)]
+
+
+class _Held(NamedTuple):
+    """What a rank holds: its boxes, and if they can be joined, the split axis and the one box."""
+
+    places: list[Place]
+    joined: tuple[int, Box] | None
+
+
+def _held(tensor: Tensor, what: str) -> tuple[Tensor, _Held]:
+    """Return the local tensor and what it holds; check that they agree."""
     sharded: Any = tensor
     mesh, placements, shape = sharded.device_mesh, sharded.placements, tuple(tensor.shape)
     local: Tensor = sharded._local_tensor
@@ -219,7 +254,7 @@ def parts(tensor: Tensor, what: str = "tensor") -> list[tuple[Tensor, Box]]:
                 f"{_described(what, tensor)} has a local part of shape {tuple(local.shape)} on a "
                 f"rank that is not in its {mesh}"
             )
-        return []
+        return local, _Held([], None)
     if type(local) is not Tensor:
         raise TypeError(
             f"{_described(what, tensor)} has a local part that is a {type(local).__name__}: give a "
@@ -230,19 +265,63 @@ def parts(tensor: Tensor, what: str = "tensor") -> list[tuple[Tensor, Box]]:
     except (TypeError, ValueError) as error:
         raise type(error)(f"{_described(what, tensor)} cannot be filled: {error}") from None
     # The last place ends at the end of the local tensor.
-    expected = tuple([part.stop for part in held[-1].local]) if held else (0,)
-    if tuple(local.shape) != expected and (held or local.numel()):
+    expected = tuple([part.stop for part in held.places[-1].local]) if held.places else (0,)
+    if tuple(local.shape) != expected and (held.places or local.numel()):
         raise ValueError(
             f"{_described(what, tensor)} has a local part of shape {tuple(local.shape)}, but its "
             f"placements give {expected} at {tuple(coordinate)} of a mesh of {mesh.shape}"
         )
+    return local, held
+
+
+@lru_cache(maxsize=1024)
+def _known_places(*arguments: Any) -> _Held:
+    found = places(*arguments)
+    return _Held(found, _joined_box([place.box for place in found]))
+
+
+def _views(local: Tensor, held: list[Place]) -> list[tuple[Tensor, Box]]:
     if len(held) == 1:
         return [(local, held[0].box)]
     with torch.no_grad():
         return [(local[index], box) for box, index in held]
 
 
-_known_places = lru_cache(maxsize=1024)(places)
+def _joined_box(boxes: list[Box]) -> tuple[int, Box] | None:
+    """Join boxes that are at equal distances along one axis, which divide its extent.
+
+    Examples
+    --------
+    >>> from torch.distributed.tensor.placement_types import _StridedShard
+    >>> cut = places((3, 8), [_StridedShard(1, split_factor=2)], (2,), (1,))
+    >>> [(box.starts, box.sizes) for box, _ in cut]
+    [((0, 2), (3, 2)), ((0, 6), (3, 2))]
+    >>> axis, box = _joined_box([place.box for place in cut])
+    >>> axis, box.tensor, box.starts, box.sizes
+    (1, (3, 2, 4), (0, 0, 2), (3, 2, 2))
+    """
+    if len(boxes) < 2:
+        return None
+    first, second = boxes[:2]
+    axis = next(k for k, start in enumerate(first.starts) if start != second.starts[k])
+    start, size, extent = first.starts[axis], first.sizes[axis], first.tensor[axis]
+    step = second.starts[axis] - start
+    for number, box in enumerate(boxes):
+        if box != first._replace(starts=_with(first.starts, axis, start + number * step)):
+            return None
+    if extent % step or start % step + size > step or len(first.tensor) >= _MAX_AXES:
+        return None
+    return axis, Box(
+        _with(first.tensor, axis, extent // step, step),
+        _with(first.starts, axis, *divmod(start, step)),
+        _with(first.sizes, axis, len(boxes), size),
+        tuple(range(len(first.tensor) + 1)),
+    )
+
+
+def _with(values: tuple[int, ...], axis: int, *own: int) -> tuple[int, ...]:
+    """Put one value or more in the place of one value of a tuple."""
+    return (*values[:axis], *own, *values[axis + 1 :])
 
 
 def _described(what: str, tensor: Tensor) -> str:

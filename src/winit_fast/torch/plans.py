@@ -4,16 +4,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-import torch
 from torch.nn import Module
 
 from winit_fast.initializers.protocol import Elementwise
 from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import Seed, seed_number
-from winit_fast.torch.filling import checked, uncollected
+from winit_fast.torch.filling import Fills, uncollected
 from winit_fast.torch.names import Named, Names, modules, streams, tensors
-from winit_fast.torch.recorded import dtype_name, entries_of_factory, entries_of_module
+from winit_fast.torch.recorded import (
+    dtype_name,
+    entries_of_factory,
+    entries_of_module,
+    spec_of,
+)
 from winit_fast.torch.refusals import refuse
 from winit_fast.torch.shards import key_for
 
@@ -85,8 +89,9 @@ def record(
     for second, first in found.ties.items():
         others.setdefault(first, []).append(second)
     plan = []
-    for spec in found.specs:
-        own = [one for one in tied[id(found.found[spec.name].tensor)] if one != spec.name]
+    for named, reduced in found.filled:
+        spec = spec_of(named, reduced)
+        own = [one for one in tied[id(named.tensor)] if one != spec.name]
         own += others.get(spec.name, [])
         plan.append(replace(spec, tied=tuple(own)) if own else spec)
     return Plan(plan)
@@ -145,14 +150,10 @@ def fill_(
     key = None if seed is None else seed_number(seed)
     with uncollected():
         found = tensors(module)
-        fills = [
-            checked(tensor, named) for named, tensor in planned(module, found, plan, names, prefix)
-        ]
-        if key is None:
-            key = key_for(found)
-        with torch.no_grad():
-            for fill in fills:
-                fill(key)
+        fills = Fills()
+        for named, tensor in planned(module, found, plan, names, prefix):
+            fills.add_spec(named, tensor)
+        fills.run(key_for(found) if key is None else key)
     return module
 
 

@@ -39,16 +39,16 @@ class Entries(NamedTuple):
 
     Attributes
     ----------
-    specs : list of TensorSpec
-        In the order of the tensors. Tensors that are kept have none.
-    found : dict of str to Named
-        The tensors by name.
+    filled : list of (Named, Reduced)
+        In the order of the tensors, without those that are kept.
+    found : list of Named
+        All tensors.
     ties : dict of str to str
         Maps the name of a tensor to that of an earlier one with the same memory.
     """
 
-    specs: list[TensorSpec]
-    found: dict[str, Named]
+    filled: list[tuple[Named, Reduced]]
+    found: list[Named]
     ties: dict[str, str]
 
 
@@ -121,7 +121,7 @@ def entries_of_module(
         else:
             check_kept(named)
     reduction = Reduction(values, stream_names)
-    specs = []
+    filled = []
     for named in found:
         name, tensor = named.name, named.tensor
         if tensor.is_meta and not everything:
@@ -132,8 +132,8 @@ def entries_of_module(
             reduced = reduction.scheme(name)
         else:
             continue
-        specs.append(saved(_spec(named, reduced)))
-    return Entries(specs, by_name, recorder.ties)
+        filled.append((named, saved(name, reduced)))
+    return Entries(filled, found, recorder.ties)
 
 
 def entries_of_factory(
@@ -172,9 +172,11 @@ def entries_of_factory(
     all_streams = streams(module, found + [one for one, _ in computed], names, prefix)
     saved = SavedStreams(module, [] if names is not None else found, all_streams)
     reduction = Reduction(values, all_streams)
-    by_name = {named.name: named for named in found}
-    specs = [saved(_spec(by_name[name], reduction.scheme(name))) for name in values]
-    return Entries(specs, by_name, recorder.ties), module
+    filled = [
+        (named, saved(named.name, reduction.scheme(named.name)))
+        for named in found if named.name in values
+    ]  # fmt: skip
+    return Entries(filled, found, recorder.ties), module
 
 
 def _warn_of_unused(recorder: Recorder) -> None:
@@ -185,7 +187,7 @@ def _warn_of_unused(recorder: Recorder) -> None:
         )
 
 
-def _spec(named: Named, reduced: Reduced) -> TensorSpec:
+def spec_of(named: Named, reduced: Reduced) -> TensorSpec:
     """Make the entry of a plan."""
     kind = PARAMETER if named.is_parameter else BUFFER if named.is_persistent else NON_PERSISTENT
     dtype = named.tensor.dtype

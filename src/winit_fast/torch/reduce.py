@@ -19,6 +19,7 @@ from winit_fast.initializers.orthogonal import Orthogonal
 from winit_fast.initializers.parts import Parts, covers
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.sparse import Sparse
+from winit_fast.torch.assembled import assembled
 from winit_fast.torch.evaluate import evaluate
 from winit_fast.torch.expressions import Given, TorchExpression, numpy_of
 from winit_fast.torch.record import CannotRecord, truncated
@@ -110,11 +111,10 @@ class Reduction:
         for k, draw in enumerate(draws, 1):
             if draw in fresh:
                 self._streams[draw] = stream if alone else f"{stream}\0{k}"
-        streams = {
-            draw: relative(self._streams[draw], stream) for draw in draws if draw.own is None
-        }
-        scheme = written(value, streams) or TorchExpression(value, streams)
-        return Reduced(scheme, stream, value.dtype)
+        names = {draw: self._streams[draw] for draw in draws if draw.own is None}
+        streams = {draw: relative(own, stream) for draw, own in names.items()}
+        scheme: Initializer | None = written(value, streams) or assembled(value, names)
+        return Reduced(scheme or TorchExpression(value, streams), stream, value.dtype)
 
     def _check(self, name: str, value: Value) -> list[Draw]:
         """List an expression's draws in the order of use; refuse unknown values."""

@@ -31,7 +31,7 @@ _TRANSPOSED = Convention(in_axis=0, out_axis=1, column_axis=0)
 
 
 class Choice:
-    """The rule of one tensor.
+    """The rule of a tensor, or of several.
 
     Attributes
     ----------
@@ -81,9 +81,11 @@ def choose(module: Module, found: list[Named], rules: Rules | None) -> dict[str,
         return chosen
     if isinstance(rules, Mapping):
         for pattern, rule in rules.items():
-            for name, one, is_exact in _matches(module, by_name, parameters, pattern, rule):
-                if name not in chosen or (is_exact and not chosen[name].is_exact):
-                    chosen[name] = Choice(one, is_exact)
+            for names, one, is_exact in _matches(module, by_name, parameters, pattern, rule):
+                choice = Choice(one, is_exact)
+                for name in names:
+                    if name not in chosen or (is_exact and not chosen[name].is_exact):
+                        chosen[name] = choice
     elif callable(rules):
         for name, named in parameters.items():
             given = rules(name, named.tensor)
@@ -91,10 +93,17 @@ def choose(module: Module, found: list[Named], rules: Rules | None) -> dict[str,
                 chosen[name] = Choice(given, False)
     else:
         raise TypeError(f"rules must be a mapping or a function, got {rules!r}")
-    kept: dict[tuple[object, ...], Initializer] = {}
+    # Of tensors with the same rule and layout, one Choice is made: a model has few of them.
+    kept: dict[tuple[object, ...], Choice] = {}
+    read: dict[str, Choice] = {}
     for name, choice in chosen.items():
-        choice.rule = _read(choice.rule, by_name[name], kept)
-    return chosen
+        named = by_name[name]
+        place = id(choice.rule), choice.is_exact, *_layout(named)
+        one = kept.get(place)
+        if one is None:
+            one = kept[place] = Choice(_read(choice.rule, named), choice.is_exact)
+        read[name] = one
+    return read
 
 
 def _matches(
@@ -103,10 +112,10 @@ def _matches(
     parameters: Mapping[str, Named],
     pattern: object,
     rule: Any,
-) -> Iterator[tuple[str, Any, bool]]:
-    """Yield the tensors that a pattern matches, with their rules."""
+) -> Iterator[tuple[list[str], Any, bool]]:
+    """Yield the tensors that a pattern matches with their rule, and whether it is exact."""
     if isinstance(pattern, str) and pattern in by_name:
-        yield pattern, rule, True
+        yield [pattern], rule, True
         return
     if isinstance(pattern, type) and issubclass(pattern, Module):
         yield from _of_type(module, by_name, pattern.__name__, rule,
@@ -116,8 +125,7 @@ def _matches(
         raise TypeError(f"patterns in rules must be str or types of modules, got {pattern!r}")
     matched = list(filter(matcher(pattern), parameters)) if "*" in pattern else []
     if matched:
-        for name in matched:
-            yield name, rule, False
+        yield matched, rule, False
         return
     if any(_is_called(one, pattern) for _, one in modules(module)):
         yield from _of_type(module, by_name, pattern, rule, lambda one: _is_called(one, pattern))
@@ -135,7 +143,7 @@ def _of_type(
     kind: str,
     rule: Any,
     is_meant: Callable[[Module], bool],
-) -> Iterator[tuple[str, Any, bool]]:
+) -> Iterator[tuple[list[str], Any, bool]]:
     """Yield the tensors of the modules of a type: their weights, or those that the rule names."""
     inner = rule if isinstance(rule, Mapping) else {"weight": rule}
     meant = {id(one) for _, one in modules(module) if is_meant(one)}
@@ -143,12 +151,10 @@ def _of_type(
     if not meant:
         raise ValueError(f"rules must be for types of modules that there are, got {kind}")
     for pattern, one in inner.items():
-        count, is_match = 0, matcher(pattern)
-        for named in own:
-            if is_match(named.attribute):
-                count += 1
-                yield named.name, one, False
-        if not count:
+        is_match = matcher(pattern)
+        matched = [named.name for named in own if is_match(named.attribute)]
+        yield matched, one, False
+        if not matched:
             known = ", ".join(sorted({named.attribute for named in own})) or "none"
             raise ValueError(
                 f"no {kind} has a tensor {pattern!r} (they have {known}): "
@@ -219,17 +225,14 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
-def _read(rule: Any, named: Named, kept: dict[tuple[object, ...], Initializer]) -> Any:
+def _read(rule: Any, named: Named) -> Any:
     """Convert a rule to an initializer with the tensor's axes, a function, or "keep"."""
     if isinstance(rule, str):
         if rule == KEEP:
             return KEEP
         rule = _by_name(rule)
     if isinstance(rule, Initializer):
-        place = id(rule), *_layout(named)
-        if place not in kept:
-            kept[place] = with_fans(rule, named)
-        return kept[place]
+        return with_fans(rule, named)
     if not callable(rule) or isinstance(rule, type):
         raise TypeError(
             f"a rule must be an initializer, a name, 'keep' or a function, got {rule!r} "

@@ -22,6 +22,7 @@ from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.torch.names import Named, tensors, unwrapped
 from winit_fast.torch.record import CannotRecord, Recorder, recording
+from winit_fast.torch.reduce import Reduced
 from winit_fast.torch.values import Call, Held, Region, Value, View, c_strides
 
 
@@ -118,17 +119,17 @@ class SavedStreams:
                 self._parts[name] = parts
         self._streams = streams
 
-    def __call__(self, spec: TensorSpec) -> TensorSpec:
+    def __call__(self, name: str, reduced: Reduced) -> Reduced:
         """Draw each part of a tensor from its own stream, if one plain draw fills all of it."""
-        scheme, parts = spec.initializer, self._parts.get(spec.name)
+        scheme, parts = reduced.scheme, self._parts.get(name)
         if (
             parts is None
             or not isinstance(scheme, (RandomNormal, RandomUniform, TruncatedNormal))
-            or spec.stream != self._streams[spec.name]
+            or reduced.stream != self._streams[name]
         ):
-            return spec
+            return reduced
         own = Parts([part._replace(initializer=scheme) for part in parts])
-        return replace(spec, initializer=own)
+        return reduced._replace(scheme=own)
 
 
 def as_saved(plan: Plan, module: Module) -> Plan:
@@ -169,7 +170,9 @@ def _divided(tensor: TensorSpec, keys: list[Key]) -> Iterator[TensorSpec]:
     scheme = tensor.initializer
     parts = {}
     if isinstance(scheme, Parts):
-        parts = {part[:2]: part for part in scheme.parts if part.stream is not None}
+        parts = {
+            part[:2]: part for part in scheme.parts if part.stream is not None and part.of is None
+        }
     for key in keys:
         part = parts.get((key.starts, key.stops))
         if part is not None:

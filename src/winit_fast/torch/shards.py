@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from winit_fast.torch.memory import Work, fill_through_host, fillable, written
+from winit_fast.torch.memory import Work, fill_through_host, is_memory, written
 from winit_fast.torch.names import Named
 from winit_fast.torch.placements import is_sharded, parts
 from winit_fast.torch.seeding import draw_word
@@ -33,11 +33,11 @@ def local(tensor: Tensor) -> Tensor:
     return tensor._local_tensor if is_sharded(tensor) else tensor
 
 
-def all_fillable(tensor: Tensor) -> bool:
-    """Return whether every part of a tensor on this rank is `fillable`."""
+def all_memory(tensor: Tensor) -> bool:
+    """Return whether every part of a tensor on this rank `is_memory`."""
     if is_sharded(tensor):
-        return all(fillable(part) for part, _ in parts(tensor))
-    return fillable(tensor)
+        return all(is_memory(part) for part, _ in parts(tensor))
+    return is_memory(tensor)
 
 
 def copy_(tensor: Tensor, whole: Tensor) -> None:
@@ -51,7 +51,10 @@ def copy_(tensor: Tensor, whole: Tensor) -> None:
 
 
 def fill_rounded(tensor: Tensor, drawn_in: torch.dtype, work: Work) -> None:
-    """Fill this rank's part of a DTensor with numbers drawn in another dtype, piece by piece."""
+    """Fill a tensor, of a DTensor this rank's part, with numbers drawn in another dtype."""
+    if not is_sharded(tensor):
+        fill_through_host(tensor, work, dtype=drawn_in)
+        return
     for part, held in parts(tensor):
         fill_through_host(part, work, held=held, dtype=drawn_in)
     written(tensor)

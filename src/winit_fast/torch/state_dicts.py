@@ -13,7 +13,7 @@ from winit_fast.base.patterns import Matcher
 from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import NON_PERSISTENT, PARAMETER, TensorSpec
 from winit_fast.streams.stream import Seed, seed_number
-from winit_fast.torch.filling import checked, uncollected
+from winit_fast.torch.filling import Fills, uncollected
 from winit_fast.torch.names import Named
 from winit_fast.torch.placements import local_shape
 
@@ -86,15 +86,14 @@ def state_dict(
         tensor.check()
         shapes.append(_local_shape(tensor, mesh, own))
     made: dict[str, Tensor] = {}
-    fills = []
-    with torch.no_grad(), uncollected():
+    fills = Fills()
+    with uncollected():
         for tensor, own, shape in zip(wanted, chosen, shapes, strict=True):
             empty = _empty(tensor, mesh, own, shape)
             named = Named(tensor.name, empty, Module(), "", tensor.kind == PARAMETER, True)
-            fills.append(checked(tensor, named))
+            fills.add_spec(named, tensor)
             made |= dict.fromkeys((tensor.name, *tensor.tied), empty)
-        for fill in fills:
-            fill(key)
+        fills.run(key)
     return made
 
 
