@@ -52,8 +52,7 @@ class Row(NamedTuple):
     Attributes
     ----------
     name : str
-    status : str
-        One of `STATUSES`.
+    status : {"copied", "converted", "extended", "anew"}
     shape : tuple of int
     source : str or None
         The name of the tensor in the checkpoint.
@@ -235,15 +234,16 @@ def from_checkpoint(
         Of the new model.
     checkpoint : path
         A folder with safetensors files, an index or a file.
-    growth : Growth, optional
+    growth : winit_fast.sources.pretrained.Growth, optional
         Instead of the options.
     **options
-        ``mapping``, ``new_rows``, ``layers`` and ``noise``: see `Growth`.
+        ``mapping``, ``new_rows``, ``layers`` and ``noise``: see
+        `winit_fast.sources.pretrained.Growth`.
 
     Returns
     -------
     plan : winit_fast.Plan
-    report : Report
+    report : winit_fast.sources.pretrained.Report
 
     Raises
     ------
