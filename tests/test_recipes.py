@@ -464,6 +464,23 @@ def test_shares_of_grouped_queries():
         made("deepnet", bare({name: (64, 32)}), numbers)
 
 
+def test_layers_of_another_layout_are_refused():
+    """nanoGPT has the names of GPT-2, but its layers are (out, in)."""
+    for name, shape in ("attn.c_attn", (192, 64)), ("mlp.c_fc", (256, 64)):
+        with pytest.raises(ValueError, match=r"name of a layer whose weight is \(in, out\)"):
+            made("torch_default", bare({f"transformer.h.0.{name}.weight": shape}))
+    neo = {"wte.weight": (512, 64), "h.0.mlp.c_fc.weight": (256, 64), "ln_f.weight": (64,)}
+    neo |= {f"h.0.attn.attention.{name}_proj.weight": (64, 64) for name in ("q", "k", "v", "out")}
+    same(made("torch_default", bare(neo))["h.0.mlp.c_fc.weight"], U(0.125))
+
+
+def test_a_model_of_several_families():
+    shapes = {f"vision.layers.0.self_attn.{name}_proj.weight": (8, 8) for name in ("q", "k", "out")}
+    shapes |= {"vision.layers.0.mlp.fc1.weight": (32, 8), "vision.layers.0.mlp.fc2.weight": (8, 32)}
+    shapes |= {"text.layers.0.mlp.down_proj.weight": (8, 32)}
+    assert made("megatron", bare(shapes))["text.layers.0.mlp.down_proj.weight"].stddev < 0.02
+
+
 def test_experts_are_matrices_of_their_own():
     down, router = "model.layers.0.mlp.experts.down_proj", "model.layers.0.mlp.gate.weight"
     found = made("orthogonal", bare({down: (4, 8, 32), router: (4, 8)}))
@@ -535,12 +552,12 @@ def test_rules_by_name_are_refused_by_name():
 
 
 def test_a_tensor_without_a_rule_is_named_with_its_role():
-    tensors = [*llama(8, 64), *bare({"model.wpe.weight": (4, 64), "model.mystery": (3, 3)})]
+    tensors = [*llama(8, 64), *bare({"model.other.weight": (4, 64), "model.mystery": (3, 3)})]
     with pytest.raises(ValueError) as error:
         made("olmo_ngpt", tensors)
     message = str(error.value)
     assert message.startswith("rules 'olmo_ngpt' have no rule for 2 of 77 tensors of the plan: ")
-    assert "model.wpe.weight (linear), model.mystery (no known role)" in message
+    assert "model.other.weight (linear), model.mystery (no known role)" in message
     assert message.endswith("; they are for dense Llama and OLMo")
 
 

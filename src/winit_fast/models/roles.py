@@ -53,6 +53,8 @@ class Layout(NamedTuple):
         The axes of inputs and outputs, not counting ``batch``.
     batch : int
         Number of leading axes that count independent tensors, such as experts.
+    widens : bool
+        Whether it has more outputs than inputs, so that another layout can be told.
     """
 
     roles: tuple[str, ...]
@@ -60,6 +62,7 @@ class Layout(NamedTuple):
     groups: Number | str
     axes: Convention
     batch: int
+    widens: bool = False
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,7 @@ def _layout(entry: str | Mapping[str, Any], axes: Convention) -> Layout:
         entry.get("groups", 1),
         _AXES[entry["axes"]] if "axes" in entry else axes,
         entry.get("batch", 0),
+        entry.get("widens", False),
     )
 
 
@@ -218,8 +222,8 @@ def assign(
     >>> found.parts[0].role, found.numbers["layer"], found.parts[0].numbers["fan_in"]
     ('mlp.out', 7, 256)
     """
-    naming = _naming([tensor.name for tensor in tensors])
-    found = {tensor.name: _Found.of(tensor, naming) for tensor in tensors}
+    fitting = _namings([tensor.name for tensor in tensors])
+    found = {tensor.name: _Found.of(tensor, fitting) for tensor in tensors}
     if {one.stack for one in found.values() if one is not None and one.place} != {*_STACKS}:
         found = {name: one and replace(one, stack=None) for name, one in found.items()}
     places: dict[str | None, set[tuple[int, ...]]] = {}
@@ -227,7 +231,7 @@ def assign(
         if one is not None and one.place:
             places.setdefault(one.stack, set()).add(one.place)
     said = {name: number for name, number in given.items() if name in OF_THE_MODEL}
-    numbers: dict[str, Number] = {**naming.numbers, **_width(tensors, found), **said}
+    numbers: dict[str, Number] = {**fitting[0].numbers, **_width(tensors, found), **said}
     counted = {stack: _count(own) for stack, own in places.items()}
     for stack in _STACKS:
         if stack in counted:
@@ -264,13 +268,22 @@ class _Found:
         return tuple(self.numbers[key] for key in ("stage", "layer") if key in self.numbers)
 
     @classmethod
-    def of(cls, tensor: TensorSpec, naming: Naming) -> _Found | None:
-        found = [cls._by_name(name, naming) for name in (tensor.name, *tensor.tied)]
+    def of(cls, tensor: TensorSpec, fitting: Sequence[Naming]) -> _Found | None:
+        found = [cls._by_names(name, fitting) for name in (tensor.name, *tensor.tied)]
         known = [one for one in found if one is not None]
         for one in known:  # a head that is tied to the embedding is the embedding
             if one.layout.roles == ("embedding",):
                 return one
         return known[0] if known else cls._by_shape(tensor)
+
+    @classmethod
+    def _by_names(cls, name: str, fitting: Sequence[Naming]) -> _Found | None:
+        """Look a name up in the best naming scheme that knows it: a model may have several."""
+        for naming in fitting:
+            found = cls._by_name(name, naming)
+            if found is not None:
+                return found
+        return None
 
     @classmethod
     def _by_name(cls, name: str, naming: Naming) -> _Found | None:
@@ -294,7 +307,7 @@ class _Found:
         last = re.split(r"[._]", tensor.name)[-1]
         weight = _BIAS.sub(r"\1weight", tensor.name) if last == "bias" else None
         axes = len(tensor.shape)
-        if last == "bias":
+        if last == "bias" and axes == 1:
             role = "bias"
         elif last == "weight" and axes >= 2:
             role = "linear" if axes == 2 else "conv"
@@ -313,23 +326,21 @@ def width(tensors: Sequence[TensorSpec]) -> int | None:
     >>> width([TensorSpec("h.0.ln_1.weight", (768,), wf.Ones())])
     768
     """
-    naming = _naming([tensor.name for tensor in tensors])
-    found = {tensor.name: _Found.of(tensor, naming) for tensor in tensors}
+    fitting = _namings([tensor.name for tensor in tensors])
+    found = {tensor.name: _Found.of(tensor, fitting) for tensor in tensors}
     known = _width(tensors, found).get("width")
     return None if known is None else int(known)
 
 
-def _naming(names: Sequence[str]) -> Naming:
-    """Find the naming scheme that knows the most of some names."""
+def _namings(names: Sequence[str]) -> list[Naming]:
+    """List the naming schemes that know some names, first the one that knows the most."""
     like = list({_DIGITS.sub("0", name): name for name in names}.values())
-    best, most = next(iter(namings().values())), -1
-    for naming in namings().values():
-        if any(all(need.match(name) is None for name in like) for need in naming.needs):
-            continue
-        known = sum(naming.layouts.find(name) is not None for name in like)
-        if known > most:
-            best, most = naming, known
-    return best
+    known = {
+        naming.name: sum(naming.layouts.find(name) is not None for name in like)
+        for naming in namings().values()
+        if all(any(need.match(name) is not None for name in like) for need in naming.needs)
+    }
+    return [namings()[name] for name in sorted(known, key=lambda name: -known[name])]
 
 
 def _width(tensors: Iterable[TensorSpec], found: Mapping[str, _Found | None]) -> dict[str, Number]:
@@ -392,6 +403,11 @@ def _parts(
         own_fans = {} if of_weight is None else _fans(of_weight, layout)
     else:
         own_fans = _fans(shape, layout)
+        if layout.widens and own_fans and own_fans["fan_out"] <= own_fans["fan_in"]:
+            raise ValueError(
+                f"tensor {excerpt(tensor.name)} of shape {shape} has the name of a layer whose "
+                "weight is (in, out), but another layout: rules of names can say its schemes"
+            )
     if len(layout.roles) == 1 or not shape:
         return (Part(layout.roles[0], (((0,) * len(shape), shape),), own_fans),)
     axis = layout.batch
