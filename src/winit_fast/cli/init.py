@@ -43,7 +43,7 @@ same seed gives the same bytes on any machine."""
 @click.command(help=_HELP)
 @click.argument("source", required=False)
 @click.option("--out", type=click.Path(), help="Directory to create.")
-@click.option("--dry-run", is_flag=True, help="Print the plan by layer, and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the plan by layer, and write no checkpoint.")
 @click.option(
     "--dtype",
     help="Type of the weights: by default the one that config.json or the plan says, or bfloat16.",
