@@ -294,6 +294,16 @@ def test_closed_forms_with_a_base_width(rules, hidden, head):
         made(rules, llama(2, 64))
 
 
+def test_mup_needs_a_head_of_its_own():
+    message = "rules 'mup' need a tensor of its own for the role head, which the plan has not"
+    with pytest.raises(ValueError, match=message):
+        made("mup", llama(2, 64, head=False), base_width=16)
+    embedding, *others = llama(2, 64, head=False)
+    tied = TensorSpec(embedding.name, embedding.shape, Unset(), tied=[HEAD])
+    with pytest.raises(ValueError, match=message):
+        made("mup", [tied, *others], base_width=16)
+
+
 # beta of the paper: 0.87 (N^4 M)^(-1/16) and (12 M)^(-1/4) for 2 + 2 and for 8 + 8 layers.
 DEEPNET = [(0.7005632943979256, 0.45180100180492244), (0.45425909535592496, 0.3194715521231362)]
 T_FIXUP = [(0.5634005982199888, 0.48549177170732344), (0.39838438352591155, 0.34329452398451965)]
@@ -629,6 +639,7 @@ def test_own_rules_extend_others(tmp_path):
         ("stddev", "stdev", "rule 1: parameters of random_normal must be one of mean, stddev"),
         ('"megatron"', '"megatrom"', "extends must be one of .*did you mean 'megatron'"),
         ('"megatron"', "3", "extends must be a str, got 3"),
+        ("[settings]", 'requires = ["haed"]\n[settings]', "requires must be one of .*mean 'head'"),
         ("mine = 0.5", 'mine = "a"', "setting mine must be a real number, got 'a'"),
         ("[settings]\nmine = 0.5", "settings = 3", "settings must be a table of numbers, got 3"),
     ],

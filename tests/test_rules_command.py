@@ -91,7 +91,7 @@ def test_a_base_is_a_number_or_a_model(plan, tmp_path, base):
     schemes = shown(plan, "--rules", "mup", "--base", base)
     assert schemes["lm_head.weight"] == wf.RandomNormal(0.0, 0.005)
     assert schemes["model.layers.0.mlp.down_proj.weight"] == wf.RandomNormal(0.0, 0.01)
-    info = run("info", "llama-3.2-1b", "--rules", "mup", "--base", "256", "--json")
+    info = run("info", "llama-3.1-8b", "--rules", "mup", "--base", "256", "--json")
     assert json.loads(info.output)["rules"] == "mup"
 
 

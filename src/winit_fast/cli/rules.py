@@ -84,6 +84,7 @@ def _content(chosen: Rules) -> dict[str, Any]:
         "references": chosen.references,
         "settings": dict(chosen.settings),
         "needs": chosen.needs,
+        "requires": chosen.requires,
         "rules": [
             {
                 "tensors": rule.pattern,

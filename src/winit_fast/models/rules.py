@@ -195,6 +195,10 @@ def _strings(argument: str, value: Any) -> tuple[str, ...]:
     return tuple(listed)
 
 
+def _known(argument: str, roles: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(one_of(argument, role, known_roles()) for role in roles)
+
+
 def _with_numbers(text: str, numbers: Mapping[str, Number]) -> str:
     """Replace the names of numbers in an expression by the numbers.
 
@@ -272,6 +276,8 @@ class Rules:
         Settings that have no default.
     inherited : int
         How many of the rules, the last ones, are those of other rules that these extend.
+    requires : tuple of str
+        Roles that some tensor must have.
     """
 
     name: str
@@ -282,6 +288,7 @@ class Rules:
     settings: Mapping[str, Number] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     inherited: int = 0
+    requires: tuple[str, ...] = ()
     _matcher: Matcher[Rule] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -336,8 +343,9 @@ class Rules:
         file : path
             Contains a list ``[[rules]]``, each with ``tensors`` (a pattern of names) or ``roles``,
             ``initializer`` and optionally ``parameters``, ``stack`` and ``keep``: see `Rule`.
-            ``title``, ``references``, ``applies_to``, ``settings``, ``needs`` and ``extends`` (the
-            name of built-in rules, which apply after those of the file) are optional too.
+            ``title``, ``references``, ``applies_to``, ``settings``, ``needs``, ``requires`` and
+            ``extends`` (the name of built-in rules, which apply after those of the file) are
+            optional too.
 
         Returns
         -------
@@ -370,6 +378,7 @@ class Rules:
         """
         with naming_the_file(shown):
             optional = {"title", "references", "applies_to", "settings", "needs", "extends"}
+            optional.add("requires")
             _only(content, "the file", {*optional, "rules"}, {"rules"})
             texts = {key: content.get(key, "") for key in ("applies_to", "extends")}
             for key, text in {"title": content.get("title", name), **texts}.items():
@@ -406,6 +415,7 @@ class Rules:
                 settings,
                 tuple(need for need in needs if need not in settings),
                 len(more),
+                _known("requires", _strings("requires", content.get("requires", []))),
             )
 
     def with_settings(self, **settings: float) -> Rules:
@@ -552,6 +562,13 @@ class Rules:
             listed = ", ".join(self.needs)
             raise ValueError(f"rules {self.name!r} need the setting {listed}, which is not given")
         roles = assign(tensors, given) if any(rule.roles for rule in self.rules) else {}
+        present = {part.role for one in roles.values() if one is not None for part in one.parts}
+        for role in self.requires:
+            if role not in present:
+                raise ValueError(
+                    f"rules {self.name!r} need a tensor of its own for the role {role}, which "
+                    f"{model} has not; they are for {self.applies_to}"
+                )
         choice = _Choice(self.rules)
         chosen = [
             (tensor, roles.get(tensor.name), choice.of(tensor, roles.get(tensor.name)))
