@@ -100,6 +100,18 @@ def test_a_configuration_by_rules(tmp_path):
     assert np.array_equal(weight.numpy(), scheme(tuple(weight.shape), seed=7, name=name))
 
 
+@pytest.mark.parametrize("options", [["--rules", "gpt2"], ["--from", "old"]])
+def test_weights_with_scales_are_refused(tmp_path, options):
+    config = transformers.LlamaConfig(**tiny_models.TRANSFORMERS["LlamaForCausalLM"])
+    content = config.to_dict() | {"quantization_config": {"quant_method": "fp8"}}
+    (tmp_path / "config.json").write_text(json.dumps(content, default=str))
+    arguments = ["init", tmp_path, "--out", tmp_path / "out", *options]
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 1
+    assert f"{options[0]} " in result.stderr and "for weights without scales" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 # ------------------------------------------------------------------------------------------- growth
 
 
