@@ -187,15 +187,15 @@ def test_info_has_a_line_a_tensor_of_a_layer_with_the_formula(monkeypatch):
     block = [line for line in output.splitlines() if "model.layers" in line]
     assert len(block) == 9
     assert all(line.split()[0] == "126" for line in block)
-    formula = r"TruncatedNormal\(stddev=0\.02 / sqrt\(2 \* \(i \+ 1\)\)\) within \[-2, 2\] *\n"
-    name = r"model\.layers\.\{i\}\.mlp\.up_proj\.weight"
+    formula = r"TruncatedNormal\(stddev=0\.02 / sqrt\(2 \* \(layer \+ 1\)\)\) within \[-2, 2\] *\n"
+    name = r"model\.layers\.\{layer\}\.mlp\.up_proj\.weight"
     assert re.search(rf" 126 +{name} +53248 x 16384 +{formula}", output)
     name = r"model\.layers\.\*\.self_attn\.q_proj\.weight"
     assert re.search(rf"{name} .* TruncatedNormal\(stddev=0\.02\) within \[-2, 2\] *\n", output)
     # low=-3.0 and high=3.0 are not the default bounds, so they are shown.
-    own = r"TruncatedNormal\(stddev=1 / sqrt\(hidden_size\), low=-3\.0, high=3\.0\) *\n"
+    own = r"TruncatedNormal\(stddev=1 / sqrt\(width\), low=-3\.0, high=3\.0\) *\n"
     assert re.search(rf"lm_head\.weight .* {own}", output)
-    assert output.endswith("\nwhere hidden_size = 16384\n")
+    assert output.endswith("\nwhere width = 16384\n")
     assert "100" not in output
 
 
@@ -271,8 +271,17 @@ def test_rules_of_ones_own(tmp_path, monkeypatch):
         ("gpt2", "gtp2", r"--rules 'gtp2' is not a \.toml file, and .*did you mean 'gpt2'"),
         ("gpt2", "missing.toml", "rules must be a file, got 'missing.toml'"),
         ("gpt2", "bad.toml", "bad.toml cannot be read: rule 1 has no 'initializer'"),
-        ("gpt2", "torchtitan_llama", "have no rule for 124 of 148 tensors of gpt2: wte.weight, "),
-        ("llama-3.1-8b", "gpt2", "have no rule for|matches no tensor"),
+        (
+            "gpt2",
+            "torchtitan_llama",
+            r"no rule for 1 of 148 tensors of gpt2: wpe.weight \(position\)",
+        ),
+        (
+            "resnet-50",
+            "gpt2",
+            r"have no rule for 53 of 320 tensors of resnet-50: conv1.weight \(conv",
+        ),
+        ("gpt2", "huggingface_vit", "have no rule for 25 of|matches no tensor"),
     ],
 )
 def test_rules_that_do_not_fit_are_refused(tmp_path, monkeypatch, model, rules, message):

@@ -24,6 +24,7 @@ from strategies import anything, examples, others, refused_or
 import winit_fast as wf
 from winit_fast import benchmark, checkpoint, cli
 from winit_fast.checkpoint import Summary, write_checkpoint
+from winit_fast.initializers import Zeros
 from winit_fast.models import Architecture, Rules, architectures, data_files, rules
 from winit_fast.models.tensor_spec import TensorSpec
 
@@ -186,11 +187,14 @@ def damaged(draw, content):
 @given(damaged(data_files.load_all("rules")["gpt2"]))
 def test_damaged_rules(content):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rules, "load_all", lambda folder: {"fuzz": content})
+        others = data_files.load_all("rules")
+        patch.setattr(rules, "load_all", lambda folder: {**others, "fuzz": content})
         made = refused_or(lambda: Rules.load("fuzz"), ["rules/fuzz.toml"])
     if isinstance(made, Rules):
-        named = ["identifier", "argument", "formula", "parameters", "stddev", "mean", "rules"]
+        named = ["identifier", "argument", "formula", "parameters", "stddev", "mean", "rule"]
         refused_or(lambda: made.initializer("h.0.attn.c_proj.weight", {"n_layer": 12}), named)
+        tensors = [TensorSpec("h.0.attn.c_proj.weight", (4, 4), Zeros())]
+        refused_or(lambda: made.applied(tensors, {"n_layer": 12}), named)
 
 
 SMALL = copy.deepcopy(data_files.load_all("architectures")["gpt2"])

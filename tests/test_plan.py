@@ -449,3 +449,10 @@ def test_the_filler_of_a_tensor_fills_any_box(dtype):
     out = np.empty((2, 4), dtype)
     tensor.filler(3)(out, box((5, 4), np.s_[1:3]), None)
     np.testing.assert_array_equal(out, tensor.array(3)[1:3])
+
+
+def test_a_scheme_of_ones_own_needs_its_import():
+    """The text of a plan names a class that no module has defined yet."""
+    text = wf.Plan([TensorSpec("w", (3,), wf.Zeros())]).to_json().replace("Zeros", "OwnScheme")
+    with pytest.raises(ValueError, match="got 'OwnScheme'.*is known once its module is imported"):
+        wf.Plan.from_json(text)

@@ -26,6 +26,7 @@ import torch
 import torch._dynamo  # imported once here; otherwise DTensor would import it in every rank
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from safetensors.numpy import save_file
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
@@ -39,7 +40,7 @@ from torch.distributed.tensor.placement_types import _StridedShard
 
 import winit_fast as wf
 import winit_fast.torch as ours
-from winit_fast.models import TensorSpec
+from winit_fast.models import TensorSpec, from_checkpoint
 from winit_fast.torch.placements import parts
 
 SILENT = 0
@@ -436,6 +437,27 @@ def plans_fill_what_each_rank_holds():
         for name, tensor in model.state_dict().items():
             got = gathered(tensor) if isinstance(tensor, DTensor) else tensor
             assert same(got, whole[name]), (layout, name)
+
+
+@case(2)
+def a_vocabulary_grows_alike_on_every_rank():
+    """The weights of 50 words in a Llama of 61: every rank reads and draws its own part."""
+    plan = ours.record(llama)
+    old = {tensor.name: tensor.array(seed=1) for tensor in plan if tensor.kind == "parameter"}
+    (words,) = (name for name, array in old.items() if array.shape[0] == 61)
+    old[words] = old[words][:50]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.safetensors"
+        save_file(old, file)
+        grown, report = from_checkpoint(plan, file, new_rows="mean")
+        assert report.names("extended") == [words]
+        whole = ours.fill_(llama(), grown, seed=5).state_dict()
+        assert np.array_equal(whole[words][:50].numpy(), old[words])
+        for layout in LAYOUTS[2]:
+            model = ours.fill_(laid_out(llama, layout), grown, seed=5)
+            for name, tensor in model.state_dict().items():
+                got = gathered(tensor) if isinstance(tensor, DTensor) else tensor
+                assert same(got, whole[name]), (layout, name)
 
 
 @case(1, 2, 4)

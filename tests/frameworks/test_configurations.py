@@ -211,10 +211,9 @@ def test_the_command_says_what_it_wrote(tmp_path):
     command("init", again, "--out", tmp_path / "again")
     other = load_file(tmp_path / "again" / "model.safetensors")
     assert all(torch.equal(other[key], tensor) for key, tensor in written.items())
-    result = CliRunner().invoke(
-        main, ["init", str(tmp_path), "--out", str(tmp_path / "x"), "--rules", "gpt2"]
-    )
-    assert result.exit_code == 1 and "--rules is for built-in models" in result.stderr
+    command("init", tmp_path, "--out", tmp_path / "x", "--rules", "gpt2")
+    with safe_open(tmp_path / "x" / "model.safetensors", "pt") as opened:
+        assert opened.metadata()["winit_fast.rules"] == "gpt2"
 
 
 def test_a_model_on_meta_whose_tied_bias_is_computed():

@@ -11,6 +11,7 @@ from winit_fast.cli.bench import bench
 from winit_fast.cli.info import info
 from winit_fast.cli.init import init
 from winit_fast.cli.inspect import inspect
+from winit_fast.cli.rules import rules
 from winit_fast.cli.terminal import escape_what_cannot_be_shown, printing
 from winit_fast.cli.verify import verify
 
@@ -32,7 +33,7 @@ class _Command(click.Group):
 main = _Command(
     "winit-fast",
     help="Initial weights of neural networks, with the same bits on any machine.",
-    commands=[bench, info, init, inspect, verify],
+    commands=[bench, info, init, inspect, rules, verify],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 click.version_option(__version__, prog_name="winit-fast")(main)

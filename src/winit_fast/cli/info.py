@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import click
 
-from winit_fast.cli.parameters import json_option, model_and_rules, rules_option
+from winit_fast.cli.parameters import json_option, model_and_rules, rules_options, wanted_rules
 from winit_fast.cli.terminal import Refused, console, print_json, table
+
+if TYPE_CHECKING:
+    from winit_fast.sources.source import Wanted
 
 _HELP = """\
 Show the instruction set, the threads and the known models, or the tensors of one MODEL.
@@ -18,15 +22,22 @@ number that the formula uses as i."""
 
 @click.command(help=_HELP)
 @click.argument("model", required=False)
-@rules_option
+@rules_options
 @json_option
-def info(model: str | None, rules: str | None, as_json: bool) -> None:
+def info(
+    model: str | None,
+    rules: str | None,
+    settings: tuple[str, ...],
+    base: str | None,
+    as_json: bool,
+) -> None:
     if model is None:
-        if rules is not None:
-            raise click.UsageError("--rules needs a MODEL")
+        for option, given in (("rules", rules), ("set", settings), ("base", base)):
+            if given:
+                raise click.UsageError(f"--{option} needs a MODEL")
         _print_models(as_json)
     else:
-        _print_tensors(model, rules, as_json)
+        _print_tensors(model, wanted_rules(rules, settings, base), as_json)
 
 
 def _print_models(as_json: bool) -> None:
@@ -62,12 +73,12 @@ def _print_models(as_json: bool) -> None:
     terminal.print(shown)
 
 
-def _print_tensors(model: str, rules: str | None, as_json: bool) -> None:
+def _print_tensors(model: str, wanted: Wanted, as_json: bool) -> None:
     from winit_fast.cli.layers import by_layer, numbers_used
 
     try:
-        architecture, chosen = model_and_rules(model, rules)
-        tensors = chosen.tensors(architecture)
+        architecture, chosen = model_and_rules(model, wanted)
+        applied = chosen.applied_to_architecture(architecture)
     except (ValueError, TypeError, OSError) as error:
         raise Refused(str(error)) from error
     if as_json:
@@ -85,7 +96,7 @@ def _print_tensors(model: str, rules: str | None, as_json: bool) -> None:
                         "class_name": type(tensor.initializer).__name__,
                         "config": tensor.initializer.get_config(),
                     }
-                    for tensor in tensors
+                    for tensor in (one.tensor for one in applied)
                 ],
             }
         )
@@ -93,11 +104,11 @@ def _print_tensors(model: str, rules: str | None, as_json: bool) -> None:
     terminal = console()
     terminal.print(f"{architecture.name}, rules {chosen.name}: {chosen.title}\n", highlight=False)
     shown = table("times", "tensor", "shape", "initializer", right=("times",))
-    for group in by_layer(chosen, tensors):
+    for group in by_layer(applied):
         shape = " x ".join(map(str, group.shape))
         shown.add_row(str(group.times), group.name, shape, group.initializer)
     terminal.print(shown)
-    used = numbers_used(chosen, architecture)
+    used = numbers_used(chosen, applied, architecture.numbers)
     if used:
         listed = ", ".join(f"{name} = {number}" for name, number in used.items())
         terminal.print(f"\nwhere {listed}", highlight=False)

@@ -5,18 +5,31 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from winit_fast.cli.parameters import json_option, rules_option, size, threads_option
+from winit_fast.cli.growth import existing, growth_options
+from winit_fast.cli.parameters import (
+    json_option,
+    rules_options,
+    size,
+    threads_option,
+    wanted_rules,
+)
 from winit_fast.cli.terminal import Refused, console, print_json, printing, table, tell
 
 if TYPE_CHECKING:
     from winit_fast.checkpoint import Summary
+    from winit_fast.cli.growth import Weights
+    from winit_fast.sources.pretrained import Report
+    from winit_fast.sources.source import Source
+
+    Found = tuple[Source, Report | None]
 
 _HELP = """\
 Write a checkpoint of a model with freshly initialised weights, by its authors' own rules.
@@ -28,8 +41,9 @@ same seed gives the same bytes on any machine."""
 
 
 @click.command(help=_HELP)
-@click.argument("source")
-@click.option("--out", type=click.Path(), required=True, help="Directory to create.")
+@click.argument("source", required=False)
+@click.option("--out", type=click.Path(), help="Directory to create.")
+@click.option("--dry-run", is_flag=True, help="Print the plan by layer, and write no checkpoint.")
 @click.option(
     "--dtype",
     help="Type of the weights: by default the one that config.json or the plan says, or bfloat16.",
@@ -41,7 +55,15 @@ same seed gives the same bytes on any machine."""
     help="Tensors that are float32 all the same, such as '*norm*'; may be given several times.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True)
-@rules_option
+@rules_options
+@click.option(
+    "--like",
+    metavar="CHECKPOINT",
+    type=click.Path(),
+    help="Make the tensors of an existing checkpoint: its names, shapes and types. Without a "
+    "SOURCE --rules give the schemes.",
+)
+@growth_options
 @click.option(
     "--format",
     "format_",
@@ -91,12 +113,22 @@ same seed gives the same bytes on any machine."""
 @threads_option
 @json_option
 def init(
-    source: str,
-    out: str,
+    source: str | None,
+    out: str | None,
+    dry_run: bool,
     dtype: str | None,
     keep_float32: tuple[str, ...],
     seed: int,
     rules: str | None,
+    settings: tuple[str, ...],
+    base: str | None,
+    like: str | None,
+    from_: str | None,
+    mappings: tuple[str, ...],
+    new_rows: str | None,
+    layers: str | None,
+    noise: float | None,
+    report: str | None,
     format_: str,
     prefix: str,
     max_shard_size: int,
@@ -110,22 +142,31 @@ def init(
     threads: int | None,
     as_json: bool,
 ) -> None:
+    if source is None and like is None:
+        raise click.UsageError("Missing argument 'SOURCE'.")
+    wanted = wanted_rules(rules, settings, base)
+    weights = existing(from_, mappings, new_rows, layers, noise, report)
+    find = partial(_find, source, dtype=dtype, rules=wanted, out=out, like=like, weights=weights)
+    types = dict.fromkeys(keep_float32, "float32")
+    if dry_run:
+        _show(find, types, as_json)
+        return
+    if out is None:
+        raise click.UsageError("Missing option '--out'.")
     # SIGTERM cleans up in the same way as Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     rank, world = _ranks(rank, world, distributed, finalize)
     in_place = False
     try:
-        summary, model, kind = _write(
-            source,
+        summary, model, kind, copied = _write(
+            find,
             out,
-            dtype,
-            rules,
             format_,
             prefix,
             dask,
             threads,
             seed=seed,
-            dtypes=dict.fromkeys(keep_float32, "float32"),
+            dtypes=types,
             max_shard_size=max_shard_size,
             force=force,
             resume=resume,
@@ -138,7 +179,7 @@ def init(
         if not summary.published:
             lost = f"this rank's files are in {out}, but the summary is lost: "
         with printing(lost):
-            _print(summary, out, model, kind, seed, as_json)
+            _print(summary, out, model, kind, seed, copied, as_json)
     except KeyboardInterrupt as interrupt:
         if world is not None and not in_place:
             tell(f"interrupted: start rank {rank} again to write its files to {out}")
@@ -147,6 +188,52 @@ def init(
         else:
             tell(f"interrupted: nothing was changed in {out}")
         sys.exit(130)
+
+
+def _find(source: str | None, weights: Weights | None, **options: Any) -> Found:
+    """Find the model, and what of it is existing weights."""
+    from winit_fast.sources import find
+    from winit_fast.sources.source import grown
+
+    model = find(source, **options)
+    if weights is None:
+        return model, None
+    model, report = grown(model, weights.checkpoint, weights.growth)
+    if weights.report is not None:
+        Path(weights.report).write_text(report.to_json(), encoding="utf-8")
+    return model, report
+
+
+def _show(find: Callable[[], Found], types: Mapping[str, object], as_json: bool) -> None:
+    """Print the plan that would be written."""
+    from winit_fast.checkpoint import layout
+    from winit_fast.models import Plan, plan_json
+
+    try:
+        model, report = find()
+        plan = Plan(layout.stored(layout.checked(model.plan), None, types))
+        plan.check()
+    except (ImportError, ValueError, TypeError, OSError, RuntimeError) as error:
+        raise Refused(str(error)) from error
+    if as_json:
+        click.echo(plan_json.text(plan, inline=True, strict=False), nl=False)
+        return
+    rules = model.metadata.get("winit_fast.rules")
+    click.echo(f"{model.name}{'' if rules is None else f', rules {rules}'}: {plan!r}\n")
+    click.echo(str(plan))
+    _print_copied(report)
+
+
+def _print_copied(report: Report | None) -> None:
+    """Print what became of existing weights."""
+    if report is None:
+        return
+    from winit_fast.sources.pretrained import summary
+
+    shown = table("weights", "tensors", "", right=("tensors",))
+    for row in summary(report):
+        shown.add_row(*row)
+    console().print(shown)
 
 
 def _ranks(
@@ -179,20 +266,17 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _write(
-    source: str,
+    find: Callable[[], Found],
     out: str,
-    dtype: str | None,
-    rules: str | None,
     format_: str,
     prefix: str,
     dask: str | None,
     threads: int | None,
     **options: Any,
-) -> tuple[Summary, str, str]:
-    """Write the files; return the summary, the model's full name and the dtype's name."""
+) -> tuple[Summary, str, str, Report | None]:
+    """Write the files; return the summary, the model's name, its dtype, and what was copied."""
     try:
         from winit_fast.cli.progress import progress
-        from winit_fast.sources import find
 
         if prefix and format_ != "dcp":
             raise ValueError(f"--prefix is for --format dcp, got {prefix!r}")
@@ -202,7 +286,7 @@ def _write(
             raise ValueError(
                 f"--dask is for no --rank, --world, --distributed or --finalize, got {dask!r}"
             )
-        model = find(source, dtype=dtype, rules=rules, out=out)
+        model, copied = find()
         options["texts"] = model.texts
         if format_ == "safetensors":
             options["metadata"] = {"format": "pt", **model.metadata}
@@ -214,7 +298,7 @@ def _write(
         raise Refused(str(error)) from error
     except MemoryError as error:
         raise Refused(f"out of memory: {error}; fewer --threads take less") from error
-    return summary, model.name, model.dtype or "types of the plan"
+    return summary, model.name, model.dtype or "types of the plan", copied
 
 
 @contextmanager
@@ -238,7 +322,15 @@ def _writer(
             yield partial(write_with_dask, client=client)
 
 
-def _print(summary: Summary, out: str, model: str, dtype: str, seed: int, as_json: bool) -> None:
+def _print(
+    summary: Summary,
+    out: str,
+    model: str,
+    dtype: str,
+    seed: int,
+    copied: Report | None,
+    as_json: bool,
+) -> None:
     from winit_fast.cli.machine import machine
 
     rate = summary.nbytes / max(summary.seconds, 1e-9)
@@ -256,6 +348,7 @@ def _print(summary: Summary, out: str, model: str, dtype: str, seed: int, as_jso
                 "seconds": summary.seconds,
                 "bytes_per_second": rate,
                 "published": summary.published,
+                **({} if copied is None else {"weights": copied.counts()}),
             }
         )
         return
@@ -274,3 +367,4 @@ def _print(summary: Summary, out: str, model: str, dtype: str, seed: int, as_jso
     ):
         shown.add_row(*row)
     console().print(shown)
+    _print_copied(copied)

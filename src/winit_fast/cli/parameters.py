@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from winit_fast.models import Architecture, Rules
+    from winit_fast.sources.source import Wanted
 
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
@@ -18,11 +20,48 @@ threads_option = click.option(
     "--threads", type=click.IntRange(1), help="By default all processors."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-rules_option = click.option(
-    "--rules",
-    metavar="NAME|FILE",
-    help="Use other rules than the authors': the name of built-in rules, or a .toml file.",
-)
+
+
+def rules_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say which rules give the schemes."""
+    for option in (
+        click.option(
+            "--base",
+            metavar="WIDTH|SOURCE",
+            help="For rules such as mup: the width of the base model, or the model itself.",
+        ),
+        click.option(
+            "--set",
+            "settings",
+            metavar="NAME=NUMBER",
+            multiple=True,
+            help="A setting of the rules, such as std=0.006; may be given several times.",
+        ),
+        click.option(
+            "--rules",
+            metavar="NAME|FILE",
+            help="Use other rules than the authors': a name that `winit-fast rules` lists, or a "
+            ".toml file.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def wanted_rules(rules: str | None, settings: tuple[str, ...], base: str | None) -> Wanted:
+    """Parse the options of `rules_options`."""
+    from winit_fast.sources.source import Wanted
+
+    numbers = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        try:
+            numbers[name] = float(text)
+        except ValueError:
+            numbers[name] = math.nan
+        if not (equals and name and math.isfinite(numbers[name])):
+            raise click.BadParameter(f"{setting!r} is not NAME=NUMBER", param_hint="--set")
+    return Wanted(rules, numbers, base)
 
 
 def size(text: str) -> int:
@@ -46,8 +85,8 @@ def seconds(text: str) -> float:
     return value
 
 
-def model_and_rules(model: str, rules: str | None) -> tuple[Architecture, Rules]:
-    """Load a model's architecture, with its authors' rules or those of ``rules``.
+def model_and_rules(model: str, wanted: Wanted) -> tuple[Architecture, Rules]:
+    """Load a model's architecture, with its authors' rules or those that are wanted.
 
     Raises
     ------
@@ -55,7 +94,8 @@ def model_and_rules(model: str, rules: str | None) -> tuple[Architecture, Rules]
         If there is no such model, or the rules cannot be read.
     """
     from winit_fast.models import Architecture
-    from winit_fast.sources.source import find_rules
 
     architecture = Architecture.load(model)
-    return architecture, find_rules(architecture, rules)
+    rules = wanted.load(architecture.rules)
+    assert rules is not None
+    return architecture, rules

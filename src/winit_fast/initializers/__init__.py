@@ -11,6 +11,7 @@ from winit_fast.initializers.parts import Part, Parts
 from winit_fast.initializers.pretrained import Pretrained
 from winit_fast.initializers.protocol import Elementwise, Initializer
 from winit_fast.initializers.registry import get
+from winit_fast.initializers.rows_like import RowsLike
 from winit_fast.initializers.scaled import Scaled
 from winit_fast.initializers.sparse import Sparse
 from winit_fast.initializers.stft import STFT
@@ -49,6 +50,7 @@ __all__ = [
     "Pretrained",
     "RandomNormal",
     "RandomUniform",
+    "RowsLike",
     "Scaled",
     "Sparse",
     "TruncatedNormal",

@@ -142,7 +142,7 @@ class Pretrained(Initializer, names=("pretrained",)):
             shown.append(f"dtype={self.dtype!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
-    def _open(self) -> Array:
+    def opened(self) -> Array:
         """Return the source as an array, memory-mapped if it is a file."""
         if isinstance(self.source, np.ndarray):
             return self.source
@@ -154,7 +154,7 @@ class Pretrained(Initializer, names=("pretrained",)):
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Refuse a shape that is not the source's, unless there is a fallback."""
-        source = self._open()
+        source = self.opened()
         if source.ndim != len(shape):
             raise ValueError(
                 f"source must have as many axes as the tensor, got shape {source.shape} for {shape}"
@@ -169,20 +169,20 @@ class Pretrained(Initializer, names=("pretrained",)):
 
     def check_box(self, box: Box, dtype: np.dtype[Any]) -> None:
         """Refuse finite numbers that would become infinite or NaN in the dtype."""
-        self._check_values(self._open(), box, dtype)
+        self._check_values(self.opened(), box, dtype)
         if isinstance(self.fallback, Initializer):
             self.fallback.check_box(box, dtype)
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         """Copy the elements that the source has, and fill the rest with the fallback."""
-        source = self._open()
+        source = self.opened()
         if box.sizes != _shared(source, box)[0].shape and isinstance(self.fallback, Initializer):
             self.fallback.fill_box(out, box, stream, num_threads)
         _copy(source, out, box, num_threads)
 
     def prepared(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: Stream) -> Filler:
         """Open the file once for all boxes."""
-        source = self._open()
+        source = self.opened()
         fallback = self.fallback
         fill_rest = (
             fallback.prepared(shape, dtype, stream) if isinstance(fallback, Initializer) else None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from winit_fast.base import dtypes, safetensors
 from winit_fast.base.arguments import path as path_argument
@@ -21,6 +22,10 @@ from winit_fast.models import plan_json
 from winit_fast.models.plan_table import table
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import Seed, seed_number
+
+if TYPE_CHECKING:
+    from winit_fast.base.formulas import Number
+    from winit_fast.models.rules import Rules
 
 Rule = Initializer | str | Mapping[str, Any] | Callable[..., Initializer | str]
 
@@ -150,19 +155,31 @@ class Plan(Sequence[TensorSpec]):
         self._refuse_idle(matcher, "patterns")
         return Plan(tensor for tensor in self if matcher.find(tensor.name) is not None)
 
-    def with_rules(self, rules: Mapping[str, Rule], *, axes: str | None = None) -> Plan:
-        """Return a plan in which tensors that match a pattern have another scheme.
+    def with_rules(
+        self,
+        rules: Mapping[str, Rule] | Rules | str,
+        *,
+        axes: str | None = None,
+        numbers: Mapping[str, Number] | None = None,
+    ) -> Plan:
+        """Return a plan in which tensors have other schemes.
 
         Parameters
         ----------
-        rules : mapping of str to rule
-            Patterns as in `matching`. The first pattern that matches counts, but the exact name of
-            a tensor takes precedence over all patterns. A rule is an initializer, a name or a
-            configuration that `winit_fast.get` accepts, or a function that takes the numbers of
-            the pattern as keyword arguments.
+        rules : mapping of str to rule, winit_fast.models.Rules or str
+            A mapping changes the tensors that match a pattern, as in `matching`. The first pattern
+            that matches counts, but the exact name of a tensor takes precedence over all patterns.
+            A rule is an initializer, a name or a configuration that `winit_fast.get` accepts, or a
+            function that takes the numbers of the pattern as keyword arguments. Rules of a whole
+            model, such as those of `winit_fast.models.rule_names` by their names, must match every
+            tensor.
         axes : {"torch", "jax", "keras"}, optional
-            The convention for the input and output axes of the weights. Required if a scheme
-            depends on these axes and does not set them itself.
+            For a mapping: the convention for the input and output axes of the weights. Required if
+            a scheme depends on these axes and does not set them itself.
+        numbers : mapping of str to (int or float), optional
+            For the rules of a whole model: more numbers for their formulas. ``layers`` and
+            ``width`` replace those that follow from the tensors, for a plan that is a part of a
+            model.
 
         Returns
         -------
@@ -182,9 +199,22 @@ class Plan(Sequence[TensorSpec]):
         >>> rule = {"h.{i}.attn.c_proj.weight": lambda i: wf.RandomNormal(0, 0.02 / (i + 1))}
         >>> plan.with_rules(rule)["h.3.attn.c_proj.weight"].initializer
         RandomNormal(stddev=0.005)
+        >>> plan.with_rules("small_init")["wte.weight"].initializer == wf.RandomNormal(
+        ...     0, (2 / (5 * 768)) ** 0.5
+        ... )
+        True
         """
+        if isinstance(rules, str):  # rules.py makes plans, so this file does not import it
+            whole: Rules = import_module("winit_fast.models.rules").Rules.load(rules)
+            return self.with_rules(whole, axes=axes, numbers=numbers)
         if not isinstance(rules, Mapping):
-            raise TypeError(f"rules must be a mapping of patterns to rules, got {rules!r}")
+            if not hasattr(rules, "applied"):
+                raise TypeError(f"rules must be a mapping of patterns to rules, got {rules!r}")
+            if axes is not None:
+                raise ValueError(f"axes is for a mapping, got {axes!r} for rules {rules.name!r}")
+            return Plan(one.tensor for one in rules.applied(self._tensors, numbers))
+        if numbers is not None:
+            raise ValueError(f"numbers is for rules of a whole model, got {numbers!r}")
         convention = None if axes is None else _AXES[one_of("axes", axes, _AXES)]
         exact = Matcher((text, rule) for text, rule in rules.items() if text in self._names)
         others = Matcher(rules.items())

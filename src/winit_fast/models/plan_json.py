@@ -22,7 +22,7 @@ from winit_fast.base import safetensors, strict_json
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import logical_shape
 from winit_fast.initializers.protocol import Initializer
-from winit_fast.initializers.registry import get
+from winit_fast.initializers.registry import find, get
 from winit_fast.models.tensor_spec import KINDS, PARAMETER, TensorSpec
 
 FORMAT = 1
@@ -170,6 +170,7 @@ def _read(
             written = entry["initializer"]
             key = _encode(written)
             if key not in known:
+                _check_class(written)
                 known[key] = get(_decoded(written, stored))
             scheme = known[key]
         kind = entry.get("kind", PARAMETER)
@@ -185,6 +186,17 @@ def _read(
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{fault}: it has {entry!r:.200}: {error}") from None
+
+
+def _check_class(written: Any) -> None:
+    """Refuse a class that is not known, which a user's module may define."""
+    if isinstance(written, Mapping) and isinstance(written.get("class_name"), str):
+        try:
+            find(written["class_name"])
+        except ValueError as error:
+            raise ValueError(
+                f"{error} (a scheme of your own is known once its module is imported)"
+            ) from None
 
 
 # ---------------------------------------------------------------------------------------- schemes

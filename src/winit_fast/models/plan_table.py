@@ -44,8 +44,9 @@ class Group(NamedTuple):
     kind: str
 
 
-Formulas = Callable[[TensorSpec], tuple[str, object, dict[str, Any]]]
-"""Returns the name of a tensor with the numbers of its rule, the rule, and its parameters."""
+Formulas = Callable[[TensorSpec], tuple[str, object, dict[str, Any] | None]]
+"""Returns the name of a tensor with the numbers of its rule, the rule, and its parameters, or None
+if they are those of the scheme."""
 
 
 def by_layer(tensors: Iterable[TensorSpec], formulas: Formulas | None = None) -> list[Group]:

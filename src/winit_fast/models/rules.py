@@ -1,31 +1,42 @@
-"""Rules: patterns of tensor names, each with the initializer for the tensors that match."""
+"""Rules: patterns of tensor names or roles, each with the initializer for what matches."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import winit_fast.initializers as initializers
-from winit_fast.base.arguments import path
+from winit_fast.base.arguments import finite, path
 from winit_fast.base.formulas import Number, evaluate
-from winit_fast.base.names import excerpt, located, unknown
+from winit_fast.base.names import excerpt, located, one_of, spelling, unknown
 from winit_fast.base.patterns import Found, Matcher, Pattern
-from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.constants import Zeros
+from winit_fast.initializers.expression import Expression
+from winit_fast.initializers.parts import Part, Parts
+from winit_fast.initializers.protocol import Elementwise, Initializer
 from winit_fast.initializers.registry import find
 from winit_fast.models.architectures import Architecture
 from winit_fast.models.data_files import load_all, naming_the_file, parse
 from winit_fast.models.plan import Plan
+from winit_fast.models.roles import OF_THE_MODEL, Assigned, Layout, assign, known_roles
+from winit_fast.models.roles import Part as RolePart
 from winit_fast.models.tensor_spec import BUFFER, PARAMETER, TensorSpec
+from winit_fast.models.unset import Unset
 
 _MAX_FILE = 1 << 20
 """Most bytes of a file of rules: a larger file is something else."""
 
 _FEW = 5
 """Most names of tensors in an error message."""
+
+_STACKS = ("encoder", "decoder", "only")
+
+_WORD = re.compile(r"[^\W\d]\w*")
 
 
 def rule_names() -> list[str]:
@@ -35,39 +46,67 @@ def rule_names() -> list[str]:
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule: an initializer for the tensors whose names match a pattern.
+    """One rule: an initializer for the tensors whose names, or whose roles, match a pattern.
 
     Parameters
     ----------
-    pattern : str
+    pattern : str or None
         See ``winit_fast.base.patterns.Pattern``: ``*`` matches any text; ``{i}``, with any name in
         braces, matches a whole number, which the formulas may use under that name, for example if
-        they depend on the depth of a layer.
+        they depend on the depth of a layer. None for a rule of roles.
     initializer : str
         A name that `winit_fast.get` accepts.
     parameters : mapping of str to (int, float, str, …)
-        Arguments of the initializer. A str is a formula of the architecture's numbers, unless the
+        Arguments of the initializer. A str is a formula of the model's numbers, unless the
         argument takes text, as ``distribution`` does.
+    roles : sequence of str
+        Patterns of roles, such as ``attention.*``. The role of a bias ends in ".bias"; only a
+        pattern that ends so matches it.
+    stack : {"encoder", "decoder", "only"}, optional
+        A rule of roles is then only for tensors of the encoder or the decoder of a model that has
+        both, or only for a model that does not.
+    keep : bool
+        Whether a tensor that the model's own code sets to a known value, such as 1, keeps it.
 
     Raises
     ------
     ValueError
-        If the pattern is invalid.
+        If a pattern is invalid, or fits no role.
     TypeError
         If an argument has the wrong type.
     """
 
-    pattern: str
+    pattern: str | None
     initializer: str
     parameters: Mapping[str, Any]
-    compiled: Pattern = field(init=False, repr=False, compare=False)
+    roles: Sequence[str] = ()
+    stack: str | None = None
+    keep: bool = False
+    compiled: tuple[Pattern, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        by_role = self.pattern is None
+        object.__setattr__(self, "roles", _strings("roles", self.roles))
+        if by_role != bool(self.roles):
+            raise ValueError("a rule must have either a pattern of names or roles")
         for argument, kind in (("pattern", str), ("initializer", str), ("parameters", Mapping)):
             value = getattr(self, argument)
-            if not isinstance(value, kind):
+            if not isinstance(value, kind) and not (by_role and argument == "pattern"):
                 raise TypeError(f"{argument} must be a {kind.__name__}, got {excerpt(value)}")
-        object.__setattr__(self, "compiled", Pattern(self.pattern))
+        if not isinstance(self.keep, bool):
+            raise TypeError(f"keep must be a bool, got {excerpt(self.keep)}")
+        if self.stack is not None:
+            one_of("stack", self.stack, _STACKS)
+            if not by_role:
+                raise ValueError(f"stack is for rules of roles, got {self.stack!r}")
+        patterns = self.roles if by_role else (self.pattern,)
+        compiled = tuple(Pattern(pattern) for pattern in patterns if pattern is not None)
+        if by_role:
+            known = [name for role in known_roles() for name in (role, f"{role}.bias")]
+            for pattern in compiled:
+                if all(pattern.match(role) is None for role in known):
+                    raise ValueError(unknown("roles", pattern.text, known_roles()))
+        object.__setattr__(self, "compiled", compiled)
 
     def match(self, name: str) -> dict[str, int] | None:
         """Return the numbers that the pattern finds in a name, or None if it does not match.
@@ -75,6 +114,7 @@ class Rule:
         Parameters
         ----------
         name : str
+            Of a tensor, or a role if the rule is for roles.
 
         Returns
         -------
@@ -85,7 +125,21 @@ class Rule:
         >>> Rule("h.{i}.*.bias", "zeros", {}).match("h.12.mlp.c_fc.bias")
         {'i': 12}
         """
-        return self.compiled.match(name)
+        for pattern in self.compiled:
+            numbers = pattern.match(name)
+            if numbers is not None and not (
+                self.roles and _is_bias(name) != _is_bias(pattern.text)
+            ):
+                return numbers
+        return None
+
+    @property
+    def shown(self) -> str:
+        """What the rule is for, in messages: its pattern, or its roles."""
+        if self.pattern is not None:
+            return excerpt(self.pattern)
+        of = "" if self.stack is None else f" of the {self.stack}"
+        return f"{', '.join(self.roles)}{of}"
 
     def make(self, numbers: Mapping[str, Number]) -> Initializer:
         """Make the initializer.
@@ -104,12 +158,64 @@ class Rule:
         >>> Rule("*", "he_normal", {"fan_in": "4 * d", "mode": "fan_in"}).make({"d": 8})
         HeNormal(fan_in=32)
         """
-        hints = _hints(find(self.initializer))  # type: ignore[arg-type]  # a class has a hash
+        kind = find(self.initializer)
+        hints = _hints(kind)  # type: ignore[arg-type]  # a class has a hash
         parameters = {
             name: value if _takes_text(hints.get(name)) else evaluate(value, numbers)
             for name, value in self.parameters.items()
         }
+        if kind is Expression and isinstance(parameters.get("text"), str):
+            operands: Any = parameters.get("operands", {})
+            known = {name: n for name, n in numbers.items() if name not in operands}
+            parameters["text"] = _with_numbers(str(parameters["text"]), known)
         return initializers.get(self.initializer, **parameters)
+
+    def check(self) -> None:
+        """Check that the initializer exists and has the parameters.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If not; the message names the most similar one.
+        """
+        known = [one.name for one in fields(find(self.initializer)) if one.init]  # type: ignore[arg-type]
+        for name in self.parameters:
+            if name not in known:
+                raise TypeError(unknown(f"parameters of {self.initializer}", name, known))
+
+
+def _is_bias(role: str) -> bool:
+    return role.endswith("bias")
+
+
+def _strings(argument: str, value: Any) -> tuple[str, ...]:
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, (list, tuple)) or not all(isinstance(one, str) for one in listed):
+        raise TypeError(f"{argument} must be a list of str, got {excerpt(value)}")
+    return tuple(listed)
+
+
+def _known(argument: str, roles: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(one_of(argument, role, known_roles()) for role in roles)
+
+
+def _with_numbers(text: str, numbers: Mapping[str, Number]) -> str:
+    """Replace the names of numbers in an expression by the numbers.
+
+    Examples
+    --------
+    >>> _with_numbers("d = exp(x * dt_max); d + dt_min", {"dt_max": 0.1, "dt_min": -1, "d": 3})
+    'd = exp(x * 0.1); d + (-1)'
+    """
+    assigned = set(re.findall(r"([^\W\d]\w*)\s*=", text))
+
+    def number(found: re.Match[str]) -> str:
+        if found[0] not in numbers or found[0] in assigned:
+            return found[0]
+        value = repr(numbers[found[0]])
+        return f"({value})" if value.startswith("-") else value
+
+    return _WORD.sub(number, text)
 
 
 @lru_cache
@@ -133,6 +239,23 @@ def _takes_text(hint: Any) -> bool:
     return str in kinds and not {int, float}.intersection(kinds)
 
 
+class Applied(NamedTuple):
+    """A tensor with the scheme that rules give it.
+
+    Attributes
+    ----------
+    tensor : TensorSpec
+    rule : Rule or None
+        None if the tensor keeps its own scheme, or several rules apply to its parts.
+    template : str
+        Its name, with the numbers that the rule's formulas use in braces.
+    """
+
+    tensor: TensorSpec
+    rule: Rule | None
+    template: str
+
+
 @dataclass(frozen=True)
 class Rules:
     """An ordered list of rules for a whole model; the first rule that matches a tensor applies.
@@ -145,26 +268,48 @@ class Rules:
     references : tuple of str
         Where they come from.
     rules : tuple of Rule
+    applies_to : str
+        Which models they are for.
+    settings : mapping of str to int or float
+        Numbers that the formulas use and that can be changed: see `with_settings`.
+    needs : tuple of str
+        Settings that have no default.
+    inherited : int
+        How many of the rules, the last ones, are those of other rules that these extend.
+    requires : tuple of str
+        Roles that some tensor must have.
     """
 
     name: str
     title: str
     references: tuple[str, ...]
     rules: tuple[Rule, ...]
+    applies_to: str = ""
+    settings: Mapping[str, Number] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    inherited: int = 0
+    requires: tuple[str, ...] = ()
     _matcher: Matcher[Rule] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        matcher = Matcher((rule.compiled, rule) for rule in self.rules)
+        matcher = Matcher(
+            (pattern, rule)
+            for rule in self.rules
+            if rule.pattern is not None
+            for pattern in rule.compiled
+        )
         object.__setattr__(self, "_matcher", matcher)
 
     @classmethod
-    def load(cls, name: str) -> Rules:
+    def load(cls, name: str, **settings: float) -> Rules:
         """Load built-in rules.
 
         Parameters
         ----------
         name : str
-            One of `rule_names`.
+            One of `rule_names`. Hyphens and underscores are the same.
+        **settings
+            As in `with_settings`.
 
         Returns
         -------
@@ -173,12 +318,21 @@ class Rules:
         Raises
         ------
         ValueError
-            If the name is not known; the message suggests the most similar one.
+            If the name or a setting is not known; the message suggests the most similar one.
+
+        Examples
+        --------
+        >>> Rules.load("megatron", std=0.006).settings
+        {'std': 0.006}
         """
         known = load_all("rules")
-        if not (isinstance(name, str) and name in known):
+        found = None
+        if isinstance(name, str):
+            found = {spelling(one): one for one in known}.get(spelling(name))
+        if found is None:
             raise ValueError(unknown("rules", name, known))
-        return cls._read(name, f"rules/{name}.toml", known[name])
+        loaded = cls._read(found, f"rules/{found}.toml", known[found])
+        return loaded.with_settings(**settings) if settings else loaded
 
     @classmethod
     def read(cls, file: str | os.PathLike[str]) -> Rules:
@@ -187,8 +341,11 @@ class Rules:
         Parameters
         ----------
         file : path
-            Contains a list ``[[rules]]``, each with ``tensors`` (the pattern), ``initializer`` and
-            optionally ``parameters``. ``title`` and ``references`` are optional too.
+            Contains a list ``[[rules]]``, each with ``tensors`` (a pattern of names) or ``roles``,
+            ``initializer`` and optionally ``parameters``, ``stack`` and ``keep``: see `Rule`.
+            ``title``, ``references``, ``applies_to``, ``settings``, ``needs``, ``requires`` and
+            ``extends`` (the name of built-in rules, which apply after those of the file) are
+            optional too.
 
         Returns
         -------
@@ -212,32 +369,84 @@ class Rules:
         return cls._read(file.name, str(file), parse(str(file), content))
 
     @classmethod
-    def _read(cls, name: str, shown: str, content: dict[str, Any]) -> Rules:
-        """Make the rules of a file's content; every error names the file."""
+    def _read(
+        cls, name: str, shown: str, content: dict[str, Any], after: tuple[str, ...] = ()
+    ) -> Rules:
+        """Make the rules of a file's content; every error names the file.
+
+        ``after`` has the names of the rules that extend these.
+        """
         with naming_the_file(shown):
-            _only(content, "the file", {"title", "references", "rules"}, {"rules"})
-            title, references = content.get("title", name), content.get("references", [])
-            if not isinstance(title, str):
-                raise TypeError(f"title must be a str, got {excerpt(title)}")
+            optional = {"title", "references", "applies_to", "settings", "needs", "extends"}
+            optional.add("requires")
+            _only(content, "the file", {*optional, "rules"}, {"rules"})
+            texts = {key: content.get(key, "") for key in ("applies_to", "extends")}
+            for key, text in {"title": content.get("title", name), **texts}.items():
+                if not isinstance(text, str):
+                    raise TypeError(f"{key} must be a str, got {excerpt(text)}")
+            references = content.get("references", [])
             if not (isinstance(references, list) and all(isinstance(r, str) for r in references)):
                 raise TypeError(f"references must be a list of str, got {excerpt(references)}")
+            settings = content.get("settings", {})
+            if not isinstance(settings, dict):
+                raise TypeError(f"settings must be a table of numbers, got {excerpt(settings)}")
+            for key, value in settings.items():
+                finite(f"setting {key}", value)
             entries = content["rules"]
             if not (isinstance(entries, list) and all(isinstance(e, dict) for e in entries)):
                 raise TypeError(f"rules must be tables, [[rules]], got {excerpt(entries)}")
-            rules = []
-            for number, entry in enumerate(entries, start=1):
-                needed = {"tensors", "initializer"}
-                _only(entry, f"rule {number}", {*needed, "parameters"}, needed)
-                try:
-                    rules.append(
-                        Rule(entry["tensors"], entry["initializer"], entry.get("parameters", {}))
-                    )
-                except (TypeError, ValueError) as error:
-                    raise ValueError(f"rule {number}: {error}") from None
-            return cls(name, title, tuple(references), tuple(rules))
+            rules = [_rule(entry, number) for number, entry in enumerate(entries, start=1)]
+            needs = _strings("needs", content.get("needs", []))
+            more: tuple[Rule, ...] = ()
+            if texts["extends"]:
+                known = load_all("rules")
+                base = one_of("extends", texts["extends"], known)
+                if base in (*after, name):
+                    raise ValueError(f"extends must be other rules, got {base!r}")
+                inner = cls._read(base, f"rules/{base}.toml", known[base], (*after, name))
+                more, settings = inner.rules, {**inner.settings, **settings}
+                needs = tuple(dict.fromkeys([*needs, *inner.needs]))
+            return cls(
+                name,
+                content.get("title", name),
+                tuple(references),
+                (*rules, *more),
+                texts["applies_to"],
+                settings,
+                tuple(need for need in needs if need not in settings),
+                len(more),
+                _known("requires", _strings("requires", content.get("requires", []))),
+            )
+
+    def with_settings(self, **settings: float) -> Rules:
+        """Return the same rules with other numbers in their formulas.
+
+        Parameters
+        ----------
+        **settings
+            Of the attributes ``settings`` and ``needs``.
+
+        Returns
+        -------
+        Rules
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a setting is not known, or is no finite number.
+        """
+        known = [*self.settings, *self.needs]
+        for name, value in settings.items():
+            if not known:
+                raise ValueError(f"rules {self.name!r} have no settings, got {name!r}")
+            if name not in known:
+                raise ValueError(unknown(f"settings of rules {self.name!r}", name, known))
+            finite(f"setting {name}", value)
+        needs = tuple(need for need in self.needs if need not in settings)
+        return replace(self, settings={**self.settings, **settings}, needs=needs)
 
     def find(self, tensor: str) -> Found[Rule] | None:
-        """Find the rule of a tensor and the numbers in its name.
+        """Find a rule of names for a tensor, and the numbers in its name.
 
         Parameters
         ----------
@@ -251,7 +460,7 @@ class Rules:
         return self._matcher.find(tensor)
 
     def initializer(self, tensor: str, numbers: Mapping[str, Number]) -> Initializer:
-        """Make the initializer of one tensor.
+        """Make the initializer of one tensor by its name; rules of roles do not count.
 
         Parameters
         ----------
@@ -272,16 +481,20 @@ class Rules:
 
         Examples
         --------
-        >>> Rules.load("gpt2").initializer("h.0.ln_1.bias", {"n_layer": 12})
-        Zeros()
+        >>> rules = Rules.load("huggingface")
+        >>> rules.initializer("model.norm.weight", {"initializer_range": 0.02})
+        Ones()
         """
         found = self.find(tensor)
         if found is None:
             raise ValueError(f"rules {self.name!r} have no rule for tensor {excerpt(tensor)}")
+        return self._make(found.value, tensor, {**numbers, **self.settings, **found.numbers})
+
+    def _make(self, rule: Rule, tensor: str, numbers: Mapping[str, Number]) -> Initializer:
         try:
-            return found.value.make({**numbers, **found.numbers})
+            return rule.make(numbers)
         except (TypeError, ValueError) as error:
-            where = f"rule {excerpt(found.pattern.text)} of {self.name!r}, tensor {excerpt(tensor)}"
+            where = f"rule {rule.shown} of {self.name!r}, tensor {excerpt(tensor)}"
             raise located(error, where) from None
 
     def tensors(self, architecture: Architecture) -> Plan:
@@ -300,35 +513,295 @@ class Rules:
         ValueError
             If no rule matches a tensor, or a rule applies to no tensor.
         """
-        found = {name: self.find(name) for name in architecture.shapes}
-        missing = [name for name, rule in found.items() if rule is None]
-        if missing:
-            first = ", ".join(missing[:_FEW]) + (", ..." if len(missing) > _FEW else "")
-            raise ValueError(
-                f"rules {self.name!r} have no rule for {len(missing):,} of {len(found):,} tensors "
-                f"of {architecture.name}: {first}"
-            )
-        deciding = {id(rule.value) for rule in found.values() if rule}
-        for rule in self.rules:
-            if id(rule) in deciding:
-                continue
-            if any(rule.match(name) is not None for name in found):
-                raise ValueError(
-                    f"rule {rule.pattern!r} of {self.name!r} applies to no tensor of "
-                    f"{architecture.name}: earlier rules apply to all tensors that it matches"
-                )
-            problem = unknown(f"rule {rule.pattern!r} of {self.name!r}", rule.pattern, found)
-            raise ValueError(f"a rule matches no tensor of {architecture.name}: {problem}")
-        return Plan(
+        return Plan(one.tensor for one in self.applied_to_architecture(architecture))
+
+    def applied_to_architecture(self, architecture: Architecture) -> list[Applied]:
+        """Apply the rules to the tensors of a built-in model: see `applied`."""
+        bare = [
             TensorSpec(
                 name,
                 shape,
-                self.initializer(name, architecture.numbers),
+                Unset(),
                 dtype=architecture.buffers.get(name, "float32"),
                 kind=BUFFER if name in architecture.buffers else PARAMETER,
             )
             for name, shape in architecture.shapes.items()
+        ]
+        return self.applied(bare, architecture.numbers, architecture.name)
+
+    def applied(
+        self,
+        tensors: Sequence[TensorSpec],
+        numbers: Mapping[str, Number] | None = None,
+        model: str = "the plan",
+    ) -> list[Applied]:
+        """Give the tensors of a model the schemes of the rules.
+
+        Parameters
+        ----------
+        tensors : sequence of TensorSpec
+        numbers : mapping of str to int or float, optional
+            More numbers for the formulas, such as those of the model's configuration. ``layers``
+            and ``width`` replace the numbers that follow from the tensors' names and shapes.
+        model : str
+            What errors call the model.
+
+        Returns
+        -------
+        list of Applied
+            In the order of the tensors.
+
+        Raises
+        ------
+        ValueError
+            If no rule matches a tensor, a rule of names applies to none, a formula has no value, or
+            a setting that the rules need is not given.
+        """
+        given = dict(numbers or {})
+        if self.needs:
+            listed = ", ".join(self.needs)
+            raise ValueError(f"rules {self.name!r} need the setting {listed}, which is not given")
+        roles = assign(tensors, given) if any(rule.roles for rule in self.rules) else {}
+        present = {part.role for one in roles.values() if one is not None for part in one.parts}
+        for role in self.requires:
+            if role not in present:
+                raise ValueError(
+                    f"rules {self.name!r} need a tensor of its own for the role {role}, which "
+                    f"{model} has not; they are for {self.applies_to}"
+                )
+        choice = _Choice(self.rules)
+        chosen = [
+            (tensor, roles.get(tensor.name), choice.of(tensor, roles.get(tensor.name)))
+            for tensor in tensors
+        ]
+        missing = [(tensor, role) for tensor, role, own in chosen if own is None]
+        if missing:
+            raise self._missing(missing, len(chosen), model)
+        self._refuse_idle(choice.used, [tensor.name for tensor in tensors], model)
+        return [
+            self._applied(tensor, role, own, given)
+            for tensor, role, own in chosen
+            if own is not None
+        ]
+
+    def model_numbers(
+        self, tensors: Sequence[TensorSpec], numbers: Mapping[str, Number]
+    ) -> dict[str, Number]:
+        """Return the numbers of the whole model that follow from its tensors: layers and width."""
+        if not any(rule.roles for rule in self.rules):
+            return {}
+        shared: dict[str, Number] = {}
+        for one in assign(tensors, numbers).values():
+            if one is not None:
+                own = {name: n for name, n in one.numbers.items() if name in OF_THE_MODEL}
+                shared = {**shared, **own}
+        return shared
+
+    def _missing(
+        self, missing: list[tuple[TensorSpec, Assigned | None]], count: int, model: str
+    ) -> ValueError:
+        """Make the error for tensors that no rule matches."""
+        shown = [tensor.name for tensor, _ in missing[:_FEW]]
+        if any(rule.roles for rule in self.rules):
+            shown = [
+                f"{tensor.name} ({'no known role' if role is None else _role(role)})"
+                for tensor, role in missing[:_FEW]
+            ]
+        more = ", ..." if len(missing) > _FEW else ""
+        fitting = f"; they are for {self.applies_to}" if self.applies_to else ""
+        return ValueError(
+            f"rules {self.name!r} have no rule for {len(missing):,} of {count:,} tensors "
+            f"of {model}: {', '.join(shown)}{more}{fitting}"
         )
+
+    def _refuse_idle(self, used: set[int], names: list[str], model: str) -> None:
+        """Refuse a rule of names that applies to nothing; those of roles fit many models."""
+        for place, rule in enumerate(self.rules[: len(self.rules) - self.inherited]):
+            if rule.pattern is None or place in used:
+                continue
+            if any(rule.match(name) is not None for name in names):
+                raise ValueError(
+                    f"rule {rule.pattern!r} of {self.name!r} applies to no tensor of "
+                    f"{model}: earlier rules apply to all tensors that it matches"
+                )
+            problem = unknown(f"rule {rule.pattern!r} of {self.name!r}", rule.pattern, names)
+            raise ValueError(f"a rule matches no tensor of {model}: {problem}")
+
+    def _applied(
+        self,
+        tensor: TensorSpec,
+        role: Assigned | None,
+        own: Sequence[tuple[Rule, dict[str, int]] | None],
+        given: Mapping[str, Number],
+    ) -> Applied:
+        """Give one tensor its scheme. ``own`` has the rule of each part, or of the whole."""
+        first = own[0] if own else None
+        if first is None:  # it keeps its scheme
+            return Applied(tensor, None, tensor.name)
+        rule, found = first
+        if rule.keep and _is_known(tensor):
+            return Applied(tensor, None, tensor.name)
+        if rule.pattern is not None and len(own) == 1:
+            scheme = self._make(rule, tensor.name, {**given, **self.settings, **found})
+            template = Pattern(rule.pattern).template(tensor.name)
+            return Applied(replace(tensor, initializer=scheme, drawn_in=None), rule, template)
+        assert role is not None
+        schemes = []
+        for part, one in zip(role.parts, own, strict=True):
+            assert one is not None
+            numbers = {**given, **self.settings, **role.numbers, **part.numbers, **one[1]}
+            made = self._make(one[0], tensor.name, numbers)
+            schemes.append(_with_layout(made, role.layout, tensor))
+        scheme = _joined(tensor, role.parts, schemes)
+        is_one = not isinstance(scheme, Parts)
+        kept = _with_own_parts(tensor, scheme, role)
+        template = role.template if _uses_layer(rule) else tensor.name
+        changed = replace(tensor, initializer=kept, drawn_in=None)
+        return Applied(changed, rule if is_one and kept is scheme else None, template)
+
+
+class _Choice:
+    """Finds the rule of each tensor: the first whose pattern of names or roles matches.
+
+    Attributes
+    ----------
+    used : set of int
+        The positions of the rules that apply to a tensor.
+    """
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = rules
+        self._by_name = Matcher(
+            (pattern, place)
+            for place, rule in enumerate(rules)
+            if rule.pattern is not None
+            for pattern in rule.compiled
+        )
+        self._by_role: dict[tuple[str, str | None], int | None] = {}
+        self.used: set[int] = set()
+
+    def of(
+        self, tensor: TensorSpec, role: Assigned | None
+    ) -> Sequence[tuple[Rule, dict[str, int]] | None] | None:
+        """Return the rule of each part, ``[None]`` if the tensor keeps its scheme, None if none."""
+        by_name = self._by_name.find(tensor.name)
+        name_place = len(self._rules) if by_name is None else by_name.value
+        places = [] if role is None else [self._of_role(part, role.stack) for part in role.parts]
+        first = min((place for place in places if place is not None), default=len(self._rules))
+        if by_name is not None and (name_place < first or None in places):
+            self.used.add(name_place)
+            return [(self._rules[name_place], by_name.numbers)]
+        if places and None not in places:
+            chosen = [place for place in places if place is not None]
+            self.used.update(chosen)
+            return [(self._rules[place], {}) for place in chosen]
+        is_kept = tensor.kind != PARAMETER or role is None
+        return [None] if is_kept and _is_known(tensor) else None
+
+    def _of_role(self, part: RolePart, stack: str | None) -> int | None:
+        """Find the rule of a role, or of several that are one tensor, if it is the same."""
+        found = {self._of_one(role, stack) for role in part.role.split(" | ")}
+        return found.pop() if len(found) == 1 else None
+
+    def _of_one(self, role: str, stack: str | None) -> int | None:
+        key = role, stack
+        if key not in self._by_role:
+            fitting = (
+                place
+                for place, rule in enumerate(self._rules)
+                if rule.roles
+                and rule.stack in (None, stack or "only")
+                and rule.match(role) is not None
+            )
+            self._by_role[key] = next(fitting, None)
+        return self._by_role[key]
+
+
+def _is_known(tensor: TensorSpec) -> bool:
+    """Return whether a tensor has a scheme of known values."""
+    return tensor.initializer.is_exact and not isinstance(tensor.initializer, Unset)
+
+
+def _role(assigned: Assigned) -> str:
+    roles = " | ".join(part.role for part in assigned.parts)
+    return roles if assigned.stack is None else f"{roles}, of the {assigned.stack}"
+
+
+def _uses_layer(rule: Rule) -> bool:
+    return any(
+        isinstance(value, str) and "layer" in _WORD.findall(value)
+        for value in rule.parameters.values()
+    )
+
+
+def _with_layout(scheme: Initializer, layout: Layout, tensor: TensorSpec) -> Initializer:
+    """Set the axes that a scheme leaves open to those of the model's layers."""
+    if layout.batch and getattr(scheme, "batch_axis", None) == ():
+        scheme = replace(scheme, batch_axis=tuple(range(layout.batch)))  # type: ignore[type-var]
+    return scheme.with_axes(layout.axes, len(tensor.shape))
+
+
+def _joined(
+    tensor: TensorSpec, parts: Sequence[RolePart], schemes: Sequence[Initializer]
+) -> Initializer:
+    """Make one scheme of those of a tensor's parts."""
+    alike = all(scheme == schemes[0] for scheme in schemes)
+    is_elementwise = isinstance(schemes[0], Elementwise) or schemes[0].is_exact
+    if len(parts) == 1 or (alike and is_elementwise and not _has_fans(schemes[0])):
+        if " | " in parts[0].role and (_has_fans(schemes[0]) or not is_elementwise):
+            raise ValueError(
+                f"tensor {tensor.name!r} is fused ({parts[0].role}), and its scheme needs the "
+                "parts: give the numbers of the model's configuration"
+            )
+        return schemes[0]
+    boxes = [
+        (starts, stops, scheme)
+        for part, scheme in zip(parts, schemes, strict=True)
+        for starts, stops in part.boxes
+    ]
+    return Parts(sorted(boxes, key=lambda box: box[0]))
+
+
+def _has_fans(scheme: Initializer) -> bool:
+    """Return whether a scheme follows from the shape of its tensor."""
+    return hasattr(scheme, "fan_in")
+
+
+def _with_own_parts(tensor: TensorSpec, scheme: Initializer, role: Assigned) -> Initializer:
+    """Keep what the model's own plan says of parts: their own streams, a padding row of zeros."""
+    own = tensor.initializer
+    if not isinstance(own, Parts) or isinstance(scheme, Parts):
+        return scheme
+    parts: Sequence[Part] = own.parts
+    if all(part.stream is not None for part in parts):
+        return Parts([part._replace(initializer=scheme) for part in parts])
+    if role.parts[0].role.startswith(("embedding", "position")):
+        zeros = [part for part in parts if part.initializer == Zeros()]
+        whole = Part((0,) * len(tensor.shape), tensor.shape, scheme)
+        return Parts([whole, *zeros]) if zeros else scheme
+    return scheme
+
+
+def _rule(entry: Mapping[str, Any], number: int) -> Rule:
+    """Make one rule of a file; an error names its number."""
+    names = {"tensors", "initializer", "parameters", "roles", "stack", "keep"}
+    _only(entry, f"rule {number}", names, {"initializer"})
+    if ("tensors" in entry) == ("roles" in entry):
+        both = "both 'tensors' and 'roles'" if "tensors" in entry else "no 'tensors' or 'roles'"
+        raise ValueError(f"rule {number} has {both}")
+    try:
+        rule = Rule(
+            entry.get("tensors"),
+            entry["initializer"],
+            entry.get("parameters", {}),
+            entry.get("roles", ()),
+            entry.get("stack"),
+            entry.get("keep", False),
+        )
+        rule.check()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"rule {number}: {error}") from None
+    return rule
 
 
 def _only(table: Mapping[str, Any], where: str, allowed: set[str], needed: set[str]) -> None:

@@ -54,6 +54,7 @@ from winit_fast.torch.init import (
 from winit_fast.torch.mode import fast_init
 from winit_fast.torch.modules import init_
 from winit_fast.torch.plans import fill_, record
+from winit_fast.torch.reinit import reinit_
 from winit_fast.torch.state_dicts import state_dict
 from winit_fast.torch.verification import ModuleVerification, verify_
 
@@ -79,6 +80,7 @@ __all__ = [
     "orthogonal",
     "orthogonal_",
     "record",
+    "reinit_",
     "sparse",
     "sparse_",
     "state_dict",

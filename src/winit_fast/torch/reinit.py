@@ -1,0 +1,130 @@
+"""Makes chosen tensors of a module anew, in the middle of training."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch.nn import Module
+
+from winit_fast.base.names import unknown
+from winit_fast.base.patterns import Matcher
+from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.torch.filling import checked, uncollected
+from winit_fast.torch.names import Named, Names
+from winit_fast.torch.recorded import entries_of_module
+from winit_fast.torch.rules import Rules
+from winit_fast.torch.shards import key_for
+
+M = TypeVar("M", bound=Module)
+
+
+def reinit_(
+    module: M,
+    patterns: str | Sequence[str],
+    *,
+    seed: Seed = None,
+    generation: int = 1,
+    optimizer: torch.optim.Optimizer | None = None,
+    rules: Rules | None = None,
+    by: Callable[[M], object] | None = None,
+    names: Names | None = None,
+    prefix: str = "",
+) -> M:
+    """Make chosen tensors again, exactly as `init_` makes them, and leave all others as they are.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        On any devices; sharded tensors as in `init_`.
+    patterns : str or sequence of str
+        Names of tensors, in which ``*`` stands for any text and ``{i}`` for a number. Each must
+        match a tensor that `init_` fills. Frozen parameters are filled too.
+    seed : int, numpy.random.SeedSequence, numpy.random.Generator, optional
+        As in `init_`.
+    generation : int
+        Which of the tensors' numbers for this seed: 0 are those of `init_`.
+    optimizer : torch.optim.Optimizer, optional
+        What it keeps of the chosen parameters, such as moments and the number of steps, is reset to
+        the state before their first step. What it keeps of others does not change.
+    rules, by, names, prefix
+        As in `init_`.
+
+    Returns
+    -------
+    torch.nn.Module
+        The same module.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `init_`; also if a pattern matches nothing, or the optimizer does not have a chosen
+        parameter, or keeps no state for each one (LBFGS). Nothing has been written then.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import winit_fast.torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 2))
+    >>> model = winit_fast.torch.init_(model, seed=0)
+    >>> first, last = (layer.weight.detach().clone() for layer in model)
+    >>> model = winit_fast.torch.reinit_(model, "1.*", seed=0, generation=1)
+    >>> bool((model[0].weight == first).all()), bool((model[1].weight == last).any())
+    (True, False)
+    >>> model = winit_fast.torch.reinit_(model, "1.*", seed=0, generation=0)
+    >>> bool((model[1].weight == last).all())
+    True
+    """
+    wanted = [patterns] if isinstance(patterns, str) else list(patterns)
+    if not wanted or not all(isinstance(pattern, str) for pattern in wanted):
+        raise TypeError(f"patterns must be a name or several, got {patterns!r}")
+    key = None if seed is None else seed_number(seed)
+    with uncollected():
+        specs, found, _ = entries_of_module(module, rules, by, names, prefix, True)
+        matcher = Matcher((pattern, None) for pattern in wanted)
+        filled = [spec.name for spec in specs]
+        for pattern in matcher.idle(filled):
+            raise ValueError(unknown("a pattern in patterns", pattern.text, filled))
+        chosen = [spec for spec in specs if matcher.find(spec.name) is not None]
+        fills = [checked(spec.of_generation(generation), found[spec.name]) for spec in chosen]
+        resets = []
+        if optimizer is not None:
+            resets = _resets(optimizer, [found[spec.name] for spec in chosen])
+        if key is None:
+            key = key_for(found.values())
+        with torch.no_grad():
+            for fill in fills:
+                fill(key)
+            for reset in resets:
+                reset()
+    return module
+
+
+def _resets(optimizer: torch.optim.Optimizer, chosen: Sequence[Named]) -> list[Callable[[], Any]]:
+    """Return functions that reset what an optimizer keeps of parameters."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {optimizer!r}")
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ValueError("optimizer must keep a state for each parameter, got LBFGS")
+    groups = {
+        id(parameter): group for group in optimizer.param_groups for parameter in group["params"]
+    }
+    resets: list[Callable[[], Any]] = []
+    for named in chosen:
+        if not named.is_parameter:
+            continue
+        if id(named.tensor) not in groups:
+            raise ValueError(f"optimizer must have the chosen parameters, but not {named.what}")
+        if isinstance(optimizer, torch.optim.Adagrad):  # its state is made by its constructor
+            group = groups[id(named.tensor)]
+            start = group["initial_accumulator_value"]
+            resets.append(partial(_as_at_first, optimizer.state[named.tensor], start))
+        else:  # the others make it at the first step
+            resets.append(partial(optimizer.state.pop, named.tensor, None))
+    return resets
+
+
+def _as_at_first(state: dict[str, Any], start: float) -> None:
+    """Set the state of a parameter in Adagrad to that of a new optimizer."""
+    state["step"].zero_()
+    state["sum"].fill_(start)
