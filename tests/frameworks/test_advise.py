@@ -51,6 +51,7 @@ def test_glorot_in_a_deep_relu_network_is_found_and_mended():
     # The first layer has no activation before it, so Glorot is right there.
     assert {one.name for one in advice.findings} == {f"{i}.weight" for i in range(2, 120, 2)}
     assert advice.then.startswith("winit_fast.dynamic.lsuv_")
+    assert len(str(advice).splitlines()) == 2 and "(and 58 more, to 118.weight)" in str(advice)
     winit_fast.torch.init_(net, advice.rules, seed=1)
     assert advise(net).findings == ()
     lsuv_(net, batch, orthonormal=False)

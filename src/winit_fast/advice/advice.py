@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +38,18 @@ class Advice:
         return {**mended, "*": "keep"}
 
     def __str__(self) -> str:
-        lines = [str(one) for one in self.findings] or ["nothing was found"]
+        lines = _lines(self.findings) or ["nothing was found"]
         lines += [f"then: {self.then}"] if self.then else []
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def _lines(findings: Sequence[Finding]) -> list[str]:
+    """List findings; those that differ only in their weight and its numbers are one line."""
+    groups: dict[tuple[object, ...], list[Finding]] = {}
+    for one in findings:
+        kind = re.sub(r"[\d.e-]+", "", one.problem)
+        groups.setdefault((kind, one.consequence, one.remedy, one.source), []).append(one)
+    return [
+        str(first) + (f" (and {len(others)} more, to {others[-1].name})" if others else "")
+        for first, *others in groups.values()
+    ]
