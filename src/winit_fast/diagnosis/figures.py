@@ -85,6 +85,10 @@ def _by_depth(axes: Any, found: Mapping[str, Propagation]) -> None:
                        label="theory" if number == len(found) - 1 else None)  # fmt: skip
     for panel, title in ((forward, "outputs"), (backward, "gradients")):
         panel.set_yscale("log")
+        low, high = panel.get_ylim()
+        if high < 30 * low:  # less would only be noise, with labels that are hard to read
+            centre = (low * high) ** 0.5
+            panel.set_ylim(centre / 5.5, centre * 5.5)
         panel.set_xlabel("layer")
         panel.set_title(f"root mean square of {title}", fontsize=10)
         panel.grid(alpha=0.3)

@@ -31,9 +31,9 @@ class Row:
     largest, smallest : float or None
         Of a layer: bounds of its weight's extreme singular values.
     weight : float or None
-        Of a layer: the deviation of its weight.
+        Of a layer: the root mean square of its weight.
     bias : float
-        The deviation of its bias.
+        That of its bias.
     fan_in, fan_out : int
     activation : str or None
         Of an activation: its name in `winit_fast.diagnosis.theory`, if it has one.

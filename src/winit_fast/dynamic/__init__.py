@@ -1,13 +1,13 @@
 """Weights adjusted to what is seen of a network at work, before training and during it.
 
 Everything that works on a module needs PyTorch, which is imported when it is first used; the
-arithmetic (`winit_fast.dynamic.adjustment`, ``dormancy``, ``growth``, ``schedule``) does not.
+arithmetic (``adjustment``, ``dormancy``, ``growth``, ``schedule``) does not.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from winit_fast.dynamic.adjustment import Adjusted, Adjustment
+from winit_fast.dynamic.adjustment import Adjusted, Adjustment, log_factors
 
 if TYPE_CHECKING:
     from winit_fast.dynamic.torch.controller import DynamicInit, Reset, Watched
@@ -25,6 +25,7 @@ __all__ = [
     "ScaleSchedule",
     "Watched",
     "deepen_",
+    "log_factors",
     "lsuv_",
     "rescale_",
     "shrink_and_perturb_",

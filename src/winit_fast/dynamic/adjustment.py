@@ -103,8 +103,8 @@ def log_factors(
 
     .. math::
 
-        \sum_l \Big(\ln \frac{o_l}{o} + \sum_{k \le l} x_k\Big)^2 +
-               \Big(\ln \frac{g_l}{g} + \sum_{k > l} x_k\Big)^2.
+        \sum_l \left(\ln \frac{o_l}{o} + \sum_{k \le l} x_k\right)^2 +
+               \left(\ln \frac{g_l}{g} + \sum_{k > l} x_k\right)^2.
 
     Activations are taken to pass a factor on, as a ReLU does; for others, repeat it.
 

@@ -14,7 +14,11 @@ from torch.nn import Module
 from winit_fast.base.arguments import positive, word
 from winit_fast.diagnosis.report import Propagation
 from winit_fast.diagnosis.rows import ACTIVATION, LAYER, Row
-from winit_fast.diagnosis.singular_values import extreme_singular_values
+from winit_fast.diagnosis.singular_values import (
+    EXACT,
+    bidiagonalised,
+    extreme_singular_values,
+)
 from winit_fast.diagnosis.torch.undisturbed import call, floats, undisturbed
 from winit_fast.diagnosis.torch.watching import Seen, fans_of, watched, weight_of
 from winit_fast.streams.stream import Stream
@@ -34,7 +38,7 @@ def propagate(
     loss: Loss | None = None,
     *,
     seed: int = 0,
-    singular_steps: int = 6,
+    singular_steps: int = 4,
 ) -> Propagation:
     """Measure the outputs and gradients of every layer, in one forward and one backward pass.
 
@@ -59,7 +63,7 @@ def propagate(
     -------
     Propagation
         With a row for every layer, normalisation and activation in the order of execution, also for
-        activations that are called as functions. It prints as a table, and `Propagation.save`
+        activations that are called as functions. It prints as a table, and its method ``save``
         writes a figure or a report.
 
     Raises
@@ -124,8 +128,7 @@ def propagate(
         weight = None if one is None or rows[place].kind != LAYER else weight_of(one)
         if weight is not None:
             if id(weight) not in singular:
-                matrix = weight.detach().flatten(1).float().cpu().numpy()
-                singular[id(weight)] = extreme_singular_values(matrix, steps)
+                singular[id(weight)] = _singular_values(weight.detach().flatten(1).float(), steps)
             largest, smallest = singular[id(weight)]
             rows[place] = replace(rows[place], largest=largest, smallest=smallest)
     return Propagation(
@@ -150,8 +153,29 @@ def _moments(output: Tensor) -> tuple[float, float]:
         output = output.float()
     if not output.numel():
         return 0.0, 0.0
-    variance, mean = torch.var_mean(output, unbiased=False)
-    return float(mean), math.sqrt(float(variance))
+    # Three times as fast as var_mean, and no sum of squares that loses the digits of a deviation.
+    mean = output.mean()
+    deviation = torch.linalg.vector_norm(output - mean) / math.sqrt(output.numel())
+    return float(mean), float(deviation)
+
+
+def _root_mean_square(tensor: Tensor) -> float:
+    values = tensor.detach().flatten()
+    values = values.float() if values.itemsize < 4 else values
+    return float(torch.linalg.vector_norm(values)) / math.sqrt(max(1, values.numel()))
+
+
+def _singular_values(matrix: Tensor, steps: int) -> tuple[float, float]:
+    """Bound the singular values by torch's products, which use its threads and its device."""
+    if min(matrix.shape) <= EXACT:
+        return extreme_singular_values(matrix.cpu().numpy(), steps)
+    if matrix.shape[0] < matrix.shape[1]:
+        matrix = matrix.T
+
+    def product(one: Tensor) -> Any:
+        return lambda v: torch.mv(one, torch.from_numpy(v).to(one)).cpu().numpy()
+
+    return bidiagonalised(product(matrix), product(matrix.T), matrix.shape[1], steps)
 
 
 def _row(seen: Seen) -> Row:
@@ -176,8 +200,8 @@ def _row(seen: Seen) -> Row:
     bias = getattr(seen.module, "bias", None)
     return replace(
         row,
-        weight=math.hypot(*_moments(weight)),
-        bias=math.hypot(*_moments(bias)) if isinstance(bias, Tensor) else 0.0,
+        weight=_root_mean_square(weight),
+        bias=_root_mean_square(bias) if isinstance(bias, Tensor) else 0.0,
         fan_in=fan_in,
         fan_out=fan_out,
     )

@@ -88,7 +88,7 @@ def rescale_(
     Notes
     -----
     Factors for gradients are those of a chain of layers; see
-    `winit_fast.dynamic.adjustment.log_factors`. They are computed and measured again until the
+    `winit_fast.dynamic.log_factors`. They are computed and measured again until the
     target is reached, since activations and residual connections pass a factor on only in part.
 
     Examples
