@@ -55,7 +55,7 @@ test-all: $(VENV)/installed ## run all tests, with every Hypothesis example
 	$(PYTEST) $(WITHOUT_FRAMEWORKS) $(FULL)
 
 FRAMEWORKS := $(shell sed -n 's/^FRAMEWORKS = //p' src/winit_fast/base/frameworks.py | tr -d '(",)')
-ADAPTERS := $(addprefix src/winit_fast/,$(FRAMEWORKS) sources)
+ADAPTERS := $(addprefix src/winit_fast/,$(FRAMEWORKS) sources diagnosis/torch dynamic/torch advice/torch)
 # Pinned versions, with which the tests are known to pass; NEWEST=1 installs the newest releases.
 PINNED := $(BIN)/python -c '$(DEPENDENCIES)' frameworks
 test-frameworks: $(VENV)/installed ## run the tests with PyTorch, JAX, Keras and Dask; NEWEST=1 takes their newest releases

@@ -27,6 +27,9 @@ FLOORS = [
     {"checkpoint"},
     {*FRAMEWORKS},
     {"sources"},
+    {"diagnosis"},
+    {"dynamic"},
+    {"advice"},
     {"benchmark"},
     {"cli", "_pyinstaller"},
     {"__main__"},
@@ -130,6 +133,22 @@ def test_an_import_that_climbs_is_seen(line, tmp_path):
 def test_importing_the_package_imports_no_framework():
     heavy = ["torch", "jax", "keras", "tensorflow", "dask", "scipy", "matplotlib", "click", "rich"]
     program = f"import sys, winit_fast; print([m for m in {heavy} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout == "[]\n", run.stderr
+
+
+@pytest.mark.parametrize("floor", ["diagnosis", "dynamic", "advice"])
+def test_the_numerics_import_no_framework(floor):
+    """Only the folder torch/ of these layers does; the names in it are imported when used."""
+    above = {"torch", "jax", "keras", "dask", "flax"}
+    for path in (PACKAGE / floor).glob("*.py"):
+        tree = ast.parse(path.read_text())
+        used = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)
+                for alias in node.names}  # fmt: skip
+        used |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert not {name for name in used if name.split(".")[0] in above}, path
+        assert not set(_imported(path)) & {f"winit_fast.{one}" for one in above}, path
+    program = f"import sys, winit_fast.{floor}; print([m for m in {above} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.stdout == "[]\n", run.stderr
 

@@ -29,7 +29,7 @@ __all__ += initializers.__all__
 
 def __getattr__(name: str) -> object:
     """Import what is slow to import at its first use: ``numpy.random``, the upper floors."""
-    if name in FRAMEWORKS or name in ("checkpoint", "models"):
+    if name in FRAMEWORKS or name in ("advice", "checkpoint", "diagnosis", "dynamic", "models"):
         return import_module(f"winit_fast.{name}")
     if name == "Philox4x32":
         from winit_fast.streams.bit_generator import Philox4x32

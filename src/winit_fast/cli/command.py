@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from winit_fast.base.version import __version__
+from winit_fast.cli.advise import advise
 from winit_fast.cli.bench import bench
 from winit_fast.cli.info import info
 from winit_fast.cli.init import init
@@ -33,7 +34,7 @@ class _Command(click.Group):
 main = _Command(
     "winit-fast",
     help="Initial weights of neural networks, with the same bits on any machine.",
-    commands=[bench, info, init, inspect, rules, verify],
+    commands=[advise, bench, info, init, inspect, rules, verify],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 click.version_option(__version__, prog_name="winit-fast")(main)

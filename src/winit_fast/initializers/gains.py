@@ -164,24 +164,69 @@ def squared_gain(
     2.0
     """
     if isinstance(activation, str):
-        name = _BY_SPELLING.get(spelling(activation))
-        if name is None:
-            raise ValueError(unknown("activation", activation, NAMES))
-        if param is not None:
-            if isinstance(param, bool):
-                raise TypeError(f"param must be a real number, got {param!r}")
-            if name in _GATES or _TABLE[name][1] is None:
-                raise ValueError(
-                    f"param must not be given for {activation!r}, which has no parameter, "
-                    f"got {param!r}"
-                )
-            param = finite("param", param)
-        return _named(name, param, gradient)
+        return _named(*_named_and_param(activation, param), gradient)
+    function = activation_function(activation, param)
+    return _inverse(mean_square(function, gradient), repr(activation), gradient)
+
+
+def activation_function(
+    activation: Activation, param: float | None = None
+) -> Callable[[Array], Array]:
+    """Return an activation as a function of float64 arrays, element by element.
+
+    Parameters
+    ----------
+    activation, param
+        As in `gain`. Gated units have two inputs, so they are no such function.
+
+    Returns
+    -------
+    callable
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `gain`, and for gated units.
+
+    Examples
+    --------
+    >>> activation_function("leaky_relu", 0.5)(np.array([-2.0, 3.0]))
+    array([-1.,  3.])
+    """
+    if isinstance(activation, str):
+        name, param = _named_and_param(activation, param)
+        if name in _GATES:
+            raise ValueError(f"activation must have one input, got {name!r}, which has two")
+        return _function(name, param)
     if not callable(activation):
         raise TypeError(f"activation must be a name or a function, got {activation!r}")
     if param is not None:
         raise ValueError(f"param must not be given with a function as activation, got {param!r}")
-    return _inverse(_mean_square(_on_arrays(activation), gradient), repr(activation), gradient)
+    return _on_arrays(activation)
+
+
+def _named_and_param(activation: str, param: float | None) -> tuple[str, float | None]:
+    """Read the name of an activation, and its parameter if it has one."""
+    name = _BY_SPELLING.get(spelling(activation))
+    if name is None:
+        raise ValueError(unknown("activation", activation, NAMES))
+    if param is not None:
+        if isinstance(param, bool):
+            raise TypeError(f"param must be a real number, got {param!r}")
+        if name in _GATES or _TABLE[name][1] is None:
+            raise ValueError(
+                f"param must not be given for {activation!r}, which has no parameter, got {param!r}"
+            )
+        param = finite("param", param)
+    return name, param
+
+
+def _function(name: str, param: float | None) -> Callable[[Array], Array]:
+    function, default = _TABLE[name]
+    if default is None:
+        return function
+    parameter = default if param is None else param
+    return lambda z: function(z, parameter)
 
 
 def _tanh_half(z: Array) -> Array:
@@ -294,7 +339,7 @@ def _named(name: str, param: float | None, gradient: bool) -> float:
         return _CONVENTIONAL[name] ** 2
     if function is _TABLE["linear"][0]:
         return 1.0
-    square = _mean_square(lambda z: function(z, *parameters), gradient)
+    square = mean_square(_function(name, param), gradient)
     return _inverse(square, shown, gradient)
 
 
@@ -352,8 +397,26 @@ def _rule() -> tuple[Array, Array, Array]:
     return nodes, weights, np.asarray(derivative, np.float64)
 
 
-def _mean_square(function: Callable[[Array], Array], gradient: bool) -> float:
-    """Integrate f(z)^2, or f'(z)^2, over the standard normal; infinity if it does not converge."""
+def mean_square(
+    function: Callable[[Array], Array], gradient: bool = False, tolerance: float | None = None
+) -> float:
+    """Integrate f(z)^2, or f'(z)^2, over the standard normal; infinity if it does not converge.
+
+    Parameters
+    ----------
+    function : callable
+        Of an array of float64; it returns float64 or float32.
+    gradient : bool
+        Whether to integrate the square of the derivative.
+    tolerance : float, optional
+        The relative error of a panel; by default 1024 times the precision of what the function
+        returns. A function that varies little about a large value needs a larger one.
+
+    Examples
+    --------
+    >>> round(mean_square(lambda z: 3 * z), 12), round(mean_square(np.sin, gradient=True), 6)
+    (9.0, 0.567668)
+    """
     nodes, weights, derivative = _rule()
 
     def integrals(left: Array, width: Array) -> Array:
@@ -367,7 +430,8 @@ def _mean_square(function: Callable[[Array], Array], gradient: bool) -> float:
 
     with np.errstate(all="ignore"):
         precision = np.finfo(function(nodes).dtype)
-        tolerance = 1024 * float(precision.eps)
+        if tolerance is None:
+            tolerance = 1024 * float(precision.eps)
         halvings = precision.nmant - 12  # until panels are as narrow as the tolerance
         # Kinks are mostly at multiples of 1/2, so panels end there. Jumps are mostly there too, but
         # a gradient must see a jump inside a panel, so its panels are shifted.

@@ -1,0 +1,131 @@
+"""The facts about a network's weights, from a plan or a checkpoint and its configuration."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from winit_fast.advice.examination import EMBEDDING, LINEAR, OTHER, WeightFacts
+from winit_fast.checkpoint.expectation import moments
+from winit_fast.checkpoint.inspection import Statistics
+from winit_fast.models.plan import Plan
+
+_EMBEDDINGS = re.compile(r"(^|[._])(embed\w*|wte|wpe|word_embeddings|position\w*|shared)[._]")
+_HEADS = re.compile(r"(^|\.)(lm_head|embed_out|output|classifier|score|head)\.weight$")
+_NORMS = re.compile(r"(^|[._])(\w*norm\w*|ln\w*|bn\d*)([._]|$)")
+
+
+def of_plan(plan: Plan, configuration: Mapping[str, Any] | None = None) -> list[WeightFacts]:
+    """List the weights of a plan, with the deviations that their schemes will give.
+
+    Parameters
+    ----------
+    plan : winit_fast.Plan
+    configuration : mapping, optional
+        The content of config.json.
+
+    Returns
+    -------
+    list of WeightFacts
+        Without tensors of fewer than two axes, and those whose deviation is not known.
+
+    Examples
+    --------
+    >>> import winit_fast as wf
+    >>> from winit_fast.models import TensorSpec
+    >>> plan = wf.Plan([TensorSpec("wte.weight", (1000, 64), wf.RandomNormal(0, 1.0))])
+    >>> [(one.name, one.is_head) for one in of_plan(plan, {"tie_word_embeddings": True})]
+    [('wte.weight', True)]
+    """
+    rows = []
+    for tensor in plan:
+        known = moments(tensor.initializer, tensor.shape)
+        if known is not None and tensor.kind != "non-persistent buffer":
+            rows.append((tensor.name, tensor.shape, *known, 0, tuple(tensor.tied)))
+    return _facts(rows, configuration or {})
+
+
+def of_checkpoint(
+    tensors: Iterable[Statistics], configuration: Mapping[str, Any] | None = None
+) -> list[WeightFacts]:
+    """List the weights of a checkpoint, with the deviations that were measured.
+
+    Parameters
+    ----------
+    tensors : iterable of winit_fast.checkpoint.Statistics
+        What `winit_fast.checkpoint.inspect` found.
+    configuration : mapping, optional
+        The content of config.json.
+
+    Returns
+    -------
+    list of WeightFacts
+        Without tensors of fewer than two axes, and those without finite elements or of integers.
+    """
+    rows = []
+    for one in tensors:
+        if one.mean is None or one.deviation is None:
+            if not one.not_finite:
+                continue
+            rows.append((one.name, one.shape, 0.0, 0.0, one.not_finite, ()))
+        else:
+            rows.append((one.name, one.shape, one.mean, one.deviation, one.not_finite or 0, ()))
+    return _facts(rows, configuration or {})
+
+
+def configuration_of(path: str) -> dict[str, Any]:
+    """Read the config.json that is in a folder, or beside a file; without one it is empty."""
+    place = Path(path)
+    file = (place if place.is_dir() else place.parent) / "config.json"
+    if not file.is_file():
+        return {}
+    content = json.loads(file.read_text(encoding="utf-8"))
+    return content if isinstance(content, dict) else {}
+
+
+def _facts(rows: list[tuple[Any, ...]], configuration: Mapping[str, Any]) -> list[WeightFacts]:
+    names = {row[0] for row in rows}
+    has_norms = any(_NORMS.search(name) for name in names)
+    has_head = any(_HEADS.search(name) for name in names)
+    is_tied = bool(configuration.get("tie_word_embeddings", False))
+    embeddings = [
+        row[0] for row in rows if len(row[1]) == 2 and _EMBEDDINGS.search(row[0])
+    ]  # the first one is that of the words
+    found = []
+    for name, shape, mean, deviation, not_finite, tied in rows:
+        if len(shape) < 2 or not math.prod(shape) or _NORMS.search(name):
+            continue
+        is_embedding = name in embeddings
+        is_head = bool(_HEADS.search(name)) or any(_HEADS.search(one) for one in tied)
+        if is_embedding and name == embeddings[0] and is_tied and not has_head:
+            is_head = True
+        fan_in, fan_out = _fans(name, shape, configuration)
+        found.append(
+            WeightFacts(
+                name,
+                tuple(shape),
+                EMBEDDING if is_embedding else LINEAR if name.endswith("weight") else OTHER,
+                fan_in,
+                fan_out,
+                mean,
+                deviation,
+                normalised=has_norms,
+                is_head=is_head,
+                may_be_zero=is_head and not is_embedding,
+                not_finite=not_finite,
+            )
+        )
+    return found
+
+
+def _fans(name: str, shape: tuple[int, ...], configuration: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the fans of a weight (out, in, *kernel); GPT-2's linear layers are (in, out)."""
+    taps = math.prod(shape[2:])
+    fan_out, fan_in = shape[0] * taps, shape[1] * taps
+    if configuration.get("model_type") == "gpt2" and re.search(r"\.c_(attn|proj|fc)\.", name):
+        fan_in, fan_out = fan_out, fan_in
+    return fan_in, fan_out

@@ -1,0 +1,1 @@
+"""Examines modules of PyTorch."""

@@ -1,0 +1,1 @@
+"""Measures modules of PyTorch at work."""

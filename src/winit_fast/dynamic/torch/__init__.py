@@ -1,0 +1,1 @@
+"""Adjusts modules of PyTorch to what is seen of them at work."""

@@ -1,0 +1,408 @@
+"""Re-initialises dormant units while a network is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.optim import Optimizer
+
+from winit_fast.base.arguments import integer, not_negative, positive
+from winit_fast.dynamic.dormancy import dormant, runs
+from winit_fast.dynamic.torch.layers import summed
+from winit_fast.dynamic.torch.optimizer_state import check_optimizer, reset_state
+from winit_fast.dynamic.torch.schemes import draw, schemes
+from winit_fast.dynamic.torch.units import Units, columns, find_units, out_axis, parameter
+from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.torch.names import Names, unwrapped
+from winit_fast.torch.rules import Rules, nearest
+from winit_fast.torch.seeding import draw_word
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Units that were re-initialised.
+
+    Attributes
+    ----------
+    layer : str
+    step : int
+        After how many calls of `DynamicInit.step`.
+    units : tuple of int
+    share : float
+        Of the layer's units.
+    generation : int
+        Of the streams that the new weights are drawn from.
+    """
+
+    layer: str
+    step: int
+    units: tuple[int, ...]
+    share: float
+    generation: int
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What was seen of a layer's units.
+
+    Attributes
+    ----------
+    mean, deviation : float
+        Of the activations.
+    dormant : float
+        The share of dormant units.
+    dead : float
+        The share of units that have been 0 all the time.
+    gradient : float or None
+        The deviation of the gradient with respect to the activations.
+    """
+
+    mean: float
+    deviation: float
+    dormant: float
+    dead: float
+    gradient: float | None
+
+
+class _Watch:
+    """Sums over the units of one layer: magnitudes, moments, gradients."""
+
+    def __init__(self, count: int) -> None:
+        self.magnitudes = torch.zeros(count, dtype=torch.float64)
+        self.moments = torch.zeros(6, dtype=torch.float64)  # count, sum, squares; for gradients too
+
+    def add(self, values: Tensor, channels: bool, count: int) -> None:
+        values = values.detach()
+        if values.itemsize < 4:
+            values = values.float()
+        if channels:
+            by_unit = values.abs().flatten(2).sum((0, 2))
+        else:
+            by_unit = values.abs().reshape(-1, values.shape[-1]).sum(0).reshape(count, -1).sum(1)
+        self.magnitudes += by_unit.double().cpu()
+        self._add(values, 0)
+
+    def add_gradient(self, values: Tensor) -> None:
+        self._add(values.detach(), 3)
+
+    def _add(self, values: Tensor, start: int) -> None:
+        own = torch.stack([values.sum(dtype=torch.float64), values.double().square().sum()]).cpu()
+        self.moments[start] += values.numel()
+        self.moments[start + 1 : start + 3] += own
+
+
+class DynamicInit:
+    """Watches a network while it is trained, and re-initialises its dormant units.
+
+    After every step of the optimizer, call `step`. Each ``every`` steps it looks at what the units
+    of each layer did in the last forward pass. A unit is dormant if its mean magnitude is at most
+    ``tau`` times that of its layer's units. Its incoming weights and its bias are then drawn anew
+    from the scheme and the stream of their tensors, its outgoing weights become 0, so that the
+    network's output hardly changes, and the optimizer's moments of just those elements begin again.
+    If no unit is dormant, nothing changes.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    optimizer : torch.optim.Optimizer, optional
+        SGD, Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad or Adadelta.
+    seed : int, numpy.random.SeedSequence, numpy.random.Generator, optional
+        By default 64 bits from torch's generator. For the same seed, everything repeats.
+    tau : float
+        The threshold of dormancy.
+    every : int
+        How often units are watched, in steps.
+    rules : mapping or callable, optional
+        The schemes of weights and biases, as in `winit_fast.torch.init_`; by default those of the
+        author's code.
+    units : mapping of str to str, optional
+        For layers where it cannot be told: the name of the layer that uses their units. It is known
+        for layers of an ``nn.Sequential``, and for the MLP of a transformer by the usual names.
+    layers : list of str, optional
+        The layers whose units are watched; by default all where it is known.
+    reset : bool
+        Whether dormant units are re-initialised, or only watched.
+    names, prefix
+        As in `winit_fast.torch.init_`.
+    group : torch.distributed.ProcessGroup, optional
+        Units are dormant by the batches of all its ranks, so that all ranks reset the same ones.
+
+    Attributes
+    ----------
+    history : list of Reset
+    seen : dict of str to Watched
+        What was seen of every layer's units when they were last watched, before any reset.
+
+    Raises
+    ------
+    ValueError
+        If there is no layer to watch, or it cannot be told which weights are outgoing for one of
+        ``layers``; or as in `winit_fast.torch.init_`.
+    TypeError
+        If the optimizer's state is not known, or a parameter is sharded.
+
+    References
+    ----------
+    Sokar et al., "The dormant neuron phenomenon in deep reinforcement learning", ICML 2023.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> optimizer = torch.optim.Adam(net.parameters())
+    >>> with torch.no_grad():
+    ...     net[0].bias[3] = -100.0  # a dead unit
+    >>> watch = DynamicInit(net, optimizer, seed=3, every=1)
+    >>> print(watch.describe())
+    layer  units  incoming  outgoing
+    0          8  0         2
+    >>> net(torch.randn(16, 4)).sum().backward()
+    >>> optimizer.step()
+    >>> [reset] = watch.step()
+    >>> 3 in reset.units, bool((net[2].weight[:, 3] == 0).all())
+    (True, True)
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        optimizer: Optimizer | None = None,
+        *,
+        seed: Seed = None,
+        tau: float = 0.025,
+        every: int = 100,
+        rules: Rules | None = None,
+        units: Mapping[str, str] | None = None,
+        layers: list[str] | None = None,
+        reset: bool = True,
+        names: Names | None = None,
+        prefix: str = "",
+        group: Any = None,
+    ) -> None:
+        check_optimizer(optimizer)
+        self.optimizer, self.group, self.reset = optimizer, group, reset
+        self.tau, self.every = not_negative("tau", tau), positive("every", every)
+        inner = unwrapped(module)
+        found, self._unknown = find_units(inner, units)
+        if layers is not None:
+            found = _chosen(found, layers, self._unknown)
+        if not found:
+            listed = "; ".join(f"{name!r}: {why}" for name, why in self._unknown.items())
+            raise ValueError(f"module has no layer whose units can be watched ({listed or 'none'})")
+        self._units = {one.name: one for one in found}
+        wanted = {
+            f"{name}.{attribute}" if name else attribute: (holder, attribute)
+            for one in found
+            for name, holder in [*one.incoming, *([one.norm] if one.norm else [])]
+            for attribute, held in holder._parameters.items()
+            if held is not None
+        }
+        self._specs = schemes(inner, wanted, rules, names, prefix)
+        self._key = draw_word() if seed is None else seed_number(seed)
+        self.steps = 0
+        self.history: list[Reset] = []
+        self.seen: dict[str, Watched] = {}
+        self._generations = dict.fromkeys(self._units, 0)
+        self._watches = {name: _Watch(one.count) for name, one in self._units.items()}
+        self._is_watching = self.every == 1
+        self._handles = [
+            one.outgoing[1].register_forward_pre_hook(self._hook(name))
+            for name, one in self._units.items()
+        ]
+
+    def _hook(self, name: str) -> Any:
+        units = self._units[name]
+        # The input of an outgoing convolution has its channels along axis 1.
+        channels = isinstance(units.outgoing[1], torch.nn.modules.conv._ConvNd)
+
+        def hook(module: Module, inputs: tuple[Any, ...]) -> None:
+            if not self._is_watching or not inputs or not isinstance(inputs[0], Tensor):
+                return
+            watch = self._watches[name]
+            watch.add(inputs[0], channels, units.count)
+            if inputs[0].requires_grad:
+                inputs[0].register_hook(watch.add_gradient)
+
+        return hook
+
+    def step(self) -> list[Reset]:
+        """Count a step; at every ``every``-th one, re-initialise dormant units.
+
+        Call it after ``optimizer.step()``.
+
+        Returns
+        -------
+        list of Reset
+            What was re-initialised now.
+        """
+        self.steps += 1
+        done: list[Reset] = []
+        if self.steps % self.every == 0:
+            self.seen = self._statistics()
+            found = {name: self._dormant(name) for name in self._units} if self.reset else {}
+            found = {name: numbers for name, numbers in found.items() if numbers.size}
+            with torch.no_grad():
+                done = [self._redraw(name, numbers) for name, numbers in found.items()]
+                for name, numbers in found.items():  # after all draws, so that zeros remain
+                    self._zero_outgoing(self._units[name], numbers)
+            self._watches = {name: _Watch(one.count) for name, one in self._units.items()}
+        self._is_watching = (self.steps + 1) % self.every == 0
+        self.history += done
+        return done
+
+    def _magnitudes(self, name: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        watch = self._watches[name]
+        both = summed(torch.cat([watch.magnitudes, watch.moments]), self.group).numpy()
+        count = self._units[name].count
+        return both[:count], both[count:]
+
+    def _dormant(self, name: str) -> np.ndarray[Any, Any]:
+        magnitudes, moments = self._magnitudes(name)
+        if not moments[0] or not np.isfinite(magnitudes).all():
+            return np.array([], int)
+        return dormant(magnitudes, self.tau)
+
+    def _redraw(self, name: str, numbers: np.ndarray[Any, Any]) -> Reset:
+        """Draw the incoming weights and biases of units anew."""
+        units, index = self._units[name], torch.from_numpy(numbers)
+        self._generations[name] += 1
+        generation = self._generations[name]
+        for holder_name, holder in [*units.incoming, *([units.norm] if units.norm else [])]:
+            start = f"{holder_name}." if holder_name else ""
+            for attribute, tensor in holder._parameters.items():
+                if tensor is None:
+                    continue
+                axis = out_axis(holder) if tensor.ndim > 1 else 0
+                spec = self._specs[start + attribute].of_generation(generation)
+                for low, high in runs(numbers):
+                    box = [slice(None)] * tensor.ndim
+                    box[axis] = slice(low, high)
+                    draw(spec, tensor, self._key, tuple(box))
+                reset_state(self.optimizer, tensor, axis, index)
+        if units.norm is not None:
+            for attribute, value in (("running_mean", 0.0), ("running_var", 1.0)):
+                held = getattr(units.norm[1], attribute)
+                if held is not None:
+                    held.index_fill_(0, index.to(held.device), value)
+        share = numbers.size / units.count
+        return Reset(name, self.steps, tuple(numbers.tolist()), share, generation)
+
+    def _zero_outgoing(self, units: Units, numbers: np.ndarray[Any, Any]) -> None:
+        outgoing = units.outgoing[1]
+        weight, axis = parameter(outgoing, "weight"), 1 - out_axis(outgoing)
+        inputs = columns(torch.from_numpy(numbers), units.each)
+        weight.index_fill_(axis, inputs.to(weight.device), 0.0)
+        reset_state(self.optimizer, weight, axis, inputs)
+
+    def _statistics(self) -> dict[str, Watched]:
+        """Compute what has been seen of every layer that has run."""
+        found = {}
+        for name, units in self._units.items():
+            magnitudes, moments = self._magnitudes(name)
+            if not moments[0]:
+                continue
+            gradient = _deviation(moments[3:]) if moments[3] else None
+            found[name] = Watched(
+                float(moments[1] / moments[0]),
+                _deviation(moments[:3]),
+                dormant(magnitudes, self.tau).size / units.count,
+                float((magnitudes == 0).mean()),
+                gradient,
+            )
+        return found
+
+    def describe(self) -> str:
+        """Return a table of the layers that are watched, and of those that are not, with reasons.
+
+        Returns
+        -------
+        str
+        """
+        rows = [("layer", "units", "incoming", "outgoing")]
+        for one in self._units.values():
+            incoming = [name for name, _ in one.incoming] + ([one.norm[0]] if one.norm else [])
+            each = "" if one.each == 1 else f" ({one.each} inputs each)"
+            rows.append((one.name, str(one.count), ", ".join(incoming), one.outgoing[0] + each))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if place == 1 else cell.ljust(width)
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        used = {one.outgoing[0] for one in self._units.values()}
+        lines += [f"not watched: {name}: {why}" for name, why in self._unknown.items()
+                  if name not in used]  # fmt: skip
+        return "\n".join(lines)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, from which training goes on as if it had not stopped.
+
+        Returns
+        -------
+        dict
+        """
+        return {
+            "steps": self.steps,
+            "seed": self._key,
+            "generations": dict(self._generations),
+            "watches": {
+                name: {"magnitudes": watch.magnitudes.clone(), "moments": watch.moments.clone()}
+                for name, watch in self._watches.items()
+            },
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over a state that `state_dict` has returned.
+
+        Parameters
+        ----------
+        state : mapping
+
+        Raises
+        ------
+        ValueError
+            If it is that of other layers.
+        """
+        if set(state["generations"]) != set(self._units):
+            raise ValueError(
+                f"state must be for the layers {sorted(self._units)}, "
+                f"got {sorted(state['generations'])}"
+            )
+        self.steps = integer("steps", state["steps"])
+        self._key = seed_number(state["seed"])
+        self._generations = dict(state["generations"])
+        for name, held in state["watches"].items():
+            self._watches[name].magnitudes.copy_(held["magnitudes"])
+            self._watches[name].moments.copy_(held["moments"])
+        self._is_watching = (self.steps + 1) % self.every == 0
+
+    def close(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+
+
+def _deviation(moments: np.ndarray[Any, Any]) -> float:
+    count, total, squares = moments
+    return float(np.sqrt(max(0.0, squares / count - (total / count) ** 2)))
+
+
+def _chosen(found: list[Units], layers: list[str], unknown: Mapping[str, str]) -> list[Units]:
+    by_name = {one.name: one for one in found}
+    for name in layers:
+        if name not in by_name:
+            why = unknown.get(name)
+            raise ValueError(
+                f"the units of layer {name!r} cannot be watched: {why}"
+                if why
+                else f"layers must be of the module, got {name!r}{nearest(name, by_name)}"
+            )
+    return [by_name[name] for name in layers]
