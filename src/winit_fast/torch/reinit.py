@@ -10,9 +10,9 @@ from torch.nn import Module
 from winit_fast.base.names import unknown
 from winit_fast.base.patterns import Matcher
 from winit_fast.streams.stream import Seed, seed_number
-from winit_fast.torch.filling import checked, uncollected
+from winit_fast.torch.filling import Fills, uncollected
 from winit_fast.torch.names import Named, Names
-from winit_fast.torch.recorded import entries_of_module
+from winit_fast.torch.recorded import entries_of_module, spec_of
 from winit_fast.torch.rules import Rules
 from winit_fast.torch.shards import key_for
 
@@ -80,23 +80,20 @@ def reinit_(
         raise TypeError(f"patterns must be a name or several, got {patterns!r}")
     key = None if seed is None else seed_number(seed)
     with uncollected():
-        specs, found, _ = entries_of_module(module, rules, by, names, prefix, True)
+        entries = entries_of_module(module, rules, by, names, prefix, True)
         matcher = Matcher((pattern, None) for pattern in wanted)
-        filled = [spec.name for spec in specs]
+        filled = [named.name for named, _ in entries.filled]
         for pattern in matcher.idle(filled):
             raise ValueError(unknown("a pattern in patterns", pattern.text, filled))
-        chosen = [spec for spec in specs if matcher.find(spec.name) is not None]
-        fills = [checked(spec.of_generation(generation), found[spec.name]) for spec in chosen]
-        resets = []
-        if optimizer is not None:
-            resets = _resets(optimizer, [found[spec.name] for spec in chosen])
-        if key is None:
-            key = key_for(found.values())
-        with torch.no_grad():
-            for fill in fills:
-                fill(key)
-            for reset in resets:
-                reset()
+        chosen, fills = [], Fills()
+        for named, reduced in entries.filled:
+            if matcher.find(named.name) is not None:
+                chosen.append(named)
+                fills.add_spec(named, spec_of(named, reduced).of_generation(generation))
+        resets = [] if optimizer is None else _resets(optimizer, chosen)
+        fills.run(key_for(entries.found) if key is None else key)
+        for reset in resets:
+            reset()
     return module
 
 

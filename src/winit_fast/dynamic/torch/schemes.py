@@ -14,7 +14,7 @@ from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.torch.expressions import TorchExpression
 from winit_fast.torch.names import Names, tensors
 from winit_fast.torch.placements import is_sharded
-from winit_fast.torch.recorded import entries_of_module
+from winit_fast.torch.recorded import entries_of_module, spec_of
 from winit_fast.torch.rules import KEEP, Rules
 
 
@@ -48,13 +48,17 @@ def schemes(
         }
         given: Mapping[Any, Any] = rules or {}
         rules = {**given, **{name: KEEP for name in kept if name not in given}}
-    found = entries_of_module(module, rules, None, names, prefix, True)
-    specs = {spec.name: spec for spec in found.specs if wanted is None or spec.name in wanted}
+    entries = entries_of_module(module, rules, None, names, prefix, True)
+    found = {
+        named.name: (named.tensor, spec_of(named, reduced))
+        for named, reduced in entries.filled
+        if wanted is None or named.name in wanted
+    }
+    specs = {name: spec for name, (_, spec) in found.items()}
     for name in wanted or ():
         if name not in specs:
             raise ValueError(f"the scheme of {name!r} is not known: give a rule for it")
-    for name, spec in specs.items():
-        tensor = found.found[name].tensor
+    for name, (tensor, spec) in found.items():
         if isinstance(spec.initializer, TorchExpression):
             raise ValueError(
                 f"{name!r} is computed by {spec.initializer!r:.100}, of which no part can be drawn "
