@@ -10,10 +10,14 @@ import winit_fast as wf
 from winit_fast.models import Architecture, Rule, Rules, model_names, rule_names
 
 
-# Parameters as their publishers count them, each tensor once: GPT-2 and Llama in the index files of
-# the published checkpoints (GPT-2 without its causal masks), Mistral and Qwen on their model cards
-# at Hugging Face (Qwen2.5-7B: 7.61B), Pythia in the table of EleutherAI/pythia's README ("total
-# params"), ViT and ResNet-50 in torchvision's documentation ("num_params", which has no buffers).
+# Parameters as others count them, each tensor once. GPT-2, Llama 2 7B, Llama 3 8B, Mistral, Qwen2.5
+# but 14B (1.5B and 7B as Qwen2.5-Math) and Qwen3: "params" in KerasHub's presets, for example in
+# keras_hub/src/models/gpt2/gpt2_presets.py. Qwen2.5 14B and the other sizes of Llama: the total
+# that Hugging Face states for the files of a repository ("safetensors.total" in its API), less the
+# 64 rotary frequencies of each layer that the files of Llama 2 have. Pythia: "total params" in the
+# table of the model cards at Hugging Face. ViT and ResNet-50: "num_params" of torchvision's
+# weights, which tests/frameworks/test_configurations.py reads; there the shapes of all models but
+# ResNet-50 are also compared with those of transformers.
 @pytest.mark.parametrize(
     ("model", "tensors", "parameters"),
     [

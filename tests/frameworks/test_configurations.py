@@ -15,7 +15,7 @@ import winit_fast as wf
 import winit_fast.torch as init
 from winit_fast.checkpoint import verify, write_checkpoint
 from winit_fast.cli import main
-from winit_fast.models import Architecture, Rules, from_config
+from winit_fast.models import Architecture, Rules, from_config, model_names
 
 SAMPLE = {
     "LlamaForCausalLM", "MixtralForCausalLM", "DeepseekV3ForCausalLM", "Mamba2ForCausalLM",
@@ -245,6 +245,39 @@ def test_a_built_in_model_is_initialised_as_transformers_does(model):
         for tensor in theirs if tensor.kind == "parameter"
     }  # fmt: skip
     assert {name: (own.shape, own.initializer) for name, own in built_in.items()} == recorded
+
+
+@pytest.mark.parametrize("model", [name for name in model_names() if name != "resnet-50"])
+def test_a_built_in_model_has_the_shapes_of_transformers(model):
+    """Every size of every family, and so the number of parameters."""
+    architecture = Architecture.load(model)
+    content = architecture.configuration
+    config = transformers.AutoConfig.for_model(**content)
+    with torch.device("meta"):
+        theirs = getattr(transformers, content["architectures"][0])(config)
+    shapes = [tuple(tensor.shape) for tensor in theirs.parameters()]
+    assert sorted(architecture.shapes.values()) == sorted(shapes)
+
+
+@pytest.mark.parametrize(
+    ("model", "weights"),
+    [
+        ("resnet-50", "ResNet50_Weights.IMAGENET1K_V2"),
+        ("vit-b-16", "ViT_B_16_Weights.IMAGENET1K_V1"),
+        ("vit-b-32", "ViT_B_32_Weights.IMAGENET1K_V1"),
+        ("vit-l-16", "ViT_L_16_Weights.IMAGENET1K_V1"),
+        ("vit-l-32", "ViT_L_32_Weights.IMAGENET1K_V1"),
+        ("vit-h-14", "ViT_H_14_Weights.IMAGENET1K_SWAG_LINEAR_V1"),
+    ],
+)
+def test_a_built_in_model_has_the_parameters_that_torchvision_states(model, weights):
+    import torchvision
+
+    architecture = Architecture.load(model)
+    shapes = [shape for name, shape in architecture.shapes.items()
+              if name not in architecture.buffers]  # fmt: skip
+    stated = torchvision.models.get_weight(weights).meta["num_params"]
+    assert sum(map(math.prod, shapes)) == stated
 
 
 def test_resnet_is_initialised_as_torchvision_does(tmp_path):
