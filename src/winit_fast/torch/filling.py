@@ -15,6 +15,7 @@ from winit_fast.base.dtypes import find_any
 from winit_fast.base.names import located
 from winit_fast.initializers.computed import Computed
 from winit_fast.initializers.constants import Constant, Ones, Zeros
+from winit_fast.initializers.elementwise import RandomNormal, RandomUniform, TruncatedNormal
 from winit_fast.initializers.protocol import Elementwise, Initializer, distribution_of, draw
 from winit_fast.initializers.protocol import check as check_scheme
 from winit_fast.models.tensor_spec import TensorSpec
@@ -23,7 +24,7 @@ from winit_fast.torch.expressions import TorchExpression
 from winit_fast.torch.memory import FLOATS, fill_by, fill_elementwise, watched
 from winit_fast.torch.names import Named
 from winit_fast.torch.placements import is_sharded
-from winit_fast.torch.shards import all_memory, copy_, fill_rounded, local
+from winit_fast.torch.shards import copy_, fill_rounded, in_memory, local
 
 Fill = Callable[[Tensor, str, int], object]
 """Fills a tensor, from the name of its stream and a seed."""
@@ -87,11 +88,14 @@ class Fills:
             If the scheme does not fit; the message names the tensor.
         """
         tensor = named.tensor
-        place = id(scheme), tensor.shape, tensor.dtype, drawn_in
+        place = (
+            scheme if type(scheme) in _SIMPLE else id(scheme),
+            tensor.shape, tensor.dtype, drawn_in,
+        )  # fmt: skip
         way = self._known.get(place)
         if way is None:
             way = self._known[place] = _way(named, scheme, drawn_in)
-        if way.is_direct and (self._is_watched or not all_memory(tensor)):
+        if way.is_direct and (self._is_watched or not in_memory(tensor)):
             what = f"{named.what} cannot be filled by {scheme}"
             raise TypeError(f"{what}: its memory is not writable")
         if not stream.isascii():
@@ -108,6 +112,11 @@ class Fills:
         with torch.no_grad():
             for fill, tensor, stream in self._listed:
                 fill(tensor, stream, seed)
+
+
+_SIMPLE = {Ones, RandomNormal, RandomUniform, TruncatedNormal, Zeros}
+"""Schemes that are compared by value, which is fast: a plan may have one for each tensor. Constants
+are not, because 0.0 equals -0.0."""
 
 
 class _Way(NamedTuple):

@@ -149,18 +149,23 @@ def fill_(
         plan = plan.of_generation(generation)
     key = None if seed is None else seed_number(seed)
     with uncollected():
-        found = tensors(module)
+        inside = list(modules(module))
+        found = tensors(module, inside=inside)
         fills = Fills()
-        for named, tensor in planned(module, found, plan, names, prefix):
+        for named, tensor in planned(inside, found, plan, names, prefix):
             fills.add_spec(named, tensor)
         fills.run(key_for(found) if key is None else key)
     return module
 
 
 def planned(
-    module: Module, found: list[Named], plan: Plan, names: Names | None, prefix: str
+    inside: list[tuple[str, Module]],
+    found: list[Named],
+    plan: Plan,
+    names: Names | None,
+    prefix: str,
 ) -> list[tuple[Named, TensorSpec]]:
-    """Pair the tensors of a module with those of a plan.
+    """Pair the tensors of a module, the first of ``inside``, with those of a plan.
 
     Raises
     ------
@@ -168,9 +173,9 @@ def planned(
         If the module and the plan have different tensors, shapes or dtypes, or a tensor is more
         than its memory.
     """
-    refuse(list(modules(module)), found)
+    refuse(inside, found)
     is_part = names is not None or bool(prefix)
-    wanted = streams(module, found, names, prefix) if is_part else {}
+    wanted = streams(inside[0][1], found, names, prefix) if is_part else {}
     pairs = []
     used = set()
     for named in found:

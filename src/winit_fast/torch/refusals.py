@@ -22,10 +22,10 @@ def refuse(inside: list[tuple[str, Module]], found: Iterable[Named]) -> None:
     TypeError, ValueError
     """
     summoned = False
-    kinds = {type(one): _is_unusual(type(one)) for _, one in inside}
-    for name, one in inside:
+    unusual = set(filter(_is_unusual, {type(one) for _, one in inside}))
+    for name, one in inside if unusual else ():
         kind = type(one)
-        if not kinds[kind]:
+        if kind not in unusual:
             continue
         if kind.__name__ == "FullyShardedDataParallel":
             state = getattr(getattr(one, "training_state", None), "name", "")

@@ -108,8 +108,9 @@ class SavedStreams:
 
     def __init__(self, module: Module, found: list[Named], streams: dict[str, str]) -> None:
         self._parts: dict[str, list[Part]] = {}
-        shapes = {named.name: tuple(named.tensor.shape) for named in found}
-        for name, keys in saved_keys(module, found).items():
+        saved = saved_keys(module, found)
+        shapes = {named.name: tuple(named.tensor.shape) for named in found if named.name in saved}
+        for name, keys in saved.items():
             start = streams[name].removesuffix(name)
             if len(keys) == 1 and keys[0].stops == shapes[name]:
                 streams[name] = start + keys[0].key

@@ -33,11 +33,9 @@ def local(tensor: Tensor) -> Tensor:
     return tensor._local_tensor if is_sharded(tensor) else tensor
 
 
-def all_memory(tensor: Tensor) -> bool:
-    """Return whether every part of a tensor on this rank `is_memory`."""
-    if is_sharded(tensor):
-        return all(is_memory(part) for part, _ in parts(tensor))
-    return is_memory(tensor)
+def in_memory(tensor: Tensor) -> bool:
+    """Return whether a tensor, of a DTensor this rank's part, `is_memory`."""
+    return is_memory(local(tensor))
 
 
 def copy_(tensor: Tensor, whole: Tensor) -> None:

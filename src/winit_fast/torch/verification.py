@@ -26,7 +26,7 @@ from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import STREAM_VERSION, Seed, seed_number
 from winit_fast.torch.expressions import TorchExpression, numpy_of
 from winit_fast.torch.filling import uncollected
-from winit_fast.torch.names import Named, Names, tensors
+from winit_fast.torch.names import Named, Names, modules, tensors
 from winit_fast.torch.placements import is_sharded, parts
 from winit_fast.torch.plans import planned
 
@@ -203,7 +203,9 @@ def verify_(
             raise TypeError(f"plan must be a Plan, got {plan!r}")
         key = seed_number(seed)
         with torch.no_grad(), uncollected():
-            for named, tensor in planned(module, tensors(module), plan, names, prefix):
+            inside = list(modules(module))
+            found = tensors(module, inside=inside)
+            for named, tensor in planned(inside, found, plan, names, prefix):
                 difference = _difference(named, tensor, key, rank)
                 if difference is not None:
                     differences.append(difference)
