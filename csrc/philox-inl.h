@@ -27,7 +27,11 @@
 #define V_UNROLL
 #elif defined(__clang__)
 #define V_NOINLINE static __attribute__((noinline))
+#if V_REGISTERS
 #define V_UNROLL _Pragma("clang loop unroll(full)")
+#else /* clang warns of loops whose count is not known without inlining */
+#define V_UNROLL
+#endif
 #else
 #define V_NOINLINE static __attribute__((noinline))
 #define V_UNROLL _Pragma("GCC unroll 32")
