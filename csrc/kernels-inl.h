@@ -6,8 +6,10 @@
 #include "householder-inl.h"
 
 /* The loop bodies are long sequences of independent instructions. GCC interleaves them only if it
- * may schedule instructions before register allocation. */
-#if defined(__GNUC__) && !defined(__clang__)
+ * may schedule instructions before register allocation. It then needs more registers, so a set with
+ * only 16 of them has the operations of several registers interleaved in the source (V_TOGETHER).
+ */
+#if defined(__GNUC__) && !defined(__clang__) && V_SCHEDULE
 #pragma GCC optimize("schedule-insns", "sched-pressure")
 #endif
 
@@ -17,8 +19,8 @@
 #include "truncated-inl.h"
 #include "uniform-inl.h"
 
-#define KERNEL(name, transform, put, paired, size, per_block)                                      \
-    static const kernel kernel_##name = {transform, put, paired, size, per_block};                 \
+#define KERNEL(name, transform, radius, has_radius, put, size, per_block)                          \
+    static const kernel kernel_##name = {transform, radius, has_radius, put, size, per_block};     \
     static void run_##name(void *dst, uint64_t index, uint64_t count, const winit_rows *rows,      \
                            const winit_distribution *d, const winit_stream *s, int streaming) {    \
         run(dst, index, count, rows, d, s, streaming, &kernel_##name);                             \
@@ -42,23 +44,23 @@
 
 enum { f64_per_block = 2, f32_per_block = 4 };
 
-#define KERNEL_OF_TYPE(kind, NAME, type, arithmetic, name, bytes, ...)           \
-    KERNEL(kind##_##type, kind##_##arithmetic, put_##type, kind##_paired, bytes, \
-           arithmetic##_per_block)
-#define KERNELS(NAME, kind, paired)  \
-    enum { kind##_paired = paired }; \
+#define KERNEL_OF_TYPE(kind, NAME, type, arithmetic, name, bytes, ...)                             \
+    KERNEL(kind##_##type, kind##_##arithmetic, radius_##arithmetic, kind##_has_radius, put_##type, \
+           bytes, arithmetic##_per_block)
+#define KERNELS(NAME, kind, has_radius)      \
+    enum { kind##_has_radius = has_radius }; \
     WINIT_EACH_TYPE(KERNEL_OF_TYPE, kind)
 
-KERNEL(bits_f64, bits, put_f64, 0, 8, 2)
-KERNEL(bits_f32, bits, put_f32, 0, 4, 4)
+KERNEL(bits_f64, bits_f64, radius_f64, 0, put_f64, 8, 2)
+KERNEL(bits_f32, bits_f32, radius_f32, 0, put_f32, 4, 4)
 WINIT_EACH_KERNEL(KERNELS)
 
 #define ENTRY(of, NAME, type, ...) [WINIT_##NAME] = of##_##type,
 #define ROW(NAME, of) [WINIT_##NAME] = {WINIT_EACH_TYPE(ENTRY, of)},
-#define RUN(NAME, kind, paired) ROW(NAME, run_##kind)
-#define GATHER(NAME, kind, paired) ROW(NAME, gather_##kind)
-#define PAIRS(NAME, kind, paired) ROW(NAME, pairs_##kind)
-#define TRANSFORM(NAME, kind, paired) ROW(NAME, transform_##kind)
+#define RUN(NAME, kind, has_radius) ROW(NAME, run_##kind)
+#define GATHER(NAME, kind, has_radius) ROW(NAME, gather_##kind)
+#define PAIRS(NAME, kind, has_radius) ROW(NAME, pairs_##kind)
+#define TRANSFORM(NAME, kind, has_radius) ROW(NAME, transform_##kind)
 #define BITS(of) [WINIT_BITS] = {[WINIT_F64] = of##_bits_f64, [WINIT_F32] = of##_bits_f32},
 
 #define PASTE(a, b) a##b

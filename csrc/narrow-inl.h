@@ -1,37 +1,24 @@
 /* Rounds results to the element type and stores them: the last step of every kernel.
  *
- * Each function takes two registers of results and stores them as one type. The results are
- * consecutive or, if `paired`, the even ones are in the first register and the odd ones in the
- * second. Narrow types are float32 rounded to nearest even; results are never NaN. bfloat16 is
- * rounded in integer arithmetic, because the instruction sets' own conversions flush subnormals or
- * need extensions. */
+ * Each function takes the even elements of a group in one register and the odd ones in another, and
+ * stores them in order. Narrow types are float32 rounded to nearest even; results are never NaN.
+ * bfloat16 is rounded in integer arithmetic, because the instruction sets' own conversions flush
+ * subnormals or need extensions. */
 #ifndef WINIT_NARROW_INL_H
 #define WINIT_NARROW_INL_H
 
 #include "philox-inl.h"
 
-V_INLINE void put_f64(void *p, const vu x[2], const int paired, int streaming) {
-    if (paired) {
-        v_put64(p, v_unpack_low64(x[0], x[1]), v_unpack_high64(x[0], x[1]), streaming);
-    } else {
-        v_put64(p, x[0], x[1], streaming);
-    }
+V_INLINE void put_f64(void *p, const vu x[2], int streaming) {
+    v_put64(p, v_unpack_low64(x[0], x[1]), v_unpack_high64(x[0], x[1]), streaming);
 }
 
-V_INLINE void put_f32(void *p, const vu x[2], const int paired, int streaming) {
-    if (paired) {
-        v_put32(p, v_unpack_low32(x[0], x[1]), v_unpack_high32(x[0], x[1]), streaming);
-    } else {
-        v_put32(p, x[0], x[1], streaming);
-    }
+V_INLINE void put_f32(void *p, const vu x[2], int streaming) {
+    v_put32(p, v_unpack_low32(x[0], x[1]), v_unpack_high32(x[0], x[1]), streaming);
 }
 
-V_INLINE void put_f16(void *p, const vu x[2], const int paired, int streaming) {
-    if (paired) {
-        v_put_pairs_f16(p, v_as_f(x[0]), v_as_f(x[1]), streaming);
-    } else {
-        v_put_f16(p, v_as_f(x[0]), v_as_f(x[1]), streaming);
-    }
+V_INLINE void put_f16(void *p, const vu x[2], int streaming) {
+    v_put_f16(p, v_as_f(x[0]), v_as_f(x[1]), streaming);
 }
 
 /* Rounds a float to its upper 16 bits, ties to even: adds just under half a unit, or exactly half
@@ -41,12 +28,8 @@ V_INLINE vu to_bf16(vu u) {
     return v_add32(v_add32(u, v_set32(0x7FFF)), odd);
 }
 
-V_INLINE void put_bf16(void *p, const vu x[2], const int paired, int streaming) {
-    if (paired) {
-        v_put_pairs_high16(p, to_bf16(x[0]), to_bf16(x[1]), streaming);
-    } else {
-        v_put_high16(p, to_bf16(x[0]), to_bf16(x[1]), streaming);
-    }
+V_INLINE void put_bf16(void *p, const vu x[2], int streaming) {
+    v_put_high16(p, to_bf16(x[0]), to_bf16(x[1]), streaming);
 }
 
 /* Rounds to 8 bits with `mantissa` mantissa bits and the exponent bias `bias`; `overflow` is the
@@ -66,23 +49,19 @@ V_INLINE vu to_8(vu u, const int mantissa, const int bias, const uint32_t overfl
     return v_or(v_min32(small, v_set32(overflow)), sign);
 }
 
-V_INLINE void put_8(void *p, const vu x[2], const int paired, int streaming) {
-    if (paired) {
-        v_put8(p, v_unpack_low32(x[0], x[1]), v_unpack_high32(x[0], x[1]), streaming);
-    } else {
-        v_put8(p, x[0], x[1], streaming);
-    }
+V_INLINE void put_8(void *p, const vu x[2], int streaming) {
+    v_put8(p, v_unpack_low32(x[0], x[1]), v_unpack_high32(x[0], x[1]), streaming);
 }
 
 /* This type has no infinity: the code after 448 is NaN. */
-V_INLINE void put_e4m3fn(void *p, const vu x[2], const int paired, int streaming) {
+V_INLINE void put_e4m3fn(void *p, const vu x[2], int streaming) {
     const vu y[2] = {to_8(x[0], 3, 7, 0x7F), to_8(x[1], 3, 7, 0x7F)};
-    put_8(p, y, paired, streaming);
+    put_8(p, y, streaming);
 }
 
-V_INLINE void put_e5m2(void *p, const vu x[2], const int paired, int streaming) {
+V_INLINE void put_e5m2(void *p, const vu x[2], int streaming) {
     const vu y[2] = {to_8(x[0], 2, 15, 0x7C), to_8(x[1], 2, 15, 0x7C)};
-    put_8(p, y, paired, streaming);
+    put_8(p, y, streaming);
 }
 
 #endif

@@ -1,33 +1,57 @@
 /* Normal numbers by the Box-Muller transform (Ann. Math. Statist. 29, 1958). A pair of words gives
- * a pair of elements, without rejection, so that each element is a function of its index. The even
- * elements are returned in out[0], the odd ones in out[1]. */
+ * a pair of elements, without rejection, so that each element is a function of its index.
+ *
+ * The first half replaces the radius words of n groups, w[2 i], by the radii. */
 #ifndef WINIT_NORMAL_INL_H
 #define WINIT_NORMAL_INL_H
 
 #include "math-inl.h"
 
-V_INLINE void normal_f32(const vu w[2], const winit_distribution *d, vu out[2]) {
-    const vu radius = w[0], angle = w[1];
-    /* (0, 1]: the minimum 2^-32 gives 6.66 sigma */
-    const vf u = v_fmaf(v_float_i32(v_shr32(radius, 1)), v_setf(0x1p-31f), v_setf(0x1p-32f));
-    const vf r = v_sqrtf(log_u2_f32(u, -2, minus_two_log_f32, NULL));
-    const vf scale = v_setf((float)d->scale), loc = v_setf((float)d->loc);
-    vf sin, cos;
-    sincos_u2_f32(angle, &sin, &cos);
-    out[0] = v_f_as_u(v_fmaf(v_mulf(r, cos), scale, loc));
-    out[1] = v_f_as_u(v_fmaf(v_mulf(r, sin), scale, loc));
+V_INLINE void radius_f32(vu *w, const int n) {
+    vf r[AT_ONCE];
+    EACH(i, n) { /* (0, 1]: the minimum 2^-32 gives 6.66 sigma */
+        r[i] = v_fmaf(v_float_i32(v_shr32(w[2 * i], 1)), v_setf(0x1p-31f), v_setf(0x1p-32f));
+    }
+    log_u2_f32(r, n, -2, minus_two_log_f32, NULL);
+    EACH(i, n) w[2 * i] = v_f_as_u(v_sqrtf(r[i]));
 }
 
-V_INLINE void normal_f64(const vu w[2], const winit_distribution *d, vu out[2]) {
-    const vu radius = v_pack_low(w[0], w[1]), angle = v_pack_high(w[0], w[1]);
-    /* (0, 1]: the minimum 2^-64 gives 9.42 sigma */
-    const vd u = v_fmad(v_double_u64(v_shr64(radius, 1)), v_setd(0x1p-63), v_setd(0x1p-64));
-    const vd r = v_sqrtd(log_u2_f64(u, -2, minus_two_log_f64, NULL));
+V_INLINE void normal_f32(const vu *w, const winit_distribution *d, const int n, vu *out) {
+    const vf scale = v_setf((float)d->scale), loc = v_setf((float)d->loc);
+    vu angle[AT_ONCE];
+    vf sin[AT_ONCE], cos[AT_ONCE];
+    EACH(i, n) angle[i] = w[2 * i + 1];
+    sincos_u2_f32(angle, n, sin, cos);
+    EACH(i, n) {
+        const vf r = v_as_f(w[2 * i]);
+        out[2 * i] = v_f_as_u(v_fmaf(v_mulf(r, cos[i]), scale, loc));
+        out[2 * i + 1] = v_f_as_u(v_fmaf(v_mulf(r, sin[i]), scale, loc));
+    }
+}
+
+/* The words of float64 have 64 bits: the angles take the place of w[2 i + 1]. */
+V_INLINE void radius_f64(vu *w, const int n) {
+    vd r[AT_ONCE];
+    EACH(i, n) { /* (0, 1]: the minimum 2^-64 gives 9.42 sigma */
+        const vu radius = v_pack_low(w[2 * i], w[2 * i + 1]);
+        w[2 * i + 1] = v_pack_high(w[2 * i], w[2 * i + 1]);
+        r[i] = v_fmad(v_double_u64(v_shr64(radius, 1)), v_setd(0x1p-63), v_setd(0x1p-64));
+    }
+    log_u2_f64(r, n, -2, minus_two_log_f64, NULL);
+    EACH(i, n) w[2 * i] = v_d_as_u(v_sqrtd(r[i]));
+}
+
+V_INLINE void normal_f64(const vu *w, const winit_distribution *d, const int n, vu *out) {
     const vd scale = v_setd(d->scale), loc = v_setd(d->loc);
-    vd sin, cos;
-    sincos_u2_f64(angle, &sin, &cos);
-    out[0] = v_d_as_u(v_fmad(v_muld(r, cos), scale, loc));
-    out[1] = v_d_as_u(v_fmad(v_muld(r, sin), scale, loc));
+    vu angle[AT_ONCE];
+    vd sin[AT_ONCE], cos[AT_ONCE];
+    EACH(i, n) angle[i] = w[2 * i + 1];
+    sincos_u2_f64(angle, n, sin, cos);
+    EACH(i, n) {
+        const vd r = v_as_d(w[2 * i]);
+        out[2 * i] = v_d_as_u(v_fmad(v_muld(r, cos[i]), scale, loc));
+        out[2 * i + 1] = v_d_as_u(v_fmad(v_muld(r, sin[i]), scale, loc));
+    }
 }
 
 #endif

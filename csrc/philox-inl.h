@@ -27,11 +27,20 @@
 #define V_UNROLL
 #elif defined(__clang__)
 #define V_NOINLINE static __attribute__((noinline))
+#if V_REGISTERS
 #define V_UNROLL _Pragma("clang loop unroll(full)")
+#else /* clang warns of loops whose count is not known without inlining */
+#define V_UNROLL
+#endif
 #else
 #define V_NOINLINE static __attribute__((noinline))
 #define V_UNROLL _Pragma("GCC unroll 32")
 #endif
+
+/* One step of a computation on n registers: neighbouring instructions are independent, so that the
+ * processor overlaps them. */
+#define EACH(i, n) V_UNROLL for (int i = 0; i < (n); i++)
+enum { AT_ONCE = 2 * V_TOGETHER }; /* most registers that a transform works on at a time */
 
 enum { PHILOX_ROUNDS = 10 };
 #define PHILOX_M0 0xD2511F53u
@@ -53,14 +62,14 @@ V_INLINE void philox_schedule(philox_keys *k, const winit_stream *s) {
     const uint64_t product = (uint64_t)PHILOX_M1 * (uint32_t)s->stream;
     k->seed = s->seed;
     k->stream = s->stream;
-    k->m0 = v_set64(PHILOX_M0);
-    k->m1 = v_set64(PHILOX_M1);
-    k->any[0] = v_set64((uint32_t)(product >> 32) ^ k0);
-    k->any[1] = v_set64((uint32_t)product);
-    k->any[2] = v_set64((uint32_t)(s->stream >> 32) ^ k1);
+    k->m0 = v_set32(PHILOX_M0);
+    k->m1 = v_set32(PHILOX_M1);
+    k->any[0] = v_set32((uint32_t)(product >> 32) ^ k0);
+    k->any[1] = v_set32((uint32_t)product);
+    k->any[2] = v_set32((uint32_t)(s->stream >> 32) ^ k1);
     for (int r = 0; r < PHILOX_ROUNDS; r++) {
-        k->key[r][0] = v_set64(k0);
-        k->key[r][1] = v_set64(k1);
+        k->key[r][0] = v_set32(k0);
+        k->key[r][1] = v_set32(k1);
         k->last = v_set64(k0 | (uint64_t)k1 << 32);
         k0 += PHILOX_W0;
         k1 += PHILOX_W1;
@@ -72,9 +81,9 @@ V_INLINE void philox_schedule_run(philox_keys *k, uint32_t c1) {
     const uint32_t k0 = (uint32_t)k->seed, k1 = (uint32_t)(k->seed >> 32);
     const uint64_t p1 = (uint64_t)PHILOX_M1 * (uint32_t)k->stream;
     const uint64_t p0 = (uint64_t)PHILOX_M0 * ((uint32_t)(p1 >> 32) ^ c1 ^ k0);
-    k->run[0] = v_set64((uint32_t)p1 ^ (k0 + PHILOX_W0));
-    k->run[1] = v_set64((uint32_t)(p0 >> 32) ^ (k1 + PHILOX_W1));
-    k->run[2] = v_set64((uint32_t)p0);
+    k->run[0] = v_set32((uint32_t)p1 ^ (k0 + PHILOX_W0));
+    k->run[1] = v_set32((uint32_t)(p0 >> 32) ^ (k1 + PHILOX_W1));
+    k->run[2] = v_set32((uint32_t)p0);
 }
 
 /* The first two rounds, for any blocks, whose numbers are in `block`. */
@@ -99,12 +108,12 @@ V_INLINE void philox_begin_run(const philox_keys *k, vu product, vu w[4]) {
 }
 
 /* The other eight rounds, for several groups; w holds the results of the first two. Afterwards each
- * lane of w[g][0] has words 0 and 2 of a block, in its low and high half, and w[g][1] has words 1
- * and 3. The groups go through each round together, because the latency of a round is four times
- * the time that its instructions occupy the processor. */
-V_INLINE void philox_end(const philox_keys *k, vu (*w)[4], const int groups) {
+ * lane of words[2 g] has words 0 and 2 of a block, in its low and high half, and words[2 g + 1] has
+ * words 1 and 3. The groups go through each round together, because the latency of a round is four
+ * times the time that its instructions occupy the processor. */
+V_INLINE void philox_end(const philox_keys *k, vu (*w)[4], const int groups, vu *words) {
     V_UNROLL for (int r = 2; r < PHILOX_ROUNDS - 1; r++) {
-        V_UNROLL for (int g = 0; g < groups; g++) {
+        EACH(g, groups) {
             const vu p0 = v_mul_low(w[g][0], k->m0), p1 = v_mul_low(w[g][2], k->m1);
             w[g][0] = v_xor3(v_shr64(p1, 32), w[g][1], k->key[r][0]);
             w[g][1] = p1;
@@ -112,10 +121,64 @@ V_INLINE void philox_end(const philox_keys *k, vu (*w)[4], const int groups) {
             w[g][3] = p0;
         }
     }
-    V_UNROLL for (int g = 0; g < groups; g++) {
+    EACH(g, groups) {
         const vu p0 = v_mul_low(w[g][0], k->m0), p1 = v_mul_low(w[g][2], k->m1);
-        w[g][0] = v_xor3(v_pack_high(p1, p0), v_pack_low(w[g][1], w[g][3]), k->last);
-        w[g][1] = v_pack_low(p1, p0);
+        words[2 * g] = v_xor3(v_pack_high(p1, p0), v_pack_low(w[g][1], w[g][3]), k->last);
+        words[2 * g + 1] = v_pack_low(p1, p0);
+    }
+}
+
+#if V_PACKED
+/* All ten rounds for V_SETS sets of 2 V_LANES blocks, each word of a block in a 32-bit lane: two
+ * multiplications give the products of all lanes, and their halves are taken apart by shuffles.
+ * `first` has the lower words of the first set's blocks, of which the upper word is that of
+ * philox_schedule_run. The words are returned as philox_end returns those of 2 V_SETS groups.
+ *
+ * On AVX2 each high half leaves the middle lanes of 128 bits exchanged, low halves do not. This
+ * needs no correction: a high half meets a low half of the round before, which is the result of
+ * lanes that were exchanged by the round before that one. Only in the last round both halves must
+ * have the same order. */
+V_INLINE void philox_packed(const philox_keys *k, vu first, vu *words) {
+    vu w[V_SETS][4];
+    EACH(s, V_SETS) {
+        vu p[2], q[2];
+        const vu w0 = v_add32(first, v_set32((uint32_t)s * 2 * V_LANES));
+        v_mul_wide(w0, k->m0, p);
+        const vu w2 = v_xor(k->any[2], v_odd32(p[0], p[1]));
+        v_mul_wide(w2, k->m1, q);
+        w[s][0] = v_xor(v_odd32(q[0], q[1]), k->run[0]);
+        w[s][1] = v_mul_low32(w2, k->m1, q);
+        w[s][2] = v_xor(v_mul_low32(w0, k->m0, p), k->run[1]);
+        w[s][3] = k->run[2];
+    }
+    V_UNROLL for (int r = 2; r < PHILOX_ROUNDS; r++) {
+        const int last = r == PHILOX_ROUNDS - 1;
+        EACH(s, V_SETS) {
+            const vu w0 = w[s][0], w2 = w[s][2];
+            vu p[2], q[2];
+            v_mul_wide(w0, k->m0, p);
+            v_mul_wide(w2, k->m1, q);
+            w[s][0] = v_xor3(v_odd32(q[0], q[1]), w[s][1], k->key[r][0]);
+            w[s][1] = last ? v_even32(q[0], q[1]) : v_mul_low32(w2, k->m1, q);
+            w[s][2] = v_xor3(v_odd32(p[0], p[1]), w[s][3], k->key[r][1]);
+            w[s][3] = last ? v_even32(p[0], p[1]) : v_mul_low32(w0, k->m0, p);
+        }
+    }
+    EACH(s, V_SETS) {
+        words[4 * s] = v_unpack_low32(w[s][0], w[s][2]);
+        words[4 * s + 1] = v_unpack_low32(w[s][1], w[s][3]);
+        words[4 * s + 2] = v_unpack_high32(w[s][0], w[s][2]);
+        words[4 * s + 3] = v_unpack_high32(w[s][1], w[s][3]);
+    }
+}
+#endif
+
+/* The 64-bit words of n groups: those of the even elements of group i in x[2 i], those of the odd
+ * ones in x[2 i + 1]. The 32-bit words have this order already. */
+V_INLINE void double_words(const vu *w, const int n, vu *x) {
+    EACH(i, n) {
+        x[2 * i] = v_pack_low(w[2 * i], w[2 * i + 1]);
+        x[2 * i + 1] = v_pack_high(w[2 * i], w[2 * i + 1]);
     }
 }
 

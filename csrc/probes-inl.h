@@ -17,8 +17,9 @@ V_INLINE void transform_words(char *dst, const uint32_t *words, size_t count,
             }
             w[j] = v_load_blocks(lanes);
         }
-        f->transform(w, &d, x);
-        f->put(dst, x, f->paired, 0);
+        if (f->has_radius) f->radius(w, 1);
+        f->transform(w, &d, 1, x);
+        f->put(dst, x, 0);
         words += 4 * V_LANES;
         dst += group_bytes(f);
     }
@@ -40,15 +41,17 @@ V_INLINE void transform_words(char *dst, const uint32_t *words, size_t count,
         }                                                                      \
     }
 
-ELEMENTWISE(array_log_f32, float, float, y = v_f_as_u(log_u2_f32(v_as_f(x), 1, log_f32, NULL)))
-ELEMENTWISE(array_log_f64, double, double, y = v_d_as_u(log_u2_f64(v_as_d(x), 1, log_f64, NULL)))
-ELEMENTWISE(array_sin_f32, uint32_t, float, vf sin; vf cos; sincos_u2_f32(x, &sin, &cos);
+ELEMENTWISE(array_log_f32, float, float, vf f = v_as_f(x); log_u2_f32(&f, 1, 1, log_f32, NULL);
+            y = v_f_as_u(f))
+ELEMENTWISE(array_log_f64, double, double, vd f = v_as_d(x); log_u2_f64(&f, 1, 1, log_f64, NULL);
+            y = v_d_as_u(f))
+ELEMENTWISE(array_sin_f32, uint32_t, float, vf sin; vf cos; sincos_u2_f32(&x, 1, &sin, &cos);
             y = v_f_as_u(sin))
-ELEMENTWISE(array_cos_f32, uint32_t, float, vf sin; vf cos; sincos_u2_f32(x, &sin, &cos);
+ELEMENTWISE(array_cos_f32, uint32_t, float, vf sin; vf cos; sincos_u2_f32(&x, 1, &sin, &cos);
             y = v_f_as_u(cos))
-ELEMENTWISE(array_sin_f64, uint64_t, double, vd sin; vd cos; sincos_u2_f64(x, &sin, &cos);
+ELEMENTWISE(array_sin_f64, uint64_t, double, vd sin; vd cos; sincos_u2_f64(&x, 1, &sin, &cos);
             y = v_d_as_u(sin))
-ELEMENTWISE(array_cos_f64, uint64_t, double, vd sin; vd cos; sincos_u2_f64(x, &sin, &cos);
+ELEMENTWISE(array_cos_f64, uint64_t, double, vd sin; vd cos; sincos_u2_f64(&x, 1, &sin, &cos);
             y = v_d_as_u(cos))
 
 static void array_sincos_f32(const uint32_t *a, float *sin, float *cos, size_t n) {

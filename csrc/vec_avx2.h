@@ -12,7 +12,9 @@
 
 #define V_SET avx2
 #define V_REGISTERS 1
-enum { V_LANES = 4, V_GROUPS = 3, V_STREAM_ALIGN = 32 };
+#define V_SCHEDULE 0
+#define V_PACKED 1
+enum { V_LANES = 4, V_GROUPS = 3, V_TOGETHER = 3, V_SETS = 3, V_STREAM_ALIGN = 32 };
 
 typedef __m256i vu;
 typedef __m256 vf;
@@ -60,6 +62,27 @@ static inline vu v_unpack_low64(vu a, vu b) { return _mm256_unpacklo_epi64(a, b)
 static inline vu v_unpack_high64(vu a, vu b) { return _mm256_unpackhi_epi64(a, b); }
 static inline vu v_unpack_low32(vu a, vu b) { return _mm256_unpacklo_epi32(a, b); }
 static inline vu v_unpack_high32(vu a, vu b) { return _mm256_unpackhi_epi32(a, b); }
+
+/* The even (odd) 32-bit lanes of a, then those of b, within each 128 bits. */
+static inline vu v_even32(vu a, vu b) {
+    return _mm256_castps_si256(
+        _mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), 0x88));
+}
+static inline vu v_odd32(vu a, vu b) {
+    return _mm256_castps_si256(
+        _mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), 0xDD));
+}
+/* The 64-bit products of all 32-bit lanes of a with m, first those of the even lanes. So in
+ * v_even32 or v_odd32 of both the two middle lanes of each 128 bits are exchanged. */
+static inline void v_mul_wide(vu a, vu m, vu p[2]) {
+    p[0] = _mm256_mul_epu32(a, m);
+    p[1] = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), m);
+}
+/* The low halves of these products, in the order of a. */
+static inline vu v_mul_low32(vu a, vu m, const vu p[2]) {
+    (void)p;
+    return _mm256_mullo_epi32(a, m);
+}
 
 /* masks: AVX2 compares only signed numbers, so the sign bits are flipped first */
 static inline vm32 v_less32(vu a, vu b) {
@@ -154,16 +177,12 @@ static inline void v_put32(void *p, vu a, vu b, int streaming) {
     v_put_one((char *)p + 32, b, streaming);
 }
 static inline void v_put64(void *p, vu a, vu b, int streaming) { v_put32(p, a, b, streaming); }
-/* Store the high 16 bits of each 32-bit lane (put_high16) or the low 8 (put8; the rest is 0). */
-static inline void v_put_high16(void *p, vu a, vu b, int streaming) {
-    const vu words = _mm256_packus_epi32(v_shr32(a, 16), v_shr32(b, 16));
-    v_put_one(p, _mm256_permute4x64_epi64(words, 0xD8), streaming);
-}
-/* The same for even elements in one register and odd ones in the other. */
-static inline void v_put_pairs_high16(void *p, vu even, vu odd, int streaming) {
+/* Stores the high 16 bits of even elements in one register and odd ones in the other. */
+static inline void v_put_high16(void *p, vu even, vu odd, int streaming) {
     const vu words = _mm256_blend_epi16(v_shr32(even, 16), odd, 0xAA);
     v_put_one(p, _mm256_permute4x64_epi64(words, 0xD8), streaming);
 }
+/* Stores the low 8 bits of each 32-bit lane; the others must be 0. */
 static inline void v_put8(void *p, vu a, vu b, int streaming) {
     vu words = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xD8);
     __m128i bytes =
@@ -175,13 +194,7 @@ static inline void v_put8(void *p, vu a, vu b, int streaming) {
     }
 }
 /* Rounds to nearest even, whatever the rounding mode in MXCSR. */
-static inline void v_put_f16(void *p, vf a, vf b, int streaming) {
-    v_put_one(p,
-              _mm256_set_m128i(_mm256_cvtps_ph(b, _MM_FROUND_TO_NEAREST_INT),
-                               _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT)),
-              streaming);
-}
-static inline void v_put_pairs_f16(void *p, vf even, vf odd, int streaming) {
+static inline void v_put_f16(void *p, vf even, vf odd, int streaming) {
     const __m128i a = _mm256_cvtps_ph(even, _MM_FROUND_TO_NEAREST_INT);
     const __m128i b = _mm256_cvtps_ph(odd, _MM_FROUND_TO_NEAREST_INT);
     const vu words = _mm256_set_m128i(_mm_unpackhi_epi16(a, b), _mm_unpacklo_epi16(a, b));

@@ -13,7 +13,9 @@
 
 #define V_SET avx512
 #define V_REGISTERS 1
-enum { V_LANES = 8, V_GROUPS = 4, V_STREAM_ALIGN = 64 };
+#define V_SCHEDULE 1
+#define V_PACKED 0
+enum { V_LANES = 8, V_GROUPS = 4, V_TOGETHER = 1, V_STREAM_ALIGN = 64 };
 
 typedef __m512i vu;
 typedef __m512 vf;
@@ -133,18 +135,13 @@ static inline void v_put_one(void *p, vu a, int streaming) {
         _mm512_storeu_si512(p, a);
     }
 }
-/* Store the high 16 bits (put_high16) or the low 8 bits (put8) of each 32-bit lane. */
-static inline void v_put_high16(void *p, vu a, vu b, int streaming) {
-    const vu odd = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33,
-                                    31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
-    v_put_one(p, _mm512_permutex2var_epi16(a, odd, b), streaming);
-}
-/* The same for even elements in one register and odd ones in the other. */
-static inline void v_put_pairs_high16(void *p, vu even, vu odd, int streaming) {
+/* Stores the high 16 bits of even elements in one register and odd ones in the other. */
+static inline void v_put_high16(void *p, vu even, vu odd, int streaming) {
     const vu order = _mm512_set_epi16(63, 31, 61, 29, 55, 23, 53, 21, 47, 15, 45, 13, 39, 7, 37, 5,
                                       59, 27, 57, 25, 51, 19, 49, 17, 43, 11, 41, 9, 35, 3, 33, 1);
     v_put_one(p, _mm512_permutex2var_epi16(even, order, odd), streaming);
 }
+/* Stores the low 8 bits of each 32-bit lane; the others must be 0. */
 static inline void v_put8(void *p, vu a, vu b, int streaming) {
     __m256i bytes = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm512_cvtepi32_epi8(a)),
                                             _mm512_cvtepi32_epi8(b), 1);
@@ -155,18 +152,7 @@ static inline void v_put8(void *p, vu a, vu b, int streaming) {
     }
 }
 /* Rounds to nearest even, whatever the rounding mode in MXCSR. */
-static inline void v_put_f16(void *p, vf a, vf b, int streaming) {
-    const __m256i low = _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m256i high = _mm512_cvtps_ph(b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    if (streaming) {
-        _mm256_stream_si256(p, low);
-        _mm256_stream_si256((void *)((char *)p + 32), high);
-    } else {
-        _mm256_storeu_si256(p, low);
-        _mm256_storeu_si256((void *)((char *)p + 32), high);
-    }
-}
-static inline void v_put_pairs_f16(void *p, vf even, vf odd, int streaming) {
+static inline void v_put_f16(void *p, vf even, vf odd, int streaming) {
     const vu order = _mm512_set_epi16(47, 15, 46, 14, 43, 11, 42, 10, 39, 7, 38, 6, 35, 3, 34, 2,
                                       45, 13, 44, 12, 41, 9, 40, 8, 37, 5, 36, 4, 33, 1, 32, 0);
     const __m256i a = _mm512_cvtps_ph(even, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

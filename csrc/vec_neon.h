@@ -12,7 +12,9 @@
 
 #define V_SET neon
 #define V_REGISTERS 1
-enum { V_LANES = 2, V_GROUPS = 4, V_STREAM_ALIGN = 16 };
+#define V_SCHEDULE 1
+#define V_PACKED 1
+enum { V_LANES = 2, V_GROUPS = 4, V_TOGETHER = 2, V_SETS = 4, V_STREAM_ALIGN = 16 };
 
 typedef uint32x4_t vu;
 typedef float32x4_t vf;
@@ -57,6 +59,20 @@ static inline vu v_unpack_low64(vu a, vu b) { return v_from64(vzip1q_u64(v_64(a)
 static inline vu v_unpack_high64(vu a, vu b) { return v_from64(vzip2q_u64(v_64(a), v_64(b))); }
 static inline vu v_unpack_low32(vu a, vu b) { return vzip1q_u32(a, b); }
 static inline vu v_unpack_high32(vu a, vu b) { return vzip2q_u32(a, b); }
+/* The even (odd) 32-bit lanes of a, then those of b. */
+static inline vu v_even32(vu a, vu b) { return vuzp1q_u32(a, b); }
+static inline vu v_odd32(vu a, vu b) { return vuzp2q_u32(a, b); }
+/* The 64-bit products of all 32-bit lanes of a with m, first those of the lower two lanes. */
+static inline void v_mul_wide(vu a, vu m, vu p[2]) {
+    p[0] = v_from64(vmull_u32(vget_low_u32(a), vget_low_u32(m)));
+    p[1] = v_from64(vmull_high_u32(a, m));
+}
+/* The low halves of these products, in the order of a. */
+static inline vu v_mul_low32(vu a, vu m, const vu p[2]) {
+    (void)a;
+    (void)m;
+    return v_even32(p[0], p[1]);
+}
 
 /* masks */
 static inline vm32 v_less32(vu a, vu b) { return vcltq_u32(a, b); }
@@ -115,26 +131,18 @@ static inline void v_put32(void *p, vu a, vu b, int streaming) {
     vst1q_u8((uint8_t *)p + 16, vreinterpretq_u8_u32(b));
 }
 static inline void v_put64(void *p, vu a, vu b, int streaming) { v_put32(p, a, b, streaming); }
-/* Store the high 16 bits (put_high16) or the low 8 bits (put8) of each 32-bit lane. */
-static inline void v_put_high16(void *p, vu a, vu b, int streaming) {
-    (void)streaming;
-    vst1q_u8(p, vreinterpretq_u8_u16(vcombine_u16(vshrn_n_u32(a, 16), vshrn_n_u32(b, 16))));
-}
-/* The same for even elements in one register and odd ones in the other. */
-static inline void v_put_pairs_high16(void *p, vu even, vu odd, int streaming) {
+/* Stores the high 16 bits of even elements in one register and odd ones in the other. */
+static inline void v_put_high16(void *p, vu even, vu odd, int streaming) {
     (void)streaming;
     vst1q_u8(p, vreinterpretq_u8_u32(vsriq_n_u32(odd, even, 16)));
 }
+/* Stores the low 8 bits of each 32-bit lane; the others must be 0. */
 static inline void v_put8(void *p, vu a, vu b, int streaming) {
     (void)streaming;
     vst1_u8(p, vmovn_u16(vcombine_u16(vmovn_u32(a), vmovn_u32(b))));
 }
 /* Rounds to nearest even, because kernels run in the default environment. */
-static inline void v_put_f16(void *p, vf a, vf b, int streaming) {
-    (void)streaming;
-    vst1q_u8(p, vreinterpretq_u8_f16(vcombine_f16(vcvt_f16_f32(a), vcvt_f16_f32(b))));
-}
-static inline void v_put_pairs_f16(void *p, vf even, vf odd, int streaming) {
+static inline void v_put_f16(void *p, vf even, vf odd, int streaming) {
     (void)streaming;
     const uint16x4_t a = vreinterpret_u16_f16(vcvt_f16_f32(even));
     const uint16x4_t b = vreinterpret_u16_f16(vcvt_f16_f32(odd));

@@ -1,7 +1,6 @@
 /* The vector operations in plain C, for any machine: two 64-bit or four 32-bit lanes in a struct.
  *
- * fma rounds once. It is an instruction if the target has one; otherwise that of float is
- * implemented here, and that of double calls the C library. */
+ * fma rounds once. It is an instruction if the target has one; otherwise it is emulated. */
 #ifndef WINIT_VEC_SCALAR_H
 #define WINIT_VEC_SCALAR_H
 
@@ -17,7 +16,9 @@
 
 #define V_SET scalar
 #define V_REGISTERS 0
-enum { V_LANES = 2, V_GROUPS = 1, V_STREAM_ALIGN = 16 };
+#define V_SCHEDULE 1
+#define V_PACKED 0
+enum { V_LANES = 2, V_GROUPS = 1, V_TOGETHER = 1, V_STREAM_ALIGN = 16 };
 
 /* Without always_inline compilers call some of these functions, with operands in memory. */
 #if defined(__GNUC__)
@@ -171,26 +172,54 @@ V_OP vf v_mulf(vf a, vf b) {
     V_EACHF a.f[k] *= b.f[k];
     return a;
 }
-/* If the target has no fma instruction, fmaf of the C library is a call, and a slow one if the
- * processor has none either. So it is emulated in double precision: the product is exact, and the
- * sum is rounded to odd, that is, to the neighbour whose last bit is 1 if it is not exact. Because
- * a double has more than twice the bits of a float, rounding that sum to float gives the same as
- * rounding the exact sum once (S. Boldo, G. Melquiond, "Emulation of FMA and correctly rounded
- * sums", IEEE Trans. Computers 57, 2008). */
-V_OP float v_one_fmaf(float a, float b, float c) {
-#if defined(FP_FAST_FMAF)
-    return fmaf(a, b, c);
-#else
-    const double product = (double)a * (double)b, addend = (double)c;
-    double sum = product + addend;
-    const double part = sum - product, error = (product - (sum - part)) + (addend - part);
-    if (!(fabs(sum) < (double)INFINITY)) return (float)sum;
+/* If the target has no fma instruction, fmaf and fma of the C library are calls, and slow ones if
+ * the processor has none either. So they are emulated with exact sums, of which only one is rounded
+ * (S. Boldo, G. Melquiond, "Emulation of FMA and correctly rounded sums", IEEE Trans. Computers 57,
+ * 2008). v_two_sum returns a + b and stores the error of this sum, which is exact. */
+V_OP double v_two_sum(double a, double b, double *error) {
+    const double sum = a + b, part = sum - a;
+    *error = (a - (sum - part)) + (b - part);
+    return sum;
+}
+/* a + b rounded to odd: if it is not exact, to the neighbour whose last bit is 1. */
+V_OP double v_odd_sum(double a, double b) {
+    double error, sum = v_two_sum(a, b, &error);
+    if (!(fabs(sum) < (double)INFINITY)) return sum;
     uint64_t u;
     memcpy(&u, &sum, sizeof u);
     const uint64_t outward = (error > 0) == (sum > 0);
     u += error != 0 && !(u & 1) ? 2 * outward - 1 : 0;
     memcpy(&sum, &u, sizeof u);
-    return (float)sum;
+    return sum;
+}
+/* The product of floats is exact in double precision. Because a double has more than twice the bits
+ * of a float, rounding the sum to odd first gives the same as rounding the exact sum once. */
+V_OP float v_one_fmaf(float a, float b, float c) {
+#if defined(FP_FAST_FMAF)
+    return fmaf(a, b, c);
+#else
+    return (float)v_odd_sum((double)a * (double)b, (double)c);
+#endif
+}
+/* The upper 26 bits of a: the products of such halves are exact (T. Dekker, Numer. Math. 18, 1971).
+ */
+V_OP double v_upper_half(double a) {
+    const double b = a * 0x1.0000002p27;
+    return b - (b - a);
+}
+/* high + low is the exact product, upper + rest + low the exact sum. The library rounds the rare
+ * numbers whose parts might overflow or be subnormal. */
+V_OP double v_one_fmad(double a, double b, double c) {
+#if defined(FP_FAST_FMA)
+    return fma(a, b, c);
+#else
+    const double high = a * b, size = fabs(high);
+    if (!(size > 0x1p-900 && size + fabs(a) + fabs(b) + fabs(c) < 0x1p900)) return fma(a, b, c);
+    const double a1 = v_upper_half(a), b1 = v_upper_half(b), a2 = a - a1, b2 = b - b1;
+    const double low = a2 * b2 - (((high - a1 * b1) - a2 * b1) - a1 * b2);
+    double rest, error;
+    const double sum = v_two_sum(c, low, &error), upper = v_two_sum(high, sum, &rest);
+    return upper + v_odd_sum(error, rest);
 #endif
 }
 V_OP vf v_fmaf(vf a, vf b, vf c) {
@@ -260,7 +289,7 @@ V_OP vd v_muld(vd a, vd b) {
     return a;
 }
 V_OP vd v_fmad(vd a, vd b, vd c) {
-    V_EACH c.d[k] = fma(a.d[k], b.d[k], c.d[k]);
+    V_EACH c.d[k] = v_one_fmad(a.d[k], b.d[k], c.d[k]);
     return c;
 }
 V_OP vd v_sqrtd(vd a) {
@@ -313,22 +342,15 @@ V_OP void v_put64(void *p, vu a, vu b, int streaming) {
     const uint64_t q[4] = {a.q[0], a.q[1], b.q[0], b.q[1]};
     memcpy(p, q, sizeof q);
 }
-/* Store the high 16 bits (put_high16) or the low 8 bits (put8) of each 32-bit lane. */
-V_OP void v_put_high16(void *p, vu a, vu b, int streaming) {
-    (void)streaming;
-    uint16_t h[8];
-    V_EACHF h[k] = (uint16_t)(v_lane(a, k) >> 16);
-    V_EACHF h[4 + k] = (uint16_t)(v_lane(b, k) >> 16);
-    memcpy(p, h, sizeof h);
-}
-/* The same for even elements in one register and odd ones in the other. */
-V_OP void v_put_pairs_high16(void *p, vu even, vu odd, int streaming) {
+/* Stores the high 16 bits of even elements in one register and odd ones in the other. */
+V_OP void v_put_high16(void *p, vu even, vu odd, int streaming) {
     (void)streaming;
     uint16_t h[8];
     V_EACHF h[2 * k] = (uint16_t)(v_lane(even, k) >> 16);
     V_EACHF h[2 * k + 1] = (uint16_t)(v_lane(odd, k) >> 16);
     memcpy(p, h, sizeof h);
 }
+/* Stores the low 8 bits of each 32-bit lane; the others must be 0. */
 V_OP void v_put8(void *p, vu a, vu b, int streaming) {
     (void)streaming;
     uint8_t c[8];
@@ -349,14 +371,7 @@ static inline uint16_t v_one_f16(float f) {
     }
     return (uint16_t)(sign | h);
 }
-V_OP void v_put_f16(void *p, vf a, vf b, int streaming) {
-    (void)streaming;
-    uint16_t h[8];
-    V_EACHF h[k] = v_one_f16(a.f[k]);
-    V_EACHF h[4 + k] = v_one_f16(b.f[k]);
-    memcpy(p, h, sizeof h);
-}
-V_OP void v_put_pairs_f16(void *p, vf even, vf odd, int streaming) {
+V_OP void v_put_f16(void *p, vf even, vf odd, int streaming) {
     (void)streaming;
     uint16_t h[8];
     V_EACHF h[2 * k] = v_one_f16(even.f[k]);

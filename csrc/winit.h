@@ -39,8 +39,8 @@ int winit_per_block(int type); /* number of elements made from one block of four
  * WINIT_F64, uint32 if it is WINIT_F32. */
 #define WINIT_EACH_DISTRIBUTION(X) X(bits) X(uniform) X(normal) X(truncated_normal)
 
-/* The kernels: X(NAME, name, whether the kernel returns the even elements in one register and the
- * odd ones in the other). The kernel for raw words is not in this list. */
+/* The kernels: X(NAME, name, whether half of the words become radii first). The kernel for raw
+ * words is not in this list. */
 /* clang-format off */
 #define WINIT_EACH_KERNEL(X) \
     X(UNIFORM, uniform, 0) \

@@ -96,3 +96,11 @@ def test_hashes_of_a_build_that_asks_for_fast_math(tmp_path):
         [sys.executable, "-c", program, tmp_path, ROOT / "tests"], capture_output=True, text=True
     )
     assert (run.returncode, run.stdout) == (0, "True\n"), run.stderr
+
+
+@needs_gcc
+def test_the_emulated_fma_rounds_as_the_c_library_does(monkeypatch, tmp_path):
+    command = ["gcc", *settings(monkeypatch)["C_FLAGS"], "-Werror", "-Icsrc", "tests/c/fma.c"]
+    subprocess.run([*command, "-lm", "-o", tmp_path / "fma"], cwd=ROOT, check=True)
+    run = subprocess.run([tmp_path / "fma"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout

@@ -9,7 +9,7 @@ import numpy as np
 
 import winit_fast._core as _core
 from winit_fast.base import threads
-from winit_fast.base.arrays import Array
+from winit_fast.base.arrays import Array, prefer_huge_pages
 from winit_fast.base.boxes import Box
 from winit_fast.streams.buffers import _Memory
 
@@ -128,6 +128,7 @@ def share_out(
         loops = tuple(map(Loop, box.shape, box.index_strides, out.strides))
         work((out.__array_interface__["data"][0], box.first, loops or (Loop(1, 0, 0),)))
         return
+    prefer_huge_pages(out)
     merged = _core.merged(box.shape, box.index_strides, out.strides)
     loops = tuple(map(Loop._make, merged)) or (Loop(1, 0, 0),)
     nearest = loops[-1]

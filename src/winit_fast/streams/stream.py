@@ -390,7 +390,10 @@ class Stream:
         index: Index | None,
         num_threads: int | None,
     ) -> Any:
-        parameters = tuple(map(_settled, parameters))
+        for parameter in parameters:
+            if type(parameter) is not float:  # a loop: the usual case costs a small call nothing
+                parameters = tuple(map(_settled, parameters))
+                break
         # A fast path for plain arrays: for small ones the overhead of the call dominates.
         if type(out) is np.ndarray and shape is dtype is index is num_threads is None:
             kind = FLOATS.get(out.dtype)

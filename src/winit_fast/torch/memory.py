@@ -1,7 +1,5 @@
 """Access to the memory of tensors: in place on the CPU, piece by piece on other devices."""
 
-import ctypes
-import mmap
 from collections.abc import Callable
 from typing import Any
 
@@ -30,9 +28,6 @@ FLOATS = {getattr(torch, kind.name): kind for kind in dtypes.FLOATS.values()}
 
 HOST_BYTES = 1 << 25
 """Most bytes of the host memory through which a tensor is filled that is not filled in place."""
-
-HUGE_BYTES = 1 << 22
-"""From this size on, huge pages are requested for new memory, as NumPy does for its arrays."""
 
 Work = Callable[[Array, Box], object]
 """Fill an array with the box of the logical tensor that it holds."""
@@ -238,25 +233,6 @@ def fill_through_host(
         part.copy_(piece)
 
 
-_madvise = None
-if hasattr(mmap, "MADV_HUGEPAGE"):  # on Linux
-    _madvise = ctypes.CDLL(None).madvise
-    _madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
-
-
-def _prefer_huge_pages(address: int, size: int) -> None:
-    """Advise the kernel to use huge pages (MADV_HUGEPAGE), to reduce page faults of new memory.
-
-    The first write to each 4 KiB page is a page fault, which takes several times as long as
-    computing its numbers. The advice covers only whole pages inside the tensor, changes no byte,
-    and may be ignored.
-    """
-    if _madvise is not None:
-        first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
-        end = (address + size) // mmap.PAGESIZE * mmap.PAGESIZE
-        _madvise(first, end - first, mmap.MADV_HUGEPAGE)
-
-
 def fill_tensor(tensor: Tensor, work: Work, axis: int | None = None) -> None:
     """Fill any fillable tensor, on any device, as one step that autograd does not record.
 
@@ -277,8 +253,6 @@ def _fill(tensor: Tensor, held: Box, work: Work, axis: int | None) -> None:
     if array is None:
         fill_through_host(tensor, work, axis, held)
     else:
-        if tensor.nbytes >= HUGE_BYTES and tensor.is_contiguous():
-            _prefer_huge_pages(tensor.data_ptr(), tensor.nbytes)
         work(array, held)
         written(tensor)
 
