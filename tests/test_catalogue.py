@@ -657,6 +657,7 @@ NEEDED = {
     wf.Sparse: {"sparsity": 0.1},
     wf.Scaled: {"initializer": "zeros"},
     wf.Pretrained: {"source": "w.npy"},
+    wf.RowsLike: {"old": wf.Pretrained("w.npy")},
     wf.Parts: {"parts": [((0,), (3,), "zeros")]},
     wf.Computed: {"values": [1.0, 2.0]},
     wf.Expression: {"text": "2.0"},

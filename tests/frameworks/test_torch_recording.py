@@ -122,11 +122,11 @@ def test_negative_factors_turn_the_numbers_over(change):
 
 
 def test_bounds_that_rounding_would_pass():
-    """(b - mean) / std * std + mean may exceed b after rounding; the numbers do not."""
+    """(b - mean) / std * std + mean may exceed b after rounding, and likewise a; no number does."""
     generator = np.random.default_rng(0)
     for _ in range(300):
-        mean, std, width = generator.uniform(0.1, 1, 3)
-        a, b = mean - width * std, mean - width * std * (1 - 1e-9)
+        mean, std, distance = generator.uniform(0.1, 1, 3)
+        a, b = mean - distance, mean - distance * (1 - 1e-9)
         scheme = truncated(mean, std, a, b)
         weight = scheme(50, seed=1, dtype="float64")
         assert a <= weight.min() and weight.max() <= b

@@ -68,7 +68,10 @@ def prefer_huge_pages(array: Array) -> None:
     """
     if array.nbytes < HUGE_BYTES or not array.flags.c_contiguous:
         return
-    madvise = _madvise()
+    try:
+        madvise = _madvise()
+    except (ImportError, MemoryError, OSError):  # a process short of memory can do without advice
+        return
     if madvise is not None:
         address = array.__array_interface__["data"][0]
         first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
