@@ -38,7 +38,7 @@ def as_the_peer(ours, theirs, named=()):
         return error
 
 
-MODULES = "init_", "fill_", "verify_"
+MODULES = "init_", "fill_", "reinit_", "verify_"
 FUNCTIONS = [
     name for name in winit_fast.torch.__all__ if name.endswith("_") and name not in MODULES
 ]

@@ -339,6 +339,8 @@ def _ruled(
             )
         kind = dtypes.find_any(_kind(leaf.value.dtype)).name
         tensors.append(TensorSpec(source, leaf.value.shape, _NoScheme(), dtype=kind))
+    if not isinstance(rules, Mapping):
+        raise TypeError(f"rules must be a mapping of patterns to rules, or a plan, got {rules!r}")
     plan = Plan(tensors).with_rules(rules, axes="jax")
     for leaf, tensor in zip(wanted, plan, strict=True):
         if isinstance(tensor.initializer, _NoScheme):
