@@ -17,6 +17,10 @@
  * memory. In plain C inlining gains little and would take minutes to compile. */
 #if !V_REGISTERS
 #define V_INLINE static inline
+#if defined(__GNUC__) && !defined(__clang__)
+/* Without inlining GCC does not know that loops over n registers run at least once. */
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #elif defined(_MSC_VER) && !defined(__clang__)
 #define V_INLINE static __forceinline
 #else
