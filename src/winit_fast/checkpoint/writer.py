@@ -45,6 +45,11 @@ A segment is written from the L2 cache of the core that filled it. So it must fi
 and be long enough that the overhead of the two calls is negligible.
 """
 
+SPARE_BYTES = 1 << 28
+"""Address space that must be free for one more worker: its stack and malloc arena take half of it.
+The rest is for the workers that run already, which would fail if starting others took everything.
+"""
+
 MAX_THREADS = 128
 """Most threads of a run. Each has a buffer of one segment; together they stay below 256 MiB."""
 
@@ -568,6 +573,8 @@ class _Writer:
         workers: list[Future[None]] = []
         for _ in range(num_threads):
             try:
+                if workers:
+                    mmap.mmap(-1, SPARE_BYTES).close()
                 workers.append(pool.submit(self._work, mmap.mmap(-1, SEGMENT_BYTES)))
             except (OSError, RuntimeError):  # no memory for the buffer, or no thread
                 if not workers:
