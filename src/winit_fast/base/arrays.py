@@ -1,5 +1,6 @@
 """Allocation of arrays."""
 
+import ctypes
 import math
 import mmap
 from collections.abc import Callable
@@ -49,11 +50,9 @@ HUGE_BYTES = 1 << 22
 
 @cache
 def _madvise() -> Callable[[int, int, int], int] | None:
-    """Load the system call at the first use, since ctypes is slow to import."""
+    """Return the system call, or None on systems without this advice."""
     if not hasattr(mmap, "MADV_HUGEPAGE"):  # not Linux
         return None
-    import ctypes
-
     function = ctypes.CDLL(None).madvise
     function.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     return function
@@ -68,10 +67,7 @@ def prefer_huge_pages(array: Array) -> None:
     """
     if array.nbytes < HUGE_BYTES or not array.flags.c_contiguous:
         return
-    try:
-        madvise = _madvise()
-    except (ImportError, MemoryError, OSError):  # a process short of memory can do without advice
-        return
+    madvise = _madvise()
     if madvise is not None:
         address = array.__array_interface__["data"][0]
         first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
