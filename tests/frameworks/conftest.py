@@ -1,9 +1,11 @@
-"""Declare two operators that torchvision lacks beside a CPU build of torch.
+"""Shared by the frameworks' tests: the fixture `one_thread`, and two operators of torchvision.
 
-The package index has torchvision only for CUDA builds. timm and transformers import it, which fails
-if these operators are missing. No test calls them.
+The operators are declared because torchvision lacks them beside a CPU build of torch. The package
+index has torchvision only for CUDA builds. timm and transformers import it, which fails if these
+operators are missing. No test calls them.
 """
 
+import pytest
 import torch
 
 try:
@@ -14,3 +16,12 @@ except RuntimeError:
             f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
         )
     import torchvision  # noqa: F401
+
+
+@pytest.fixture
+def one_thread():
+    """Use one thread of torch: small models are slower with more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -13,14 +13,7 @@ from winit_fast.advice import advise
 from winit_fast.diagnosis import propagate
 from winit_fast.dynamic import lsuv_
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Use one thread: such small models are slower with more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def draw(*shape, seed=0):

@@ -18,14 +18,7 @@ from winit_fast.diagnosis import (
     propagate,
 )
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Use one thread: such small models are slower with more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def draw(*shape, seed=0, name="batch"):

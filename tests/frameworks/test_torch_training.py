@@ -51,13 +51,7 @@ class Convolutional(nn.Sequential):
                 nn.init.zeros_(part.bias)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Use one thread: such small models are slower with more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
