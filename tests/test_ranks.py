@@ -13,6 +13,7 @@ from click.testing import CliRunner
 import winit_fast as wf
 from winit_fast.checkpoint import write_checkpoint, writer
 from winit_fast.checkpoint.ranks import SharedDirectory
+from winit_fast.checkpoint.stage import Stage
 from winit_fast.cli import main
 from winit_fast.cli.launchers import LAUNCHERS, launched
 from winit_fast.models import TensorSpec
@@ -73,6 +74,20 @@ def test_one_after_another(world, single, tmp_path):
     assert write(tmp_path, rank=0, world=world).published
     assert content(tmp_path) == single
     assert write(tmp_path, rank=world - 1, world=world).published  # started once more
+    assert content(tmp_path) == single
+
+
+def test_a_stage_that_another_rank_makes_meanwhile(single, tmp_path, monkeypatch):
+    """Between a rank's search for stages and its look at what else is in the directory."""
+    real = SharedDirectory._refuse_others
+
+    def late(self, stages):
+        Stage.make(self.path, self._sizes, self._shared_run)
+        real(self, stages)
+
+    monkeypatch.setattr(SharedDirectory, "_refuse_others", late)
+    for rank in (0, 1):
+        write(tmp_path, rank=rank, world=2)
     assert content(tmp_path) == single
 
 

@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 import sys
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -208,7 +208,7 @@ class Directory:
                             stage.clear()
                     return self
                 resumed = self._to_go_on_with(left)
-                self._check({stage.path for stage in left})
+                self._check()
                 for stage in left:
                     if stage is not resumed:
                         stage.clear()
@@ -294,11 +294,18 @@ class Directory:
                     return False
         return True
 
-    def _check(self, stages: Set[Path]) -> None:
+    def _check(self) -> None:
+        """Refuse a directory that holds other files than stages.
+
+        Other ranks may make, rename and remove stages meanwhile. A stage goes from empty to marked,
+        and then back to empty or away; so one of three looks, in this order, recognises it.
+        """
+        listed = [entry for entry in self.path.iterdir() if not is_empty_stage(entry)]
+        stages = {stage.path for stage in left_behind(self.path)}
         found = sorted(
             entry.name
-            for entry in self.path.iterdir()
-            if entry not in stages and not is_empty_stage(entry)
+            for entry in listed
+            if entry not in stages and os.path.lexists(entry) and not is_empty_stage(entry)
         )
         if found and not self._force:
             raise FileExistsError(

@@ -127,7 +127,7 @@ class SharedDirectory(Directory):
             self.published = True
             return
         self._refuse_others(stages)
-        self._check({stage.path for stage in stages})
+        self._check()
         self._stage = self._common()
         self.stage.mkdir(exist_ok=True)
         self._own_lock = self._locked_rank()

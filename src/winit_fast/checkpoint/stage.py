@@ -293,20 +293,23 @@ def is_empty_stage(path: Path) -> bool:
     ----------
     path : Path
     """
-    return (
-        path.name.startswith(STAGE)
-        and not path.is_symlink()
-        and path.is_dir()
-        and next(path.iterdir(), None) is None
-    )
+    try:
+        return (
+            path.name.startswith(STAGE)
+            and not path.is_symlink()
+            and path.is_dir()
+            and next(path.iterdir(), None) is None
+        )
+    except FileNotFoundError:  # another rank has removed it meanwhile
+        return True
 
 
 def _read_run(stage: Path) -> Run | None:
-    """Read the run of a stage; None if the process was killed before the run was written."""
+    """Read the run of a stage; None if it is not written, or another rank removes the stage."""
     try:
         content = json.loads((stage / _MARK).read_bytes())
         run = Run(int(content["seed"]), str(content["plan"]), str(content["digest"]))
-    except (KeyError, TypeError, ValueError):
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
         return None
     return run
 
