@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import winit_fast as wf
 from winit_fast.advice import WeightFacts, examine, explain, recommend
 from winit_fast.advice.files import of_plan
 from winit_fast.cli import main
-from winit_fast.models import TensorSpec
+from winit_fast.models import TensorSpec, model_names
+from winit_fast.sources import find
 
 
 @pytest.mark.parametrize(
@@ -212,6 +214,29 @@ def test_the_fans_of_a_shard(cut):
     (finding,) = examine(layers)
     assert finding.name == "layers.3.weight"
     assert f"fan_in / {cut}" in finding.problem and finding.remedy == wf.HeNormal()
+
+
+def test_like_layers_may_go_with_fan_out_or_with_depth():
+    """As in ResNets, and in rules with the number of the layer. A shard still stands out."""
+    shapes = [(64, 64), (64, 256), (64, 256), (128, 256), (128, 512)]
+    facts = [
+        WeightFacts(f"layers.{i}.weight", shape, "linear", shape[1], shape[0], 0.0,
+                    math.sqrt(2 / shape[0]), "relu", normalised=True)
+        for i, shape in enumerate(shapes)
+    ]  # fmt: skip
+    assert examine(facts) == []
+    facts[3] = replace(facts[3], deviation=2 * facts[3].deviation)
+    (finding,) = examine(facts)
+    assert finding.name == "layers.3.weight" and "fan_in / 4" in finding.problem
+    by_depth = [layer(i, 0.02 / math.sqrt(i + 1)) for i in range(8)]
+    assert examine([replace(one, normalised=True) for one in by_depth]) == []
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_authors_own_rules_are_not_found_fault_with(name):
+    model = find(name)
+    text = model.texts.get("config.json")
+    assert examine(of_plan(model.plan, json.loads(text) if text else {})) == []
 
 
 # --------------------------------------------------------------------------------------- files

@@ -225,12 +225,7 @@ def _shards(weights: Sequence[WeightFacts]) -> list[Finding]:
             groups.setdefault((_template(weight.name), weight.before), []).append(weight)
     result = []
     for group in groups.values():
-        if len(group) < 3:
-            continue
-        scaled = [weight.deviation * math.sqrt(weight.fan_in) for weight in group]
-        usual = statistics.median(scaled)
-        for weight, value in zip(group, scaled, strict=True):
-            ratio = (value / usual) ** 2
+        for weight, ratio in zip(group, _ratios(group), strict=True):
             cut = 2 ** round(math.log2(ratio)) if ratio > 0 else 0
             if abs(ratio - 1) < 4 * _NEAR or not cut:
                 continue
@@ -244,11 +239,32 @@ def _shards(weights: Sequence[WeightFacts]) -> list[Finding]:
                     weight.name,
                     text,
                     f"its output is {math.sqrt(ratio):.3g} times as large",
-                    _as_the_others(weight, usual),
+                    _as_the_others(weight, weight.deviation * math.sqrt(weight.fan_in / ratio)),
                     "Megatron-Bridge #5840: fans must be those of the logical tensor",
                 )
             )
     return result
+
+
+def _ratios(group: Sequence[WeightFacts]) -> list[float]:
+    """Return the square of each deviation, relative to what most of the like layers have.
+
+    Theirs may go with fan_in, with fan_out (as in ResNets), or be the same for all. If most agree
+    with none of these, as with rules that depend on the layer's number, all ratios are 1.
+    """
+    found = [1.0] * len(group)
+    most = len(group) // 2
+    for squares in (
+        [weight.deviation**2 * weight.fan_in for weight in group],
+        [weight.deviation**2 * weight.fan_out for weight in group],
+        [weight.deviation**2 for weight in group],
+    ):
+        usual = statistics.median(squares)
+        ratios = [square / usual for square in squares]
+        alike = sum(abs(math.sqrt(ratio) - 1) <= _NEAR for ratio in ratios)
+        if alike > most:
+            found, most = ratios, alike
+    return found
 
 
 def _as_the_others(weight: WeightFacts, usual: float) -> Initializer:

@@ -43,10 +43,8 @@ def assembled(value: Value, streams: Mapping[Draw, str]) -> Parts | None:
         if box is not None and region.in_order() and own.is_whole(draw.shape):
             found.append(Part(*box, draw.scheme, streams[draw]))
             continue
-        shape = (
-            math.prod(draw.shape) // row,
-            *value.shape[1:],
-        )  # the same elements, in the same order
+        # the draw in rows of the value: the same elements, in the same order
+        shape = math.prod(draw.shape) // row, *value.shape[1:]
         for at, first, count in _runs(region, own):
             if at % row or first % row or count % row or len(found) == _MOST:
                 return None
