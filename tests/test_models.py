@@ -36,6 +36,8 @@ from winit_fast.models import Architecture, Rule, Rules, model_names, rule_names
         ("llama-3.2-1b", 146, 1_235_814_400),
         ("llama-3.2-3b", 254, 3_212_749_824),
         ("mistral-7b", 291, 7_241_732_096),
+        ("pythia-14m", 76, 14_067_712),
+        ("pythia-31m", 76, 30_494_720),
         ("pythia-70m", 76, 70_426_624),
         ("pythia-160m", 148, 162_322_944),
         ("pythia-410m", 292, 405_334_016),
