@@ -48,7 +48,7 @@ JOBS := auto
 PYTEST := PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal
 WITHOUT_FRAMEWORKS := --ignore tests/frameworks
 FULL := --hypothesis-profile=full
-test: $(VENV)/installed ## run the tests, except those marked slow (two minutes)
+test: $(VENV)/installed ## run the tests, except those marked slow (a minute and a half)
 	$(PYTEST) $(WITHOUT_FRAMEWORKS) -m 'not slow'
 
 test-all: $(VENV)/installed ## run all tests, with every Hypothesis example

@@ -1,5 +1,6 @@
 """Shared by all tests: the fixture `isa`, and settings that make every run the same."""
 
+import gc
 import signal
 from collections import defaultdict
 from importlib.util import find_spec
@@ -25,22 +26,32 @@ settings.register_profile("development", settings.get_profile("full"), max_examp
 settings.load_profile("development")
 
 
-MANY = 32
+MANY, SOME = 16, 8
+"""From so many cases of one test on, `make test` takes a quarter, or half, of them."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark three of four cases of a test with many cases as slow; `make test` leaves these out."""
+    """Mark most cases of a test with many cases as slow; `make test` leaves these out."""
     cases = defaultdict(list)
     for item in items:
         if hasattr(item, "callspec"):
             cases[item.path, item.originalname].append(item)
     for each in cases.values():
-        if len(each) >= MANY:
+        if len(each) >= SOME:
             # not every fourth, which would leave out three of four values of the last parameter
             each.sort(key=lambda item: crc32(item.name.encode()))
-            for item in each[len(each) // 4 :]:
+            for item in each[len(each) // (4 if len(each) >= MANY else 2) :]:
                 item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    """Spare the garbage collector the objects of thousands of tests, which live to the end.
+
+    It would scan them again and again: an eighth of the time of all tests.
+    """
+    gc.freeze()
 
 
 @pytest.fixture(params=_core.supported_isas())

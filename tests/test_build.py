@@ -33,7 +33,7 @@ def settings(monkeypatch):
 def test_sources_refuse_fast_math(monkeypatch, flag):
     """For builds without setup.py, which do not have its flags."""
     for flags, status in ((["-O1", flag], 1), (["-O1", flag, *settings(monkeypatch)["EXACT"]], 0)):
-        command = ["gcc", "-std=c11", *flags, "-fsyntax-only", "csrc/distribution.c"]
+        command = ["gcc", "-std=c11", *flags, "-E", "-o", os.devnull, "csrc/distribution.c"]
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert run.returncode == status, run.stderr
         assert ("compile without -ffast-math" in run.stderr) == bool(status)

@@ -144,12 +144,12 @@ def test_refused_with_the_value_and_nothing_written(tmp_path, arguments, message
 
 def test_a_directory_that_is_not_empty_needs_force(tmp_path):
     (tmp_path / "model.safetensors").write_text("precious")
-    result = run("init", "gpt2", "--out", tmp_path)
+    result = run("init", "pythia-14m", "--out", tmp_path)
     assert result.exit_code == 1
     assert "not empty (it holds model.safetensors)" in result.output
     assert (tmp_path / "model.safetensors").read_text() == "precious"
-    assert run("init", "gpt2", "--out", tmp_path, "--force").exit_code == 0
-    assert (tmp_path / "model.safetensors").stat().st_size > 2 * 124_439_808
+    assert run("init", "pythia-14m", "--out", tmp_path, "--force").exit_code == 0
+    assert (tmp_path / "model.safetensors").stat().st_size > 2 * 14_067_712
 
 
 @pytest.mark.parametrize(
@@ -199,18 +199,18 @@ def test_an_interruption_that_comes_too_late_says_so(tmp_path, monkeypatch):
         rmtree(*args, **options)
 
     monkeypatch.setattr(shutil, "rmtree", interrupted)
-    result = run("init", "gpt2", "--out", tmp_path, "--force")
+    result = run("init", "pythia-14m", "--out", tmp_path, "--force")
     assert result.exit_code == 130
     assert f"interrupted, but the new checkpoint is in place in {tmp_path}" in result.stderr
     files = {"config.json", "model.safetensors", "winit_fast.plan.json"}
     assert {path.name for path in tmp_path.iterdir()} == files
-    assert (tmp_path / "model.safetensors").stat().st_size > 2 * 124_439_808
+    assert (tmp_path / "model.safetensors").stat().st_size > 2 * 14_067_712
 
 
 def test_a_file_that_may_not_grow_is_named(tmp_path):
-    limit = 100 << 20
+    limit = 10 << 20
     result = subprocess.run(
-        [*COMMAND, "init", "gpt2", "--out", tmp_path / "out"],
+        [*COMMAND, "init", "pythia-14m", "--out", tmp_path / "out"],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         capture_output=True,
         text=True,
@@ -218,7 +218,7 @@ def test_a_file_that_may_not_grow_is_named(tmp_path):
     assert result.returncode == 1
     found = re.search(r"no room left for (\S+): ([\d,]+) of its ([\d,]+) bytes", result.stderr)
     assert found[1] == str(tmp_path / "out" / "model.safetensors")
-    assert int(found[3].replace(",", "")) > 2 * 124_439_808
+    assert int(found[3].replace(",", "")) > 2 * 14_067_712
     assert not list(tmp_path.iterdir())
 
 
@@ -247,14 +247,17 @@ slow = pytest.mark.slow
 )
 def test_names_are_printed_as_they_are(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    result = run("init", "gpt2", "--out", name)
+    result = run("init", "pythia-14m", "--out", name)
     assert result.exit_code == 0, result.output
     assert re.search(rf"bytes\) in {re.escape(name)} *$", result.stdout, re.M)
 
 
 def test_a_name_that_is_no_text_is_printed(tmp_path):
     result = subprocess.run(
-        [*COMMAND, "init", "gpt2", "--out", b"\xff"], cwd=tmp_path, capture_output=True, text=True
+        [*COMMAND, "init", "pythia-14m", "--out", b"\xff"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 0, result.stderr
     assert "bytes) in \ufffd" in result.stdout
@@ -274,7 +277,7 @@ FULL = Path("/dev/full")
 def test_standard_error_that_takes_nothing_stops_nothing(tmp_path):
     with FULL.open("w") as full:
         result = subprocess.run(
-            [*COMMAND, "init", "gpt2", "--out", tmp_path / "out"],
+            [*COMMAND, "init", "pythia-14m", "--out", tmp_path / "out"],
             stdout=subprocess.PIPE,
             stderr=full,
         )
@@ -284,7 +287,11 @@ def test_standard_error_that_takes_nothing_stops_nothing(tmp_path):
 
 
 def test_standard_output_that_takes_nothing(tmp_path):
-    for arguments in (["init", "gpt2", "--out", tmp_path / "out"], ["info"], ["info", "gpt2"]):
+    for arguments in (
+        ["init", "pythia-14m", "--out", tmp_path / "out"],
+        ["info"],
+        ["info", "gpt2"],
+    ):
         with FULL.open("w") as full:
             result = subprocess.run(
                 [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True
@@ -351,7 +358,7 @@ def test_peak_memory_depends_neither_on_the_model_nor_on_threads(tmp_path, threa
 
 def test_the_largest_seed(tmp_path):
     largest = str(2**64 - 1)
-    result = run("init", "gpt2", "--out", tmp_path / "out", "--seed", largest)
+    result = run("init", "pythia-14m", "--out", tmp_path / "out", "--seed", largest)
     assert result.exit_code == 0, result.output
     with (tmp_path / "out" / "model.safetensors").open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))

@@ -95,9 +95,9 @@ def test_a_full_disk_is_told_in_a_line(arguments):
     assert re.fullmatch(rb"Error: .*No space left on device\n", result.stderr)
 
 
-@pytest.mark.parametrize("arguments", [*PRINTING, ["init", "gpt2", *SMALL]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [*PRINTING, ["init", "pythia-14m", *SMALL]], ids=" ".join)
 def test_who_closes_the_pipe_has_seen_enough(arguments, tmp_path):
-    if arguments[:2] == ["init", "gpt2"]:
+    if arguments[:2] == ["init", "pythia-14m"]:
         arguments = [*arguments, "--out", tmp_path / "out"]
     reader, writer = os.pipe()
     os.close(reader)
@@ -108,17 +108,17 @@ def test_who_closes_the_pipe_has_seen_enough(arguments, tmp_path):
     assert result.returncode == 0
     assert not [line for line in result.stderr.splitlines() if b" GB/s " not in line]
     if "init" in arguments and "--help" not in arguments:
-        assert (tmp_path / "out" / "model.safetensors").stat().st_size > 124_439_808
+        assert (tmp_path / "out" / "model.safetensors").stat().st_size > 14_067_712
 
 
 def test_an_interruption_while_the_summary_prints(tmp_path, monkeypatch):
     monkeypatch.setattr(Console, "print", lambda *_: signal.raise_signal(signal.SIGINT))
-    result = run("init", "gpt2", "--out", tmp_path / "out", *SMALL)
+    result = run("init", "pythia-14m", "--out", tmp_path / "out", *SMALL)
     assert result.exit_code == 130
     last = result.stderr.splitlines()[-1]
     assert last == f"interrupted, but the new checkpoint is in place in {tmp_path / 'out'}"
     assert "Aborted" not in result.output
-    assert (tmp_path / "out" / "model.safetensors").stat().st_size > 124_439_808
+    assert (tmp_path / "out" / "model.safetensors").stat().st_size > 14_067_712
 
 
 def test_help_does_not_come_from_docstrings():
@@ -152,7 +152,7 @@ def test_help_does_not_come_from_docstrings():
 )
 def test_terminals_that_know_no_utf_8(tmp_path, environment):
     name = "dé".encode()
-    arguments = ["init", "gpt2", *SMALL, "--out", os.path.join(os.fsencode(tmp_path), name)]  # noqa: PTH118
+    arguments = ["init", "pythia-14m", *SMALL, "--out", os.path.join(os.fsencode(tmp_path), name)]  # noqa: PTH118
     result = subprocess.run(
         [sys.executable, "-c", CALL, *arguments],
         env=os.environ | environment,
@@ -172,12 +172,14 @@ def test_terminals_that_know_no_utf_8(tmp_path, environment):
 
 def test_the_largest_seed_stands_in_the_file(tmp_path):
     seed = 2**64 - 1
-    result = run("init", "gpt2", "--out", tmp_path / "out", "--seed", seed)
+    result = run("init", "pythia-14m", "--out", tmp_path / "out", "--seed", seed)
     assert result.exit_code == 0, result.output
     with safe_open(tmp_path / "out" / "model.safetensors", "np") as file:
         assert file.metadata()["winit_fast.seed"] == "18446744073709551615"
-    found = load_file(tmp_path / "out" / "model.safetensors")["wpe.weight"]
-    made = wf.RandomNormal(0, 0.02)((1024, 768), seed=seed, name="wpe.weight", dtype="bfloat16")
+    found = load_file(tmp_path / "out" / "model.safetensors")["gpt_neox.embed_in.weight"]
+    made = wf.RandomNormal(0, 0.02)(
+        (50304, 128), seed=seed, name="gpt_neox.embed_in.weight", dtype="bfloat16"
+    )
     assert found.tobytes() == made.tobytes()
 
 
@@ -228,12 +230,12 @@ def test_json_of_a_race():
 
 
 def test_json_of_a_checkpoint(tmp_path):
-    result = run("init", "gpt2", "--out", tmp_path / "out", "--seed", 3, *SMALL, "--json")
+    result = run("init", "pythia-14m", "--out", tmp_path / "out", "--seed", 3, *SMALL, "--json")
     found = json.loads(result.stdout)
     assert found["files"] == [str(tmp_path / "out" / "model.safetensors")]
     assert found["nbytes"] == (tmp_path / "out" / "model.safetensors").stat().st_size
-    assert (found["model"], found["dtype"], found["seed"]) == ("gpt2", "float8_e5m2", 3)
-    assert found["parameters"] == 124_439_808
+    assert (found["model"], found["dtype"], found["seed"]) == ("pythia-14m", "float8_e5m2", 3)
+    assert found["parameters"] == 14_067_712
 
 
 def test_what_json_has_no_form_of_is_a_text(tmp_path):
@@ -303,7 +305,7 @@ def test_rules_without_a_model():
 
 @pytest.mark.parametrize("name", ["bf16", "half"])
 def test_types_by_their_short_names(tmp_path, name):
-    result = run("init", "gpt2", "--out", tmp_path / "out", "--dtype", name, "--json")
+    result = run("init", "pythia-14m", "--out", tmp_path / "out", "--dtype", name, "--json")
     kind = {"bf16": "bfloat16", "half": "float16"}[name]
     assert json.loads(result.stdout)["dtype"] == kind
     assert json.loads((tmp_path / "out" / "config.json").read_text())["torch_dtype"] == kind

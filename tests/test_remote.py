@@ -107,7 +107,7 @@ def test_without_fsspec(monkeypatch):
 
 
 def test_the_command(memory):
-    result = CliRunner().invoke(main, ["init", "gpt2", "--out", "memory://m"])
+    result = CliRunner().invoke(main, ["init", "pythia-14m", "--out", "memory://m"])
     assert result.exit_code == 0, result.output
     assert re.search(r"bytes\) in memory://m *$", result.stdout, re.M)
     assert {*files(memory)} == {"config.json", "model.safetensors", "winit_fast.plan.json"}

@@ -317,7 +317,7 @@ def test_the_command(tmp_path):
 
     pid = os.fork()
     if pid == 0:
-        pwrite, left = os.pwrite, 30
+        pwrite, left = os.pwrite, 10
 
         def kill(*arguments):
             nonlocal left
@@ -327,14 +327,14 @@ def test_the_command(tmp_path):
             return pwrite(*arguments)
 
         os.pwrite, writer.SEGMENT_BYTES = kill, 1 << 20
-        run("init", "gpt2", "--out", out, "--seed", 5)
+        run("init", "pythia-14m", "--out", out, "--seed", 5)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     writer.SEGMENT_BYTES = 1 << 20
-    result = run("init", "gpt2", "--out", out, "--seed", 5)
+    result = run("init", "pythia-14m", "--out", out, "--seed", 5)
     assert result.exit_code == 1 and "holds an unfinished checkpoint, of seed 5" in result.stderr
-    result = run("init", "gpt2", "--out", out, "--seed", 6, "--resume")
+    result = run("init", "pythia-14m", "--out", out, "--seed", 6, "--resume")
     assert result.exit_code == 1 and "holds another unfinished checkpoint" in result.stderr
-    result = run("init", "gpt2", "--out", out, "--seed", 5, "--resume")
+    result = run("init", "pythia-14m", "--out", out, "--seed", 5, "--resume")
     assert result.exit_code == 0, result.output
     assert verify(out).fresh and not stages(out)

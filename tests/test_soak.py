@@ -23,7 +23,7 @@ def run(*arguments):
 
 
 def test_soak():
-    cases = depth(250, share=2)
+    cases = depth(250)
     done = run("--cases", str(cases), "--calls", str(depth(50_000)), "--seed", "8")
     assert done.returncode == 0, done.stdout + done.stderr
     last = done.stdout.splitlines()[-1]

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from strategies import depth
 
 import winit_fast as wf
 from winit_fast.diagnosis import theory
@@ -112,7 +113,7 @@ def test_the_mean_of_many_networks(name):
     are drawn themselves: a thousand networks cost as many numbers as one network's weights.
     """
     sigma_w, sigma_b = NETWORKS[name]
-    function, networks = activation_of(name), 1000
+    function, networks = activation_of(name), depth(1000, share=3)
     expected = theory(name, sigma_w, sigma_b, DEPTH)
     q = np.full(networks, expected.variances[0])
     for layer in range(DEPTH):
