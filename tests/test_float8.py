@@ -6,13 +6,18 @@ import re
 import ml_dtypes
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import box_muller32, box_muller64
+from safetensors.numpy import save_file
 
 import winit_fast as wf
+from winit_fast.base.safetensors import file_bytes
 from winit_fast.checkpoint import verify, write_checkpoint
+from winit_fast.cli import main
 from winit_fast.initializers.bounds import bound
+from winit_fast.models import from_checkpoint
 from winit_fast.models.float8 import LARGEST, quantised
 from winit_fast.models.tensor_spec import TensorSpec
 
@@ -39,6 +44,8 @@ SCHEMES = {
     "constant": wf.Constant(-1e-4),
     "scaled": wf.Scaled(wf.RandomUniform(-0.02, 0.02), "1 / sqrt(L)", {"L": 7}),
     "computed": wf.Computed(np.linspace(-3, 9, math.prod(SHAPE)).reshape(SHAPE)),
+    "pretrained": wf.Pretrained(np.linspace(-3, 9, math.prod(SHAPE), dtype="f4").reshape(SHAPE)),
+    "grown": wf.Pretrained(np.full((3, 130), 5.0, "float32"), fallback="he_normal"),
     "parts": wf.Parts(
         [((0, 0), (96, 100), wf.RandomUniform(0.0, 3.0)), ((0, 100), (96, 130), wf.HeNormal())]
     ),
@@ -106,3 +113,139 @@ def test_a_scheme_without_a_bound_is_refused(scheme):
     message = f"tensor 'h.w' cannot be float8: .* known bound.*{re.escape(repr(scheme))}"
     with pytest.raises(ValueError, match=message):
         quantised(tensor, "h.w_scale", ())
+
+
+# ----------------------------------------------------------------------------------- plans of pairs
+
+
+def pairs():
+    """A plan of a norm and two float8 weights with scales, those of a block and of a tensor."""
+    tensors = [TensorSpec("norm.weight", (8,), wf.Ones())]
+    for name, scale in ("up.weight_scale_inv", (2, 1)), ("layers.1.mlp.down_proj.weight_scale", ()):
+        weight = TensorSpec(name.split("_scale")[0], (8, 8), wf.RandomNormal(0.0, 0.5))
+        tensors += quantised(weight, name, scale)
+    return wf.Plan(tensors)
+
+
+def product(plan, name, seed=3):
+    """The numbers that a weight and its scales stand for."""
+    end = "_scale_inv" if f"{name}_scale_inv" in plan else "_scale"
+    step = plan[name + end].array(seed=seed)
+    assert np.all(step == step.flat[0])
+    return plan[name].array(seed=seed).astype(np.float32) * step.flat[0]
+
+
+def close(made, expected):
+    """Compare with one rounding to float8."""
+    limit = np.maximum(np.abs(expected) * 2.0**-4, np.abs(expected).max() * 2.0**-15)
+    return bool(np.all(np.abs(made - expected) <= limit))
+
+
+def test_rules_act_on_the_product():
+    plan = pairs()
+    new = plan.with_rules({"*": wf.RandomNormal(0.0, 3.0)})
+    assert [t.name for t in new] == [t.name for t in plan]
+    assert new["norm.weight"].initializer == wf.RandomNormal(0.0, 3.0)
+    for name in "up.weight", "layers.1.mlp.down_proj.weight":
+        own = wf.RandomNormal(0.0, 3.0)((8, 8), seed=3, name=name)
+        assert new[name].dtype == "float8_e4m3fn" and close(product(new, name), own)
+        assert not close(product(plan, name), own)
+    assert new["up.weight_scale_inv"].shape == (2, 1)
+    one = plan.with_rules({"up.*": "zeros"})
+    assert not product(one, "up.weight").any()
+    assert one["layers.1.mlp.down_proj.weight"] == plan["layers.1.mlp.down_proj.weight"]
+
+
+def test_rules_of_a_model_act_on_the_product():
+    plan = pairs()
+    new = plan.with_rules("torch_default")
+    for name in "up.weight", "layers.1.mlp.down_proj.weight":
+        limit = 8**-0.5
+        own = wf.RandomUniform(-limit, limit)((8, 8), seed=3, name=name)
+        assert close(product(new, name), own)
+    assert new["norm.weight"] == plan["norm.weight"]
+    assert len(new) == len(plan)
+
+
+def test_scales_are_not_for_rules():
+    with pytest.raises(ValueError, match="'up.weight_scale_inv', which follows from 'up.weight'"):
+        pairs().with_rules({"up.weight_scale_inv": "ones"})
+    with pytest.raises(ValueError, match="a pattern in rules must be one of"):
+        pairs().with_rules({"*_scale": "ones"})
+    with pytest.raises(ValueError, match="tensor 'up.weight' cannot be float8"):
+        pairs().with_rules({"up.*": wf.TruncatedNormal(0.0, 1.0, 4.0, math.inf)})
+
+
+def test_float8_from_numbers_without_scales(tmp_path):
+    old = np.random.default_rng(0).normal(0.0, 7.0, (8, 8)).astype("float32")
+    save_file({"up.weight": old}, tmp_path / "old.safetensors")
+    plan = pairs()
+    new, report = from_checkpoint(plan, tmp_path / "old.safetensors")
+    assert close(product(new, "up.weight"), old)
+    assert new["norm.weight"] == plan["norm.weight"]
+    assert new["layers.1.mlp.down_proj.weight"] == plan["layers.1.mlp.down_proj.weight"]
+    assert report.names("converted") == ["up.weight", "up.weight_scale_inv"]
+    save_file({"up.weight": old[:5]}, tmp_path / "old.safetensors")
+    new, report = from_checkpoint(plan, tmp_path / "old.safetensors")
+    made = product(new, "up.weight")
+    rest = wf.RandomNormal(0.0, 0.5)((8, 8), seed=3, name="up.weight")[5:]
+    assert close(made[:5], old[:5]) and close(made[5:], rest)
+    assert report.names("extended") == ["up.weight"]
+
+
+def test_float8_with_its_scales_is_copied(tmp_path):
+    arrays = {
+        "old.weight": np.arange(64).reshape(8, 8).astype(FLOAT8),
+        "old.weight_scale_inv": np.array([[2.0], [3.0]], "float32"),
+    }
+    file = tmp_path / "old.safetensors"
+    file.write_bytes(file_bytes(arrays, {}))
+    new, report = from_checkpoint(pairs(), file, mapping=[("up.weight", "old.weight")])
+    for end in "", "_scale_inv":
+        made = new[f"up.weight{end}"].array(seed=0)
+        assert made.tobytes() == arrays[f"old.weight{end}"].tobytes()
+    assert report.names("copied") == ["up.weight", "up.weight_scale_inv"]
+    assert report.unused == ()
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (
+            TensorSpec("w", (8, 8), wf.Zeros()),
+            "tensor 'w': its numbers are those of 'w' times 'w_scale' in the checkpoint, and the m",
+        ),
+        (
+            TensorSpec("w", (9, 8), wf.RandomNormal()),
+            "tensor 'w': it has scales, so 'w', float8_e4m3fn of shape (9, 8), must be as 'w' in",
+        ),
+        (
+            TensorSpec("w", (8, 8), wf.RandomNormal()),
+            "'w_scale', float32 of shape (1, 1), must be as 'w_scale' in the checkpoint, F32 of",
+        ),
+    ],
+)
+def test_scales_that_cannot_be_copied_are_refused(tmp_path, target, message):
+    arrays = {"w": np.ones((8, 8), FLOAT8), "w_scale": np.float32(2)}
+    file = tmp_path / "old.safetensors"
+    file.write_bytes(file_bytes({n: np.asarray(a) for n, a in arrays.items()}, {}))
+    plan = [target] if "numbers" in message else quantised(target, "w_scale", (1, 1))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        from_checkpoint(wf.Plan(plan), file)
+
+
+def test_like_a_checkpoint_of_float8(tmp_path):
+    write_checkpoint(tmp_path / "old", pairs(), seed=1)
+    arguments = ["init", "--like", tmp_path / "old", "--rules", "torch_default"]
+    result = CliRunner().invoke(main, [*map(str, arguments), "--out", str(tmp_path / "new")])
+    assert result.exit_code == 0, result.output
+    written = wf.Plan.load(tmp_path / "new" / "winit_fast.plan.json")
+    limit = 8**-0.5
+    own = wf.RandomUniform(-limit, limit)((8, 8), seed=3, name="up.weight")
+    assert close(product(written, "up.weight"), own)
+
+
+def test_numbers_that_are_not_finite_have_no_scale():
+    scheme = wf.Pretrained(np.array([[1.0, np.inf]], "float32"))
+    with pytest.raises(ValueError, match="source must be finite"):
+        quantised(TensorSpec("w", (1, 2), scheme), "w_scale", ())

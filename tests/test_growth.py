@@ -308,6 +308,62 @@ def test_refusals_of_the_command(old, tmp_path, monkeypatch, arguments, status, 
     assert message in " ".join(result.stderr.replace("│", " ").split())
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_refused_run_leaves_no_report(old, tmp_path, dry_run):
+    """The plan is made and reported in full before the refusal: of a type, or of the folder."""
+    gpt2(2, 11).save(tmp_path / "new.json")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "other").touch()
+    report = tmp_path / "report.json"
+    options = ["--from", old[0], "--report", report]
+    if dry_run:
+        options += ["--dry-run", "--keep-float32", "nothing*"]
+    else:
+        options += ["--out", tmp_path / "out"]
+    for before in None, "mine":
+        if before is not None:
+            report.write_text(before)
+        result = run("init", tmp_path / "new.json", *options)
+        assert result.exit_code == 1, result.output
+        assert (report.read_text() if report.exists() else None) == before
+    if dry_run:
+        options = [*options[:4], "--dry-run"]
+    else:
+        options.append("--force")
+    assert run("init", tmp_path / "new.json", *options).exit_code == 0
+    assert json.loads(report.read_text())["counts"]["copied"] == 6
+
+
+@pytest.mark.parametrize("report", ["missing/report.json", "."])
+def test_a_report_that_cannot_be_written_is_refused_first(old, tmp_path, report):
+    gpt2(2, 11).save(tmp_path / "new.json")
+    arguments = ["--from", old[0], "--out", tmp_path / "out", "--report", tmp_path / report]
+    result = run("init", tmp_path / "new.json", *arguments)
+    assert result.exit_code == 1 and not (tmp_path / "out").exists()
+    assert "--report must be a file in an existing folder" in result.stderr
+
+
+def test_a_report_in_the_new_folder(old, tmp_path):
+    gpt2(2, 11).save(tmp_path / "new.json")
+    report = tmp_path / "out" / "report.json"
+    arguments = ["--from", old[0], "--out", tmp_path / "out", "--report", report]
+    assert run("init", tmp_path / "new.json", *arguments).exit_code == 0
+    assert json.loads(report.read_text())["counts"]["copied"] == 6
+
+
+def test_only_the_rank_that_publishes_writes_the_report(old, tmp_path):
+    gpt2(2, 11).save(tmp_path / "new.json")
+    report = tmp_path / "report.json"
+    for rank in 0, 1:
+        assert not report.exists()
+        result = run(
+            "init", tmp_path / "new.json", "--from", old[0], "--out", tmp_path / "out",
+            "--report", report, "--rank", rank, "--world", 2, "--max-shard-size", "500",
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+    assert json.loads(report.read_text())["counts"]["copied"] == 6
+
+
 # -------------------------------------------------------------------------- names, shapes and types
 
 

@@ -55,14 +55,16 @@ def gpt2(layers, width):
     return bare(shapes | {"ln_f.weight": (width,), "ln_f.bias": (width,)})
 
 
-def bart(layers, width):
-    shapes = {"model.shared.weight": (512, width)}
-    for stack, attentions in [
-        ("encoder", ["self_attn"]),
-        ("decoder", ["self_attn", "encoder_attn"]),
+def bart(layers, width, deeper=0, shared=True):
+    shapes = {"model.shared.weight": (512, width)} if shared else {}
+    for stack, attentions, depth in [
+        ("encoder", ["self_attn"], layers),
+        ("decoder", ["self_attn", "encoder_attn"], layers + deeper),
     ]:
         shapes[f"model.{stack}.embed_positions.weight"] = (128, width)
-        for layer in range(layers):
+        if not shared:
+            shapes[f"model.{stack}.embed_tokens.weight"] = (512, width)
+        for layer in range(depth):
             block = f"model.{stack}.layers.{layer}."
             for attention in attentions:
                 for name in "q_proj", "k_proj", "v_proj", "out_proj":
@@ -108,7 +110,7 @@ def mamba(layers, width):
             f"{block}mixer.dt_proj.bias": (inner,),
             f"{block}mixer.out_proj.weight": (width, inner),
         }
-    return bare(shapes)
+    return bare(shapes | {"lm_head.weight": (512, width)})
 
 
 def resnet(blocks, channels, convolutions):
@@ -340,6 +342,26 @@ def test_closed_forms_of_an_encoder_and_a_decoder(at):
         same(found[f"{block}fc1.weight"], U(factor * wide))
     same(found["model.decoder.layers.0.encoder_attn.v_proj.weight"], U(T_FIXUP[at][1] * square))
     same(found["model.shared.weight"], N(T_FIXUP[at][1] / math.sqrt(width)))
+    same(found["model.encoder.embed_positions.weight"], N(1 / math.sqrt(width)))
+    same(found["model.encoder.layers.0.self_attn.v_proj.bias"], U(1 / math.sqrt(width)))
+    same(found["model.encoder.layers.0.self_attn.out_proj.bias"], wf.Zeros())
+
+
+def test_depths_of_an_encoder_and_a_decoder_differ():
+    """Two layers and nine: (9 * 2)^(-1/4) is 0.4855, and (9 * 9)^(-1/4) a third; 0.67 / 2^(1/4)."""
+    found = made("t_fixup", bart(2, 64, deeper=7, shared=False))
+    same(found["model.encoder.embed_tokens.weight"], N(0.48549177170732344 / 8))
+    same(found["model.decoder.embed_tokens.weight"], N(1 / 24))
+    square = 0.21650635094610965
+    same(found["model.encoder.layers.1.self_attn.v_proj.weight"], U(0.5634005982199888 * square))
+    same(found["model.decoder.layers.8.self_attn.v_proj.weight"], U(square / 3))
+    shared = made("t_fixup", bart(2, 64, deeper=7))["model.shared.weight"]
+    same(shared, N(0.48549177170732344 / 8))  # of the encoder
+    found = made("deepnet", bart(2, 64, deeper=7))
+    beta = 0.6377076059595177  # 0.87 (2^4 * 9)^(-1/16)
+    same(found["model.encoder.layers.1.self_attn.v_proj.weight"], N(beta * 0.125))
+    beta = 0.31020161970069987  # (12 * 9)^(-1/4)
+    same(found["model.decoder.layers.8.encoder_attn.v_proj.weight"], N(beta * 0.125))
 
 
 def test_t_fixup_is_for_an_encoder_and_a_decoder():
@@ -389,6 +411,7 @@ def test_closed_forms_of_mamba():
         same(found[f"{block}dt_proj.weight"], U(dt))
         same(found[f"{block}conv1d.weight"], U(0.5))
         same(found["backbone.embeddings.weight"], N(0.02))
+        same(found["lm_head.weight"], U(in_proj))  # 1/sqrt(width)
         assert found[f"{block}D"] == wf.Ones()
         a_log = found[f"{block}A_log"]((2 * width, 16), seed=0, name="A_log")
         assert np.array_equal(a_log[5], np.log(np.arange(1, 17.0)).astype("float32"))
@@ -510,6 +533,67 @@ def test_streams_of_experts_remain():
     w = fused[name].array(seed=0)
     own = N(0.006)((8, 32), seed=0, name="experts.2.down_proj.weight")
     assert np.array_equal(w[2], own)
+
+
+# ----------------------------------------------------------------------------------- other families
+
+
+def test_depth_of_layers_that_are_used_several_times():
+    """ALBERT has one layer, used 18 times; the position of a layer is not known."""
+    names = {f"albert.encoder.albert_layer_groups.0.albert_layers.0.{name}.weight": shape
+             for name, shape in [("attention.dense", (8, 8)), ("ffn", (32, 8)),
+                                 ("ffn_output", (8, 32))]}  # fmt: skip
+    out = "albert.encoder.albert_layer_groups.0.albert_layers.0.ffn_output.weight"
+    same(made("gpt2", bare(names), {"num_hidden_layers": 18})[out], N(0.02 / 6))
+    with pytest.raises(ValueError, match="got 'layers'"):
+        made("gpt2", bare(names))
+    with pytest.raises(ValueError, match="got 'layer'"):
+        made("mitchell", bare(names), {"num_hidden_layers": 18, "width": 8})
+
+
+def test_a_model_of_several_stages_has_no_width():
+    block = "encoder.layers.{}.blocks.0.attention.q_proj.weight"
+    shapes = {block.format(stage): (8 * 2**stage,) * 2 for stage in range(3)}
+    shapes |= {f"encoder.layers.2.blocks.{n}.layernorm_before.weight": (32,) for n in range(9)}
+    with pytest.raises(ValueError, match="got 'width'"):
+        made("small_init", bare(shapes))
+    found = made("gpt2", bare(shapes | {"encoder.layers.1.blocks.0.mlp.fc2.weight": (16, 64)}))
+    assert found["encoder.layers.1.blocks.0.mlp.fc2.weight"].stddev < 0.02
+
+
+def test_parts_of_a_gated_delta_net():
+    """Two heads of keys, each with a query and key of 4 and values and gates of 2 times 3."""
+    block = "model.layers.0.linear_attn."
+    shapes = {f"{block}in_proj_qkvz.weight": (40, 16), f"{block}in_proj_ba.weight": (8, 16)}
+    tensors = [*bare(shapes), TensorSpec(f"{block}A_log", (4,), N(1.0))]
+    numbers = {"linear_num_key_heads": 2, "linear_num_value_heads": 4,
+               "linear_key_head_dim": 4, "linear_value_head_dim": 3}  # fmt: skip
+    found = made("keras_default", tensors, numbers)
+    fused = found[f"{block}in_proj_qkvz.weight"].parts
+    assert [(part.starts[0], part.stops[0]) for part in fused] == [
+        (0, 4), (4, 8), (8, 14), (14, 20), (20, 24), (24, 28), (28, 34), (34, 40),
+    ]  # fmt: skip
+    limits = [(6 / (16 + 8)) ** 0.5] * 2 + [(6 / (16 + 12)) ** 0.5] * 2
+    assert [part.initializer.maxval for part in fused] == pytest.approx(limits * 2)
+    assert found[f"{block}A_log"] == N(1.0)  # its own
+    with pytest.raises(ValueError, match=r"1 of 3 tensors .*A_log \(ssm\.A\.heads\)"):
+        made("keras_default", bare(shapes | {f"{block}A_log": (4,)}), numbers)
+
+
+def test_own_schemes():
+    rule = Rule(None, "own", {}, roles=["attention.q"])
+    q, k = (f"model.layers.0.self_attn.{name}_proj.weight" for name in "qk")
+    rules = Rules("mine", "", (), (rule, Rule("*k_proj.weight", "own", {}), Rule("*", "ones", {})))
+    plan = wf.Plan(TensorSpec(name, (8, 8), N(3.0)) for name in (q, k, "other")).with_rules(rules)
+    assert [t.initializer for t in plan] == [N(3.0), N(3.0), wf.Ones()]
+    with pytest.raises(ValueError, match="no rule for 2 of 3 tensors"):
+        wf.Plan(bare(dict.fromkeys((q, k, "other"), (8, 8)))).with_rules(rules)
+    with pytest.raises(ValueError, match="'own' has no parameters, got"):
+        Rule("*", "own", {"stddev": 1.0})
+    fused = [TensorSpec("h.0.attn.c_attn.weight", (8, 24), N(3.0))]
+    rules = Rules("mine", "", (), (rule, Rule(None, "ones", {}, roles=["attention.*"])))
+    with pytest.raises(ValueError, match="rules 'mine' keep a part of tensor 'h.0.attn.c_attn.we"):
+        wf.Plan(fused).with_rules(rules)
 
 
 # ------------------------------------------------------------------------- what plans already say

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +13,7 @@ import click
 from winit_fast.cli.terminal import Refused
 
 if TYPE_CHECKING:
-    from winit_fast.sources.pretrained import Growth
+    from winit_fast.sources.pretrained import Growth, Report
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,28 @@ class Weights:
     checkpoint: str
     growth: Growth
     report: str | None
+
+    def check(self, out: str | None) -> None:
+        """Refuse a file for the report that cannot be written once the checkpoint is in ``out``."""
+        if self.report is None:
+            return
+        file = Path(self.report)
+        folder = file.parent
+        is_new = out is not None and folder.absolute() == Path(out).absolute()
+        if file.is_dir() or not (is_new or folder.is_dir()):
+            raise Refused(f"--report must be a file in an existing folder, got {self.report!r}")
+        place = file if file.exists() else folder
+        if place.exists() and not os.access(place, os.W_OK):
+            raise Refused(f"--report {self.report!r} cannot be written: no permission")
+
+    def write(self, report: Report, done: str) -> None:
+        """Write the report, if one is wanted; an error begins with what is ``done``."""
+        if self.report is None:
+            return
+        try:
+            Path(self.report).write_text(report.to_json(), encoding="utf-8")
+        except OSError as error:
+            raise Refused(f"{done}the report is not written: {error}") from error
 
 
 def growth_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -148,8 +147,10 @@ def init(
     weights = existing(from_, mappings, new_rows, layers, noise, report)
     find = partial(_find, source, dtype=dtype, rules=wanted, out=out, like=like, weights=weights)
     types = dict.fromkeys(keep_float32, "float32")
+    if weights is not None:
+        weights.check(None if dry_run else out)
     if dry_run:
-        _show(find, types, as_json)
+        _show(find, types, as_json, weights)
         return
     if out is None:
         raise click.UsageError("Missing option '--out'.")
@@ -178,6 +179,8 @@ def init(
         lost = f"the new checkpoint is in place in {out}, but the summary is lost: "
         if not summary.published:
             lost = f"this rank's files are in {out}, but the summary is lost: "
+        if weights is not None and copied is not None and summary.published:
+            weights.write(copied, f"the new checkpoint is in place in {out}, but ")
         with printing(lost):
             _print(summary, out, model, kind, seed, copied, as_json)
     except KeyboardInterrupt as interrupt:
@@ -198,13 +201,15 @@ def _find(source: str | None, weights: Weights | None, **options: Any) -> Found:
     model = find(source, **options)
     if weights is None:
         return model, None
-    model, report = grown(model, weights.checkpoint, weights.growth)
-    if weights.report is not None:
-        Path(weights.report).write_text(report.to_json(), encoding="utf-8")
-    return model, report
+    return grown(model, weights.checkpoint, weights.growth)
 
 
-def _show(find: Callable[[], Found], types: Mapping[str, object], as_json: bool) -> None:
+def _show(
+    find: Callable[[], Found],
+    types: Mapping[str, object],
+    as_json: bool,
+    weights: Weights | None,
+) -> None:
     """Print the plan that would be written."""
     from winit_fast.checkpoint import layout
     from winit_fast.models import Plan, plan_json
@@ -215,13 +220,15 @@ def _show(find: Callable[[], Found], types: Mapping[str, object], as_json: bool)
         plan.check()
     except (ImportError, ValueError, TypeError, OSError, RuntimeError) as error:
         raise Refused(str(error)) from error
+    if weights is not None and report is not None:  # nothing refuses any more
+        weights.write(report, "")
     if as_json:
         click.echo(plan_json.text(plan, inline=True, strict=False), nl=False)
-        return
-    rules = model.metadata.get("winit_fast.rules")
-    click.echo(f"{model.name}{'' if rules is None else f', rules {rules}'}: {plan!r}\n")
-    click.echo(str(plan))
-    _print_copied(report)
+    else:
+        rules = model.metadata.get("winit_fast.rules")
+        click.echo(f"{model.name}{'' if rules is None else f', rules {rules}'}: {plan!r}\n")
+        click.echo(str(plan))
+        _print_copied(report)
 
 
 def _print_copied(report: Report | None) -> None:

@@ -13,7 +13,9 @@ from winit_fast.initializers.dirac import Dirac
 from winit_fast.initializers.elementwise import RandomNormal, RandomUniform, TruncatedNormal
 from winit_fast.initializers.orthogonal import DeltaOrthogonal, Orthogonal
 from winit_fast.initializers.parts import Parts
+from winit_fast.initializers.pretrained import Pretrained
 from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.registry import get
 from winit_fast.initializers.scaled import Scaled
 from winit_fast.initializers.sparse import Sparse
 from winit_fast.initializers.truncation_correction import corrected
@@ -22,6 +24,8 @@ from winit_fast.initializers.variance_scaling import VarianceScaling
 
 def bound(initializer: Initializer, shape: tuple[int, ...], dtype: np.dtype[Any]) -> float | None:
     """Return a bound of the magnitude of a scheme's elements, whatever the seed.
+
+    Existing weights are read for it.
 
     A normal has one too: the radius of the Box-Muller transform is sqrt(-2 ln u), where u is at
     least 2^-32, or 2^-64 in float64. So no element is farther from the mean than 6.66 standard
@@ -77,6 +81,9 @@ def bound(initializer: Initializer, shape: tuple[int, ...], dtype: np.dtype[Any]
         case Scaled(initializer=Initializer() as own):
             inside = bound(own, shape, dtype)
             return None if inside is None else inside * initializer.value
+        case Pretrained(fallback=fallback):
+            rest = 0.0 if fallback is None else bound(get(fallback), shape, dtype)
+            return None if rest is None else max(initializer.magnitude(), rest)
         case Computed(values=values) if values.size:
             return float(np.abs(values.astype(np.float64)).max())
         case Parts(parts=parts):

@@ -152,6 +152,27 @@ class Pretrained(Initializer, names=("pretrained",)):
 
         return safetensors.mapped(self.source, self.tensor)
 
+    def magnitude(self) -> float:
+        """Read the source, and return the largest magnitude of its elements, 0 if it has none.
+
+        Raises
+        ------
+        ValueError
+            If an element is not finite.
+        """
+        source = self.opened()
+        found = [0.0]
+
+        def measure(cut: tuple[slice, ...]) -> None:
+            part = _part(source, cut).astype(np.float64)
+            found.append(float(np.abs(part).max()))
+
+        if source.size:
+            threads.run(measure, cuts(source.shape, _CUT), threads.resolve(None))
+        if not np.isfinite(found).all():
+            raise ValueError(f"source must be finite, got {self!r}")
+        return max(found)
+
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Refuse a shape that is not the source's, unless there is a fallback."""
         source = self.opened()

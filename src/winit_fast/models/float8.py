@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 
 from winit_fast.base import dtypes
@@ -17,6 +18,82 @@ DTYPE = "float8_e4m3fn"
 
 LARGEST = 448.0
 """The largest number of float8_e4m3fn."""
+
+_SUFFIXES = ("_scale_inv", "_scale")
+"""What the name of a tensor of scales has after that of its weight."""
+
+
+def scales_of(name: str, names: Container[str]) -> str | None:
+    """Return the name of a weight's tensor of scales, if there is one.
+
+    Examples
+    --------
+    >>> scales_of("up.weight", ["up.weight", "up.weight_scale_inv"])
+    'up.weight_scale_inv'
+    """
+    return next((name + end for end in _SUFFIXES if name + end in names), None)
+
+
+def scales_by_weight(tensors: Iterable[TensorSpec]) -> dict[str, TensorSpec]:
+    """Find the tensors of scales of float8 weights, by the names of these weights.
+
+    Examples
+    --------
+    >>> import winit_fast as wf
+    >>> pair = quantised(TensorSpec("w", (8, 8), wf.RandomNormal()), "w_scale", ())
+    >>> scales_by_weight(pair)["w"].name
+    'w_scale'
+    """
+    by_name = {tensor.name: tensor for tensor in tensors}
+    found = {}
+    for name, tensor in by_name.items():
+        scale = scales_of(name, by_name) if tensor.dtype == DTYPE else None
+        if scale is not None:
+            found[name] = by_name[scale]
+    return found
+
+
+def on_products(
+    tensors: Sequence[TensorSpec], change: Callable[[TensorSpec], TensorSpec | None]
+) -> list[TensorSpec]:
+    """Change tensors; where a weight has scales, it is their product that is changed.
+
+    Parameters
+    ----------
+    tensors : sequence of TensorSpec
+    change : callable
+        Takes a tensor, which is float32 in the place of a float8 weight with scales. Returns the
+        new one, or None if it stays as it is. It is not called for tensors of scales.
+
+    Returns
+    -------
+    list of TensorSpec
+        In the same order. Scales are those of the new weights.
+
+    Examples
+    --------
+    >>> import winit_fast as wf
+    >>> pair = quantised(TensorSpec("w", (8, 8), wf.RandomNormal()), "w_scale", ())
+    >>> new = on_products(pair, lambda tensor: replace(tensor, initializer=wf.Constant(7)))
+    >>> [tensor.initializer for tensor in new]
+    [Constant(value=448.0), Constant(value=0.015625)]
+    """
+    scales = scales_by_weight(tensors)
+    made: dict[str, TensorSpec] = {tensor.name: tensor for tensor in tensors}
+    follow = {scale.name for scale in scales.values()}
+    for tensor in tensors:
+        if tensor.name in follow:
+            continue
+        if tensor.name not in scales:
+            made[tensor.name] = change(tensor) or tensor
+            continue
+        scale = scales[tensor.name]
+        changed = change(replace(tensor, dtype="float32"))
+        if changed is not None:
+            weight, new = quantised(changed, scale.name, scale.shape)
+            made[weight.name] = weight
+            made[scale.name] = replace(scale, initializer=new.initializer, drawn_in=None)
+    return [made[tensor.name] for tensor in tensors]
 
 
 def quantised(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +19,7 @@ from winit_fast.initializers.fans import JAX, TORCH, Convention
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.registry import get
 from winit_fast.models import plan_json
+from winit_fast.models.float8 import on_products, scales_by_weight
 from winit_fast.models.plan_table import table
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import Seed, seed_number
@@ -164,6 +165,9 @@ class Plan(Sequence[TensorSpec]):
     ) -> Plan:
         """Return a plan in which tensors have other schemes.
 
+        The scheme of a float8 weight with scales is that of their product; the scales follow from
+        it, and patterns do not match them.
+
         Parameters
         ----------
         rules : mapping of str to rule, winit_fast.models.Rules or str
@@ -218,23 +222,29 @@ class Plan(Sequence[TensorSpec]):
         convention = None if axes is None else _AXES[one_of("axes", axes, _AXES)]
         exact = Matcher((text, rule) for text, rule in rules.items() if text in self._names)
         others = Matcher(rules.items())
-        self._refuse_idle(others, "rules")
-        made = []
-        for tensor in self:
+        follow = {scale.name: name for name, scale in scales_by_weight(self).items()}
+        for text in rules:
+            if text in follow:
+                raise ValueError(
+                    f"rules has {text!r}, which follows from {follow[text]!r}: use that name"
+                )
+        self._refuse_idle(others, "rules", follow)
+
+        def changed(tensor: TensorSpec) -> TensorSpec | None:
             found = exact.find(tensor.name) or others.find(tensor.name)
             if found is None:
-                made.append(tensor)
-                continue
+                return None
             try:
                 scheme = _scheme(found.value, found.numbers)
                 scheme = _with_axes(scheme, convention, len(tensor.shape))
-                changed = replace(tensor, initializer=scheme, drawn_in=None)
+                one = replace(tensor, initializer=scheme, drawn_in=None)
             except (TypeError, ValueError) as error:
                 where = f"rule {excerpt(found.pattern.text)}, tensor {tensor.name!r}"
                 raise located(error, where) from None
-            changed.check()
-            made.append(changed)
-        return Plan(made)
+            one.check()
+            return one
+
+        return Plan(on_products(self, changed))
 
     def cast(self, dtype: object) -> Plan:
         """Return a plan in which all floating-point tensors are drawn and stored in one dtype.
@@ -276,14 +286,14 @@ class Plan(Sequence[TensorSpec]):
         """
         return Plan([tensor.of_generation(generation) for tensor in self])
 
-    def _refuse_idle(self, matcher: Matcher[Any], argument: str) -> None:
-        names = self.names
+    def _refuse_idle(self, matcher: Matcher[Any], argument: str, but: Container[str] = ()) -> None:
+        names = tuple(name for name in self.names if name not in but)
         for pattern in matcher.idle(names):
             tied = self._names.get(pattern.text)
             if tied is not None:
                 raise ValueError(
-                    f"{argument} has {pattern.text!r}, which is tied to {names[tied]!r}: "
-                    "use that name"
+                    f"{argument} has {pattern.text!r}, which is tied to "
+                    f"{self.names[tied]!r}: use that name"
                 )
             raise ValueError(unknown(f"a pattern in {argument}", pattern.text, names))
 

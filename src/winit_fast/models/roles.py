@@ -78,6 +78,8 @@ class Naming:
     stacks : Matcher
         Which tensors belong to the encoder, and which to the decoder.
     numbers : mapping of str to int or float
+    layers : str or None
+        The number of the configuration that is the depth, where names do not show it.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Naming:
     needs: tuple[Pattern, ...]
     stacks: Matcher[str]
     numbers: Mapping[str, Number]
+    layers: str | None = None
 
 
 class Part(NamedTuple):
@@ -172,6 +175,7 @@ def _read(name: str, content: Mapping[str, Any], common: Mapping[str, Any]) -> N
             tuple(map(Pattern, content.get("needs", []))),
             Matcher((pattern, stack) for stack, pattern in content.get("stacks", {}).items()),
             content.get("numbers", {}),
+            content.get("layers"),
         )
 
 
@@ -232,11 +236,13 @@ def assign(
             places.setdefault(one.stack, set()).add(one.place)
     said = {name: number for name, number in given.items() if name in OF_THE_MODEL}
     numbers: dict[str, Number] = {**fitting[0].numbers, **_width(tensors, found), **said}
+    if fitting[0].layers is not None and fitting[0].layers in given:
+        numbers.setdefault("layers", given[fitting[0].layers])
     counted = {stack: _count(own) for stack, own in places.items()}
     for stack in _STACKS:
         if stack in counted:
             numbers.setdefault(f"{stack}_layers", counted[stack])
-    shapes = {tensor.name: tensor.shape for tensor in tensors}
+    shapes = {name: tensor.shape for tensor in tensors for name in (tensor.name, *tensor.tied)}
     return {
         tensor.name: _assigned(tensor, found[tensor.name], numbers, counted, places, given, shapes)
         for tensor in tensors
@@ -344,7 +350,12 @@ def _namings(names: Sequence[str]) -> list[Naming]:
 
 
 def _width(tensors: Iterable[TensorSpec], found: Mapping[str, _Found | None]) -> dict[str, Number]:
-    """Find the width of the residual stream: that of most norms, or else of the embedding."""
+    """Find the width of the residual stream: that of most norms, or else of the embedding.
+
+    A model of several stages has several widths, and so none.
+    """
+    if any(one is not None and "stage" in one.numbers for one in found.values()):
+        return {}
     norms: Counter[int] = Counter()
     columns = None
     for tensor in tensors:

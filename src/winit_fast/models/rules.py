@@ -22,6 +22,7 @@ from winit_fast.initializers.protocol import Elementwise, Initializer
 from winit_fast.initializers.registry import find
 from winit_fast.models.architectures import Architecture
 from winit_fast.models.data_files import load_all, naming_the_file, parse
+from winit_fast.models.float8 import on_products, scales_by_weight
 from winit_fast.models.plan import Plan
 from winit_fast.models.roles import OF_THE_MODEL, Assigned, Layout, assign, known_roles
 from winit_fast.models.roles import Part as RolePart
@@ -35,6 +36,9 @@ _FEW = 5
 """Most names of tensors in an error message."""
 
 _STACKS = ("encoder", "decoder", "only")
+
+OWN = "own"
+"""In the place of an initializer: what the model's own code does."""
 
 _WORD = re.compile(r"[^\W\d]\w*")
 
@@ -55,7 +59,8 @@ class Rule:
         braces, matches a whole number, which the formulas may use under that name, for example if
         they depend on the depth of a layer. None for a rule of roles.
     initializer : str
-        A name that `winit_fast.get` accepts.
+        A name that `winit_fast.get` accepts; or "own", with which the tensors keep the schemes that
+        the model's own code gives them.
     parameters : mapping of str to (int, float, str, …)
         Arguments of the initializer. A str is a formula of the model's numbers, unless the
         argument takes text, as ``distribution`` does.
@@ -99,6 +104,8 @@ class Rule:
             one_of("stack", self.stack, _STACKS)
             if not by_role:
                 raise ValueError(f"stack is for rules of roles, got {self.stack!r}")
+        if self.initializer == OWN and self.parameters:
+            raise ValueError(f"{OWN!r} has no parameters, got {excerpt(dict(self.parameters))}")
         patterns = self.roles if by_role else (self.pattern,)
         compiled = tuple(Pattern(pattern) for pattern in patterns if pattern is not None)
         if by_role:
@@ -158,6 +165,8 @@ class Rule:
         >>> Rule("*", "he_normal", {"fan_in": "4 * d", "mode": "fan_in"}).make({"d": 8})
         HeNormal(fan_in=32)
         """
+        if self.initializer == OWN:
+            raise ValueError(f"{OWN!r} is the scheme of the model's own code, which is not here")
         kind = find(self.initializer)
         hints = _hints(kind)  # type: ignore[arg-type]  # a class has a hash
         parameters = {
@@ -178,6 +187,8 @@ class Rule:
         ValueError, TypeError
             If not; the message names the most similar one.
         """
+        if self.initializer == OWN:
+            return
         known = [one.name for one in fields(find(self.initializer)) if one.init]  # type: ignore[arg-type]
         for name in self.parameters:
             if name not in known:
@@ -537,6 +548,9 @@ class Rules:
     ) -> list[Applied]:
         """Give the tensors of a model the schemes of the rules.
 
+        The scheme of a float8 weight with scales is that of their product; the scales follow from
+        it.
+
         Parameters
         ----------
         tensors : sequence of TensorSpec
@@ -557,7 +571,28 @@ class Rules:
             If no rule matches a tensor, a rule of names applies to none, a formula has no value, or
             a setting that the rules need is not given.
         """
-        given = dict(numbers or {})
+        follow = {scale.name for scale in scales_by_weight(tensors).values()}
+        bare = [tensor for tensor in tensors if tensor.name not in follow]
+        found = {one.tensor.name: one for one in self._found(bare, dict(numbers or {}), model)}
+        if not follow:
+            return list(found.values())
+        before = {tensor.name: tensor for tensor in bare}
+
+        def changed(tensor: TensorSpec) -> TensorSpec | None:
+            one = found[tensor.name].tensor
+            if one is before[tensor.name]:
+                return None
+            return replace(tensor, initializer=one.initializer, drawn_in=None)
+
+        return [
+            found.get(tensor.name, Applied(tensor, None, tensor.name))._replace(tensor=tensor)
+            for tensor in on_products(tensors, changed)
+        ]
+
+    def _found(
+        self, tensors: Sequence[TensorSpec], given: Mapping[str, Number], model: str
+    ) -> list[Applied]:
+        """Apply the rules to tensors of which none is scales."""
         if self.needs:
             listed = ", ".join(self.needs)
             raise ValueError(f"rules {self.name!r} need the setting {listed}, which is not given")
@@ -603,10 +638,7 @@ class Rules:
         """Make the error for tensors that no rule matches."""
         shown = [tensor.name for tensor, _ in missing[:_FEW]]
         if any(rule.roles for rule in self.rules):
-            shown = [
-                f"{tensor.name} ({'no known role' if role is None else _role(role)})"
-                for tensor, role in missing[:_FEW]
-            ]
+            shown = [f"{tensor.name} ({_role(role)})" for tensor, role in missing[:_FEW]]
         more = ", ..." if len(missing) > _FEW else ""
         fitting = f"; they are for {self.applies_to}" if self.applies_to else ""
         return ValueError(
@@ -639,7 +671,13 @@ class Rules:
         if first is None:  # it keeps its scheme
             return Applied(tensor, None, tensor.name)
         rule, found = first
-        if rule.keep and _is_known(tensor):
+        owned = [one is not None and one[0].initializer == OWN for one in own]
+        if any(owned) and not all(owned):
+            raise ValueError(
+                f"rules {self.name!r} keep a part of tensor {tensor.name!r} ({_role(role)}) as "
+                "it is, and change another: give all parts a rule"
+            )
+        if rule.initializer == OWN or (rule.keep and _is_known(tensor)):
             return Applied(tensor, None, tensor.name)
         if rule.pattern is not None and len(own) == 1:
             scheme = self._make(rule, tensor.name, {**given, **self.settings, **found})
@@ -684,6 +722,13 @@ class _Choice:
         self, tensor: TensorSpec, role: Assigned | None
     ) -> Sequence[tuple[Rule, dict[str, int]] | None] | None:
         """Return the rule of each part, ``[None]`` if the tensor keeps its scheme, None if none."""
+        chosen = self._chosen(tensor, role)
+        is_own = any(one is not None and one[0].initializer == OWN for one in chosen or ())
+        return None if is_own and isinstance(tensor.initializer, Unset) else chosen
+
+    def _chosen(
+        self, tensor: TensorSpec, role: Assigned | None
+    ) -> Sequence[tuple[Rule, dict[str, int]] | None] | None:
         by_name = self._by_name.find(tensor.name)
         name_place = len(self._rules) if by_name is None else by_name.value
         places = [] if role is None else [self._of_role(part, role.stack) for part in role.parts]
@@ -722,7 +767,9 @@ def _is_known(tensor: TensorSpec) -> bool:
     return tensor.initializer.is_exact and not isinstance(tensor.initializer, Unset)
 
 
-def _role(assigned: Assigned) -> str:
+def _role(assigned: Assigned | None) -> str:
+    if assigned is None:
+        return "no known role"
     roles = " | ".join(part.role for part in assigned.parts)
     return roles if assigned.stack is None else f"{roles}, of the {assigned.stack}"
 

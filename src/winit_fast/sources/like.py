@@ -81,7 +81,8 @@ def with_schemes(wanted: Mapping[str, TensorSpec], plan: Plan, shown: str) -> Pl
                 f"{shown} has {name!r} with shape {tensor.shape}, the model with {own.shape}"
             )
         used.add(own.name)
-        made.append(replace(own, name=name, tied=(), dtype=tensor.dtype, drawn_in=None))
+        drawn_in = own.drawn_in if tensor.dtype == own.dtype else None
+        made.append(replace(own, name=name, tied=(), dtype=tensor.dtype, drawn_in=drawn_in))
     missing = [own.name for own in plan if own.name not in used and own.kind != NON_PERSISTENT]
     if missing:
         more = ", ..." if len(missing) > _FEW else ""

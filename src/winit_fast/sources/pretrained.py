@@ -23,13 +23,16 @@ from winit_fast.base.arguments import path as path_argument
 from winit_fast.base.arrays import Array
 from winit_fast.base.names import excerpt, located, one_of, unknown
 from winit_fast.initializers.computed import Computed
+from winit_fast.initializers.constants import Constant
 from winit_fast.initializers.elementwise import RandomNormal
 from winit_fast.initializers.expression import Expression, Operand
 from winit_fast.initializers.pretrained import Pretrained
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.rows_like import RowsLike
+from winit_fast.initializers.scaled import Scaled
+from winit_fast.models.float8 import quantised, scales_by_weight, scales_of
 from winit_fast.models.plan import Plan
-from winit_fast.models.tensor_spec import TensorSpec
+from winit_fast.models.tensor_spec import NON_PERSISTENT, TensorSpec
 
 if TYPE_CHECKING:
     from winit_fast.checkpoint.reader import Place
@@ -73,7 +76,7 @@ class Report:
     Attributes
     ----------
     rows : tuple of Row
-        In the order of the plan.
+        In the order of the plan, without the non-persistent buffers that the checkpoint has not.
     unused : tuple of str
     """
 
@@ -228,6 +231,9 @@ def from_checkpoint(
     axes keeps the elements that the checkpoint has, and its scheme makes the rest. Others keep
     their schemes. Numbers are read only when the plan is used.
 
+    A float8 weight with scales is copied with its scales. If the checkpoint has numbers without
+    scales, they are read once now, for the scale that follows from the largest of them.
+
     Parameters
     ----------
     plan : winit_fast.Plan
@@ -249,7 +255,7 @@ def from_checkpoint(
     ------
     ValueError, TypeError
         If nothing matches, a mapping matches nothing, a tensor is smaller than in the checkpoint or
-        has other axes, or the layers do not fit.
+        has other axes, the layers do not fit, or only one of two tensors has scales.
     OSError
         If the checkpoint cannot be read.
     """
@@ -258,29 +264,38 @@ def from_checkpoint(
     path = Path(path_argument("checkpoint", checkpoint))
     growth = Growth(**options) if growth is None else growth
     old = places(path)
-    found = {tensor.name: _found(tensor, old, growth) for tensor in plan}
+    scales = scales_by_weight(plan)
+    follow = {scale.name for scale in scales.values()}
+    own = [tensor for tensor in plan if tensor.name not in follow]
+    found = {tensor.name: _found(tensor, old, growth) for tensor in own}
     _check(plan, old, growth, found, str(path))
     times = Counter(one[0] for one in found.values() if one is not None)
     if growth.noise and max(times.values()) == 1:
         raise ValueError(f"noise is for tensors that are copied more than once, got {growth.noise}")
-    made, rows = [], []
-    for tensor in plan:
+    made: dict[str, tuple[TensorSpec, Row]] = {}
+    for tensor in own:
         one = found[tensor.name]
+        pair = [tensor] if tensor.name not in scales else [tensor, scales[tensor.name]]
         if one is None:
-            made.append(tensor)
-            rows.append(Row(tensor.name, ANEW, tensor.shape))
+            made |= {each.name: (each, Row(each.name, ANEW, each.shape)) for each in pair}
             continue
-        name = one[0]
         try:
-            changed, status = _copied(tensor, name, old[name], growth, times[name] > 1)
+            taken = _taken(pair, one[0], old, growth, times[one[0]] > 1)
         except (TypeError, ValueError) as error:
             raise located(error, f"tensor {tensor.name!r}") from None
-        made.append(changed)
-        rows.append(Row(tensor.name, status, tensor.shape, name, old[name].entry.shape))
+        for each, status, name in taken:
+            row = Row(each.name, status, each.shape, name, old[name].entry.shape)
+            made[each.name] = each, row
+    rows = [
+        row
+        for tensor, row in (made[tensor.name] for tensor in plan)
+        if (tensor.kind, row.status) != (NON_PERSISTENT, ANEW)  # no file has these
+    ]
     if growth.new_rows == "mean" and not any(row.status == EXTENDED for row in rows):
         raise ValueError(f"new_rows 'mean' is for a model with more rows than {path}")
-    unused = tuple(name for name in old if name not in times)
-    return Plan(made), Report(tuple(rows), unused)
+    used = {row.source for row in rows}
+    unused = tuple(name for name in old if name not in used)
+    return Plan(made[tensor.name][0] for tensor in plan), Report(tuple(rows), unused)
 
 
 def _found(
@@ -346,6 +361,67 @@ def _copied(
         noise = Operand("noise", RandomNormal(0.0, growth.noise))
         scheme = Expression("old + noise", [Operand("old", scheme), noise])
     return replace(tensor, initializer=scheme, drawn_in=None), status
+
+
+def _taken(
+    pair: Sequence[TensorSpec],
+    name: str,
+    old: Mapping[str, Place],
+    growth: Growth,
+    is_repeated: bool,
+) -> list[tuple[TensorSpec, str, str]]:
+    """Take a tensor, and its scales if it has some, from one of a checkpoint.
+
+    Returns
+    -------
+    list of (TensorSpec, str, str)
+        Each with its status, and the name in the checkpoint.
+    """
+    beside = scales_of(name, old) if old[name].entry.tag.startswith("F8") else None
+    if beside is not None:
+        names = name, beside
+        _check_scales(pair, names, old, growth)
+        return [
+            (*_copied(each, own, old[own], growth, is_repeated), own)
+            for each, own in zip(pair, names, strict=True)
+        ]
+    tensor, *scale = pair
+    product = tensor if not scale else _product(tensor, *scale)
+    changed, status = _copied(product, name, old[name], growth, is_repeated)
+    if not scale:
+        return [(changed, status, name)]
+    weight, made = quantised(changed, scale[0].name, scale[0].shape)
+    made = replace(scale[0], initializer=made.initializer, drawn_in=None)
+    return [(weight, CONVERTED if status == COPIED else status, name), (made, CONVERTED, name)]
+
+
+def _check_scales(
+    pair: Sequence[TensorSpec], names: tuple[str, str], old: Mapping[str, Place], growth: Growth
+) -> None:
+    """Refuse float8 numbers whose scales are not copied with them, as they are."""
+    if len(pair) == 1:
+        raise ValueError(
+            f"its numbers are those of {names[0]!r} times {names[1]!r} in the checkpoint, and the "
+            "model has no scales for it: convert the checkpoint to another type first"
+        )
+    for tensor, name in zip(pair, names, strict=True):
+        kind = safetensors.ALL_DTYPES.get(old[name].entry.tag)
+        if tensor.shape != old[name].entry.shape or kind is None or kind.name != tensor.dtype:
+            raise ValueError(
+                f"it has scales, so {tensor.name!r}, {tensor.dtype} of shape {tensor.shape}, must "
+                f"be as {name!r} in the checkpoint, {old[name].entry.tag} of shape "
+                f"{old[name].entry.shape}"
+            )
+    if growth.noise:
+        raise ValueError(f"noise is for tensors without scales, got {growth.noise}")
+
+
+def _product(weight: TensorSpec, scale: TensorSpec) -> TensorSpec:
+    """Return what a float8 weight and its scale stand for, as far as a plan can say it."""
+    step, own = scale.initializer, weight.initializer
+    if isinstance(step, Constant):
+        own = own.scaled(step.value) or Scaled(own, step.value)
+    return replace(weight, initializer=own, dtype="float32", drawn_in=None)
 
 
 def _rows(tensor: TensorSpec, old: Initializer, shape: tuple[int, ...]) -> Initializer:

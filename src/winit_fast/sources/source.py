@@ -17,7 +17,7 @@ from winit_fast.models.architectures import Architecture, model_names
 from winit_fast.models.plan import Plan
 from winit_fast.models.roles import NUMBERS, width
 from winit_fast.models.rules import Rules
-from winit_fast.sources import configuration, quantization
+from winit_fast.sources import configuration
 from winit_fast.sources.like import tensors_of, with_schemes
 from winit_fast.sources.pretrained import Growth, Report, from_checkpoint
 
@@ -196,11 +196,6 @@ def _like(like: str, source: str | None, wanted: Wanted, out: str | None) -> Sou
 
 def grown(model: Source, checkpoint: str, growth: Growth) -> tuple[Source, Report]:
     """Take the tensors of a checkpoint, as far as it has them: see `from_checkpoint`."""
-    content = json.loads(model.texts.get(configuration.FILE, "{}"))
-    if content.get(quantization.SETTING) is not None:
-        raise ValueError(
-            f"--from is for weights without scales, and {model.name} has {quantization.SETTING}"
-        )
     plan, report = from_checkpoint(model.plan, checkpoint, growth)
     metadata = {**model.metadata, "winit_fast.from": str(Path(checkpoint).absolute())}
     return replace(model, plan=plan, metadata=metadata), report
@@ -215,11 +210,6 @@ def _of_file(path: Path, dtype: str | None, rules: Rules | None) -> Source:
             plan = plan.cast(dtype)
         metadata = {} if rules is None else {"winit_fast.rules": rules.name}
         return Source(path.name, ruled(plan, rules, {}, path.name), dtype, {}, metadata)
-    if rules is not None and content.get(quantization.SETTING) is not None:
-        raise ValueError(
-            f"--rules {rules.name} is for weights without scales, and {path} has "
-            f"{quantization.SETTING}: remove it"
-        )
     model = configuration.recorded(content | ({} if dtype is None else {"dtype": dtype}), str(path))
     numbers = numbers_of(json.loads(model.texts[configuration.FILE]))
     return Source(
