@@ -12,6 +12,7 @@ import winit_fast as wf
 from winit_fast.advice import WeightFacts, examine, explain, recommend
 from winit_fast.advice.files import of_plan
 from winit_fast.cli import main
+from winit_fast.initializers.gains import activation_function
 from winit_fast.models import TensorSpec, model_names
 from winit_fast.sources import find
 
@@ -126,6 +127,23 @@ def test_refused_types():
         (wf.DeltaOrthogonal(), (3, 3, 32, 64)),
         (wf.Identity(), (64, 64)),
         (wf.Sparse(0.5, 0.01), (256, 256)),
+        (wf.RandomUniform(0.0, 1.0), (256, 256)),
+        (wf.RandomNormal(0.5, 0.1), (256, 256)),
+        (wf.TruncatedNormal(0.3, 0.2, -1.0, 2.0), (256, 256)),
+        (wf.Constant(0.25), (64, 64)),
+        (wf.Ones(), (64, 64)),
+        (wf.Dirac(), (3, 3, 32, 32)),
+        (wf.Scaled(wf.RandomUniform(0.0, 1.0), 0.5), (256, 256)),
+        (
+            wf.Parts(
+                [
+                    ((0, 0), (64, 32), wf.HeNormal()),
+                    ((64, 0), (192, 32), wf.RandomNormal(1, 2)),
+                    ((3, 0), (4, 32), wf.Zeros()),
+                ]
+            ),
+            (192, 32),
+        ),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -154,11 +172,78 @@ def test_what_becomes_of_a_signal():
     assert explain("zeros", (8, 8)).deviation == 0
 
 
+@pytest.mark.parametrize(
+    ("scheme", "activation"),
+    [
+        (wf.RandomUniform(0.0, 0.1), "relu"),
+        (wf.RandomUniform(-0.2, 0.1), "tanh"),
+        (wf.TruncatedNormal(0.01, 0.05, -1.0, 2.0), "gelu"),
+        (wf.Constant(0.001), "tanh"),
+        (wf.RandomNormal(0.002, 0.05), "linear"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_mean_is_followed(scheme, activation):
+    """Against the mean over 24 networks: its standard error is below 3 %, seeds are fixed."""
+    width, depth, networks = 400, 5, 24
+    found = explain(scheme, (width, width), activation=activation, depth=depth)
+    function = activation_function(activation)
+    squares, gradients, shared = np.zeros((3, networks, depth))
+    for number in range(networks):
+        x, gradient = (
+            wf.Stream(number, name).normal(shape=width, dtype="float64") for name in "xg"
+        )
+        x += 1 / math.sqrt(width) - x.mean()  # of sum sqrt(width)
+        layers = []
+        for layer in range(depth):
+            w = scheme((width, width), seed=number, name=f"{layer}.kernel", dtype="float64")
+            h = x @ w
+            layers.append((w, h))
+            squares[number, layer], shared[number, layer] = np.mean(h * h), h.mean() ** 2
+            x = function(h)
+        for layer in range(depth - 1, -1, -1):
+            gradients[number, layer] = np.mean(gradient**2)
+            h = layers[layer - 1][1]
+            slope = (function(h + 1e-6) - function(h - 1e-6)) / 2e-6
+            gradient = (layers[layer][0] @ gradient) * slope
+    signal, back = squares.mean(0), gradients.mean(0)
+    np.testing.assert_allclose(found.signal, signal / signal[0], rtol=0.15)
+    np.testing.assert_allclose(found.gradient, back / back[-1], rtol=0.2, atol=1e-12)
+    assert found.shared == pytest.approx(shared.mean(0)[-1] / signal[-1], abs=0.03)
+
+
+def test_identities_pass_units_on():
+    relu = explain("identity", (64, 64), activation="relu", depth=20)
+    np.testing.assert_allclose(relu.signal, [1, *[0.5] * 19], rtol=1e-6)
+    np.testing.assert_allclose(relu.gradient, [*[0.5] * 19, 1], rtol=1e-6)
+    half = explain(wf.Scaled(wf.Dirac(), 0.5), (3, 3, 8, 8), depth=4)
+    np.testing.assert_allclose(half.signal, [1, 1 / 4, 1 / 16, 1 / 64])
+
+
+def test_what_is_shown_of_a_mean():
+    text = str(explain(wf.RandomUniform(0.0, 0.1), (512, 512), activation="relu", depth=10))
+    assert "mean      = (maxval + minval) / 2 = 0.05" in text
+    assert "of it the same in all units" in text
+
+
+def test_parts_are_explained_apart():
+    scheme = wf.Parts([((0, 0), (64, 64), wf.HeNormal(in_axis=1, out_axis=0)),
+                       ((64, 0), (128, 64), wf.Zeros())])  # fmt: skip
+    found = explain(scheme, (128, 64), convention="torch")
+    assert found.signal is None and "signals are not followed: parts are used apart" in str(found)
+    he, zero = found.parts
+    assert he.deviation == math.sqrt(2 / 64) and zero.deviation == 0
+    assert found.deviation == pytest.approx(math.sqrt(1 / 64))
+    assert "  deviation = sqrt(scale / fan_in)" in str(found)
+    bias = explain("ones", 64)
+    assert bias.signal is None and "fewer than two axes" in str(bias)
+
+
 def test_refused_explanations():
     with pytest.raises(ValueError, match="no known deviation for shape .* STFT"):
         explain(wf.STFT("real", None), (8, 1, 16))
-    with pytest.raises(ValueError, match=r"must have mean 0 .* got 0.5 for RandomUniform"):
-        explain(wf.RandomUniform(0.0, 1.0), (8, 8))
+    with pytest.raises(ValueError, match="no known deviation for shape .* Computed"):
+        explain(wf.Computed(np.ones((8, 8))), (8, 8))
     with pytest.raises(ValueError, match="convention must be one of jax, keras, torch, got 'tf'"):
         explain("he_normal", (8, 8), convention="tf")
 

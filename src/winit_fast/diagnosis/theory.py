@@ -113,7 +113,7 @@ class Theory:
         if not -1 <= c <= 1:
             raise ValueError(f"correlation must be from -1 to 1, got {correlation!r}")
         q = self._at if variance is None else not_negative("variance", variance)
-        z, weight = _rule()
+        z, weight = normal_rule()
         root, s = math.sqrt(q), math.sqrt(1 - c * c)
         with np.errstate(over="ignore", invalid="ignore"):
             outer = np.asarray(self._function(root * z), np.float64)
@@ -385,7 +385,7 @@ def theory(
     return Theory(activation, sigma_w, sigma_b, depth, param, mean_square)
 
 
-def _rule() -> tuple[Array, Array]:
+def normal_rule() -> tuple[Array, Array]:
     """Return nodes and weights for expectations over N(0, 1): 16 Gauss-Legendre points a panel."""
     if not _RULE:
         nodes, weights = np.polynomial.legendre.leggauss(16)

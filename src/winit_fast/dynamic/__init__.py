@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from winit_fast.dynamic.adjustment import Adjusted, Adjustment, log_factors
+from winit_fast.dynamic.dormancy import dormant
 
 if TYPE_CHECKING:
     from winit_fast.dynamic.torch.controller import DynamicInit, Reset, Watched
@@ -25,6 +26,7 @@ __all__ = [
     "ScaleSchedule",
     "Watched",
     "deepen_",
+    "dormant",
     "log_factors",
     "lsuv_",
     "rescale_",

@@ -35,7 +35,7 @@ def refuse(inside: list[tuple[str, Module]], found: Iterable[Named]) -> None:
                     "a flat one: use init_ inside summon_full_params, or before wrapping"
                 )
             summoned = True
-        if _is_gathered(one):
+        if is_gathered(one):
             raise TypeError(
                 f"module {name!r} has gathered its parameters, and will drop them for its shards: "
                 "call its reshard() first"
@@ -76,7 +76,7 @@ def _is_unusual(kind: type[Module]) -> bool:
     )
 
 
-def _is_gathered(module: Any) -> bool:
+def is_gathered(module: Any) -> bool:
     """Return whether a module of `fully_shard` has gathered its parameters."""
     if not hasattr(type(module), "_get_fsdp_state"):
         return False

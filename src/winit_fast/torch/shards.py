@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from winit_fast.base.boxes import Box
+from winit_fast.base.boxes import whole as whole_box
 from winit_fast.torch.memory import Work, fill_through_host, is_memory, written
 from winit_fast.torch.names import Named
 from winit_fast.torch.placements import is_sharded, parts
@@ -38,6 +40,11 @@ def in_memory(tensor: Tensor) -> bool:
     return is_memory(local(tensor))
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """Return a plain tensor; of a DTensor the whole, for which all ranks must ask."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
+
+
 def copy_(tensor: Tensor, whole: Tensor) -> None:
     """Copy into a tensor the part of a whole tensor that it holds."""
     if not is_sharded(tensor):
@@ -46,6 +53,30 @@ def copy_(tensor: Tensor, whole: Tensor) -> None:
     for part, held in parts(tensor):
         part.copy_(whole[held.slices])
     written(tensor)
+
+
+def held(tensor: Tensor) -> list[tuple[Tensor, Box]]:
+    """List this rank's parts of a tensor, detached, and their boxes: a plain tensor is one part."""
+    own = tensor.detach()
+    return parts(own) if is_sharded(own) else [(own, whole_box(tuple(own.shape)))]
+
+
+def fill_along(tensor: Tensor, axis: int, numbers: Tensor, value: float) -> None:
+    """Set the elements at some positions along an axis to a value.
+
+    Examples
+    --------
+    >>> weight = torch.ones(2, 3)
+    >>> fill_along(weight, 1, torch.tensor([2, 0]), 0.0)
+    >>> weight.tolist()
+    [[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]
+    """
+    for part, box in held(tensor):
+        first, size = box.starts[axis], box.sizes[axis]
+        own = numbers[(numbers >= first) & (numbers < first + size)] - first
+        part.index_fill_(axis, own.to(part.device), value)
+    if is_sharded(tensor):
+        written(tensor)
 
 
 def fill_rounded(tensor: Tensor, drawn_in: torch.dtype, work: Work) -> None:

@@ -24,7 +24,14 @@ from winit_fast.advice.recommendation import DEEP
 from winit_fast.diagnosis.report import Propagation
 from winit_fast.diagnosis.rows import ACTIVATION, LAYER, NORM
 from winit_fast.diagnosis.torch.propagation import Loss, propagate
-from winit_fast.diagnosis.torch.watching import activation_of, fans_of, is_norm, layers, weight_of
+from winit_fast.diagnosis.torch.watching import (
+    activation_of,
+    fans_of,
+    is_norm,
+    is_sequence,
+    layers,
+    weight_of,
+)
 from winit_fast.torch.names import modules, tensors, unwrapped
 
 _HEADS = re.compile(r"(^|\.)(lm_head|embed_out|classifier|score|head|output_layer)$")
@@ -119,7 +126,7 @@ def _listed(module: Module) -> list[_Place]:
     found: list[_Place] = []
     done: set[str] = set()
     for name, one in modules(module):
-        if type(one) is nn.Sequential and name not in done:
+        if is_sequence(one) and name not in done:
             parts = _flat(name, one, done)
             found += _in_order(parts, own, _first_before(name))
         elif name in own and name not in done:
@@ -138,7 +145,7 @@ def _flat(name: str, sequence: nn.Sequential, done: set[str]) -> list[tuple[str,
     parts: list[tuple[str, Module]] = []
     for child, one in sequence._modules.items():
         full = f"{name}.{child}" if name else child
-        if type(one) is nn.Sequential:
+        if is_sequence(one):
             parts += _flat(full, one, done)
         elif one is not None:
             done.add(full)

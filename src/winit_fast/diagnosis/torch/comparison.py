@@ -11,10 +11,11 @@ from torch.nn import Module
 
 from winit_fast.diagnosis.comparison import Comparison
 from winit_fast.diagnosis.torch.propagation import Loss, propagate
-from winit_fast.diagnosis.torch.watching import layers, weight_of
+from winit_fast.diagnosis.torch.watching import is_parametrised, layers, weight_of
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.streams.stream import Seed, seed_number
 from winit_fast.torch.modules import init_
+from winit_fast.torch.names import tensors
 from winit_fast.torch.rules import Rules
 
 
@@ -90,10 +91,10 @@ def rules_of(network: Module, scheme: Initializer | str | Rules) -> Rules:
         return {**scheme, "*": "keep"}
     if not isinstance(scheme, (Initializer, str)):
         return scheme
-    weights = {id(weight_of(one)) for _, one in layers(network)}
-    from winit_fast.torch.names import tensors
-
+    own = layers(network)
+    weights = {id(weight_of(one)) for _, one in own if not is_parametrised(one)}
     names = [named.name for named in tensors(network) if id(named.tensor) in weights]
+    names += [f"{name}.weight" if name else "weight" for name, one in own if is_parametrised(one)]
     return {**dict.fromkeys(names, scheme), "*": "keep"}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import Module
 
 from winit_fast.base.arguments import positive, word
@@ -23,11 +24,12 @@ from winit_fast.diagnosis.torch.undisturbed import call, floats, undisturbed
 from winit_fast.diagnosis.torch.watching import Seen, fans_of, watched, weight_of
 from winit_fast.streams.stream import Stream
 from winit_fast.torch.names import unwrapped
+from winit_fast.torch.shards import whole
 
 Loss = Callable[[Any, Any], Tensor]
 
 _SAMPLE = 1 << 14
-"""The most elements of an output that are counted in its histogram."""
+"""How many elements of a large output are counted in its histogram, or up to twice as many."""
 
 _BINS = 60
 
@@ -42,7 +44,8 @@ def propagate(
 ) -> Propagation:
     """Measure the outputs and gradients of every layer, in one forward and one backward pass.
 
-    Nothing changes: neither parameters and their gradients, nor buffers, flags and generators.
+    Nothing changes: neither parameters and their gradients, nor buffers, flags and generators. The
+    gradients of parameters are not computed.
 
     Parameters
     ----------
@@ -90,10 +93,10 @@ def propagate(
     key = word("seed", seed)
     steps = positive("singular_steps", singular_steps)
     inner = unwrapped(module)
-    parameters = [one for one in inner.parameters() if one.is_floating_point()]
-    if not parameters:
+    if not any(one.is_floating_point() for one in inner.parameters()):
         raise ValueError("module must have parameters, got one without any")
     rows: list[Row] = []
+    edges: list[GradientEdge] = []
     gradients: dict[int, float] = {}
     weights: list[Module | None] = []
 
@@ -107,6 +110,7 @@ def propagate(
                 gradients[place] = _moments(gradient)[1]
 
             output.register_hook(keep)
+            edges.append(get_gradient_edge(output))
 
     value = None
     with undisturbed(inner, key & 0x7FFFFFFFFFFFFFFF), torch.enable_grad():
@@ -121,15 +125,15 @@ def propagate(
             roots = [number]
         else:
             cotangents = [cotangent(one, key, place) for place, one in enumerate(roots)]
-        if roots and roots[0].requires_grad:
-            torch.autograd.grad(roots, parameters, cotangents, allow_unused=True)
+        if roots and roots[0].requires_grad and edges:
+            torch.autograd.grad(roots, edges, cotangents, allow_unused=True)
     singular = {}
     for place, one in enumerate(weights):
         weight = None if one is None or rows[place].kind != LAYER else weight_of(one)
         if weight is not None:
-            if id(weight) not in singular:
-                singular[id(weight)] = _singular_values(weight.detach().flatten(1).float(), steps)
-            largest, smallest = singular[id(weight)]
+            if id(one) not in singular:
+                singular[id(one)] = _singular_values(whole(weight.detach()), steps)
+            largest, smallest = singular[id(one)]
             rows[place] = replace(rows[place], largest=largest, smallest=smallest)
     return Propagation(
         tuple(replace(row, gradient=gradients.get(place)) for place, row in enumerate(rows)), value
@@ -153,20 +157,24 @@ def _moments(output: Tensor) -> tuple[float, float]:
         output = output.float()
     if not output.numel():
         return 0.0, 0.0
-    # Three times as fast as var_mean, and no sum of squares that loses the digits of a deviation.
-    mean = output.mean()
-    deviation = torch.linalg.vector_norm(output - mean) / math.sqrt(output.numel())
-    return float(mean), float(deviation)
+    # Three times as fast as var_mean.
+    mean, count = float(output.mean()), output.numel()
+    square = float(torch.linalg.vector_norm(output)) ** 2 / count
+    if mean * mean > square / 2:  # their difference would lose the digits of the deviation
+        centred = float(torch.linalg.vector_norm(output - mean)) / math.sqrt(count)
+        return mean, centred
+    return mean, math.sqrt(square - mean * mean)
 
 
 def _root_mean_square(tensor: Tensor) -> float:
-    values = tensor.detach().flatten()
+    values = whole(tensor.detach()).flatten()
     values = values.float() if values.itemsize < 4 else values
     return float(torch.linalg.vector_norm(values)) / math.sqrt(max(1, values.numel()))
 
 
-def _singular_values(matrix: Tensor, steps: int) -> tuple[float, float]:
+def _singular_values(weight: Tensor, steps: int) -> tuple[float, float]:
     """Bound the singular values by torch's products, which use its threads and its device."""
+    matrix = weight.flatten(1).float()
     if min(matrix.shape) <= EXACT:
         return extreme_singular_values(matrix.cpu().numpy(), steps)
     if matrix.shape[0] < matrix.shape[1]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Module
+
+from winit_fast.torch.refusals import is_gathered
 
 
 @contextmanager
@@ -16,7 +19,7 @@ def undisturbed(module: Module, seed: int = 0) -> Iterator[None]:
     """Restore a module's flags and buffers and torch's generators afterwards.
 
     Within the context the generators begin at a seed, so dropout is the same every time, and all
-    floating-point parameters require gradients.
+    floating-point parameters require gradients. Afterwards `fully_shard` has no parameter gathered.
 
     Parameters
     ----------
@@ -50,6 +53,7 @@ def undisturbed(module: Module, seed: int = 0) -> Iterator[None]:
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
+            reshard(module)
             for parameter, was in required:
                 parameter.requires_grad_(was)
             for one, was in flags:
@@ -60,6 +64,13 @@ def undisturbed(module: Module, seed: int = 0) -> Iterator[None]:
             with torch.no_grad():
                 for held, copy in copies:
                     held.copy_(copy)
+
+
+def reshard(module: Module) -> None:
+    """Drop parameters that `fully_shard` has gathered: only its shards are kept and trained."""
+    for one in module.modules():
+        if is_gathered(one):
+            one.reshard()
 
 
 def call(module: Module, batch: Any) -> Any:
@@ -100,6 +111,8 @@ def floats(output: Any) -> list[Tensor]:
         return [output] if output.is_floating_point() else []
     if isinstance(output, Mapping):
         output = list(output.values())
+    elif is_dataclass(output):
+        output = list(vars(output).values())
     if isinstance(output, (tuple, list)):
         return [one for part in output for one in floats(part)]
     return []

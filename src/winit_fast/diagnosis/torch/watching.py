@@ -120,7 +120,7 @@ def fans_of(module: Module, weight: Tensor) -> tuple[int, int]:
     if isinstance(module, nn.modules.conv._ConvNd):
         groups = module.groups
         return module.in_channels // groups * taps, module.out_channels // groups * taps
-    if type(module).__name__ == "Conv1D":  # that of transformers is linear, (in, out)
+    if is_transposed(module):
         return int(weight.shape[0]), int(weight.shape[1])
     return int(weight.shape[1]) * taps, int(weight.shape[0]) * taps
 
@@ -130,10 +130,39 @@ def layers(module: Module) -> list[tuple[str, Module]]:
     return [
         (name, one)
         for name, one in modules(module)
-        if any(held is not None for held in one._parameters.values())
-        and (isinstance(one, nn.MultiheadAttention) or not one._modules)
-        and activation_of(one) is None
+        if is_parametrised(one)
+        or (
+            any(held is not None for held in one._parameters.values())
+            and (isinstance(one, nn.MultiheadAttention) or not one._modules)
+            and activation_of(one) is None
+        )
     ]
+
+
+def is_parametrised(module: Module) -> bool:
+    """Return whether a layer's weight is computed by `torch.nn.utils.parametrize`.
+
+    Examples
+    --------
+    >>> layer = nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))
+    >>> is_parametrised(layer), [name for name, _ in layers(nn.Sequential(layer))]
+    (True, ['0'])
+    """
+    return list(module._modules) == ["parametrizations"] and weight_of(module) is not None
+
+
+def is_sequence(module: Module) -> bool:
+    """Return whether a module runs its children one after another, as an ``nn.Sequential`` does.
+
+    Its class may be another one: `fully_shard` makes one of its own.
+    """
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
+def is_transposed(module: Module) -> bool:
+    """Return whether a layer is the linear layer of transformers with a weight of (in, out)."""
+    is_named = any(kind.__name__ == "Conv1D" for kind in type(module).__mro__)
+    return is_named and not isinstance(module, nn.Conv1d)
 
 
 def is_norm(module: Module) -> bool:

@@ -13,15 +13,25 @@ from torch.nn import Module
 from torch.optim import Optimizer
 
 from winit_fast.base.arguments import integer, not_negative, positive
+from winit_fast.diagnosis.torch.undisturbed import reshard
 from winit_fast.dynamic.dormancy import dormant, runs
 from winit_fast.dynamic.torch.layers import summed
 from winit_fast.dynamic.torch.optimizer_state import check_optimizer, reset_state
+from winit_fast.dynamic.torch.ranks import group_of
 from winit_fast.dynamic.torch.schemes import draw, schemes
-from winit_fast.dynamic.torch.units import Units, columns, find_units, out_axis, parameter
+from winit_fast.dynamic.torch.units import (
+    Units,
+    columns,
+    find_units,
+    full_name,
+    out_axis,
+    parameter,
+)
 from winit_fast.streams.stream import Seed, seed_number
 from winit_fast.torch.names import Names, unwrapped
 from winit_fast.torch.rules import Rules, nearest
 from winit_fast.torch.seeding import draw_word
+from winit_fast.torch.shards import fill_along, whole
 
 
 @dataclass(frozen=True)
@@ -77,22 +87,21 @@ class _Watch:
         self.magnitudes = torch.zeros(count, dtype=torch.float64)
         self.moments = torch.zeros(6, dtype=torch.float64)  # count, sum, squares; for gradients too
 
-    def add(self, values: Tensor, channels: bool, count: int) -> None:
+    def add(self, values: Tensor, axis: int, count: int) -> None:
         values = values.detach()
         if values.itemsize < 4:
             values = values.float()
-        if channels:
-            by_unit = values.abs().flatten(2).sum((0, 2))
-        else:
-            by_unit = values.abs().reshape(-1, values.shape[-1]).sum(0).reshape(count, -1).sum(1)
-        self.magnitudes += by_unit.double().cpu()
+        others = [other for other in range(values.ndim) if other != axis % values.ndim]
+        by_unit = values.abs().sum(others) if others else values.abs()
+        self.magnitudes += whole(by_unit).reshape(count, -1).sum(1).double().cpu()
         self._add(values, 0)
 
     def add_gradient(self, values: Tensor) -> None:
         self._add(values.detach(), 3)
 
     def _add(self, values: Tensor, start: int) -> None:
-        own = torch.stack([values.sum(dtype=torch.float64), values.double().square().sum()]).cpu()
+        sums = values.sum(dtype=torch.float64), values.double().square().sum()
+        own = torch.stack([whole(one) for one in sums]).cpu()
         self.moments[start] += values.numel()
         self.moments[start + 1 : start + 3] += own
 
@@ -101,11 +110,11 @@ class DynamicInit:
     """Watches a network while it is trained, and re-initialises its dormant units.
 
     After every step of the optimizer, call `step`. Each ``every`` steps it looks at what the units
-    of each layer did in the last forward pass. A unit is dormant if its mean magnitude is at most
-    ``tau`` times that of its layer's units. Its incoming weights and its bias are then drawn anew
-    from the scheme and the stream of their tensors, its outgoing weights become 0, so that the
-    network's output hardly changes, and the optimizer's moments of just those elements begin again.
-    If no unit is dormant, nothing changes.
+    of each layer did in all forward passes since the step before. A unit is dormant if its mean
+    magnitude is at most ``tau`` times that of its layer's units. Its incoming weights and its bias
+    are then drawn anew from the scheme and the stream of their tensors, its outgoing weights become
+    0, so that the network's output hardly changes, and the optimizer's moments of just those
+    elements begin again. If no unit is dormant, nothing changes.
 
     Parameters
     ----------
@@ -125,13 +134,15 @@ class DynamicInit:
         For layers where it cannot be told: the name of the layer that uses their units. It is known
         for layers of an ``nn.Sequential``, and for the MLP of a transformer by the usual names.
     layers : list of str, optional
-        The layers whose units are watched; by default all where it is known.
+        The layers whose units are watched; by default all where it is known, without frozen ones.
     reset : bool
         Whether dormant units are re-initialised, or only watched.
     names, prefix
         As in `winit_fast.torch.init_`.
     group : torch.distributed.ProcessGroup, optional
         Units are dormant by the batches of all its ranks, so that all ranks reset the same ones.
+        By default that of a `DistributedDataParallel`; required if `fully_shard` has cut weights.
+        A seed is then required too.
 
     Attributes
     ----------
@@ -143,9 +154,16 @@ class DynamicInit:
     ------
     ValueError
         If there is no layer to watch, or it cannot be told which weights are outgoing for one of
-        ``layers``; or as in `winit_fast.torch.init_`.
+        ``layers``, or the optimizer lacks a parameter; or as in `winit_fast.torch.init_`.
     TypeError
-        If the optimizer's state is not known, or a parameter is sharded.
+        If the optimizer's state is not known; or as in `winit_fast.torch.init_`.
+
+    Notes
+    -----
+    Make it after the module has been wrapped, sharded and moved, and the optimizer before it. Of a
+    DTensor, every rank changes its part; for elementwise schemes the entries are those of the
+    module on one rank. A module that is compiled must be compiled, or run for the first time,
+    afterwards.
 
     References
     ----------
@@ -185,11 +203,13 @@ class DynamicInit:
         prefix: str = "",
         group: Any = None,
     ) -> None:
-        check_optimizer(optimizer)
-        self.optimizer, self.group, self.reset = optimizer, group, reset
+        check_optimizer(optimizer, {})
+        self.optimizer, self.reset = optimizer, reset
         self.tau, self.every = not_negative("tau", tau), positive("every", every)
-        inner = unwrapped(module)
+        inner = self._module = unwrapped(module)
         found, self._unknown = find_units(inner, units)
+        if reset:
+            found = _without_frozen(found, self._unknown)
         if layers is not None:
             found = _chosen(found, layers, self._unknown)
         if not found:
@@ -197,14 +217,23 @@ class DynamicInit:
             raise ValueError(f"module has no layer whose units can be watched ({listed or 'none'})")
         self._units = {one.name: one for one in found}
         wanted = {
-            f"{name}.{attribute}" if name else attribute: (holder, attribute)
+            full_name(name, attribute)
             for one in found
-            for name, holder in [*one.incoming, *([one.norm] if one.norm else [])]
+            for name, holder in one.before
             for attribute, held in holder._parameters.items()
             if held is not None
         }
         self._specs = schemes(inner, wanted, rules, names, prefix)
+        changed = {name: held for one in found for name, held in one.parameters().items()}
+        if reset:
+            check_optimizer(optimizer, changed)
+        self.group = group_of(module, group, changed.values())
+        if self.group is not None and seed is None:
+            raise ValueError(
+                "seed must be given, got None: every rank would draw numbers of its own"
+            )
         self._key = draw_word() if seed is None else seed_number(seed)
+        self._is_closed = False
         self.steps = 0
         self.history: list[Reset] = []
         self.seen: dict[str, Watched] = {}
@@ -218,18 +247,28 @@ class DynamicInit:
 
     def _hook(self, name: str) -> Any:
         units = self._units[name]
-        # The input of an outgoing convolution has its channels along axis 1.
-        channels = isinstance(units.outgoing[1], torch.nn.modules.conv._ConvNd)
+        outgoing = units.outgoing[1]
+        # A convolution's input has its channels before as many axes as its kernel has.
+        is_convolution = isinstance(outgoing, torch.nn.modules.conv._ConvNd)
+        axis = 1 - parameter(outgoing, "weight").ndim if is_convolution else -1
+        count, inputs_each = units.count, units.each
 
         def hook(module: Module, inputs: tuple[Any, ...]) -> None:
-            if not self._is_watching or not inputs or not isinstance(inputs[0], Tensor):
+            is_copy = module is not outgoing  # a deep copy of the module has the same hook
+            if not self._is_watching or is_copy or not inputs or not isinstance(inputs[0], Tensor):
                 return
+            values = inputs[0]
+            if values.shape[axis] != count * inputs_each:
+                raise ValueError(
+                    f"layer {units.outgoing[0]!r} must get the units of {name!r}, "
+                    f"{count * inputs_each} along axis {axis}, got shape {tuple(values.shape)}"
+                )
             watch = self._watches[name]
-            watch.add(inputs[0], channels, units.count)
-            if inputs[0].requires_grad:
-                inputs[0].register_hook(watch.add_gradient)
+            watch.add(values, axis, count)
+            if values.requires_grad:
+                values.register_hook(watch.add_gradient)
 
-        return hook
+        return torch.compiler.disable(hook)
 
     def step(self) -> list[Reset]:
         """Count a step; at every ``every``-th one, re-initialise dormant units.
@@ -240,13 +279,29 @@ class DynamicInit:
         -------
         list of Reset
             What was re-initialised now.
+
+        Raises
+        ------
+        ValueError
+            If a layer has yielded numbers that are not finite. Nothing has changed then.
+        RuntimeError
+            If units should have been watched, but no layer has run; or after `close`.
         """
+        if self._is_closed:
+            raise RuntimeError("step() must come before close()")
         self.steps += 1
         done: list[Reset] = []
         if self.steps % self.every == 0:
             self.seen = self._statistics()
-            found = {name: self._dormant(name) for name in self._units} if self.reset else {}
+            if not self.seen:
+                raise RuntimeError(
+                    "step() must come after a forward pass, but no watched layer has run since the "
+                    "step before (a module that was compiled earlier must be compiled again)"
+                )
+            found = {name: self._dormant(name) for name in self.seen} if self.reset else {}
             found = {name: numbers for name, numbers in found.items() if numbers.size}
+            if found:
+                reshard(self._module)
             with torch.no_grad():
                 done = [self._redraw(name, numbers) for name, numbers in found.items()]
                 for name, numbers in found.items():  # after all draws, so that zeros remain
@@ -263,27 +318,20 @@ class DynamicInit:
         return both[:count], both[count:]
 
     def _dormant(self, name: str) -> np.ndarray[Any, Any]:
-        magnitudes, moments = self._magnitudes(name)
-        if not moments[0] or not np.isfinite(magnitudes).all():
-            return np.array([], int)
-        return dormant(magnitudes, self.tau)
+        return dormant(self._magnitudes(name)[0], self.tau)
 
     def _redraw(self, name: str, numbers: np.ndarray[Any, Any]) -> Reset:
         """Draw the incoming weights and biases of units anew."""
         units, index = self._units[name], torch.from_numpy(numbers)
         self._generations[name] += 1
         generation = self._generations[name]
-        for holder_name, holder in [*units.incoming, *([units.norm] if units.norm else [])]:
-            start = f"{holder_name}." if holder_name else ""
+        for holder_name, holder in units.before:
             for attribute, tensor in holder._parameters.items():
                 if tensor is None:
                     continue
                 axis = out_axis(holder) if tensor.ndim > 1 else 0
-                spec = self._specs[start + attribute].of_generation(generation)
-                for low, high in runs(numbers):
-                    box = [slice(None)] * tensor.ndim
-                    box[axis] = slice(low, high)
-                    draw(spec, tensor, self._key, tuple(box))
+                spec = self._specs[full_name(holder_name, attribute)].of_generation(generation)
+                draw(spec, tensor, self._key, axis, runs(numbers))
                 reset_state(self.optimizer, tensor, axis, index)
         if units.norm is not None:
             for attribute, value in (("running_mean", 0.0), ("running_var", 1.0)):
@@ -297,7 +345,7 @@ class DynamicInit:
         outgoing = units.outgoing[1]
         weight, axis = parameter(outgoing, "weight"), 1 - out_axis(outgoing)
         inputs = columns(torch.from_numpy(numbers), units.each)
-        weight.index_fill_(axis, inputs.to(weight.device), 0.0)
+        fill_along(weight, axis, inputs, 0.0)
         reset_state(self.optimizer, weight, axis, inputs)
 
     def _statistics(self) -> dict[str, Watched]:
@@ -307,6 +355,8 @@ class DynamicInit:
             magnitudes, moments = self._magnitudes(name)
             if not moments[0]:
                 continue
+            if not np.isfinite(magnitudes).all():
+                raise ValueError(f"the units of layer {name!r} yield numbers that are not finite")
             gradient = _deviation(moments[3:]) if moments[3] else None
             found[name] = Watched(
                 float(moments[1] / moments[0]),
@@ -376,6 +426,12 @@ class DynamicInit:
                 f"state must be for the layers {sorted(self._units)}, "
                 f"got {sorted(state['generations'])}"
             )
+        for name, held in state["watches"].items():
+            own, given = self._units[name].count, len(held["magnitudes"])
+            if own != given:
+                raise ValueError(
+                    f"state must be for the {own} units of layer {name!r}, got one for {given}"
+                )
         self.steps = integer("steps", state["steps"])
         self._key = seed_number(state["seed"])
         self._generations = dict(state["generations"])
@@ -385,7 +441,8 @@ class DynamicInit:
         self._is_watching = (self.steps + 1) % self.every == 0
 
     def close(self) -> None:
-        """Remove the hooks."""
+        """Remove the hooks; nothing is watched or re-initialised any more."""
+        self._is_closed = True
         for handle in self._handles:
             handle.remove()
 
@@ -393,6 +450,18 @@ class DynamicInit:
 def _deviation(moments: np.ndarray[Any, Any]) -> float:
     count, total, squares = moments
     return float(np.sqrt(max(0.0, squares / count - (total / count) ** 2)))
+
+
+def _without_frozen(found: list[Units], unknown: dict[str, str]) -> list[Units]:
+    """Leave out layers with frozen parameters, and say so."""
+    kept = []
+    for units in found:
+        frozen = [name for name, held in units.parameters().items() if not held.requires_grad]
+        if frozen:
+            unknown[units.name] = f"{frozen[0]!r} is frozen"
+        else:
+            kept.append(units)
+    return kept
 
 
 def _chosen(found: list[Units], layers: list[str], unknown: Mapping[str, str]) -> list[Units]:

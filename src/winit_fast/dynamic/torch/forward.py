@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from winit_fast.diagnosis.torch.undisturbed import call, floats, undisturbed
+from winit_fast.diagnosis.torch.undisturbed import call, floats, reshard, undisturbed
 from winit_fast.dynamic.adjustment import Adjusted, Adjustment
 from winit_fast.dynamic.torch.layers import Scalable, Sums, summed
+from winit_fast.torch.memory import written
+from winit_fast.torch.placements import is_sharded
+from winit_fast.torch.shards import held
 
 
 @contextmanager
@@ -86,12 +89,19 @@ def to_deviation(
             if id(layer.weight) in seen or id(layer.weight) in repeated:
                 return None
             seen.add(id(layer.weight))
-            return adjusted(layer, lambda: one.forward(*args, **kwargs), output)
+            if any(map(is_sharded, (*args, *kwargs.values()))):
+                raise TypeError(
+                    f"layer {layer.name!r} must get a plain tensor, got a DTensor: tensor "
+                    "parallelism is not supported here"
+                )
+            return adjusted(layer, lambda: layer.run(args, kwargs), output)
 
         for _ in range(iterations + 1):
             seen.clear()
+            reshard(module)
             with _hooks(found, hook):
                 call(module, batch)
+            reshard(module)
             sums, order = _measured(module, batch, found)
             off = {}
             for one in order:
@@ -187,5 +197,7 @@ def _center(one: Scalable, output: Tensor, group: Any) -> None:
     count = output.numel() / output.shape[axis]
     total = output.double().sum(others).cpu()
     whole = summed(torch.cat([total, torch.tensor([count], dtype=torch.float64)]), group)
-    with torch.no_grad():
-        one.bias -= (whole[:-1] / whole[-1]).to(one.bias)
+    mean = whole[:-1] / whole[-1]
+    for part, box in held(one.bias):
+        part -= mean[box.slices].to(part)
+    written(one.bias)

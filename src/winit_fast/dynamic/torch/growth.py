@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import Module
 
 from winit_fast.base.arguments import not_negative, positive
-from winit_fast.diagnosis.torch.watching import activation_of
+from winit_fast.diagnosis.torch.watching import activation_of, is_sequence
 from winit_fast.dynamic.growth import copied
+from winit_fast.dynamic.torch.blocks import deepen_block
 from winit_fast.dynamic.torch.units import Units, columns, find_units, is_unit_layer, out_axis
 from winit_fast.dynamic.torch.units import parameter as parameter_of
 from winit_fast.streams.stream import Seed, Stream, seed_number
@@ -172,8 +173,16 @@ _IDEMPOTENT = {"relu", "relu6", "hard_tanh"}
 """Activations f with f(f(x)) = f(x)."""
 
 
-def deepen_(module: Module, name: str, *, seed: Seed = 0, noise: float = 0.0) -> Module:
-    """Insert a layer that computes the identity after a layer, without changing the function.
+def deepen_(
+    module: Module,
+    name: str,
+    *,
+    seed: Seed = 0,
+    noise: float = 0.0,
+    batch: Any = None,
+    outputs: Sequence[str] | None = None,
+) -> Module:
+    """Insert a layer or block that computes the identity, without changing the function.
 
     Parameters
     ----------
@@ -181,23 +190,33 @@ def deepen_(module: Module, name: str, *, seed: Seed = 0, noise: float = 0.0) ->
     name : str
         A linear layer or a convolution of an ``nn.Sequential``, which gets two new parts behind the
         layer's activation: a layer of the same kind, and the same activation. Without an activation
-        behind it, it gets only the layer. The names of later parts move on.
+        behind it, it gets only the layer. Or a residual block of an ``nn.ModuleList`` or
+        ``nn.Sequential``, such as a transformer's: it gets a copy behind it in which the last layer
+        of each branch is 0. The names of later parts move on; so do the numbers of layers, and
+        their count in the configuration, of models of transformers.
     seed : int, numpy.random.SeedSequence, numpy.random.Generator
         Of the noise.
     noise : float
-        The deviation of noise on the new weights. The function is the same only without it.
+        The deviation of noise on the new weights; in a block, on those that are 0. The function is
+        the same only without it.
+    batch : Tensor, tuple or dict, optional
+        The arguments of the module's call: required for a block, which is refused if the module's
+        output changes.
+    outputs : sequence of str, optional
+        The names, in the block, of the last layers of its residual branches; by default those that
+        have a usual name, such as "o_proj" and "down_proj".
 
     Returns
     -------
     torch.nn.Module
-        The same module.
+        The same module. Make the optimizer afterwards.
 
     Raises
     ------
     ValueError
         If the layer is not part of an ``nn.Sequential``, its activation changes its own output (so
-        that no linear layer before it can be the identity), or a kernel has no middle. Nothing has
-        changed then.
+        that no linear layer before it can be the identity), or a kernel has no middle; if a block
+        has no known branches, or its copy changes the output. Nothing has changed then.
 
     References
     ----------
@@ -221,11 +240,16 @@ def deepen_(module: Module, name: str, *, seed: Seed = 0, noise: float = 0.0) ->
     layer = known[name]
     parent_name, _, child = name.rpartition(".")
     parent: Any = known.get(parent_name)
-    if type(parent) is not nn.Sequential or not is_unit_layer(layer):
+    if (type(parent) is nn.ModuleList or is_sequence(parent)) and layer._modules:
+        deepen_block(inner, name, parent, batch=batch, outputs=outputs, key=key, noise=deviation)
+        return module
+    if batch is not None or outputs is not None:
+        raise ValueError(f"batch and outputs must be None for {name!r}, which is no block")
+    if not is_sequence(parent) or not is_unit_layer(layer):
         raise ValueError(
             f"layer {name!r} cannot be followed by an identity: it must be a linear layer or a "
-            f"convolution of an nn.Sequential, got a {type(layer).__name__} of a "
-            f"{type(parent).__name__}"
+            f"convolution of an nn.Sequential, or a block of a list, got a {type(layer).__name__} "
+            f"of a {type(parent).__name__}"
         )
     children = list(parent._modules)
     place = children.index(child) + 1

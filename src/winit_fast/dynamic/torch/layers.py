@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import Module
 
 from winit_fast.diagnosis.torch.watching import layers, weight_of
-from winit_fast.torch.names import modules
+from winit_fast.torch.names import modules, tensors
 from winit_fast.torch.placements import is_sharded
+from winit_fast.torch.refusals import refuse
+from winit_fast.torch.shards import whole
 
 
 @dataclass
@@ -25,17 +27,36 @@ class Scalable:
     module : torch.nn.Module
     weight : Tensor
     bias : Tensor or None
+    shards : list of (torch.nn.Module, str, Tensor)
+        Its parameters that are DTensors, with the modules and attributes that hold them.
     """
 
     name: str
     module: Module
     weight: Tensor
     bias: Tensor | None
+    shards: list[tuple[Module, str, Tensor]] = field(default_factory=list)
 
     @property
     def axis(self) -> int:
         """The axis of the output along which its units are."""
         return 1 if isinstance(self.module, nn.modules.conv._ConvNd) else -1
+
+    def run(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Run the layer once more, with its weights as they are now.
+
+        What `fully_shard` has gathered for the layer is older than its shards, so these are
+        gathered again.
+        """
+        before = [(holder, name, holder._parameters[name]) for holder, name, _ in self.shards]
+        try:
+            for (holder, name, shard), (_, _, own) in zip(self.shards, before, strict=True):
+                dtype = shard.dtype if own is None or is_sharded(own) else own.dtype
+                holder._parameters[name] = nn.Parameter(whole(shard.detach()).to(dtype))
+            return self.module.forward(*arguments, **named)
+        finally:
+            for holder, name, own in before:
+                holder._parameters[name] = own
 
 
 def scalable(module: Module) -> list[Scalable]:
@@ -48,7 +69,8 @@ def scalable(module: Module) -> list[Scalable]:
     ValueError
         If there is no such layer.
     TypeError
-        If a weight is no floating-point tensor in the memory of this process.
+        If a weight is no floating-point parameter in memory, or computed from others, or cut by
+        anything but `fully_shard`.
 
     Examples
     --------
@@ -57,20 +79,41 @@ def scalable(module: Module) -> list[Scalable]:
     ['1']
     """
     embeddings = (nn.Embedding, nn.EmbeddingBag)
-    shared = {id(one.weight) for _, one in modules(module) if isinstance(one, embeddings)}
+    inside = list(modules(module))
+    refuse(inside, tensors(module, inside=inside))
+    shared = {id(one.weight) for _, one in inside if isinstance(one, embeddings)}
+    is_by_fsdp = any(hasattr(type(one), "_get_fsdp_state") for _, one in inside)
     found = []
     for name, one in layers(module):
         weight = weight_of(one)
-        if weight is None or id(weight) in shared or not isinstance(weight, nn.Parameter):
+        if weight is None or id(weight) in shared or "weight" in one._buffers:
             continue
-        if is_sharded(weight) or weight.is_meta or not weight.is_floating_point():
+        if not isinstance(weight, nn.Parameter):
             raise TypeError(
-                f"the weight of layer {name!r} must be a floating-point tensor in the memory of "
-                f"this process, got {type(weight).__name__} of {weight.dtype} on {weight.device}"
+                f"the weight of layer {name!r} must be a parameter, but it is computed from "
+                "others: scale the layer before it is parametrised, or remove the parametrisation"
+            )
+        if weight.is_meta or not weight.is_floating_point():
+            raise TypeError(
+                f"the weight of layer {name!r} must be a floating-point tensor in memory, got one "
+                f"of {weight.dtype} on {weight.device}"
+            )
+        if is_sharded(weight) and not is_by_fsdp:
+            raise TypeError(
+                f"the weight of layer {name!r} must be whole or cut by fully_shard, got a DTensor "
+                f"with placements {weight.placements}"
             )
         holder = one.out_proj if isinstance(one, nn.MultiheadAttention) else one
         bias = getattr(holder, "bias", None)
-        found.append(Scalable(name, one, weight, bias if isinstance(bias, Tensor) else None))
+        shards = [
+            (part, attribute, held)
+            for part in one.modules()
+            for attribute, held in part._parameters.items()
+            if held is not None and is_sharded(held)
+        ]
+        found.append(
+            Scalable(name, one, weight, bias if isinstance(bias, Tensor) else None, shards)
+        )
     if not found:
         raise ValueError("module must have a layer with a weight of at least two axes, got none")
     return found

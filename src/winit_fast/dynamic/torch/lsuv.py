@@ -12,8 +12,12 @@ from winit_fast.base.arguments import finite, positive
 from winit_fast.dynamic.adjustment import Adjustment
 from winit_fast.dynamic.torch.forward import all_or_nothing, to_deviation
 from winit_fast.dynamic.torch.layers import Scalable, scalable
+from winit_fast.dynamic.torch.ranks import group_of
+from winit_fast.initializers.orthogonal import Orthogonal
+from winit_fast.initializers.parts import Parts
 from winit_fast.streams.stream import Seed, seed_number
 from winit_fast.torch.init import orthogonal_
+from winit_fast.torch.memory import fill_by
 from winit_fast.torch.names import unwrapped
 
 
@@ -49,7 +53,8 @@ def lsuv_(
     orthonormal : bool
         Whether weights are drawn, or keep their values until they are scaled.
     group : torch.distributed.ProcessGroup, optional
-        Statistics are those of the batches of all its ranks, so all ranks scale alike.
+        Statistics are those of the batches of all its ranks, so all ranks scale alike. By default
+        that of a `DistributedDataParallel`; required if `fully_shard` has cut weights.
 
     Returns
     -------
@@ -62,7 +67,8 @@ def lsuv_(
         If the module has no layer to scale, the batch does not fit, or a layer yields numbers that
         are not finite or all alike, or does not get to the target. All weights are as before then.
     TypeError
-        If a weight is sharded, or an argument has the wrong type.
+        If a weight is computed from other parameters, or cut by anything but `fully_shard`, or an
+        argument has the wrong type.
 
     Notes
     -----
@@ -90,13 +96,14 @@ def lsuv_(
     most = positive("max_iterations", max_iterations)
     inner = unwrapped(module)
     found = scalable(inner)
+    ranks = group_of(module, group, [layer.weight for layer in found])
     held = {id(one): one for layer in found for one in (layer.weight, *_of_attention(layer))}
     with all_or_nothing(list(held.values())):
         if orthonormal:
             draw_orthonormal(found, key)
         return to_deviation(
             inner, batch, found, target=target, tolerance=accepted, iterations=most, center=False,
-            seed=key & 0x7FFFFFFFFFFFFFFF, group=group,
+            seed=key & 0x7FFFFFFFFFFFFFFF, group=ranks,
         )  # fmt: skip
 
 
@@ -141,6 +148,7 @@ def draw_orthonormal(found: list[Scalable], key: int) -> None:
                     orthogonal_(getattr(module, name), seed=key, name=start + name)
             if module.in_proj_weight is not None:
                 rows = module.embed_dim
-                for low in range(0, 3 * rows, rows):
-                    name = f"{start}in_proj_weight\0[{low}:{low + rows},0:{rows}]"
-                    orthogonal_(module.in_proj_weight[low : low + rows], seed=key, name=name)
+                scheme = Orthogonal(column_axis=0)
+                three = Parts([((low, 0), (low + rows, rows), scheme)
+                               for low in range(0, 3 * rows, rows)])  # fmt: skip
+                fill_by(module.in_proj_weight, three, key, f"{start}in_proj_weight")

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from winit_fast.torch.shards import fill_along
 
 KNOWN = ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta")
 """Optimizers whose state is per element, with 0 as its beginning."""
 
 
-def check_optimizer(optimizer: Optimizer | None) -> None:
-    """Refuse an optimizer whose state is not known.
+def check_optimizer(optimizer: Optimizer | None, parameters: Mapping[str, Tensor]) -> None:
+    """Refuse an optimizer whose state is not known, or that has other parameters.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer or None
+    parameters : mapping of str to Tensor
+        Those of which elements will be reset.
 
     Raises
     ------
-    TypeError
+    TypeError, ValueError
     """
     if optimizer is None:
         return
@@ -26,6 +36,13 @@ def check_optimizer(optimizer: Optimizer | None) -> None:
             f"optimizer must be one of {', '.join(KNOWN)} of torch.optim, whose state is known, "
             f"got {kind.__module__}.{kind.__qualname__}"
         )
+    own = {id(one) for group in optimizer.param_groups for one in group["params"]}
+    for name, parameter in parameters.items():
+        if id(parameter) not in own:
+            raise ValueError(
+                f"optimizer must have the parameters that are re-initialised, but not {name!r}: "
+                "make it after the module has been sharded or widened, or choose layers="
+            )
 
 
 def reset_state(optimizer: Optimizer | None, parameter: Tensor, axis: int, numbers: Tensor) -> None:
@@ -57,4 +74,4 @@ def reset_state(optimizer: Optimizer | None, parameter: Tensor, axis: int, numbe
     with torch.no_grad():
         for held in optimizer.state.get(parameter, {}).values():
             if isinstance(held, Tensor) and held.shape == parameter.shape:
-                held.index_fill_(axis, numbers.to(held.device), initial)
+                fill_along(held, axis, numbers, initial)

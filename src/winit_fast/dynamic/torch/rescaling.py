@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import Module
 
 from winit_fast.base.arguments import optional, positive
@@ -17,6 +18,7 @@ from winit_fast.dynamic.adjustment import Adjusted, Adjustment, log_factors
 from winit_fast.dynamic.torch.forward import all_or_nothing, to_deviation
 from winit_fast.dynamic.torch.layers import Scalable, Sums, scalable
 from winit_fast.dynamic.torch.lsuv import above_0
+from winit_fast.dynamic.torch.ranks import group_of
 from winit_fast.torch.names import unwrapped
 
 TARGETS = ("activation", "gradient", "both")
@@ -70,7 +72,7 @@ def rescale_(
     seed : int
         Of these numbers and of dropout.
     group : torch.distributed.ProcessGroup, optional
-        Statistics are those of the batches of all its ranks, so all ranks scale alike.
+        As in `winit_fast.dynamic.lsuv_`.
 
     Returns
     -------
@@ -83,7 +85,7 @@ def rescale_(
         As in `winit_fast.dynamic.lsuv_`; or if a layer gets no gradient. All parameters are as
         before then.
     TypeError
-        If a weight is sharded, or an argument has the wrong type.
+        As in `winit_fast.dynamic.lsuv_`.
 
     Notes
     -----
@@ -111,6 +113,7 @@ def rescale_(
         raise ValueError(f"center must be False for the target {target!r}, got {center!r}")
     inner = unwrapped(module)
     found = scalable(inner)
+    ranks = group_of(module, group, [layer.weight for layer in found])
     held = {
         id(one): one for layer in found for one in (layer.weight, layer.bias) if one is not None
     }
@@ -118,10 +121,10 @@ def rescale_(
         if target == "activation":
             return to_deviation(
                 inner, batch, found, target=wanted, tolerance=accepted, iterations=most,
-                center=center, seed=seed, group=group,
+                center=center, seed=seed, group=ranks,
             )  # fmt: skip
         return _by_gradients(inner, batch, found, target, loss, wanted, of_gradients, accepted,
-                             most, seed, group)  # fmt: skip
+                             most, seed, ranks)  # fmt: skip
 
 
 def _by_gradients(
@@ -176,6 +179,7 @@ def _measured(
     by_module = {id(one.module): one for one in found}
     order: list[Scalable] = []
     sums: dict[int, tuple[Sums, Sums]] = {}
+    edges: list[GradientEdge] = []
 
     def hook(one: Module, args: Any, output: Any) -> None:
         layer, result = by_module[id(one)], floats(output)[0]
@@ -185,6 +189,7 @@ def _measured(
         forward.add(result)
         if result.requires_grad:
             result.register_hook(lambda given: backward.add(given))
+            edges.append(get_gradient_edge(result))
 
     handles = [one.register_forward_hook(hook)
                for one in {id(one.module): one.module for one in found}.values()]  # fmt: skip
@@ -197,8 +202,8 @@ def _measured(
             ]
             if loss is not None:
                 roots, starts = [loss(output, batch)], None
-            wanted = [one for one in module.parameters() if one.requires_grad]
-            torch.autograd.grad(roots, wanted, starts, allow_unused=True)
+            if roots and edges:
+                torch.autograd.grad(roots, edges, starts, allow_unused=True)
     finally:
         for handle in handles:
             handle.remove()

@@ -11,9 +11,11 @@ from torch.nn import Module
 
 from winit_fast.base.arguments import integer, positive
 from winit_fast.base.names import one_of
+from winit_fast.diagnosis.torch.undisturbed import reshard
 from winit_fast.dynamic.schedule import SHAPES, scale_at
 from winit_fast.dynamic.torch.lsuv import above_0
-from winit_fast.torch.names import modules, tensors, unwrapped
+from winit_fast.torch.names import Named, modules, tensors, unwrapped
+from winit_fast.torch.refusals import refuse
 from winit_fast.torch.rules import matcher, nearest
 
 OF = ("weights", "outputs")
@@ -66,11 +68,12 @@ class ScaleSchedule:
     ) -> None:
         self._steps = positive("steps", steps)
         self._shape, self._of = one_of("shape", shape, SHAPES), one_of("of", of, OF)
-        inner = unwrapped(module)
+        inner = self._module = unwrapped(module)
         if of == "weights":
-            known: dict[str, Any] = {
-                named.name: named.tensor for named in tensors(inner) if named.is_parameter
-            }
+            inside = list(modules(inner))
+            found = tensors(inner, inside=inside)
+            refuse(inside, found)
+            known: dict[str, Any] = {named.name: named for named in found if named.is_parameter}
         else:
             known = {name: one for name, one in modules(inner) if name}
         self._first: dict[str, float] = {}
@@ -87,10 +90,10 @@ class ScaleSchedule:
                 self._first[name] = first
         if not self._first:
             raise ValueError(f"scales must not be empty, got {scales!r}")
-        self._done = 0
+        self._done, self._is_closed = 0, False
         self._handles = []
         if of == "weights":
-            self._tensors: dict[str, Tensor] = {name: known[name] for name in self._first}
+            self._held: dict[str, Named] = {name: known[name] for name in self._first}
             for name, first in self._first.items():
                 self._multiply(name, first)
         else:
@@ -98,8 +101,11 @@ class ScaleSchedule:
                 self._handles.append(known[name].register_forward_hook(self._hook(name)))
 
     def _multiply(self, name: str, factor: float) -> None:
+        held = self._held[name]
+        parameter = held.module._parameters[held.attribute]  # wrappers may have replaced it
+        assert parameter is not None
         with torch.no_grad():
-            self._tensors[name].mul_(factor)
+            parameter.mul_(factor)
 
     def _hook(self, name: str) -> Any:
         def hook(module: Module, inputs: Any, output: Any) -> Any:
@@ -125,19 +131,30 @@ class ScaleSchedule:
 
     def step(self) -> None:
         """Go one step further; call it after ``optimizer.step()``."""
+        if self._is_closed:
+            raise RuntimeError("step() must come before close()")
         self._done += 1
         if self._of == "weights" and self._done <= self._steps:
+            reshard(self._module)
             for name in self._first:
                 self._multiply(name, self._at(name, self._done) / self._at(name, self._done - 1))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the number of steps taken and the first scales.
+        """Return the number of steps taken, and what the schedule is.
 
         Returns
         -------
         dict
         """
-        return {"done": self._done, "first": dict(self._first)}
+        return {"done": self._done, **self._course()}
+
+    def _course(self) -> dict[str, Any]:
+        return {
+            "first": dict(self._first),
+            "steps": self._steps,
+            "shape": self._shape,
+            "of": self._of,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state; weights are those that were saved with it, so they do not change.
@@ -149,13 +166,16 @@ class ScaleSchedule:
         Raises
         ------
         ValueError
-            If it is that of other scales.
+            If it is that of another schedule.
         """
-        if dict(state["first"]) != self._first:
-            raise ValueError(f"state must be for {self._first}, got {dict(state['first'])}")
+        own = self._course()
+        given = {name: state.get(name) for name in own}
+        if given != own:
+            raise ValueError(f"state must be that of {own}, got {given}")
         self._done = integer("done", state["done"])
 
     def close(self) -> None:
-        """Remove the hooks of outputs."""
+        """Remove the hooks of outputs. The schedule has ended then."""
+        self._is_closed = True
         for handle in self._handles:
             handle.remove()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,10 +12,12 @@ from torch.nn import Module
 from winit_fast.base.names import located
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.torch.expressions import TorchExpression
+from winit_fast.torch.memory import written
 from winit_fast.torch.names import Names, tensors
 from winit_fast.torch.placements import is_sharded
 from winit_fast.torch.recorded import entries_of_module, spec_of
 from winit_fast.torch.rules import KEEP, Rules
+from winit_fast.torch.shards import held
 
 
 def schemes(
@@ -38,7 +40,7 @@ def schemes(
     Raises
     ------
     ValueError, TypeError
-        If a scheme cannot be found, or a tensor is not in the memory of this process.
+        If a scheme cannot be found, or a tensor is not in memory.
     """
     if wanted is not None and not callable(rules):
         kept = {
@@ -64,11 +66,8 @@ def schemes(
                 f"{name!r} is computed by {spec.initializer!r:.100}, of which no part can be drawn "
                 "again: give a rule for it"
             )
-        if is_sharded(tensor) or tensor.is_meta:
-            raise TypeError(
-                f"{name!r} must be a tensor in the memory of this process, got "
-                f"{type(tensor).__name__} on {tensor.device}"
-            )
+        if tensor.is_meta:
+            raise TypeError(f"{name!r} must be a tensor in memory, got one on {tensor.device}")
         try:
             spec.check()
         except (TypeError, ValueError) as error:
@@ -76,10 +75,30 @@ def schemes(
     return specs
 
 
-def draw(spec: TensorSpec, tensor: Tensor, seed: int, box: tuple[slice, ...]) -> None:
-    """Draw a box of a tensor in place, with the elements that it has in the whole tensor."""
-    part = tensor.detach()[box]
-    host = part if part.device.type == "cpu" else torch.empty_like(part, device="cpu")
-    spec.scheme.fill(host, seed=seed, name=spec.stream, shape=spec.shape, index=box)
-    if host is not part:
-        part.copy_(host)
+def draw(
+    spec: TensorSpec, tensor: Tensor, seed: int, axis: int, runs: Sequence[tuple[int, int]]
+) -> None:
+    """Draw ranges along an axis in place, with the elements that they have in the whole tensor.
+
+    Of a DTensor, this rank's part of them is drawn.
+    """
+    for part, box in held(tensor):
+        first, stop = box.starts[axis], box.starts[axis] + box.sizes[axis]
+        for low, high in runs:
+            start, end = max(low, first), min(high, stop)
+            if start >= end:
+                continue
+            index = list(box.slices)
+            index[axis] = slice(start, end)
+            view = part.narrow(axis, start - first, end - start)
+            fill(spec, view, seed, tuple(index))
+    if is_sharded(tensor):
+        written(tensor)
+
+
+def fill(spec: TensorSpec, view: Tensor, seed: int, index: tuple[slice, ...]) -> None:
+    """Fill a view with a box of its tensor, on the host if it is on another device."""
+    host = view if view.device.type == "cpu" else torch.empty_like(view, device="cpu")
+    spec.scheme.fill(host, seed=seed, name=spec.stream, shape=spec.shape, index=index)
+    if host is not view:
+        view.copy_(host)

@@ -6,10 +6,12 @@ import torch
 from torch.nn import Module
 
 from winit_fast.base.arguments import finite
-from winit_fast.dynamic.torch.schemes import schemes
+from winit_fast.dynamic.torch.schemes import fill, schemes
 from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.torch.memory import written
 from winit_fast.torch.names import Names, tensors, unwrapped
 from winit_fast.torch.rules import Rules
+from winit_fast.torch.shards import held
 
 
 def shrink_and_perturb_(
@@ -28,7 +30,7 @@ def shrink_and_perturb_(
     Parameters
     ----------
     module : torch.nn.Module
-        Its buffers and frozen parameters do not change.
+        Its buffers and frozen parameters do not change. Of a DTensor, every rank changes its part.
     shrink, perturb : float
         A parameter p becomes shrink * p + perturb * n, where n is drawn from its own scheme.
     seed : int, numpy.random.SeedSequence, numpy.random.Generator
@@ -77,8 +79,9 @@ def shrink_and_perturb_(
     fresh = {name: spec.of_generation(generation) for name, spec in specs.items()}
     with torch.no_grad():
         for name, tensor in found.items():
-            noise = torch.empty(tensor.shape, dtype=tensor.dtype)
-            spec = fresh[name]
-            spec.scheme.fill(noise, seed=key, name=spec.stream)
-            tensor.mul_(kept).add_(noise.to(tensor.device), alpha=added)
+            for part, box in held(tensor):
+                noise = torch.empty(part.shape, dtype=part.dtype, device="cpu")
+                fill(fresh[name], noise, key, box.slices)
+                part.mul_(kept).add_(noise.to(part.device), alpha=added)
+            written(tensor)
     return module

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Module
 
-from winit_fast.diagnosis.torch.watching import activation_of, weight_of
+from winit_fast.diagnosis.torch.watching import (
+    activation_of,
+    is_parametrised,
+    is_sequence,
+    is_transposed,
+    weight_of,
+)
 from winit_fast.torch.names import modules
 from winit_fast.torch.rules import nearest
 
@@ -67,18 +73,46 @@ class Units:
     activation: Module | None = None
     between: list[Module] = field(default_factory=list)
 
+    @property
+    def before(self) -> list[tuple[str, Module]]:
+        """The modules of which every parameter has entries for each unit."""
+        return [*self.incoming, *([self.norm] if self.norm else [])]
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return the parameters that have entries for each unit, by name."""
+        found = {
+            full_name(name, attribute): held
+            for name, one in self.before
+            for attribute, held in one._parameters.items()
+            if held is not None
+        }
+        name, one = self.outgoing
+        return {**found, full_name(name, "weight"): parameter(one, "weight")}
+
+
+def full_name(module: str, attribute: str) -> str:
+    """Return the name of a module's parameter.
+
+    Examples
+    --------
+    >>> full_name("fc", "weight"), full_name("", "weight")
+    ('fc.weight', 'weight')
+    """
+    return f"{module}.{attribute}" if module else attribute
+
 
 def is_unit_layer(module: Module) -> bool:
     """Return whether a layer has units that can be told apart: linear, or a plain convolution."""
+    if not isinstance(module._parameters.get("weight"), Tensor):  # it is computed from others
+        return False
     if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         return bool(module.groups == 1)
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+    return isinstance(module, nn.Linear) or is_transposed(module)
 
 
 def out_axis(module: Module) -> int:
     """Return the axis of a layer's weight along which its units are; the inputs are the other's."""
-    transposed = type(module).__name__ == "Conv1D" and not isinstance(module, nn.Conv1d)
-    return 1 if transposed else 0
+    return 1 if is_transposed(module) else 0
 
 
 def parameter(module: Module, name: str) -> Tensor:
@@ -146,15 +180,25 @@ def find_units(
             units = _pair_or_none(named, tuple(names), start + outgoing)
             if units is not None:
                 found[names[0]] = units
-        if type(one) is nn.Sequential and not any(_is_inside(name, each, named) for each in named):
+        if is_sequence(one) and not any(_is_inside(name, each, named) for each in named):
             for units in _in_sequence(name, one):
                 found.setdefault(units.name, units)
-    taken = {each for units in found.values() for each, _ in units.incoming}
     unknown = {}
+    holders = _holders(named)
+    for name, units in list(found.items()):
+        why = _shared(units, holders)
+        if why is not None:
+            del found[name]
+            unknown[name] = why
+    taken = {each for units in found.values() for each, _ in units.incoming}
     for name, one in named.items():
-        if name in taken or weight_of(one) is None or one._modules:
+        if name in taken or name in unknown or name.endswith(".parametrizations.weight"):
             continue
-        if is_unit_layer(one):
+        if weight_of(one) is None or (one._modules and not is_parametrised(one)):
+            continue
+        if "weight" not in one._parameters:
+            unknown[name] = "its weight is computed from other parameters"
+        elif is_unit_layer(one):
             unknown[name] = f"what uses its units is not known: say it by units={{{name!r}: ...}}"
         else:
             unknown[name] = f"a {type(one).__name__} has no units of its own"
@@ -162,10 +206,29 @@ def find_units(
     return sorted(found.values(), key=lambda units: order[units.name]), unknown
 
 
+def _holders(named: Mapping[str, Module]) -> dict[int, list[str]]:
+    """List, by the id of a parameter, all its names."""
+    found: dict[int, list[str]] = {}
+    for name, one in named.items():
+        for attribute, held in one._parameters.items():
+            if held is not None:
+                found.setdefault(id(held), []).append(full_name(name, attribute))
+    return found
+
+
+def _shared(units: Units, holders: Mapping[int, list[str]]) -> str | None:
+    """Return why units cannot be changed alone: a parameter belongs to another layer as well."""
+    for name, held in units.parameters().items():
+        others = [other for other in holders[id(held)] if other != name]
+        if others:
+            return f"{name!r} is also {others[0]!r}"
+    return None
+
+
 def _is_inside(name: str, outer: str, named: Mapping[str, Module]) -> bool:
     """Return whether a sequence is a direct part of another one, which lists its layers too."""
     parent, _, _ = name.rpartition(".")
-    return bool(name) and outer == parent and type(named[outer]) is nn.Sequential
+    return bool(name) and outer == parent and is_sequence(named[outer])
 
 
 def _pair_or_none(
@@ -194,7 +257,7 @@ def _flat(name: str, sequence: nn.Sequential) -> list[tuple[str, Module]]:
     start = f"{name}." if name else ""
     result: list[tuple[str, Module]] = []
     for child, one in sequence._modules.items():
-        if type(one) is nn.Sequential:
+        if is_sequence(one):
             result += _flat(start + child, one)
         elif one is not None:
             result.append((start + child, one))
