@@ -334,6 +334,17 @@ def test_a_refused_run_leaves_no_report(old, tmp_path, dry_run):
     assert json.loads(report.read_text())["counts"]["copied"] == 6
 
 
+def test_rules_that_no_tensor_needs_are_refused(old, tmp_path):
+    for rows, options, status in [(11, [], 1), (13, ["--new-rows", "mean"], 1), (13, [], 0)]:
+        gpt2(2, rows).save(tmp_path / "new.json")
+        result = run(
+            "init", tmp_path / "new.json", "--from", old[0], "--rules", "megatron", *options,
+            "--out", tmp_path / "out",
+        )  # fmt: skip
+        assert (result.exit_code, (tmp_path / "out").exists()) == (status, not status)
+        assert status == 0 or "--rules megatron has no effect: every tensor is" in result.stderr
+
+
 @pytest.mark.parametrize("report", ["missing/report.json", "."])
 def test_a_report_that_cannot_be_written_is_refused_first(old, tmp_path, report):
     gpt2(2, 11).save(tmp_path / "new.json")

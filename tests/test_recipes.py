@@ -725,6 +725,12 @@ def test_own_rules_extend_others(tmp_path):
         ('"megatron"', "3", "extends must be a str, got 3"),
         ("[settings]", 'requires = ["haed"]\n[settings]', "requires must be one of .*mean 'head'"),
         ("mine = 0.5", 'mine = "a"', "setting mine must be a real number, got 'a'"),
+        ("mine = 0.5", "mine = 0.5\nother = 3", "setting other is in no formula of the rules"),
+        (
+            "[settings]",
+            'needs = ["othr"]\n[settings]',
+            "setting othr is in no formula of the rules",
+        ),
         ("[settings]\nmine = 0.5", "settings = 3", "settings must be a table of numbers, got 3"),
     ],
 )

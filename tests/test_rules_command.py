@@ -115,6 +115,7 @@ def test_a_dry_run_prints_and_writes_nothing(tmp_path, monkeypatch):
         (["{plan}", "--base", "8"], 1, "--base is for --rules, which is not given"),
         (["gpt2", "--set", "std"], 2, "'std' is not NAME=NUMBER"),
         (["gpt2", "--set", "std=inf"], 2, "'std=inf' is not NAME=NUMBER"),
+        (["gpt2", "--set", "std=1", "--set", "std=2"], 2, "std is given more than once"),
         (["gpt2", "--set", "sdt=1"], 1, "settings of rules 'gpt2' must be one of std, got 'sdt'"),
         (["gpt2", "--base", "8"], 1, "settings of rules 'gpt2' must be one of std"),
         (["{plan}", "--rules", "mup"], 1, "rules 'mup' need the setting base_width"),

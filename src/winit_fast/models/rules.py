@@ -210,6 +210,21 @@ def _known(argument: str, roles: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(one_of(argument, role, known_roles()) for role in roles)
 
 
+def _words(value: Any) -> set[str]:
+    """List the names in formulas, also in those of nested tables.
+
+    Examples
+    --------
+    >>> sorted(_words({"stddev": "std / sqrt(2 * layers)", "mean": 0.0}))
+    ['layers', 'sqrt', 'std']
+    """
+    if isinstance(value, Mapping):
+        return set().union(*map(_words, value.values()))
+    if isinstance(value, (list, tuple)):
+        return set().union(*map(_words, value))
+    return set(_WORD.findall(value)) if isinstance(value, str) else set()
+
+
 def _with_numbers(text: str, numbers: Mapping[str, Number]) -> str:
     """Replace the names of numbers in an expression by the numbers.
 
@@ -417,6 +432,10 @@ class Rules:
                 inner = cls._read(base, f"rules/{base}.toml", known[base], (*after, name))
                 more, settings = inner.rules, {**inner.settings, **settings}
                 needs = tuple(dict.fromkeys([*needs, *inner.needs]))
+            words = {word for rule in (*rules, *more) for word in _words(rule.parameters)}
+            for key in (*settings, *needs):
+                if key not in words:
+                    raise ValueError(f"setting {key} is in no formula of the rules")
             return cls(
                 name,
                 content.get("title", name),
