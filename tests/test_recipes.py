@@ -720,6 +720,7 @@ def test_own_rules_extend_others(tmp_path):
         ("roles", 'stack = "middle"\nroles', "rule 1: stack must be one of encoder, decoder, only"),
         ("roles", "keep = 3\nroles", "rule 1: keep must be a bool, got 3"),
         ('"random_normal"', '"random_norml"', "rule 1: .*did you mean 'random_normal'"),
+        ('"random_normal"', '"my_own"', "rule 1: .*'my_own'.*known once its module is imported"),
         ("stddev", "stdev", "rule 1: parameters of random_normal must be one of mean, stddev"),
         ('"megatron"', '"megatrom"', "extends must be one of .*did you mean 'megatron'"),
         ('"megatron"', "3", "extends must be a str, got 3"),

@@ -189,7 +189,13 @@ class Rule:
         """
         if self.initializer == OWN:
             return
-        known = [one.name for one in fields(find(self.initializer)) if one.init]  # type: ignore[arg-type]
+        try:
+            kind = find(self.initializer)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} (a scheme of your own is known once its module is imported)"
+            ) from None
+        known = [one.name for one in fields(kind) if one.init]  # type: ignore[arg-type]
         for name in self.parameters:
             if name not in known:
                 raise TypeError(unknown(f"parameters of {self.initializer}", name, known))
