@@ -260,7 +260,7 @@ def test_rows_of_another_width_are_refused():
         wf.RowsLike(wf.Pretrained(np.ones((2, 3))), -1.0)
 
 
-# ------------------------------------------------------------------------------------- foreign files
+# ----------------------------------------------------------------------------------- foreign files
 
 
 def headed(file, entries, nbytes=32):
