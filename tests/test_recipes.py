@@ -383,6 +383,24 @@ def test_closed_forms_of_resnets():
     same(found["layer1.0.conv3.weight"], wf.Zeros())
 
 
+@pytest.mark.parametrize(("count", "first"), [(2, 1 / 12), (3, 1 / (6 * 2**0.5))])
+def test_closed_forms_of_resnets_by_the_names_of_transformers(count, first):
+    """Four blocks: 4^(-1 / 2) with two convolutions a branch, 4^(-1 / 4) with three; sqrt(2/72)."""
+    shapes = {"resnet.embedder.embedder.convolution.weight": (8, 3, 3, 3)}
+    for stage in range(2):
+        for block in range(2):
+            for layer in range(count):
+                name = f"encoder.stages.{stage}.layers.{block}.layer.{layer}.convolution.weight"
+                shapes[f"resnet.{name}"] = (8, 8, 3, 3)
+    found = made("fixup", bare(shapes | {"classifier.1.weight": (5, 8)}))
+    block = "resnet.encoder.stages.1.layers.0.layer.{}.convolution.weight"
+    for layer in range(count - 1):
+        same(found[block.format(layer)], N(first))
+    same(found[block.format(count - 1)], wf.Zeros())
+    same(found["resnet.embedder.embedder.convolution.weight"], N(1 / 6))
+    same(found["classifier.1.weight"], wf.Zeros())
+
+
 def test_closed_forms_of_a_vision_transformer():
     for layers, width in SIZES:
         found = made("vit_timm", vit(layers, width))

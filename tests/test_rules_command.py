@@ -56,6 +56,7 @@ def test_one_of_them(monkeypatch, tmp_path):
     assert "Nguyen & Salazar, Transformers without Tears, 2019" in output
     assert "settings: std = 0.02; base_width, which must be given" in run("rules", "mup").output
     assert "mlp.* (decoder)" in run("rules", "deepnet").output
+    assert re.search(r"ssm\.D, .* as the model's own code has it", run("rules", "gpt2").output)
     found = json.loads(run("rules", "mup", "--json").output)
     assert (found["settings"], found["needs"]) == ({"std": 0.02}, ["base_width"])
     own = tmp_path / "own.toml"
