@@ -723,6 +723,27 @@ def test_own_rules_extend_others(tmp_path):
         rules.applied(gpt2(2, 64))
 
 
+def test_own_rules_without_effect_are_refused(tmp_path):
+    file = tmp_path / "own.toml"
+    for roles in "router", "attention.q":  # no such tensor, or an earlier rule applies to all
+        text = OWN + f'\n[[rules]]\nroles = "{roles}"\ninitializer = "ones"\n'
+        file.write_text(text)
+        message = f"rule {roles} of 'own.toml' applies to no tensor of the plan; with optional"
+        with pytest.raises(ValueError, match=message):
+            wf.Plan(llama(2, 64)).with_rules(Rules.read(file))
+        file.write_text(text + "optional = true\n")
+        assert wf.Plan(llama(2, 64)).with_rules(Rules.read(file))[Q.format(1)].initializer == N(
+            0.01
+        )
+
+
+def test_numbers_of_single_tensors_are_refused():
+    with pytest.raises(ValueError, match="numbers must be those of the whole model, got 'layer'"):
+        wf.Plan(llama(2, 64)).with_rules("gpt2", numbers={"layer": 8})
+    with pytest.raises(TypeError, match="rules must be a mapping of patterns to rules, got"):
+        wf.Plan(llama(2, 64)).with_rules(Rules)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -737,6 +758,7 @@ def test_own_rules_extend_others(tmp_path):
         ("tensors", 'stack = "encoder"\ntensors', "rule 2: stack is for rules of roles"),
         ("roles", 'stack = "middle"\nroles', "rule 1: stack must be one of encoder, decoder, only"),
         ("roles", "keep = 3\nroles", "rule 1: keep must be a bool, got 3"),
+        ("roles", "optional = 3\nroles", "rule 1: optional must be a bool, got 3"),
         ('"random_normal"', '"random_norml"', "rule 1: .*did you mean 'random_normal'"),
         ('"random_normal"', '"my_own"', "rule 1: .*'my_own'.*known once its module is imported"),
         ("stddev", "stdev", "rule 1: parameters of random_normal must be one of mean, stddev"),
