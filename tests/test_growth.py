@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 import winit_fast as wf
 from winit_fast.cli import main
-from winit_fast.models import TensorSpec, from_checkpoint
+from winit_fast.models import TensorSpec, from_checkpoint, plan_json
 from winit_fast.sources.pretrained import parse_layers
 
 SEED = 5
@@ -260,6 +260,98 @@ def test_rows_of_another_width_are_refused():
         wf.RowsLike(wf.Pretrained(np.ones((2, 3))), -1.0)
 
 
+# ----------------------------------------------------------------------------------- foreign files
+
+
+def headed(file, entries, nbytes=32):
+    """Write a file with a header that no writer makes."""
+    text = json.dumps(entries).encode() if isinstance(entries, dict) else entries
+    file.write_bytes(len(text).to_bytes(8, "little") + text + bytes(nbytes))
+
+
+def entry(shape, end=32):
+    return {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}
+
+
+TWICE = "{{{0},{0}}}".format(json.dumps({"w": entry([8])})[1:-1]).encode()
+
+
+@pytest.mark.parametrize("option", ["--from", "--like"])
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (
+            "../outside.safetensors",
+            "is not an index of safetensors files in its own folder: 'w' is",
+        ),
+        ("/etc/passwd", "is not an index of safetensors files in its own folder: 'w' is in '/etc"),
+        ("a/../../outside.safetensors", "is not an index of safetensors files in its own folder"),
+        ("missing.safetensors", "No such file"),
+        ("other.safetensors", "index.json names tensor 'w', which is not in its file"),
+    ],
+)
+def test_files_that_leave_the_directory(tmp_path, option, index, message):
+    folder = tmp_path / "old"
+    folder.mkdir()
+    for file in tmp_path / "outside.safetensors", folder / "other.safetensors":
+        save_file({"w" if file.stem == "outside" else "v": numbers(2, 2)}, file)
+    content = {"metadata": {}, "weight_map": {"w": index, "v": "other.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(content))
+    wf.Plan([TensorSpec("w", (2, 2), wf.Zeros())]).save(tmp_path / "new.json")
+    result = run("init", tmp_path / "new.json", option, folder, "--out", tmp_path / "out")
+    assert (result.exit_code, (tmp_path / "out").exists()) == (1, False), result.output
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--from", "--like"])
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (TWICE, "'w' occurs twice"),
+        ({"w": entry([2**40, 2**40])}, "w"),
+        ({"w": entry([-8])}, "w"),
+        ({"w": entry([9])}, "w"),
+        ({"w": entry([8], 64)}, "w"),
+    ],
+    ids=["twice", "overflow", "negative", "other size", "beyond the end"],
+)
+def test_headers_that_no_writer_makes(tmp_path, option, header, message):
+    headed(tmp_path / "old.safetensors", header)
+    wf.Plan([TensorSpec("w", (8,), wf.Zeros())]).save(tmp_path / "new.json")
+    result = run(
+        "init", tmp_path / "new.json", option, tmp_path / "old.safetensors",
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert (result.exit_code, (tmp_path / "out").exists()) == (1, False), result.output
+    assert "old.safetensors" in result.stderr and message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([{"shape": [2**40, 2**40]}], "shape"),
+        ([{"shape": [-1]}], "shape"),
+        ([{}, {}], "tensor name 'w' is used twice"),
+        ([{}, {"name": "v", "tied": ["w"]}], "tensor name 'w' is used twice"),
+        ([{"initializer": {"class_name": "OwnScheme", "config": {}}}], "its module is imported"),
+        ([{"initializer": {"class_name": "Zeros", "config": {"gain": 2}}}], "gain"),
+        ([{"dtype": "float12"}], "float12"),
+        ([{"name": 3}], "name must be"),
+        ([{"shpae": [4]}], "a plan of this version has no key 'shpae'"),
+        ([{"kind": "weight"}], "kind"),
+    ],
+)
+def test_malformed_plans(tmp_path, entries, message):
+    basis = {"name": "w", "shape": [4], "dtype": "float32",
+             "initializer": {"class_name": "Zeros", "config": {}}}  # fmt: skip
+    content = {"format": plan_json.FORMAT, "tensors": [basis | own for own in entries]}
+    (tmp_path / "new.json").write_text(json.dumps(content))
+    result = run("init", tmp_path / "new.json", "--out", tmp_path / "out")
+    assert (result.exit_code, (tmp_path / "out").exists()) == (1, False), result.output
+    assert message in result.stderr and "Traceback" not in result.stderr
+
+
 # -------------------------------------------------------------------------------------- the command
 
 
@@ -332,6 +424,17 @@ def test_a_refused_run_leaves_no_report(old, tmp_path, dry_run):
         options.append("--force")
     assert run("init", tmp_path / "new.json", *options).exit_code == 0
     assert json.loads(report.read_text())["counts"]["copied"] == 6
+
+
+def test_rules_that_no_tensor_needs_are_refused(old, tmp_path):
+    for rows, options, status in [(11, [], 1), (13, ["--new-rows", "mean"], 1), (13, [], 0)]:
+        gpt2(2, rows).save(tmp_path / "new.json")
+        result = run(
+            "init", tmp_path / "new.json", "--from", old[0], "--rules", "megatron", *options,
+            "--out", tmp_path / "out",
+        )  # fmt: skip
+        assert (result.exit_code, (tmp_path / "out").exists()) == (status, not status)
+        assert status == 0 or "--rules megatron has no effect: every tensor is" in result.stderr
 
 
 @pytest.mark.parametrize("report", ["missing/report.json", "."])

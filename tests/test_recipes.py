@@ -383,6 +383,24 @@ def test_closed_forms_of_resnets():
     same(found["layer1.0.conv3.weight"], wf.Zeros())
 
 
+@pytest.mark.parametrize(("count", "first"), [(2, 1 / 12), (3, 1 / (6 * 2**0.5))])
+def test_closed_forms_of_resnets_by_the_names_of_transformers(count, first):
+    """Four blocks: 4^(-1 / 2) with two convolutions a branch, 4^(-1 / 4) with three; sqrt(2/72)."""
+    shapes = {"resnet.embedder.embedder.convolution.weight": (8, 3, 3, 3)}
+    for stage in range(2):
+        for block in range(2):
+            for layer in range(count):
+                name = f"encoder.stages.{stage}.layers.{block}.layer.{layer}.convolution.weight"
+                shapes[f"resnet.{name}"] = (8, 8, 3, 3)
+    found = made("fixup", bare(shapes | {"classifier.1.weight": (5, 8)}))
+    block = "resnet.encoder.stages.1.layers.0.layer.{}.convolution.weight"
+    for layer in range(count - 1):
+        same(found[block.format(layer)], N(first))
+    same(found[block.format(count - 1)], wf.Zeros())
+    same(found["resnet.embedder.embedder.convolution.weight"], N(1 / 6))
+    same(found["classifier.1.weight"], wf.Zeros())
+
+
 def test_closed_forms_of_a_vision_transformer():
     for layers, width in SIZES:
         found = made("vit_timm", vit(layers, width))
@@ -705,6 +723,27 @@ def test_own_rules_extend_others(tmp_path):
         rules.applied(gpt2(2, 64))
 
 
+def test_own_rules_without_effect_are_refused(tmp_path):
+    file = tmp_path / "own.toml"
+    for roles in "router", "attention.q":  # no such tensor, or an earlier rule applies to all
+        text = OWN + f'\n[[rules]]\nroles = "{roles}"\ninitializer = "ones"\n'
+        file.write_text(text)
+        message = f"rule {roles} of 'own.toml' applies to no tensor of the plan; with optional"
+        with pytest.raises(ValueError, match=message):
+            wf.Plan(llama(2, 64)).with_rules(Rules.read(file))
+        file.write_text(text + "optional = true\n")
+        assert wf.Plan(llama(2, 64)).with_rules(Rules.read(file))[Q.format(1)].initializer == N(
+            0.01
+        )
+
+
+def test_numbers_of_single_tensors_are_refused():
+    with pytest.raises(ValueError, match="numbers must be those of the whole model, got 'layer'"):
+        wf.Plan(llama(2, 64)).with_rules("gpt2", numbers={"layer": 8})
+    with pytest.raises(TypeError, match="rules must be a mapping of patterns to rules, got"):
+        wf.Plan(llama(2, 64)).with_rules(Rules)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -719,12 +758,20 @@ def test_own_rules_extend_others(tmp_path):
         ("tensors", 'stack = "encoder"\ntensors', "rule 2: stack is for rules of roles"),
         ("roles", 'stack = "middle"\nroles', "rule 1: stack must be one of encoder, decoder, only"),
         ("roles", "keep = 3\nroles", "rule 1: keep must be a bool, got 3"),
+        ("roles", "optional = 3\nroles", "rule 1: optional must be a bool, got 3"),
         ('"random_normal"', '"random_norml"', "rule 1: .*did you mean 'random_normal'"),
+        ('"random_normal"', '"my_own"', "rule 1: .*'my_own'.*known once its module is imported"),
         ("stddev", "stdev", "rule 1: parameters of random_normal must be one of mean, stddev"),
         ('"megatron"', '"megatrom"', "extends must be one of .*did you mean 'megatron'"),
         ('"megatron"', "3", "extends must be a str, got 3"),
         ("[settings]", 'requires = ["haed"]\n[settings]', "requires must be one of .*mean 'head'"),
         ("mine = 0.5", 'mine = "a"', "setting mine must be a real number, got 'a'"),
+        ("mine = 0.5", "mine = 0.5\nother = 3", "setting other is in no formula of the rules"),
+        (
+            "[settings]",
+            'needs = ["othr"]\n[settings]',
+            "setting othr is in no formula of the rules",
+        ),
         ("[settings]\nmine = 0.5", "settings = 3", "settings must be a table of numbers, got 3"),
     ],
 )

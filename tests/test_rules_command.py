@@ -56,6 +56,7 @@ def test_one_of_them(monkeypatch, tmp_path):
     assert "Nguyen & Salazar, Transformers without Tears, 2019" in output
     assert "settings: std = 0.02; base_width, which must be given" in run("rules", "mup").output
     assert "mlp.* (decoder)" in run("rules", "deepnet").output
+    assert re.search(r"ssm\.D, .* as the model's own code has it", run("rules", "gpt2").output)
     found = json.loads(run("rules", "mup", "--json").output)
     assert (found["settings"], found["needs"]) == ({"std": 0.02}, ["base_width"])
     own = tmp_path / "own.toml"
@@ -115,6 +116,7 @@ def test_a_dry_run_prints_and_writes_nothing(tmp_path, monkeypatch):
         (["{plan}", "--base", "8"], 1, "--base is for --rules, which is not given"),
         (["gpt2", "--set", "std"], 2, "'std' is not NAME=NUMBER"),
         (["gpt2", "--set", "std=inf"], 2, "'std=inf' is not NAME=NUMBER"),
+        (["gpt2", "--set", "std=1", "--set", "std=2"], 2, "std is given more than once"),
         (["gpt2", "--set", "sdt=1"], 1, "settings of rules 'gpt2' must be one of std, got 'sdt'"),
         (["gpt2", "--base", "8"], 1, "settings of rules 'gpt2' must be one of std"),
         (["{plan}", "--rules", "mup"], 1, "rules 'mup' need the setting base_width"),

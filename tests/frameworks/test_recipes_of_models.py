@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 import winit_fast as wf
 import winit_fast.torch
 from winit_fast.cli import main
-from winit_fast.models import Rules, TensorSpec, from_config
+from winit_fast.models import Rules, from_config
 from winit_fast.models.roles import assign
-from winit_fast.models.unset import Unset
+from winit_fast.sources import configuration
 from winit_fast.sources.source import numbers_of
 
 SERVE_ANY = ["torch_default", "keras_default", "orthogonal", "selu", "dummy"]
@@ -44,12 +44,10 @@ def test_every_tensor_has_a_role_and_rules_for_any_model_serve_it(name):
     config = kind.config_class(**tiny_models.TRANSFORMERS[name])
     content = config.to_dict() | {"architectures": [name]}
     numbers = numbers_of(content)
-    saved = from_config(content)
-    with torch.device("meta"):
-        bare = kind(config)
-    in_module = [TensorSpec(key, tuple(p.shape), Unset()) for key, p in bare.named_parameters()]
-    for tensors in in_module, [tensor for tensor in saved if tensor.kind == "parameter"]:
-        found = assign(tensors, numbers)
+    recorded = configuration.recorded(content, name)
+    saved = recorded.saved
+    for plan in recorded.plan, saved:
+        found = assign([tensor for tensor in plan if tensor.kind == "parameter"], numbers)
         roles = {key: one and {part.role for part in one.parts} for key, one in found.items()}
         lost = [key for key, own in roles.items() if not own or own & {"linear", "conv", "bias"}]
         assert bool(lost) == (name == "XLNetLMHeadModel"), lost

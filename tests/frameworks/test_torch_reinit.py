@@ -102,3 +102,40 @@ def test_an_optimizer_that_does_not_fit():
     with pytest.raises(ValueError, match="optimizer must have the chosen parameters, but not"):
         init.reinit_(module, "2.*", seed=3, optimizer=other)
     assert all(torch.equal(t, before[name]) for name, t in module.state_dict().items())
+
+
+def test_groups_of_a_fused_optimizer():
+    """The state of the chosen ones goes, in whichever group they are; their options stay."""
+    module = model()
+    groups = [
+        {"params": list(module[0].parameters()), "lr": 0.1},
+        {"params": [*module[1].parameters(), *module[2].parameters()], "weight_decay": 0.5},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=0.01, fused=True)
+    step(module, optimizer)
+    init.reinit_(module, ["0.bias", "2.weight"], seed=3, optimizer=optimizer)
+    kept = {id(p) for p in module.parameters()} - {id(module[0].bias), id(module[2].weight)}
+    assert {id(p) for p in optimizer.state} == kept
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.01]
+    step(module, optimizer)
+    assert optimizer.state[module[2].weight]["step"] == 1
+    assert optimizer.state[module[2].bias]["step"] == 2
+
+
+def test_tied_and_frozen_parameters():
+    module = torch.nn.Sequential(torch.nn.Embedding(6, 4), torch.nn.Linear(4, 6, bias=False))
+    module[1].weight = module[0].weight
+    init.init_(module, seed=3)
+    optimizer = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9)
+    optimizer.zero_grad()
+    module(torch.arange(6)).square().mean().backward()
+    optimizer.step()
+    before = module[0].weight.detach().clone()
+    with pytest.raises(ValueError, match="'1.weight', which is tied to '0.weight': use that name"):
+        init.reinit_(module, "1.weight", seed=3, optimizer=optimizer)
+    assert torch.equal(module[0].weight, before) and optimizer.state
+    module.requires_grad_(False)
+    init.reinit_(module, "0.weight", seed=3, generation=0, optimizer=optimizer)
+    own = init.init_(torch.nn.Embedding(6, 4), seed=3, prefix="0.")
+    assert torch.equal(module[1].weight, own.weight) and module[1].weight is module[0].weight
+    assert not optimizer.state and not module[0].weight.requires_grad

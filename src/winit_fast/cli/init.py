@@ -201,7 +201,13 @@ def _find(source: str | None, weights: Weights | None, **options: Any) -> Found:
     model = find(source, **options)
     if weights is None:
         return model, None
-    return grown(model, weights.checkpoint, weights.growth)
+    model, report = grown(model, weights.checkpoint, weights.growth)
+    rules = options["rules"].rules
+    if rules is not None and source is not None and not report.of_schemes(weights.growth):
+        raise ValueError(
+            f"--rules {rules} has no effect: every tensor is taken from {weights.checkpoint}"
+        )
+    return model, report
 
 
 def _show(

@@ -61,6 +61,8 @@ def wanted_rules(rules: str | None, settings: tuple[str, ...], base: str | None)
             numbers[name] = math.nan
         if not (equals and name and math.isfinite(numbers[name])):
             raise click.BadParameter(f"{setting!r} is not NAME=NUMBER", param_hint="--set")
+        if sum(other.partition("=")[0] == name for other in settings) > 1:
+            raise click.BadParameter(f"{name} is given more than once", param_hint="--set")
     return Wanted(rules, numbers, base)
 
 

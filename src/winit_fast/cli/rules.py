@@ -94,6 +94,7 @@ def _content(chosen: Rules) -> dict[str, Any]:
                 "roles": rule.roles,
                 "stack": rule.stack,
                 "keep": rule.keep,
+                "optional": rule.optional,
                 "initializer": rule.initializer,
                 "parameters": dict(rule.parameters),
             }

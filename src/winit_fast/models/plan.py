@@ -212,7 +212,7 @@ class Plan(Sequence[TensorSpec]):
             whole: Rules = import_module("winit_fast.models.rules").Rules.load(rules)
             return self.with_rules(whole, axes=axes, numbers=numbers)
         if not isinstance(rules, Mapping):
-            if not hasattr(rules, "applied"):
+            if isinstance(rules, type) or not hasattr(rules, "applied"):
                 raise TypeError(f"rules must be a mapping of patterns to rules, got {rules!r}")
             if axes is not None:
                 raise ValueError(f"axes is for a mapping, got {axes!r} for rules {rules.name!r}")

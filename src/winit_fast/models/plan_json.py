@@ -99,6 +99,8 @@ def text(
             entry["not_written"] = f"{tensor.initializer!r:.500}"
         else:
             hint = ": it holds an array, for which save() has a file" if arrays.homeless else ""
+            if not _is_of_the_catalogue(tensor.initializer):
+                hint = ": a reader of the plan need not have the class of your own in it"
             raise ValueError(
                 f"tensor {tensor.name!r} cannot be written, its scheme is "
                 f"{tensor.initializer!r:.500}{hint}"

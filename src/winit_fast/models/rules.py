@@ -24,7 +24,7 @@ from winit_fast.models.architectures import Architecture
 from winit_fast.models.data_files import load_all, naming_the_file, parse
 from winit_fast.models.float8 import on_products, scales_by_weight
 from winit_fast.models.plan import Plan
-from winit_fast.models.roles import OF_THE_MODEL, Assigned, Layout, assign, known_roles
+from winit_fast.models.roles import NUMBERS, OF_THE_MODEL, Assigned, Layout, assign, known_roles
 from winit_fast.models.roles import Part as RolePart
 from winit_fast.models.tensor_spec import BUFFER, PARAMETER, TensorSpec
 from winit_fast.models.unset import Unset
@@ -72,6 +72,9 @@ class Rule:
         both, or only for a model that does not.
     keep : bool
         Whether a tensor that the model's own code sets to a known value, such as 1, keeps it.
+    optional : bool
+        Whether the rule may apply to no tensor. That is an error else, except for built-in rules of
+        roles, which are for many models.
 
     Raises
     ------
@@ -87,6 +90,7 @@ class Rule:
     roles: Sequence[str] = ()
     stack: str | None = None
     keep: bool = False
+    optional: bool = False
     compiled: tuple[Pattern, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -98,8 +102,10 @@ class Rule:
             value = getattr(self, argument)
             if not isinstance(value, kind) and not (by_role and argument == "pattern"):
                 raise TypeError(f"{argument} must be a {kind.__name__}, got {excerpt(value)}")
-        if not isinstance(self.keep, bool):
-            raise TypeError(f"keep must be a bool, got {excerpt(self.keep)}")
+        for argument in ("keep", "optional"):
+            if not isinstance(getattr(self, argument), bool):
+                shown = excerpt(getattr(self, argument))
+                raise TypeError(f"{argument} must be a bool, got {shown}")
         if self.stack is not None:
             one_of("stack", self.stack, _STACKS)
             if not by_role:
@@ -189,7 +195,13 @@ class Rule:
         """
         if self.initializer == OWN:
             return
-        known = [one.name for one in fields(find(self.initializer)) if one.init]  # type: ignore[arg-type]
+        try:
+            kind = find(self.initializer)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} (a scheme of your own is known once its module is imported)"
+            ) from None
+        known = [one.name for one in fields(kind) if one.init]  # type: ignore[arg-type]
         for name in self.parameters:
             if name not in known:
                 raise TypeError(unknown(f"parameters of {self.initializer}", name, known))
@@ -208,6 +220,21 @@ def _strings(argument: str, value: Any) -> tuple[str, ...]:
 
 def _known(argument: str, roles: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(one_of(argument, role, known_roles()) for role in roles)
+
+
+def _words(value: Any) -> set[str]:
+    """List the names in formulas, also in those of nested tables.
+
+    Examples
+    --------
+    >>> sorted(_words({"stddev": "std / sqrt(2 * layers)", "mean": 0.0}))
+    ['layers', 'sqrt', 'std']
+    """
+    if isinstance(value, Mapping):
+        return set().union(*map(_words, value.values()))
+    if isinstance(value, (list, tuple)):
+        return set().union(*map(_words, value))
+    return set(_WORD.findall(value)) if isinstance(value, str) else set()
 
 
 def _with_numbers(text: str, numbers: Mapping[str, Number]) -> str:
@@ -353,7 +380,8 @@ class Rules:
         ----------
         file : path
             Contains a list ``[[rules]]``, each with ``tensors`` (a pattern of names) or ``roles``,
-            ``initializer`` and optionally ``parameters``, ``stack`` and ``keep``: see `Rule`.
+            ``initializer`` and perhaps ``parameters``, ``stack``, ``keep`` and ``optional``: see
+            `winit_fast.models.Rule`.
             ``title``, ``references``, ``applies_to``, ``settings``, ``needs``, ``requires`` and
             ``extends`` (the name of built-in rules, which apply after those of the file) are
             optional too.
@@ -417,6 +445,10 @@ class Rules:
                 inner = cls._read(base, f"rules/{base}.toml", known[base], (*after, name))
                 more, settings = inner.rules, {**inner.settings, **settings}
                 needs = tuple(dict.fromkeys([*needs, *inner.needs]))
+            words = {word for rule in (*rules, *more) for word in _words(rule.parameters)}
+            for key in (*settings, *needs):
+                if key not in words:
+                    raise ValueError(f"setting {key} is in no formula of the rules")
             return cls(
                 name,
                 content.get("title", name),
@@ -568,9 +600,12 @@ class Rules:
         Raises
         ------
         ValueError
-            If no rule matches a tensor, a rule of names applies to none, a formula has no value, or
-            a setting that the rules need is not given.
+            If no rule matches a tensor, a rule applies to none, a formula has no value, a setting
+            that the rules need is not given, or numbers has what each tensor has of its own.
         """
+        for name in numbers or ():
+            if name in NUMBERS and name not in OF_THE_MODEL:
+                raise ValueError(f"numbers must be those of the whole model, got {name!r}")
         follow = {scale.name for scale in scales_by_weight(tensors).values()}
         bare = [tensor for tensor in tensors if tensor.name not in follow]
         found = {one.tensor.name: one for one in self._found(bare, dict(numbers or {}), model)}
@@ -647,10 +682,18 @@ class Rules:
         )
 
     def _refuse_idle(self, used: set[int], names: list[str], model: str) -> None:
-        """Refuse a rule of names that applies to nothing; those of roles fit many models."""
+        """Refuse a rule that applies to nothing; built-in ones of roles fit many models."""
+        fits_many = self.name in load_all("rules")
         for place, rule in enumerate(self.rules[: len(self.rules) - self.inherited]):
-            if rule.pattern is None or place in used:
+            if rule.optional or place in used:
                 continue
+            if rule.pattern is None:
+                if fits_many:
+                    continue
+                raise ValueError(
+                    f"rule {rule.shown} of {self.name!r} applies to no tensor of {model}; with "
+                    "optional = true it need not"
+                )
             if any(rule.match(name) is not None for name in names):
                 raise ValueError(
                     f"rule {rule.pattern!r} of {self.name!r} applies to no tensor of "
@@ -831,7 +874,7 @@ def _with_own_parts(tensor: TensorSpec, scheme: Initializer, role: Assigned) -> 
 
 def _rule(entry: Mapping[str, Any], number: int) -> Rule:
     """Make one rule of a file; an error names its number."""
-    names = {"tensors", "initializer", "parameters", "roles", "stack", "keep"}
+    names = {"tensors", "initializer", "parameters", "roles", "stack", "keep", "optional"}
     _only(entry, f"rule {number}", names, {"initializer"})
     if ("tensors" in entry) == ("roles" in entry):
         both = "both 'tensors' and 'roles'" if "tensors" in entry else "no 'tensors' or 'roles'"
@@ -844,6 +887,7 @@ def _rule(entry: Mapping[str, Any], number: int) -> Rule:
             entry.get("roles", ()),
             entry.get("stack"),
             entry.get("keep", False),
+            entry.get("optional", False),
         )
         rule.check()
     except (TypeError, ValueError) as error:

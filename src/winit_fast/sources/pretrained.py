@@ -100,6 +100,10 @@ class Report:
             return list(self.unused)
         return [row.name for row in self.rows if row.status == status]
 
+    def of_schemes(self, growth: Growth) -> list[str]:
+        """List the tensors that the schemes of the model make, or a part of them."""
+        return self.names(ANEW) + (self.names(EXTENDED) if growth.new_rows == "scheme" else [])
+
     def to_json(self) -> str:
         """Return the report as JSON."""
         content = {

@@ -8,10 +8,10 @@ import torch
 from torch.nn import Module
 
 from winit_fast.base.names import unknown
-from winit_fast.base.patterns import Matcher
+from winit_fast.base.patterns import Matcher, Pattern
 from winit_fast.streams.stream import Seed, seed_number
 from winit_fast.torch.filling import Fills, uncollected
-from winit_fast.torch.names import Named, Names
+from winit_fast.torch.names import Named, Names, tensors
 from winit_fast.torch.recorded import entries_of_module, spec_of
 from winit_fast.torch.rules import Rules
 from winit_fast.torch.shards import key_for
@@ -84,7 +84,7 @@ def reinit_(
         matcher = Matcher((pattern, None) for pattern in wanted)
         filled = [named.name for named, _ in entries.filled]
         for pattern in matcher.idle(filled):
-            raise ValueError(unknown("a pattern in patterns", pattern.text, filled))
+            raise ValueError(_no_match(module, entries.filled, pattern))
         chosen, fills = [], Fills()
         for named, reduced in entries.filled:
             if matcher.find(named.name) is not None:
@@ -95,6 +95,18 @@ def reinit_(
         for reset in resets:
             reset()
     return module
+
+
+def _no_match(module: Module, filled: Sequence[tuple[Named, object]], pattern: Pattern) -> str:
+    """Compose the error for a pattern that matches nothing."""
+    first = {id(named.tensor): named.name for named, _ in filled}
+    for named in tensors(module, shared=True):
+        if id(named.tensor) in first and pattern.match(named.name) is not None:
+            return (
+                f"patterns has {pattern.text!r} for {named.name!r}, which is tied to "
+                f"{first[id(named.tensor)]!r}: use that name"
+            )
+    return unknown("a pattern in patterns", pattern.text, first.values())
 
 
 def _resets(optimizer: torch.optim.Optimizer, chosen: Sequence[Named]) -> list[Callable[[], Any]]:
