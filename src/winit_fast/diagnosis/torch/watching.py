@@ -166,7 +166,7 @@ def is_parametrised(module: Module) -> bool:
 def is_sequence(module: Module) -> bool:
     """Return whether a module runs its children one after another, as an ``nn.Sequential`` does.
 
-    Its class may be another one: `fully_shard` makes one of its own.
+    Its class may be another one: ``fully_shard`` makes one of its own.
     """
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
