@@ -1,5 +1,6 @@
 """What advise() finds in modules, and that its rules mend it."""
 
+import json
 import math
 from itertools import pairwise
 
@@ -9,8 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import winit_fast as wf
+import winit_fast.checkpoint as checkpoint
 import winit_fast.torch
-from winit_fast.advice import advise
+from winit_fast.advice import advise, examine
+from winit_fast.advice.files import configuration_of, of_checkpoint, of_plan
 from winit_fast.diagnosis import propagate
 from winit_fast.dynamic import lsuv_
 
@@ -159,3 +162,72 @@ def test_refusals():
         advise(nn.LayerNorm(4))
     with pytest.raises(ValueError, match="batch does not fit the module"):
         advise(chain(1, 8), torch.zeros(2, 9))
+
+
+class Normalised(nn.Module):
+    """Two residual branches after normalisation, with small weights as transformers have them."""
+
+    def __init__(self, deviation):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({"norm": nn.LayerNorm(64), "one": nn.Linear(64, 256),
+                           "two": nn.Linear(256, 64)})
+            for _ in range(6)
+        )  # fmt: skip
+        self.norm, self.head = nn.LayerNorm(64), nn.Linear(64, 10)
+        for block in self.blocks:
+            nn.init.normal_(block["one"].weight, 0, deviation)
+            nn.init.normal_(block["two"].weight, 0, deviation)
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = x + block["two"](F.gelu(block["one"](block["norm"](x))))
+        return self.head(self.norm(x))
+
+
+def test_small_branches_do_no_harm_and_large_ones_do():
+    assert advise(Normalised(0.02), draw(32, 64)).findings == ()
+    found = advise(Normalised(1.0), draw(32, 64)).findings
+    assert {one.name for one in found} == {f"blocks.{i}.two.weight" for i in range(6)}
+    assert "in a layer" in found[0].consequence
+
+
+def test_rows_name_what_their_input_comes_from():
+    rows = propagate(Normalised(0.02), draw(4, 64)).rows
+    assert [row.before for row in rows[:6]] == [
+        "", "blocks.0.norm", "blocks.0.one", "blocks.0.one > gelu", None, "blocks.1.norm",
+    ]  # fmt: skip
+    assert rows[2].samples == 4
+
+
+FAMILIES = ["LlamaForCausalLM", "Qwen2MoeForCausalLM", "DeepseekV3ForCausalLM", "GPT2LMHeadModel",
+            "T5ForConditionalGeneration", "PegasusForConditionalGeneration", "BertForMaskedLM",
+            "SwinModel", "ConvNextV2Model", "ResNetModel", "SegformerModel",
+            "GraniteForCausalLM"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_models_of_well_known_authors_have_no_findings(name, tmp_path):
+    """By their plan, their module, a batch, and the checkpoint that is written of them."""
+    import tiny_models
+
+    torch.manual_seed(0)
+    model = tiny_models.of_transformers(name)().eval()
+    configuration = json.loads(model.config.to_json_string(use_diff=False))
+    plan = winit_fast.torch.record(tiny_models.of_transformers(name))
+    model.save_pretrained(tmp_path)
+    written = checkpoint.inspect(tmp_path).tensors
+    assert examine(of_plan(plan, configuration)) == []
+    assert advise(model).findings == ()
+    assert advise(model, tiny_models.inputs(model)).findings == ()
+    assert examine(of_checkpoint(written, configuration_of(str(tmp_path)))) == []
+
+
+@pytest.mark.parametrize("name", ["test_vit2", "test_efficientnet", "test_nfnet", "test_byobnet"])
+def test_models_of_timm_have_no_findings(name):
+    import tiny_models
+
+    torch.manual_seed(0)
+    model = tiny_models.of_timm(name)().eval()
+    assert advise(model).findings == ()
+    assert advise(model, draw(2, *model.default_cfg["input_size"])).findings == ()

@@ -124,6 +124,37 @@ def test_other_types(dtype):
     assert all(row.gradient > 0 for row in propagate(net, batch).layers)
 
 
+def test_queries_keys_and_values_are_drawn_apart():
+    net = nn.Sequential(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True))
+    lsuv_(net, draw(4, 5, 16), seed=7)
+    fused = net[0].self_attn.in_proj_weight.detach()
+    for low in (0, 16, 32):
+        alone = winit_fast.torch.orthogonal_(
+            torch.empty(16, 16), seed=7,
+            name=f"0.self_attn.in_proj_weight\0[{low}:{low + 16},0:16]",
+        )  # fmt: skip
+        assert (fused[low : low + 16] == alone).all()
+
+
+def test_many_ranges_of_a_whole_layer():
+    """Units that are drawn range by range, and whose columns are set by a mask or by index."""
+    for units in ([5], [0, 1, 2, 9, 40, 63], list(range(0, 64, 2)), list(range(64))):
+        net = winit_fast.torch.init_(chain(2, 64), RULES, seed=0)
+        with torch.no_grad():
+            net[0].weight.abs_()
+            net[0].bias[units] = -1000.0
+        before = state(net)
+        watch = DynamicInit(net, seed=3, every=1, tau=0.0, layers=["0"], rules=RULES)
+        net(draw(8, 64).abs())
+        (reset,) = watch.step()
+        assert list(reset.units) == units
+        fresh = wf.HeNormal(in_axis=1, out_axis=0)((64, 64), seed=3, name="0.weight\0generation 1")
+        before["0.weight"][units] = torch.from_numpy(fresh)[units]
+        before["0.bias"][units] = 0.0
+        before["2.weight"][:, units] = 0.0
+        assert same(net, before)
+
+
 def convolutions():
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3, padding=1))
     winit_fast.torch.init_(net, RULES, seed=0)

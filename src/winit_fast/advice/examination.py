@@ -55,6 +55,12 @@ class WeightFacts:
         Whether it may start at zero: the last layer of a residual branch, or of a network.
     not_finite : int
         Number of elements that are NaN or infinite.
+    path : int
+        The same number for layers that pass one signal on, each to the next.
+    is_branch : bool
+        Whether the path ends in a sum, so that a small signal does no harm.
+    head_factor : float
+        Of a head: the factor by which the logits are multiplied besides.
     """
 
     name: str
@@ -69,6 +75,9 @@ class WeightFacts:
     is_head: bool = False
     may_be_zero: bool = False
     not_finite: int = 0
+    path: int = 0
+    is_branch: bool = False
+    head_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -115,8 +124,8 @@ def examine(weights: Sequence[WeightFacts]) -> list[Finding]:
     It looks for weights that are not finite; weights that are all zero or all equal, except where
     a zero start is meant; embeddings and heads whose logits are far too large; layers whose
     deviation is that of a part of their fans, as if each shard had used its own; and, where no
-    normalisation hides it, for layers that together make a signal's deviation ten times larger or
-    smaller.
+    normalisation hides it, for layers of one path that together make a signal's deviation ten times
+    larger or smaller.
 
     Examples
     --------
@@ -193,7 +202,7 @@ def _logits(weight: WeightFacts) -> list[Finding]:
     if not weight.is_head:
         return []
     width = weight.shape[-1] if weight.kind == EMBEDDING else weight.fan_in
-    deviation = weight.deviation * math.sqrt(width)
+    deviation = weight.deviation * math.sqrt(width) * weight.head_factor
     if deviation <= _LOGITS:
         return []
     rows = math.prod(weight.shape) // width
@@ -203,7 +212,7 @@ def _logits(weight: WeightFacts) -> list[Finding]:
         f"deviation {weight.deviation:.4g} with {width} inputs of mean square 1",
         f"logits have a deviation of {deviation:.3g}, so the first loss is about {loss:.3g} "
         f"instead of ln {rows} = {math.log(rows):.3g}",
-        RandomNormal(0.0, float(f"{1 / math.sqrt(width):.3g}")),
+        RandomNormal(0.0, float(f"{1 / math.sqrt(width) / weight.head_factor:.3g}")),
         "Press and Wolf, EACL 2017; Vaswani et al., 2017, section 3.4",
     )]  # fmt: skip
 
@@ -229,6 +238,8 @@ def _shards(weights: Sequence[WeightFacts]) -> list[Finding]:
             cut = 2 ** round(math.log2(ratio)) if ratio > 0 else 0
             if abs(ratio - 1) < 4 * _NEAR or not cut:
                 continue
+            if abs(math.sqrt(ratio) - 1) < 5 / math.sqrt(2 * math.prod(weight.shape)):
+                continue  # a measured deviation may be as far off by chance
             if cut >= 2 and abs(math.sqrt(ratio / cut) - 1) <= _NEAR:
                 text = f"the deviation is that of fan_in / {cut}, {weight.fan_in} // {cut} = "
                 text += f"{weight.fan_in // cut}: the fans of a shard?"
@@ -249,14 +260,16 @@ def _shards(weights: Sequence[WeightFacts]) -> list[Finding]:
 def _ratios(group: Sequence[WeightFacts]) -> list[float]:
     """Return the square of each deviation, relative to what most of the like layers have.
 
-    Theirs may go with fan_in, with fan_out (as in ResNets), or be the same for all. If most agree
-    with none of these, as with rules that depend on the layer's number, all ratios are 1.
+    Theirs may go with fan_in, with fan_out (as in ResNets; PyTorch's does not divide by the groups
+    of a convolution), or be the same for all. If most agree with none of these, as with rules that
+    depend on the layer's number, all ratios are 1.
     """
     found = [1.0] * len(group)
     most = len(group) // 2
     for squares in (
         [weight.deviation**2 * weight.fan_in for weight in group],
         [weight.deviation**2 * weight.fan_out for weight in group],
+        [weight.deviation**2 * weight.shape[0] * math.prod(weight.shape[2:]) for weight in group],
         [weight.deviation**2 for weight in group],
     ):
         usual = statistics.median(squares)
@@ -276,15 +289,22 @@ def _as_the_others(weight: WeightFacts, usual: float) -> Initializer:
 
 
 def _scale(weights: Sequence[WeightFacts]) -> list[Finding]:
-    """Find the layers that together make signals vanish or explode."""
-    chain = [
-        (weight, _factor(weight))
-        for weight in weights
-        if weight.kind == LINEAR and weight.before is not None and weight.deviation > 0
-        and not weight.normalised and not weight.is_head
-    ]  # fmt: skip
+    """Find the layers that together make signals vanish or explode, on every path."""
+    paths: dict[int, list[tuple[WeightFacts, float]]] = {}
+    for weight in weights:
+        if (
+            weight.kind == LINEAR and weight.before is not None and weight.deviation > 0
+            and not weight.normalised and not weight.is_head
+        ):  # fmt: skip
+            paths.setdefault(weight.path, []).append((weight, _factor(weight)))
+    return [finding for chain in paths.values() for finding in _along(chain)]
+
+
+def _along(chain: list[tuple[WeightFacts, float]]) -> list[Finding]:
     total = math.fsum(math.log(factor) for _, factor in chain) / 2  # of the deviation
     if math.log(_SHRINKS) < total < math.log(_GROWS):
+        return []
+    if total < 0 and (chain[0][0].is_branch or all(weight.may_be_zero for weight, _ in chain)):
         return []
     layers = "a layer" if len(chain) == 1 else f"{len(chain)} layers"
     size = math.exp(total) if abs(total) < 700 else math.inf if total > 0 else 0.0

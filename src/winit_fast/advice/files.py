@@ -15,6 +15,8 @@ from winit_fast.checkpoint.inspection import Statistics
 from winit_fast.models.plan import Plan
 
 _EMBEDDINGS = re.compile(r"(^|[._])(embed\w*|wte|wpe|word_embeddings|position\w*|shared)[._]")
+_POSITIONS = re.compile(r"position|(^|[._])wpe[._]|token_type|segment")
+_SCALED_IF_TIED = {"t5", "umt5", "longt5", "switch_transformers", "pop2piano", "udop"}
 _HEADS = re.compile(r"(^|\.)(lm_head|embed_out|output|classifier|score|head)\.weight$")
 _NORMS = re.compile(r"(^|[._])(\w*norm\w*|ln\w*|bn\d*)([._]|$)")
 
@@ -93,22 +95,25 @@ def _facts(rows: list[tuple[Any, ...]], configuration: Mapping[str, Any]) -> lis
     has_head = any(_HEADS.search(name) for name in names)
     is_tied = bool(configuration.get("tie_word_embeddings", False))
     embeddings = [
-        row[0] for row in rows if len(row[1]) == 2 and _EMBEDDINGS.search(row[0])
-    ]  # the first one is that of the words
+        row[0]
+        for row in rows
+        if len(row[1]) == 2 and row[0].endswith("weight") and _EMBEDDINGS.search(row[0])
+    ]
+    words = next((name for name in embeddings if not _POSITIONS.search(name)), None)
     found = []
     for name, shape, mean, deviation, not_finite, tied in rows:
         if len(shape) < 2 or not math.prod(shape) or _NORMS.search(name):
             continue
         is_embedding = name in embeddings
         is_head = bool(_HEADS.search(name)) or any(_HEADS.search(one) for one in tied)
-        if is_embedding and name == embeddings[0] and is_tied and not has_head:
+        if name == words and is_tied and not has_head:
             is_head = True
         fan_in, fan_out = _fans(name, shape, configuration)
         found.append(
             WeightFacts(
                 name,
                 tuple(shape),
-                EMBEDDING if is_embedding else LINEAR if name.endswith("weight") else OTHER,
+                _kind(name, shape, is_embedding),
                 fan_in,
                 fan_out,
                 mean,
@@ -117,9 +122,37 @@ def _facts(rows: list[tuple[Any, ...]], configuration: Mapping[str, Any]) -> lis
                 is_head=is_head,
                 may_be_zero=is_head and not is_embedding,
                 not_finite=not_finite,
+                head_factor=head_factor(configuration),
             )
         )
     return found
+
+
+def _kind(name: str, shape: tuple[int, ...], is_embedding: bool) -> str:
+    if is_embedding:
+        return EMBEDDING
+    is_scale = shape[:2] == (1, 1)  # of channels that are the last axis
+    return LINEAR if name.endswith("weight") and not is_scale else OTHER
+
+
+def head_factor(configuration: Mapping[str, Any]) -> float:
+    """Return the factor by which models of transformers multiply logits besides the head.
+
+    Examples
+    --------
+    >>> head_factor({"model_type": "t5", "tie_word_embeddings": True, "d_model": 64})
+    0.125
+    >>> head_factor({"model_type": "granite", "logits_scaling": 8.0})
+    0.125
+    """
+    kind, width = str(configuration.get("model_type")), configuration.get("d_model")
+    is_tied = bool(configuration.get("tie_word_embeddings", True))
+    is_scaled = configuration.get("scale_decoder_outputs", kind in _SCALED_IF_TIED and is_tied)
+    if is_scaled and isinstance(width, int):
+        return float(width**-0.5)
+    factor = configuration.get("logit_scale") if kind.startswith("cohere") else None
+    divisor = configuration.get("logits_scaling") if kind.startswith("granite") else None
+    return abs(float(factor or 1.0) / float(divisor or 1.0))
 
 
 def _fans(name: str, shape: tuple[int, ...], configuration: Mapping[str, Any]) -> tuple[int, int]:

@@ -24,6 +24,8 @@ class Row:
         Of all elements of the output.
     dead : float or None
         Of an activation: the share of units that are 0 for the whole batch.
+    samples : int
+        How many elements each unit has, over the batch and all positions.
     saturated : float or None
         Of a bounded activation: the share of elements within 1 % of a bound.
     gradient : float or None
@@ -35,6 +37,11 @@ class Row:
     bias : float
         That of its bias.
     fan_in, fan_out : int
+    before : str or None
+        The row whose output is the input here, through functions that only reshape or drop; "" is
+        the batch. None if it is another tensor, such as a sum.
+    is_output : bool
+        Whether the module returns this output.
     activation : str or None
         Of an activation: its name in `winit_fast.diagnosis.theory`, if it has one.
     param : float or None
@@ -58,6 +65,9 @@ class Row:
     bias: float = 0.0
     fan_in: int = 0
     fan_out: int = 0
+    before: str | None = None
+    is_output: bool = False
+    samples: int = 0
     activation: str | None = None
     param: float | None = None
     histogram: tuple[int, ...] = ()

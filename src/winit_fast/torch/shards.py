@@ -12,6 +12,9 @@ from winit_fast.torch.names import Named
 from winit_fast.torch.placements import is_sharded, parts
 from winit_fast.torch.seeding import draw_word
 
+_FEW = 16
+"""Part of the positions along an axis from which on filling by a mask is faster than by index."""
+
 
 def key_for(found: Iterable[Named]) -> int:
     """Draw a key from torch's generator, which is valid only if no tensor is shared among ranks.
@@ -62,7 +65,7 @@ def held(tensor: Tensor) -> list[tuple[Tensor, Box]]:
 
 
 def fill_along(tensor: Tensor, axis: int, numbers: Tensor, value: float) -> None:
-    """Set the elements at some positions along an axis to a value.
+    """Set the elements at some different positions along an axis to a value.
 
     Examples
     --------
@@ -73,8 +76,16 @@ def fill_along(tensor: Tensor, axis: int, numbers: Tensor, value: float) -> None
     """
     for part, box in held(tensor):
         first, size = box.starts[axis], box.sizes[axis]
-        own = numbers[(numbers >= first) & (numbers < first + size)] - first
-        part.index_fill_(axis, own.to(part.device), value)
+        own = (numbers[(numbers >= first) & (numbers < first + size)] - first).to(part.device)
+        if own.numel() == size:
+            part.fill_(value)
+        elif _FEW * own.numel() < size:
+            part.index_fill_(axis, own, value)
+        else:
+            shape = [1] * part.ndim
+            shape[axis] = size
+            mask = torch.zeros(size, dtype=torch.bool, device=part.device).index_fill_(0, own, True)
+            part.masked_fill_(mask.reshape(shape), value)
     if is_sharded(tensor):
         written(tensor)
 

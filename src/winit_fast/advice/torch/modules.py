@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -20,9 +22,10 @@ from winit_fast.advice.examination import (
     WeightFacts,
     examine,
 )
+from winit_fast.advice.files import head_factor
 from winit_fast.advice.recommendation import DEEP
 from winit_fast.diagnosis.report import Propagation
-from winit_fast.diagnosis.rows import ACTIVATION, LAYER, NORM
+from winit_fast.diagnosis.rows import ACTIVATION, LAYER, NORM, Row
 from winit_fast.diagnosis.torch.propagation import Loss, propagate
 from winit_fast.diagnosis.torch.watching import (
     activation_of,
@@ -39,6 +42,9 @@ _HEADS = re.compile(r"(^|\.)(lm_head|embed_out|classifier|score|head|output_laye
 _DEAD, _SATURATED = 0.5, 0.3
 """Shares of dead units and of saturated elements that are reported."""
 
+_SAMPLES = 16
+"""Elements of every unit from which on it is no chance that all are 0."""
+
 
 @dataclass
 class _Place:
@@ -48,6 +54,8 @@ class _Place:
     module: Module
     before: str | None
     normalised: bool
+    path: int = 0
+    is_branch: bool = False
 
 
 def advise(module: Module, batch: Any = None, loss: Loss | None = None) -> Advice:
@@ -102,7 +110,7 @@ def advise(module: Module, batch: Any = None, loss: Loss | None = None) -> Advic
                 "activations that are called as functions, and the order of layers outside "
                 "nn.Sequential, are seen only with a batch"
             )
-    facts = _facts(inner, places, names)
+    facts = _facts(inner, places, names, measured)
     findings = examine(facts)
     then = ""
     if sum("signals become" in one.consequence for one in findings) >= DEEP:
@@ -125,13 +133,14 @@ def _listed(module: Module) -> list[_Place]:
     own = dict(layers(module))
     found: list[_Place] = []
     done: set[str] = set()
+    paths = count()
     for name, one in modules(module):
         if is_sequence(one) and name not in done:
             parts = _flat(name, one, done)
-            found += _in_order(parts, own, _first_before(name))
+            found += _in_order(parts, own, _first_before(name), paths)
         elif name in own and name not in done:
             done.add(name)
-            found.append(_Place(name, one, None, False))
+            found.append(_Place(name, one, None, False, next(paths)))
     return found
 
 
@@ -155,10 +164,13 @@ def _flat(name: str, sequence: nn.Sequential, done: set[str]) -> list[tuple[str,
 
 
 def _in_order(
-    parts: Sequence[tuple[str, Module]], own: dict[str, Module], first: str | None
+    parts: Sequence[tuple[str, Module]],
+    own: dict[str, Module],
+    first: str | None,
+    paths: Iterator[int],
 ) -> list[_Place]:
     found: list[_Place] = []
-    before, normalised = first, False
+    before, normalised, path = first, False, next(paths)
     for name, one in parts:
         known = activation_of(one)
         if known is not None:
@@ -166,41 +178,68 @@ def _in_order(
         elif name in own and is_norm(one):
             if found and before == "linear":
                 found[-1].normalised = True
-            normalised = True
+            normalised, path = True, next(paths)
         elif name in own and weight_of(one) is not None:
-            found.append(_Place(name, one, before, normalised))
+            found.append(_Place(name, one, before, normalised, path))
             before, normalised = "linear", False
         elif list(one.parameters()):  # a block of which it is not known what it does
             for inner, part in layers(one):
                 if weight_of(part) is not None:
-                    found.append(_Place(f"{name}.{inner}" if inner else name, part, None, False))
-            before, normalised = None, False
+                    full = f"{name}.{inner}" if inner else name
+                    found.append(_Place(full, part, None, False, next(paths)))
+            before, normalised, path = None, False, next(paths)
     return found
 
 
 def _executed(module: Module, measured: Propagation) -> list[_Place]:
-    """List the layers in the order in which they have run."""
+    """List the layers in the order in which they have run, with what their inputs come from."""
     named = dict(modules(module))
-    found: list[_Place] = []
-    before: str | None = "linear"
-    normalised = False
+    rows = {row.name: row for row in measured.rows}
+    found: dict[str, _Place] = {}
+    used: set[str] = set()
+    paths = count()
     for row in measured.rows:
-        if row.kind == ACTIVATION:
-            before = row.activation
-        elif row.kind == NORM:
-            if found and before == "linear":
-                found[-1].normalised = True
-            normalised = True
-        elif row.kind == LAYER and row.name in named:
-            found.append(_Place(row.name, named[row.name], before, normalised))
-            before, normalised = "linear", False
-    ran = {one.name for one in found}
-    found += [_Place(name, one, None, False) for name, one in layers(module)
-              if name not in ran and weight_of(one) is not None]  # fmt: skip
-    return found
+        before, normalised, producer = _source(row, rows)
+        if producer is not None and row.kind == NORM and row.before == producer in found:
+            found[producer].normalised = True
+        if row.kind != LAYER or row.name not in named:
+            continue
+        is_linked = producer in found and not normalised and not found[producer].normalised
+        path = found[producer].path if producer and is_linked else next(paths)
+        if producer is not None:
+            used.add(producer)
+        found[row.name] = _Place(row.name, named[row.name], before, normalised, path)
+    for row in measured.rows:  # what the module returns is used as well
+        if row.is_output:
+            used.update((row.name, _source(row, rows)[2] or ""))
+    branches = {place.path for name, place in found.items() if name not in used}
+    for place in found.values():
+        place.is_branch = place.path in branches
+    ran = {id(weight_of(place.module)) for place in found.values()}
+    rest = [_Place(name, one, None, False, next(paths)) for name, one in layers(module)
+            if weight_of(one) is not None and id(weight_of(one)) not in ran]  # fmt: skip
+    return [*rest, *found.values()]
 
 
-def _facts(module: Module, places: list[_Place], names: dict[int, str]) -> list[WeightFacts]:
+def _source(row: Row, rows: Mapping[str, Row]) -> tuple[str | None, bool, str | None]:
+    """Return the activation before a row, whether its input is normalised, and the layer before."""
+    activation: str | None = None
+    at = row.before
+    while at:
+        source = rows[at]
+        if source.kind == ACTIVATION:
+            activation = activation or source.activation
+        elif source.kind == NORM:
+            return activation or "linear", True, source.before
+        else:
+            return activation or "linear", False, source.name
+        at = source.before
+    return activation or (None if at is None else "linear"), False, None
+
+
+def _facts(
+    module: Module, places: list[_Place], names: dict[int, str], measured: Propagation | None
+) -> list[WeightFacts]:
     embeddings = (nn.Embedding, nn.EmbeddingBag)
     tables = {id(one.weight) for _, one in modules(module) if isinstance(one, embeddings)}
     kept = [one for one in places if weight_of(one.module) is not None]
@@ -212,6 +251,9 @@ def _facts(module: Module, places: list[_Place], names: dict[int, str]) -> list[
     found: list[WeightFacts] = []
     done: set[int] = set()
     last = kept[-1].name if kept else ""
+    configuration: Any = getattr(module, "config", None)
+    factor = head_factor(configuration.to_dict()) if hasattr(configuration, "to_dict") else 1.0
+    outputs = _deviations(kept, measured)
     for one in kept:
         weight = weight_of(one.module)
         if weight is None or weight.is_meta or id(weight) in done or not weight.numel():
@@ -220,6 +262,9 @@ def _facts(module: Module, places: list[_Place], names: dict[int, str]) -> list[
         is_table = id(weight) in tables
         fan_in, fan_out = fans_of(one.module, weight)
         mean, deviation, not_finite = _moments(weight)
+        width = weight.shape[-1] if is_table else fan_in
+        expected = deviation * math.sqrt(width)
+        own = outputs.get(id(weight))
         found.append(
             WeightFacts(
                 names.get(id(weight), f"{one.name}.weight"),
@@ -232,11 +277,24 @@ def _facts(module: Module, places: list[_Place], names: dict[int, str]) -> list[
                 before=one.before,
                 normalised=one.normalised,
                 is_head=id(weight) in tied or bool(_HEADS.search(one.name)),
+                path=one.path,
+                is_branch=one.is_branch,
+                head_factor=factor if own is None or not expected else own / expected,
                 may_be_zero=one.name in meant or (one.name == last and not is_table),
                 not_finite=not_finite,
             )
         )
     return found
+
+
+def _deviations(kept: list[_Place], measured: Propagation | None) -> dict[int, float]:
+    """Return the measured deviations of outputs by the ids of weights; a table has no logits."""
+    rows = {row.name: row for row in measured.rows} if measured is not None else {}
+    return {
+        id(weight_of(one.module)): rows[one.name].deviation
+        for one in kept
+        if one.name in rows and not isinstance(one.module, (nn.Embedding, nn.EmbeddingBag))
+    }
 
 
 def _meant_to_be_zero(kept: list[_Place], zero: set[str]) -> set[str]:
@@ -272,7 +330,7 @@ def _activations(measured: Propagation) -> list[Finding]:
     """Find activations of which too many units are dead, or too many elements saturated."""
     found = []
     for row in measured.rows:
-        if row.dead is not None and row.dead > _DEAD:
+        if row.dead is not None and row.dead > _DEAD and row.samples >= _SAMPLES:
             found.append(
                 Finding(
                     row.name,

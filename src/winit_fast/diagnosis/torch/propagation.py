@@ -114,8 +114,9 @@ def propagate(
 
     value = None
     with undisturbed(inner, key & 0x7FFFFFFFFFFFFFFF), torch.enable_grad():
-        with watched(inner, see):
+        with watched(inner, see, floats(batch)) as sources:
             output = call(inner, batch)
+        returned = {sources[one] for one in floats(output) if one in sources}
         roots, cotangents = [one for one in floats(output) if one.requires_grad], None
         if loss is not None:
             number = loss(output, batch)
@@ -136,7 +137,11 @@ def propagate(
             largest, smallest = singular[id(one)]
             rows[place] = replace(rows[place], largest=largest, smallest=smallest)
     return Propagation(
-        tuple(replace(row, gradient=gradients.get(place)) for place, row in enumerate(rows)), value
+        tuple(
+            replace(row, gradient=gradients.get(place), is_output=row.name in returned)
+            for place, row in enumerate(rows)
+        ),
+        value,
     )
 
 
@@ -193,13 +198,15 @@ def _row(seen: Seen) -> Row:
     if not (math.isfinite(mean) and math.isfinite(deviation)):
         raise ValueError(f"layer {seen.name!r} ({seen.type}) yields numbers that are not finite")
     dead = saturated = None
+    samples = 0
     if seen.kind == ACTIVATION and output.numel():
-        dead = float((_largest_of_units(output, seen.channels) == 0).float().mean())
+        largest = _largest_of_units(output, seen.channels)
+        dead, samples = float((largest == 0).float().mean()), output.numel() // largest.numel()
         if seen.bounds:
             near = [(output - bound).abs() < 0.01 * _reach(seen.bounds) for bound in seen.bounds]
             saturated = float(torch.stack([one.float().mean() for one in near]).sum())
     row = Row(seen.name, seen.kind, seen.type, mean, deviation, dead, saturated,
-              activation=seen.activation, param=seen.param,
+              before=seen.before, samples=samples, activation=seen.activation, param=seen.param,
               histogram=_histogram(output, mean, deviation))  # fmt: skip
     weight = None if seen.module is None or seen.kind != LAYER else weight_of(seen.module)
     if weight is None or seen.module is None:

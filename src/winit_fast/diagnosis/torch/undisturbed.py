@@ -19,7 +19,8 @@ def undisturbed(module: Module, seed: int = 0) -> Iterator[None]:
     """Restore a module's flags and buffers and torch's generators afterwards.
 
     Within the context the generators begin at a seed, so dropout is the same every time, and all
-    floating-point parameters require gradients. Afterwards `fully_shard` has no parameter gathered.
+    floating-point parameters require gradients. Afterwards no parameter of ``fully_shard`` is
+    gathered.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def undisturbed(module: Module, seed: int = 0) -> Iterator[None]:
 
 
 def reshard(module: Module) -> None:
-    """Drop parameters that `fully_shard` has gathered: only its shards are kept and trained."""
+    """Drop parameters that ``fully_shard`` has gathered: only its shards are kept and trained."""
     for one in module.modules():
         if is_gathered(one):
             one.reshard()

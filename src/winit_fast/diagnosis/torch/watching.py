@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import Module
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from winit_fast.diagnosis.rows import ACTIVATION, LAYER, NORM
 from winit_fast.diagnosis.torch.undisturbed import floats
@@ -34,6 +35,8 @@ class Seen:
         The values at which the activation saturates.
     channels : bool
         Whether the units are along axis 1, as after a convolution; else they are along the last.
+    before
+        As in `winit_fast.diagnosis.Row`.
     """
 
     name: str
@@ -45,7 +48,16 @@ class Seen:
     param: float | None = None
     bounds: tuple[float, ...] = ()
     channels: bool = False
+    before: str | None = None
 
+
+_PASSING = frozenset((
+    "flatten", "reshape", "view", "permute", "transpose", "contiguous", "squeeze", "unsqueeze",
+    "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "alpha_dropout", "clone",
+    "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d",
+    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "swapaxes", "movedim",
+))  # fmt: skip
+"""Functions that pass a signal on, without a change of its scale that would matter."""
 
 _FUNCTIONS = {
     "relu": "relu", "relu6": "relu6", "leaky_relu": "leaky_relu", "leakyrelu": "leaky_relu",
@@ -133,7 +145,7 @@ def layers(module: Module) -> list[tuple[str, Module]]:
         if is_parametrised(one)
         or (
             any(held is not None for held in one._parameters.values())
-            and (isinstance(one, nn.MultiheadAttention) or not one._modules)
+            and (isinstance(one, nn.MultiheadAttention) or not one._modules or is_norm(one))
             and activation_of(one) is None
         )
     ]
@@ -154,7 +166,7 @@ def is_parametrised(module: Module) -> bool:
 def is_sequence(module: Module) -> bool:
     """Return whether a module runs its children one after another, as an ``nn.Sequential`` does.
 
-    Its class may be another one: `fully_shard` makes one of its own.
+    Its class may be another one: ``fully_shard`` makes one of its own.
     """
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
@@ -166,12 +178,16 @@ def is_transposed(module: Module) -> bool:
 
 
 def is_norm(module: Module) -> bool:
-    """Return whether a module normalises: it has no weight of two axes, and is called a norm."""
-    return weight_of(module) is None and "norm" in type(module).__name__.lower()
+    """Return whether a module normalises: it is called a norm, and has a scale of its own."""
+    scale = module._parameters.get("weight")
+    is_called = "norm" in type(module).__name__.lower()
+    return is_called and (scale is None or scale.ndim < 2)
 
 
 @contextmanager
-def watched(module: Module, see: Callable[[Seen], None]) -> Iterator[None]:
+def watched(
+    module: Module, see: Callable[[Seen], None], inputs: Iterable[Tensor] = ()
+) -> Iterator[MutableMapping[Tensor, str]]:
     """Call a function with every output, in the order of execution.
 
     Parameters
@@ -179,7 +195,17 @@ def watched(module: Module, see: Callable[[Seen], None]) -> Iterator[None]:
     module : torch.nn.Module
     see : callable
         Takes a `Seen`, whose output has just been computed.
+    inputs : iterable of Tensor
+        The tensors of the batch.
+
+    Yields
+    ------
+    mapping
+        From tensors to the names of the outputs that they are.
     """
+    sources: MutableMapping[Tensor, str] = WeakIdKeyDictionary()
+    for one in inputs:
+        sources[one] = ""
     times: dict[str, int] = {}
     state: dict[str, Any] = {"last": "", "channels": False, "inside": 0}
     handles = []
@@ -188,8 +214,13 @@ def watched(module: Module, see: Callable[[Seen], None]) -> Iterator[None]:
         times[name] = times.get(name, 0) + 1
         return name if times[name] == 1 else f"{name} #{times[name]}"
 
+    def shown(seen: Seen, given: Any) -> None:
+        seen.before = next((sources[one] for one in floats(given) if one in sources), None)
+        sources[seen.output] = seen.name
+        see(seen)
+
     def layer_hook(name: str) -> Callable[..., None]:
-        def hook(one: Module, inputs: Any, output: Any) -> None:
+        def hook(one: Module, args: Any, kwargs: Any, output: Any) -> None:
             found = floats(output)
             if not found:
                 return
@@ -197,9 +228,9 @@ def watched(module: Module, see: Callable[[Seen], None]) -> Iterator[None]:
             kind = NORM if is_norm(one) else LAYER
             if kind == LAYER:
                 state["channels"] = is_convolution
-            state["last"] = shown = numbered(name)
-            see(Seen(shown, kind, type(one).__name__, found[0], one,
-                     channels=state["channels"]))  # fmt: skip
+            state["last"] = called = numbered(name)
+            shown(Seen(called, kind, type(one).__name__, found[0], one,
+                       channels=state["channels"]), (args, kwargs))  # fmt: skip
 
         return hook
 
@@ -210,7 +241,7 @@ def watched(module: Module, see: Callable[[Seen], None]) -> Iterator[None]:
         def hook(one: Module, inputs: Any, output: Any) -> None:
             state["inside"] -= 1
             if isinstance(output, Tensor):
-                see(_activation(numbered(name), type(one).__name__, output, one, *known))
+                shown(_activation(numbered(name), type(one).__name__, output, one, *known), inputs)
 
         return hook
 
@@ -228,12 +259,14 @@ def watched(module: Module, see: Callable[[Seen], None]) -> Iterator[None]:
                 return output
             kind = getattr(function, "__name__", "").removesuffix("_")
             known = _FUNCTIONS.get(kind)
+            if kind in _PASSING and args and isinstance(args[0], Tensor) and args[0] in sources:
+                sources[output] = sources[args[0]]
             if known is not None:
                 if known == "gelu" and (kwargs or {}).get("approximate") == "tanh":
                     known = "gelu_tanh"
                 param = _slope(known, args, kwargs or {})
                 name = numbered(f"{state['last']} > {kind}" if state["last"] else kind)
-                see(_activation(name, kind, output, None, known, param))
+                shown(_activation(name, kind, output, None, known, param), args)
             return output
 
     for name, one in modules(module):
@@ -242,10 +275,10 @@ def watched(module: Module, see: Callable[[Seen], None]) -> Iterator[None]:
             handles.append(one.register_forward_pre_hook(enter))
             handles.append(one.register_forward_hook(activation_hook(name, known)))
     for name, one in layers(module):
-        handles.append(one.register_forward_hook(layer_hook(name)))
+        handles.append(one.register_forward_hook(layer_hook(name), with_kwargs=True))
     try:
         with Functions():
-            yield
+            yield sources
     finally:
         for handle in handles:
             handle.remove()

@@ -141,8 +141,8 @@ class DynamicInit:
         As in `winit_fast.torch.init_`.
     group : torch.distributed.ProcessGroup, optional
         Units are dormant by the batches of all its ranks, so that all ranks reset the same ones.
-        By default that of a `DistributedDataParallel`; required if `fully_shard` has cut weights.
-        A seed is then required too.
+        By default that of a ``DistributedDataParallel``; required if ``fully_shard`` has cut
+        weights. A seed is then required too.
 
     Attributes
     ----------

@@ -45,7 +45,7 @@ class Scalable:
     def run(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """Run the layer once more, with its weights as they are now.
 
-        What `fully_shard` has gathered for the layer is older than its shards, so these are
+        What ``fully_shard`` has gathered for the layer is older than its shards, so these are
         gathered again.
         """
         before = [(holder, name, holder._parameters[name]) for holder, name, _ in self.shards]
@@ -70,7 +70,7 @@ def scalable(module: Module) -> list[Scalable]:
         If there is no such layer.
     TypeError
         If a weight is no floating-point parameter in memory, or computed from others, or cut by
-        anything but `fully_shard`.
+        anything but ``fully_shard``.
 
     Examples
     --------

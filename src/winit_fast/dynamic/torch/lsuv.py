@@ -54,7 +54,7 @@ def lsuv_(
         Whether weights are drawn, or keep their values until they are scaled.
     group : torch.distributed.ProcessGroup, optional
         Statistics are those of the batches of all its ranks, so all ranks scale alike. By default
-        that of a `DistributedDataParallel`; required if `fully_shard` has cut weights.
+        that of a ``DistributedDataParallel``; required if ``fully_shard`` has cut weights.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def lsuv_(
         If the module has no layer to scale, the batch does not fit, or a layer yields numbers that
         are not finite or all alike, or does not get to the target. All weights are as before then.
     TypeError
-        If a weight is computed from other parameters, or cut by anything but `fully_shard`, or an
+        If a weight is computed from other parameters, or cut by anything but ``fully_shard``, or an
         argument has the wrong type.
 
     Notes

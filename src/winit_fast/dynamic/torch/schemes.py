@@ -11,8 +11,9 @@ from torch.nn import Module
 
 from winit_fast.base.names import located
 from winit_fast.models.tensor_spec import TensorSpec
+from winit_fast.streams.stream import Stream
 from winit_fast.torch.expressions import TorchExpression
-from winit_fast.torch.memory import written
+from winit_fast.torch.memory import FLOATS, as_array, on_host, written
 from winit_fast.torch.names import Names, tensors
 from winit_fast.torch.placements import is_sharded
 from winit_fast.torch.recorded import entries_of_module, spec_of
@@ -82,16 +83,24 @@ def draw(
 
     Of a DTensor, this rank's part of them is drawn.
     """
+    kind = FLOATS.get(tensor.dtype)
+    stream = Stream(seed, spec.stream)
+    known = None if kind is None else spec.scheme.prepared(spec.shape, kind.dtype, stream)
     for part, box in held(tensor):
         first, stop = box.starts[axis], box.starts[axis] + box.sizes[axis]
+        array = as_array(part) if known is not None and on_host(part) else None
         for low, high in runs:
             start, end = max(low, first), min(high, stop)
             if start >= end:
                 continue
-            index = list(box.slices)
-            index[axis] = slice(start, end)
-            view = part.narrow(axis, start - first, end - start)
-            fill(spec, view, seed, tuple(index))
+            cut = [slice(0, size) for size in box.sizes]
+            cut[axis] = slice(start - first, end - first)
+            own = box.cut(tuple(cut))
+            if array is not None and known is not None:  # many ranges may be short
+                known(array[tuple(cut)], own, None)
+            else:
+                fill(spec, part[tuple(cut)], seed, own.slices)
+        written(part)
     if is_sharded(tensor):
         written(tensor)
 
