@@ -15,6 +15,7 @@
 #define V_SCHEDULE 0
 #define V_PACKED 1
 enum { V_LANES = 4, V_GROUPS = 3, V_TOGETHER = 3, V_SETS = 3, V_STREAM_ALIGN = 32 };
+enum { V_MIN_RUN = 8 * V_LANES };
 
 typedef __m256i vu;
 typedef __m256 vf;
@@ -78,6 +79,7 @@ static inline void v_mul_wide(vu a, vu m, vu p[2]) {
     p[0] = _mm256_mul_epu32(a, m);
     p[1] = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), m);
 }
+static inline vu v_exchanged32(vu a) { return _mm256_shuffle_epi32(a, 0xD8); }
 /* The low halves of these products, in the order of a. */
 static inline vu v_mul_low32(vu a, vu m, const vu p[2]) {
     (void)p;

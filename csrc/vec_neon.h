@@ -15,6 +15,7 @@
 #define V_SCHEDULE 1
 #define V_PACKED 1
 enum { V_LANES = 2, V_GROUPS = 4, V_TOGETHER = 2, V_SETS = 4, V_STREAM_ALIGN = 16 };
+enum { V_MIN_RUN = 8 * V_LANES };
 
 typedef uint32x4_t vu;
 typedef float32x4_t vf;
@@ -67,6 +68,8 @@ static inline void v_mul_wide(vu a, vu m, vu p[2]) {
     p[0] = v_from64(vmull_u32(vget_low_u32(a), vget_low_u32(m)));
     p[1] = v_from64(vmull_high_u32(a, m));
 }
+/* Their halves have the order of a. */
+static inline vu v_exchanged32(vu a) { return a; }
 /* The low halves of these products, in the order of a. */
 static inline vu v_mul_low32(vu a, vu m, const vu p[2]) {
     (void)a;
