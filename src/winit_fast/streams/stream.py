@@ -44,30 +44,29 @@ def _settled(parameter: Any) -> Any:
         return parameter
 
 
-_made: dict[tuple[Make, np.dtype[Any], tuple[float, ...]], _core.Distribution] = {}
+# A dictionary, because finding a distribution in it takes half as long as with lru_cache; and the
+# type that carries arrays to Cython, which a small fill then need not look up.
+_made: dict[
+    tuple[Make, np.dtype[Any], tuple[float, ...]], tuple[_core.Distribution, np.dtype[Any]]
+] = {}
 _MOST_MADE = 128
-
-_CARRIERS = {kind.dtype: kind.carrier for kind in FLOATS.values()}
 
 
 def _distribution(
     make: Make, dtype: np.dtype[Any], parameters: tuple[float, ...]
 ) -> _core.Distribution:
-    """Return a cached distribution: computing the kernel's constants would dominate small calls.
-
-    A dictionary, because finding a distribution in it takes half as long as with lru_cache.
-    """
+    """Return a cached distribution: computing the kernel's constants would dominate small calls."""
     key = make, dtype, parameters
     try:
         found = _made.get(key)
     except TypeError:  # not hashable, so not a number: `make` raises an error that names it
         return make(dtype, *parameters)
     if found is None:
-        found = make(dtype, *parameters)
+        found = make(dtype, *parameters), FLOATS[dtype].carrier
         if len(_made) >= _MOST_MADE:
             _made.clear()
         _made[key] = found
-    return found
+    return found[0]
 
 
 def seed_number(seed: Seed) -> int:
@@ -408,9 +407,11 @@ class Stream:
         # A fast path for plain arrays: for small ones the overhead of the call dominates.
         if type(out) is np.ndarray and shape is dtype is index is num_threads is None:
             kind = out.dtype
-            carrier = _CARRIERS.get(kind)
-            if carrier is not None:
-                distribution = _distribution(make, kind, parameters)
+            try:
+                distribution, carrier = _made[make, kind, parameters]
+            except (KeyError, TypeError):  # not made yet, or no numbers: see below
+                pass
+            else:
                 carried = out if carrier is kind else out.view(carrier)
                 if _core.fill_array(distribution, self.seed, self.id, carried, MIN_PIECE):
                     return out
