@@ -96,11 +96,10 @@ V_INLINE void finish(place *places, int groups, vu *words, const winit_distribut
         vu x[AT_ONCE];
         f->transform(words + 2 * g, &d, V_TOGETHER, x);
         EACH(i, V_TOGETHER) {
-            if (places[g + i].own == whole) {
-                f->put(places[g + i].dst, x + 2 * i, streaming);
-            } else {
-                f->put(made + (g + i) * group_bytes(f), x + 2 * i, 0);
-            }
+            const place *p = &places[g + i];
+            const int all = p->own == whole, unaligned = (uintptr_t)p->dst % stream_align(f) != 0;
+            char *const to = all ? p->dst : made + (g + i) * group_bytes(f);
+            f->put(to, x + 2 * i, !all || !streaming ? 0 : unaligned ? V_STREAM_16 : 1);
         }
     }
     for (int g = 0; g < groups; g++) {
@@ -176,7 +175,16 @@ V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *r
     philox_keys k;
     philox_schedule(&k, s);
     cursor c;
-    streaming = start(&c, dst, index, count, rows, streaming, f);
+    unsigned align = stream_align(f);
+    if (count < per_chunk) {
+        /* The groups begin with the row, although not all of them are aligned then. Where other
+         * stores write parts of the same lines, streaming ones are slow. */
+        const uint64_t edges =
+            (uintptr_t)dst | (uint64_t)rows->byte_stride | count * (unsigned)f->size;
+        if (edges % 16) streaming = 0;
+        align = 16;
+    }
+    streaming = start(&c, dst, index, count, rows, streaming, align, f);
     group_list list;
     int groups = 0;
     uint64_t first = 0, upper = 0;

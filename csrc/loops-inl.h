@@ -40,6 +40,11 @@ typedef struct {
 
 V_INLINE int group_bytes(const kernel *f) { return V_LANES * f->per_block * f->size; }
 
+/* What streaming stores of a group need. */
+V_INLINE unsigned stream_align(const kernel *f) {
+    return (unsigned)(V_STREAM_ALIGN < group_bytes(f) ? V_STREAM_ALIGN : group_bytes(f));
+}
+
 /* memcpy, not inlined: for small sizes compilers would inline it as a string instruction, which
  * takes longer than computing a dozen elements. */
 V_NOINLINE void copy(char *dst, const char *src, size_t bytes) { memcpy(dst, src, bytes); }
@@ -63,11 +68,12 @@ V_INLINE vu consecutive(uint64_t block) {
 }
 
 /* The remaining rows. `count` elements of the current row remain, from element `skip` on of the
- * group that begins with `block`. */
+ * group that begins with `block`. Streaming stores need an address that is a multiple of `align`.
+ */
 typedef struct {
     char *dst;
     uint64_t block, count;
-    unsigned skip;
+    unsigned skip, align;
     winit_rows rows;
     char *row;
     uint64_t index;
@@ -76,14 +82,13 @@ typedef struct {
 /* Moves the cursor to the start of its row. With streaming stores, groups start at the aligned
  * address before the row, and `skip` leaves out the elements before it. */
 V_INLINE void start_row(cursor *c, uint64_t count, int streaming, const kernel *f) {
-    const int align = V_STREAM_ALIGN < group_bytes(f) ? V_STREAM_ALIGN : group_bytes(f);
     const unsigned size = (unsigned)f->size, per_block = (unsigned)f->per_block;
     c->dst = c->row;
     c->count = count;
     c->block = c->index / per_block;
     c->skip = (unsigned)(c->index % per_block);
     if (streaming) {
-        const unsigned past = (unsigned)(((uintptr_t)c->row - c->skip * size) % (unsigned)align);
+        const unsigned past = (unsigned)(((uintptr_t)c->row - c->skip * size) % c->align);
         c->block -= past / (per_block * size); /* may wrap below 0: those blocks are skipped */
         c->skip += past / size;
     }
@@ -108,12 +113,12 @@ V_INLINE void advance(cursor *c, uint64_t groups, uint64_t own, uint64_t count, 
 /* Sets the cursor to the first row. Returns whether streaming stores are to be used: they require
  * that blocks are aligned in every row. */
 V_INLINE int start(cursor *c, char *dst, uint64_t index, uint64_t count, const winit_rows *rows,
-                   int streaming, const kernel *f) {
+                   int streaming, unsigned align, const kernel *f) {
     const unsigned size = (unsigned)f->size;
     const uint64_t shift = (uint64_t)(uintptr_t)dst - index * size;
     const uint64_t row_shift = (uint64_t)rows->byte_stride - (uint64_t)rows->index_stride * size;
     if ((shift | row_shift) % ((unsigned)f->per_block * size)) streaming = 0;
-    *c = (cursor){.index = index, .row = dst, .rows = *rows};
+    *c = (cursor){.index = index, .row = dst, .rows = *rows, .align = align};
     start_row(c, count, streaming, f);
     return streaming;
 }

@@ -99,7 +99,7 @@ V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *r
     philox_keys k;
     philox_schedule(&k, s);
     cursor c;
-    streaming = start(&c, dst, index, count, rows, streaming, f);
+    streaming = start(&c, dst, index, count, rows, streaming, stream_align(f), f);
     place at[V_GROUPS] = {0}; /* of the words in `ready`: none yet */
     vu ready[2 * V_GROUPS] = {0};
     char made[V_GROUPS * MAX_GROUP_BYTES];

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { V_STREAM_16 = 2 }; /* streaming stores to an address that is aligned only to 16 bytes */
 #define V_SET avx2
 #define V_REGISTERS 1
 #define V_SCHEDULE 0
@@ -166,9 +167,12 @@ static inline vd v_lookupd(const double table[8], vu index) {
                             v_as_d(v_shl64(index, 61)));
 }
 
-/* stores of two registers to consecutive memory; streaming ones need V_STREAM_ALIGN */
+/* stores of two registers to consecutive memory; streaming ones need V_STREAM_ALIGN, or 16 bytes */
 static inline void v_put_one(void *p, vu a, int streaming) {
-    if (streaming) {
+    if (streaming == V_STREAM_16) {
+        _mm_stream_si128(p, _mm256_castsi256_si128(a));
+        _mm_stream_si128((__m128i *)p + 1, _mm256_extracti128_si256(a, 1));
+    } else if (streaming) {
         _mm256_stream_si256(p, a);
     } else {
         _mm256_storeu_si256(p, a);

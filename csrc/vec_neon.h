@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { V_STREAM_16 = 2 };
 #define V_SET neon
 #define V_REGISTERS 1
 #define V_SCHEDULE 1
