@@ -44,12 +44,12 @@ V_NOINLINE void run_words(const philox_keys *k, uint64_t block, vu *words) {
         for (int i = 4; i < 2 * PART; i++) words[2 * g + i] = words[2 * g]; \
     }
 
-/* Groups of consecutive blocks that have the upper word of philox_schedule_run, each from its
- * `first` on. */
-V_NOINLINE void row_words(const philox_keys *k, uint64_t *first, int groups, vu *words) {
-    for (int i = groups; i % PART; i++) first[i] = first[0];
-#define BEGIN(w, g) \
-    philox_packed_begin_run(k, v_even32(consecutive(first[g]), consecutive(first[(g) + 1])), w)
+/* Groups of consecutive blocks that have the upper word of philox_schedule_run. */
+V_NOINLINE void row_words(const philox_keys *k, listed *list, int groups, vu *words) {
+    for (int i = groups; i % PART; i++) list[i].block = list[0].block;
+#define BEGIN(w, g)          \
+    philox_packed_begin_run( \
+        k, v_even32(consecutive(list[g].block), consecutive(list[(g) + 1].block)), w)
     SEVERAL_WORDS(BEGIN)
 #undef BEGIN
 }
@@ -85,25 +85,28 @@ V_INLINE void radii(vu *words, int groups, const kernel *f) {
 /* Transforms the words of listed groups, and stores the elements that belong to their places. The
  * arrays are those of list_words. The cache lines at the ends of a row may also hold other data, so
  * parts of groups are copied. */
-V_INLINE void finish(place *places, int groups, vu *words, const winit_distribution *distribution,
+V_INLINE void finish(listed *list, int groups, vu *words, const winit_distribution *distribution,
                      int streaming, const kernel *f) {
     const winit_distribution d = *distribution; /* no store to memory can change a local */
     const unsigned whole = V_LANES * (unsigned)f->per_block;
     char made[MOST * MAX_GROUP_BYTES];
-    for (int g = groups; g % V_TOGETHER; g++) places[g].own = 0;
+    int parts = 0;
+    for (int g = groups; g % V_TOGETHER; g++) list[g].to.own = 0;
     radii(words, groups, f);
     for (int g = 0; g < groups; g += V_TOGETHER) {
         vu x[AT_ONCE];
         f->transform(words + 2 * g, &d, V_TOGETHER, x);
         EACH(i, V_TOGETHER) {
-            const place *p = &places[g + i];
+            const place *p = &list[g + i].to;
             const int all = p->own == whole, unaligned = (uintptr_t)p->dst % stream_align(f) != 0;
+            parts |= !all;
             char *const to = all ? p->dst : made + (g + i) * group_bytes(f);
             f->put(to, x + 2 * i, !all || !streaming ? 0 : unaligned ? V_STREAM_16 : 1);
         }
     }
-    for (int g = 0; g < groups; g++) {
-        if (places[g].own < whole) put_part(&places[g], made + g * group_bytes(f), streaming, f);
+    for (int g = 0; parts && g < groups; g++) {
+        const place *p = &list[g].to;
+        if (p->own < whole) put_part(p, made + g * group_bytes(f), streaming, f);
     }
 }
 
@@ -128,9 +131,9 @@ V_INLINE void run_chunks(char *dst, uint64_t block, uint64_t chunks, const philo
 
 #define PARTS_OF_LOOPS(name)                                                         \
     static const kernel kernel_##name;                                               \
-    V_NOINLINE void finish_##name(place *places, int groups, vu *words,              \
+    V_NOINLINE void finish_##name(listed *list, int groups, vu *words,               \
                                   const winit_distribution *d, int streaming) {      \
-        finish(places, groups, words, d, streaming, &kernel_##name);                 \
+        finish(list, groups, words, d, streaming, &kernel_##name);                   \
     }                                                                                \
     V_NOINLINE void chunks_##name(char *dst, uint64_t block, uint64_t chunks,        \
                                   const philox_keys *k, const winit_distribution *d, \
@@ -143,26 +146,20 @@ V_INLINE void run_chunks(char *dst, uint64_t block, uint64_t chunks, const philo
     }
 #define LIST_OF_PARTS(name) chunks_##name, finish_##name
 
-/* Groups that are made together: those of short rows, and those at the ends of rows. */
-typedef struct {
-    uint64_t first[MOST]; /* blocks */
-    place places[MOST];
-} group_list;
-
 /* Makes the groups of a list. `upper` has a bit set above the lower 32 where a block's upper word
  * differs from that of the first block. */
-V_NOINLINE void make_list(group_list *list, int groups, uint64_t upper, philox_keys *k,
+V_NOINLINE void make_list(listed *list, int groups, uint64_t upper, philox_keys *k,
                           const winit_distribution *d, int streaming, list_function *finish) {
     vu words[2 * MOST];
     if (upper >> 32) {
         vu blocks[MOST];
-        for (int g = 0; g < groups; g++) blocks[g] = consecutive(list->first[g]);
+        for (int g = 0; g < groups; g++) blocks[g] = consecutive(list[g].block);
         list_words(k, blocks, groups, words);
     } else {
-        philox_schedule_run(k, (uint32_t)(list->first[0] >> 32));
-        row_words(k, list->first, groups, words);
+        philox_schedule_run(k, (uint32_t)(list[0].block >> 32));
+        row_words(k, list, groups, words);
     }
-    finish(list->places, groups, words, d, streaming);
+    finish(list, groups, words, d, streaming);
 }
 
 /* Writes elements [index, index + count) to dst, and the same for the other rows: whole chunks of a
@@ -185,7 +182,7 @@ V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *r
         align = 16;
     }
     streaming = start(&c, dst, index, count, rows, streaming, align, f);
-    group_list list;
+    listed list[MOST];
     int groups = 0;
     uint64_t first = 0, upper = 0;
     while (c.count) {
@@ -205,18 +202,18 @@ V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *r
             if (groups == 0) first = c.block;
             upper |= (c.block ^ first) | ((c.block + some * V_LANES - 1) ^ first);
             for (unsigned i = 0; i < some; i++) {
-                list.first[groups] = c.block + i * V_LANES;
-                list.places[groups++] = (place){c.dst + i * bytes, c.skip, own};
+                const place to = {c.dst + i * bytes, c.skip, own};
+                list[groups++] = (listed){to, c.block + i * V_LANES};
             }
             advance(&c, some, some * own, count, streaming, f);
             if (groups == MOST) {
-                make_list(&list, groups, upper, &k, d, streaming, f->finish);
+                make_list(list, groups, upper, &k, d, streaming, f->finish);
                 groups = 0;
                 upper = 0;
             }
         }
     }
-    if (groups) make_list(&list, groups, upper, &k, d, streaming, f->finish);
+    if (groups) make_list(list, groups, upper, &k, d, streaming, f->finish);
 }
 
 /* Makes the listed blocks. If they have separate destinations, they are made in a buffer and copied
@@ -232,13 +229,13 @@ V_NOINLINE void make_blocks(char *dst, char *const *to, const uint64_t *blocks, 
         const size_t left = count / V_LANES, most = to ? PART : MOST;
         const int groups = (int)(left < most ? left : most);
         vu numbers[MOST], words[2 * MOST];
-        place places[MOST];
+        listed list[MOST];
         for (int g = 0; g < groups; g++) {
             numbers[g] = v_load_blocks(blocks + g * V_LANES);
-            places[g] = (place){(to ? made : dst) + (unsigned)g * bytes, 0, whole};
+            list[g].to = (place){(to ? made : dst) + (unsigned)g * bytes, 0, whole};
         }
         list_words(&k, numbers, groups, words);
-        finish(places, groups, words, d, 0);
+        finish(list, groups, words, d, 0);
         if (to) {
             for (int i = 0; i < groups * V_LANES; i++) v_put_16(to[i], made + 16 * i, streaming);
             to += groups * V_LANES;
@@ -272,13 +269,13 @@ V_NOINLINE void make_pairs(char *dst, const uint64_t *list, size_t count,
         const size_t left = count / PAIRS_AT_ONCE;
         const int groups = left < MOST / 2 ? (int)left : MOST / 2;
         vu blocks[MOST], words[2 * MOST], high[MOST];
-        place places[MOST / 2];
+        listed made[MOST / 2];
         for (int g = 0; g < groups; g++) {
             const vu a = v_load(list), b = v_load(list + V_LANES);
             high[2 * g] = v_unpack_low64(a, b);
             high[2 * g + 1] = v_unpack_high64(a, b);
             EACH(j, 2) blocks[2 * g + j] = v_shr64(high[2 * g + j], 1);
-            places[g] = (place){dst, 0, 4 * V_LANES};
+            made[g].to = (place){dst, 0, 4 * V_LANES};
             list += PAIRS_AT_ONCE;
             dst += bytes;
         }
@@ -289,7 +286,7 @@ V_NOINLINE void make_pairs(char *dst, const uint64_t *list, size_t count,
                 words[2 * g + j] = v_pack_low(half(a[j], high[2 * g]), half(b[j], high[2 * g + 1]));
             }
         }
-        finish(places, groups, words, d, 0);
+        finish(made, groups, words, d, 0);
         count -= (size_t)groups * PAIRS_AT_ONCE;
     }
 }

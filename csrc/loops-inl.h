@@ -16,11 +16,17 @@ typedef struct {
     unsigned skip, own;
 } place;
 
+/* A group of consecutive blocks, from `block` on, and its place. */
+typedef struct {
+    place to;
+    uint64_t block;
+} listed;
+
 /* The parts of the loops that differ between kernels, where they are functions: see chunks-inl.h.
  */
 typedef void run_function(char *dst, uint64_t block, uint64_t chunks, const philox_keys *k,
                           const winit_distribution *d, int streaming);
-typedef void list_function(place *places, int groups, vu *words, const winit_distribution *d,
+typedef void list_function(listed *list, int groups, vu *words, const winit_distribution *d,
                            int streaming);
 
 /* The functions and constants of a kernel. Wherever a kernel is used they are compile-time

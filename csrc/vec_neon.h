@@ -41,7 +41,11 @@ static inline vu v_min32(vu a, vu b) { return vminq_u32(a, b); }
 static inline vu v_and(vu a, vu b) { return vandq_u32(a, b); }
 static inline vu v_or(vu a, vu b) { return vorrq_u32(a, b); }
 static inline vu v_xor(vu a, vu b) { return veorq_u32(a, b); }
+#if defined(__ARM_FEATURE_SHA3)
+static inline vu v_xor3(vu a, vu b, vu c) { return veor3q_u32(a, b, c); }
+#else
 static inline vu v_xor3(vu a, vu b, vu c) { return v_xor(v_xor(a, b), c); }
+#endif
 static inline vu v_and_or(vu a, vu mask, vu bits) { return v_or(v_and(a, mask), bits); }
 static inline vu v_xor_and(vu a, vu b, vu mask) { return v_xor(a, v_and(b, mask)); }
 /* In each 64-bit lane, the 64-bit product of the low halves. */
