@@ -84,6 +84,11 @@ static int take_row(axis *axes, int n, axis *row) {
     return left;
 }
 
+/* The place of the first element: only the axes that there are, since a small fill would notice. */
+static void set_to_zero(int64_t *place, int n) {
+    for (int k = 0; k < n; k++) place[k] = 0;
+}
+
 /* Advances to the next place; returns 0 after the last one. */
 static int advance(const axis *axes, int n, int64_t *place, char **dst, uint64_t *index) {
     for (int k = n - 1; k >= 0; k--) {
@@ -101,11 +106,12 @@ static void fill_runs(const winit_distribution *d, const winit_stream *s, char *
                       const axis *axes, int n, int64_t row, int streaming) {
     winit_run *run = winit_table()->run[d->kernel][d->type];
     winit_rows rows = {1, 0, 0};
-    int64_t place[WINIT_MAX_AXES] = {0};
+    int64_t place[WINIT_MAX_AXES];
     if (n) { /* the innermost axis is the kernel's own loop */
         n--;
         rows = (winit_rows){axes[n].extent, axes[n].index_stride, axes[n].byte_stride};
     }
+    set_to_zero(place, n);
     do {
         run(dst, index, (uint64_t)row, &rows, d, s, streaming);
     } while (advance(axes, n, place, &dst, &index));
@@ -179,7 +185,7 @@ static void fill_tile(const winit_distribution *d, const winit_stream *s, char *
     const int size = (int)winit_type_size(d->type), near = n - 1;
     char made[TILE_BYTES];
     axis loops[WINIT_MAX_AXES];
-    int64_t place[WINIT_MAX_AXES] = {0}, span = 1;
+    int64_t place[WINIT_MAX_AXES], span = 1;
     winit_rows rows = {1, 0, 0};
     int m = 0;
     for (int k = 0; k < n; k++) {
@@ -195,6 +201,7 @@ static void fill_tile(const winit_distribution *d, const winit_stream *s, char *
     winit_table()->run[d->kernel][d->type](made, index, (uint64_t)span, &rows, d, s, 0);
     const axis inner = loops[--m];
     uint64_t from = 0;
+    set_to_zero(place, m);
     do {
         copy_strided(dst, inner.byte_stride, made + from * (unsigned)size,
                      inner.index_stride * size, inner.extent, size);
@@ -204,13 +211,14 @@ static void fill_tile(const winit_distribution *d, const winit_stream *s, char *
 static void fill_tiles(const winit_distribution *d, const winit_stream *s, char *dst,
                        uint64_t index, const axis *axes, int n, const tile *t) {
     axis tiles[WINIT_MAX_AXES];
-    int64_t place[WINIT_MAX_AXES] = {0}, extents[WINIT_MAX_AXES];
+    int64_t place[WINIT_MAX_AXES], extents[WINIT_MAX_AXES];
     for (int k = 0; k < n; k++) {
         const int64_t steps = t->steps[k];
         tiles[k] = (axis){(axes[k].extent + steps - 1) / steps,
                           (int64_t)((uint64_t)axes[k].index_stride * (uint64_t)steps),
                           axes[k].byte_stride * steps};
     }
+    set_to_zero(place, n);
     do {
         for (int k = 0; k < n; k++) {
             extents[k] = min(t->steps[k], axes[k].extent - place[k] * t->steps[k]);
@@ -259,10 +267,11 @@ static void fill_list(const winit_distribution *d, const winit_stream *s, char *
     char made[LIST_BLOCKS * 16]; /* a block has at most 16 bytes */
     uint64_t blocks[LIST_BLOCKS];
     listed_row rows[LIST_BLOCKS];
-    int64_t place[WINIT_MAX_AXES] = {0};
+    int64_t place[WINIT_MAX_AXES];
     const axis inner = n ? axes[n - 1] : (axis){1, 0, 0}; /* a plain loop */
     size_t used = 0;
     int listed = 0, more;
+    set_to_zero(place, n);
     do {
         char *at = dst;
         uint64_t i = index;
@@ -299,7 +308,8 @@ static void fill_column(const winit_distribution *d, const winit_stream *s, char
     const uint64_t step = (uint64_t)column.index_stride;
     char made[LIST_PAIRS * 16];
     uint64_t pairs[LIST_PAIRS];
-    int64_t place[WINIT_MAX_AXES] = {0};
+    int64_t place[WINIT_MAX_AXES];
+    set_to_zero(place, n);
     do {
         for (int64_t first = 0; first < column.extent; first += LIST_PAIRS) {
             const size_t count = (size_t)min(LIST_PAIRS, column.extent - first);
@@ -329,10 +339,11 @@ static void fill_whole_blocks(const winit_distribution *d, const winit_stream *s
     _Alignas(16) char nowhere[16];
     uint64_t blocks[WHOLE_BLOCKS];
     char *to[WHOLE_BLOCKS];
-    int64_t place[WINIT_MAX_AXES] = {0};
+    int64_t place[WINIT_MAX_AXES];
     size_t used = 0;
     const axis rows = n ? axes[n - 1] : (axis){1, 0, 0}; /* the innermost loop */
     const int64_t step = rows.index_stride / ((int64_t)1 << log2_per_block);
+    set_to_zero(place, n);
     do {
         uint64_t block = index >> log2_per_block;
         char *at = dst;
@@ -384,7 +395,7 @@ void winit_fill(const winit_distribution *d, const winit_stream *s, void *dst, u
     const int n = take_row(axes, count, &row);
     const environment callers = environment_enter();
     const int per_block = winit_per_block(d->type), log2_per_block = per_block / 2;
-    if (row.byte_stride == size && row.extent >= MIN_RUN) {
+    if (row.byte_stride == size && (row.extent >= winit_table()->min_run || !n)) {
         fill_runs(d, s, dst, index, axes, n, row.extent, streaming);
     } else if (whole_blocks(dst, index, axes, n, row, size, per_block, streaming)) {
         fill_whole_blocks(d, s, dst, index, axes, n, row.extent >> log2_per_block, log2_per_block,

@@ -19,8 +19,16 @@
 #include "truncated-inl.h"
 #include "uniform-inl.h"
 
+#if V_PACKED
+#include "chunks-inl.h"
+#else
+#include "steps-inl.h"
+#endif
+
 #define KERNEL(name, transform, radius, has_radius, put, size, per_block)                          \
-    static const kernel kernel_##name = {transform, radius, has_radius, put, size, per_block};     \
+    PARTS_OF_LOOPS(name)                                                                           \
+    static const kernel kernel_##name = {transform, radius,    has_radius,         put,            \
+                                         size,      per_block, LIST_OF_PARTS(name)};               \
     static void run_##name(void *dst, uint64_t index, uint64_t count, const winit_rows *rows,      \
                            const winit_distribution *d, const winit_stream *s, int streaming) {    \
         run(dst, index, count, rows, d, s, streaming, &kernel_##name);                             \
@@ -72,6 +80,7 @@ const winit_kernels TABLE(V_SET) = {
     .name = NAME_OF(V_SET),
     .lanes = V_LANES,
     .run = {BITS(run) WINIT_EACH_KERNEL(RUN)},
+    .min_run = V_MIN_RUN,
     .fence = v_fence,
     .gather = {BITS(gather) WINIT_EACH_KERNEL(GATHER)},
     .pairs_at_once = PAIRS_AT_ONCE,

@@ -31,6 +31,7 @@ typedef struct {
     const char *name;
     size_t lanes; /* blocks computed at one time; at most WINIT_MAX_LANES */
     winit_run *run[WINIT_KERNELS][WINIT_TYPES];
+    int64_t min_run;     /* elements of a row from which a run is cheaper than a list of blocks */
     void (*fence)(void); /* after streaming stores, before another thread may read the result */
     winit_gather *gather[WINIT_KERNELS][WINIT_TYPES];
     size_t pairs_at_once; /* at most WINIT_MAX_PAIRS */

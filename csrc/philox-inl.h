@@ -62,7 +62,8 @@ typedef struct {
 } philox_keys;
 
 V_INLINE void philox_schedule(philox_keys *k, const winit_stream *s) {
-    uint32_t k0 = (uint32_t)s->seed, k1 = (uint32_t)(s->seed >> 32);
+    const uint32_t k0 = (uint32_t)s->seed, k1 = (uint32_t)(s->seed >> 32);
+    const vu w0 = v_set32(PHILOX_W0), w1 = v_set32(PHILOX_W1);
     const uint64_t product = (uint64_t)PHILOX_M1 * (uint32_t)s->stream;
     k->seed = s->seed;
     k->stream = s->stream;
@@ -71,13 +72,13 @@ V_INLINE void philox_schedule(philox_keys *k, const winit_stream *s) {
     k->any[0] = v_set32((uint32_t)(product >> 32) ^ k0);
     k->any[1] = v_set32((uint32_t)product);
     k->any[2] = v_set32((uint32_t)(s->stream >> 32) ^ k1);
-    for (int r = 0; r < PHILOX_ROUNDS; r++) {
-        k->key[r][0] = v_set32(k0);
-        k->key[r][1] = v_set32(k1);
-        k->last = v_set64(k0 | (uint64_t)k1 << 32);
-        k0 += PHILOX_W0;
-        k1 += PHILOX_W1;
+    k->key[0][0] = v_set32(k0);
+    k->key[0][1] = v_set32(k1);
+    for (int r = 1; r < PHILOX_ROUNDS; r++) {
+        k->key[r][0] = v_add32(k->key[r - 1][0], w0);
+        k->key[r][1] = v_add32(k->key[r - 1][1], w1);
     }
+    k->last = v_pack_low(k->key[PHILOX_ROUNDS - 1][0], k->key[PHILOX_ROUNDS - 1][1]);
 }
 
 /* Prepares for blocks with the same upper word c1, which share half of the first two rounds. */
@@ -133,31 +134,44 @@ V_INLINE void philox_end(const philox_keys *k, vu (*w)[4], const int groups, vu 
 }
 
 #if V_PACKED
-/* All ten rounds for V_SETS sets of 2 V_LANES blocks, each word of a block in a 32-bit lane: two
- * multiplications give the products of all lanes, and their halves are taken apart by shuffles.
- * `first` has the lower words of the first set's blocks, of which the upper word is that of
- * philox_schedule_run. The words are returned as philox_end returns those of 2 V_SETS groups.
+/* The same with packed lanes: each word of 2 V_LANES blocks in the 32-bit lanes of one register.
+ * Two multiplications give the products of all lanes, and their halves are taken apart by shuffles.
  *
  * On AVX2 each high half leaves the middle lanes of 128 bits exchanged, low halves do not. This
  * needs no correction: a high half meets a low half of the round before, which is the result of
  * lanes that were exchanged by the round before that one. Only in the last round both halves must
  * have the same order. */
-V_INLINE void philox_packed(const philox_keys *k, vu first, vu *words) {
-    vu w[V_SETS][4];
-    EACH(s, V_SETS) {
-        vu p[2], q[2];
-        const vu w0 = v_add32(first, v_set32((uint32_t)s * 2 * V_LANES));
-        v_mul_wide(w0, k->m0, p);
-        const vu w2 = v_xor(k->any[2], v_odd32(p[0], p[1]));
-        v_mul_wide(w2, k->m1, q);
-        w[s][0] = v_xor(v_odd32(q[0], q[1]), k->run[0]);
-        w[s][1] = v_mul_low32(w2, k->m1, q);
-        w[s][2] = v_xor(v_mul_low32(w0, k->m0, p), k->run[1]);
-        w[s][3] = k->run[2];
-    }
+V_INLINE void philox_packed_begin(const philox_keys *k, vu blocks, vu more_blocks, vu w[4]) {
+    const vu c0 = v_even32(blocks, more_blocks), c1 = v_exchanged32(v_odd32(blocks, more_blocks));
+    vu p[2], q0[2], q1[2];
+    v_mul_wide(c0, k->m0, p);
+    const vu w0 = v_xor(k->any[0], c1), w2 = v_xor(k->any[2], v_odd32(p[0], p[1]));
+    v_mul_wide(w0, k->m0, q0);
+    v_mul_wide(w2, k->m1, q1);
+    w[0] = v_xor3(v_odd32(q1[0], q1[1]), k->any[1], k->key[1][0]);
+    w[1] = v_mul_low32(w2, k->m1, q1);
+    w[2] = v_xor3(v_odd32(q0[0], q0[1]), v_mul_low32(c0, k->m0, p), k->key[1][1]);
+    w[3] = v_mul_low32(w0, k->m0, q0);
+}
+
+/* The same for blocks whose upper word is that of philox_schedule_run; c0 has their lower words. */
+V_INLINE void philox_packed_begin_run(const philox_keys *k, vu c0, vu w[4]) {
+    vu p[2], q1[2];
+    v_mul_wide(c0, k->m0, p);
+    const vu w2 = v_xor(k->any[2], v_odd32(p[0], p[1]));
+    v_mul_wide(w2, k->m1, q1);
+    w[0] = v_xor(v_odd32(q1[0], q1[1]), k->run[0]);
+    w[1] = v_mul_low32(w2, k->m1, q1);
+    w[2] = v_xor(v_mul_low32(c0, k->m0, p), k->run[1]);
+    w[3] = k->run[2];
+}
+
+/* The other eight rounds, for several sets of 2 V_LANES blocks. The words are returned as
+ * philox_end returns those of twice as many groups. */
+V_INLINE void philox_packed_end(const philox_keys *k, vu (*w)[4], const int sets, vu *words) {
     V_UNROLL for (int r = 2; r < PHILOX_ROUNDS; r++) {
         const int last = r == PHILOX_ROUNDS - 1;
-        EACH(s, V_SETS) {
+        EACH(s, sets) {
             const vu w0 = w[s][0], w2 = w[s][2];
             vu p[2], q[2];
             v_mul_wide(w0, k->m0, p);
@@ -168,7 +182,7 @@ V_INLINE void philox_packed(const philox_keys *k, vu first, vu *words) {
             w[s][3] = last ? v_even32(p[0], p[1]) : v_mul_low32(w0, k->m0, p);
         }
     }
-    EACH(s, V_SETS) {
+    EACH(s, sets) {
         words[4 * s] = v_unpack_low32(w[s][0], w[s][2]);
         words[4 * s + 1] = v_unpack_low32(w[s][1], w[s][3]);
         words[4 * s + 2] = v_unpack_high32(w[s][0], w[s][2]);

@@ -10,11 +10,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { V_STREAM_16 = 2 }; /* streaming stores to an address that is aligned only to 16 bytes */
 #define V_SET avx2
 #define V_REGISTERS 1
 #define V_SCHEDULE 0
 #define V_PACKED 1
 enum { V_LANES = 4, V_GROUPS = 3, V_TOGETHER = 3, V_SETS = 3, V_STREAM_ALIGN = 32 };
+enum { V_MIN_RUN = 8 * V_LANES };
 
 typedef __m256i vu;
 typedef __m256 vf;
@@ -78,6 +80,7 @@ static inline void v_mul_wide(vu a, vu m, vu p[2]) {
     p[0] = _mm256_mul_epu32(a, m);
     p[1] = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), m);
 }
+static inline vu v_exchanged32(vu a) { return _mm256_shuffle_epi32(a, 0xD8); }
 /* The low halves of these products, in the order of a. */
 static inline vu v_mul_low32(vu a, vu m, const vu p[2]) {
     (void)p;
@@ -164,9 +167,12 @@ static inline vd v_lookupd(const double table[8], vu index) {
                             v_as_d(v_shl64(index, 61)));
 }
 
-/* stores of two registers to consecutive memory; streaming ones need V_STREAM_ALIGN */
+/* stores of two registers to consecutive memory; streaming ones need V_STREAM_ALIGN, or 16 bytes */
 static inline void v_put_one(void *p, vu a, int streaming) {
-    if (streaming) {
+    if (streaming == V_STREAM_16) {
+        _mm_stream_si128(p, _mm256_castsi256_si128(a));
+        _mm_stream_si128((__m128i *)p + 1, _mm256_extracti128_si256(a, 1));
+    } else if (streaming) {
         _mm256_stream_si256(p, a);
     } else {
         _mm256_storeu_si256(p, a);

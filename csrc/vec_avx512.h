@@ -16,6 +16,7 @@
 #define V_SCHEDULE 1
 #define V_PACKED 0
 enum { V_LANES = 8, V_GROUPS = 4, V_TOGETHER = 1, V_STREAM_ALIGN = 64 };
+enum { V_MIN_RUN = 48 };
 
 typedef __m512i vu;
 typedef __m512 vf;

@@ -10,11 +10,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { V_STREAM_16 = 2 };
 #define V_SET neon
 #define V_REGISTERS 1
 #define V_SCHEDULE 1
 #define V_PACKED 1
 enum { V_LANES = 2, V_GROUPS = 4, V_TOGETHER = 2, V_SETS = 4, V_STREAM_ALIGN = 16 };
+enum { V_MIN_RUN = 8 * V_LANES };
 
 typedef uint32x4_t vu;
 typedef float32x4_t vf;
@@ -39,7 +41,11 @@ static inline vu v_min32(vu a, vu b) { return vminq_u32(a, b); }
 static inline vu v_and(vu a, vu b) { return vandq_u32(a, b); }
 static inline vu v_or(vu a, vu b) { return vorrq_u32(a, b); }
 static inline vu v_xor(vu a, vu b) { return veorq_u32(a, b); }
+#if defined(__ARM_FEATURE_SHA3)
+static inline vu v_xor3(vu a, vu b, vu c) { return veor3q_u32(a, b, c); }
+#else
 static inline vu v_xor3(vu a, vu b, vu c) { return v_xor(v_xor(a, b), c); }
+#endif
 static inline vu v_and_or(vu a, vu mask, vu bits) { return v_or(v_and(a, mask), bits); }
 static inline vu v_xor_and(vu a, vu b, vu mask) { return v_xor(a, v_and(b, mask)); }
 /* In each 64-bit lane, the 64-bit product of the low halves. */
@@ -67,6 +73,8 @@ static inline void v_mul_wide(vu a, vu m, vu p[2]) {
     p[0] = v_from64(vmull_u32(vget_low_u32(a), vget_low_u32(m)));
     p[1] = v_from64(vmull_high_u32(a, m));
 }
+/* Their halves have the order of a. */
+static inline vu v_exchanged32(vu a) { return a; }
 /* The low halves of these products, in the order of a. */
 static inline vu v_mul_low32(vu a, vu m, const vu p[2]) {
     (void)a;

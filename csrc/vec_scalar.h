@@ -19,6 +19,7 @@
 #define V_SCHEDULE 1
 #define V_PACKED 0
 enum { V_LANES = 2, V_GROUPS = 1, V_TOGETHER = 1, V_STREAM_ALIGN = 16 };
+enum { V_MIN_RUN = 48 };
 
 /* Without always_inline compilers call some of these functions, with operands in memory. */
 #if defined(__GNUC__)

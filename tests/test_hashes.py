@@ -152,8 +152,8 @@ def test_parameters_in_another_environment(isa, dtype, rounding, flush):
     with changed(rounding, flush):
         there = [make(dtype, *parameters) for make, parameters in PARAMETERS]
     for row, distribution in zip(got, there, strict=True):
-        _core.fill_array(distribution, 3, 4, row)
+        assert _core.fill_array(distribution, 3, 4, row, row.size)
     truncation.window.cache_clear()
     for row, (make, parameters) in zip(expected, PARAMETERS, strict=True):
-        _core.fill_array(make(dtype, *parameters), 3, 4, row)
+        assert _core.fill_array(make(dtype, *parameters), 3, 4, row, row.size)
     np.testing.assert_array_equal(got, expected)

@@ -105,17 +105,23 @@ def merged(tuple shape, tuple index_strides, tuple byte_strides):
     return [(axes[k].extent, axes[k].index_stride, axes[k].byte_stride) for k in range(n)]
 
 
-def fill_array(Distribution distribution, uint64_t seed, uint64_t stream, array):
-    """Fill a whole C-contiguous array with elements 0, 1, 2, ..."""
+def fill_array(Distribution distribution, uint64_t seed, uint64_t stream, array, int64_t most):
+    """Fill an array with elements 0, 1, 2, ..., if it is simple, and return whether it is.
+
+    It must be C-contiguous and writable, and have ``most`` elements at most.
+    """
     cdef Py_buffer view
     cdef _winit.winit_stream s
     cdef int64_t n, one = 1
     cdef int64_t size = <int64_t>_winit.winit_type_size(distribution.d.type)
     s.seed = seed
     s.stream = stream
-    PyObject_GetBuffer(array, &view, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
+    try:
+        PyObject_GetBuffer(array, &view, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
+    except ValueError:
+        return False
     n = view.len // size
-    if n == 0:
+    if n == 0 or n > most:
         pass
     elif n < KEEP_LOCK:
         _winit.winit_fill(&distribution.d, &s, view.buf, 0, 1, &n, &one, &size, False)
@@ -123,6 +129,7 @@ def fill_array(Distribution distribution, uint64_t seed, uint64_t stream, array)
         with nogil:
             _winit.winit_fill(&distribution.d, &s, view.buf, 0, 1, &n, &one, &size, False)
     PyBuffer_Release(&view)
+    return n <= most
 
 
 def isa():

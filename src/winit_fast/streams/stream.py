@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -44,19 +44,29 @@ def _settled(parameter: Any) -> Any:
         return parameter
 
 
-@lru_cache
-def _kept(make: Make, dtype: np.dtype[Any], *parameters: float) -> _core.Distribution:
-    return make(dtype, *parameters)
+# A dictionary, because finding a distribution in it takes half as long as with lru_cache; and the
+# type that carries arrays to Cython, which a small fill then need not look up.
+_made: dict[
+    tuple[Make, np.dtype[Any], tuple[float, ...]], tuple[_core.Distribution, np.dtype[Any]]
+] = {}
+_MOST_MADE = 128
 
 
 def _distribution(
     make: Make, dtype: np.dtype[Any], parameters: tuple[float, ...]
 ) -> _core.Distribution:
     """Return a cached distribution: computing the kernel's constants would dominate small calls."""
+    key = make, dtype, parameters
     try:
-        return _kept(make, dtype, *parameters)
+        found = _made.get(key)
     except TypeError:  # not hashable, so not a number: `make` raises an error that names it
         return make(dtype, *parameters)
+    if found is None:
+        found = make(dtype, *parameters), FLOATS[dtype].carrier
+        if len(_made) >= _MOST_MADE:
+            _made.clear()
+        _made[key] = found
+    return found[0]
 
 
 def seed_number(seed: Seed) -> int:
@@ -396,12 +406,15 @@ class Stream:
                 break
         # A fast path for plain arrays: for small ones the overhead of the call dominates.
         if type(out) is np.ndarray and shape is dtype is index is num_threads is None:
-            kind = FLOATS.get(out.dtype)
-            if kind is not None and out.size <= MIN_PIECE and out.flags.carray:
-                carried = out if kind.carrier is kind.dtype else out.view(kind.carrier)
-                distribution = _distribution(make, out.dtype, parameters)
-                _core.fill_array(distribution, self.seed, self.id, carried)
-                return out
+            kind = out.dtype
+            try:
+                distribution, carrier = _made[make, kind, parameters]
+            except (KeyError, TypeError):  # not made yet, or no numbers: see below
+                pass
+            else:
+                carried = out if carrier is kind else out.view(carrier)
+                if _core.fill_array(distribution, self.seed, self.id, carried, MIN_PIECE):
+                    return out
         num_threads = threads.checked(num_threads)
         if out is None:
             cut = box(_given(shape), index)

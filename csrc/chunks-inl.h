@@ -1,0 +1,299 @@
+/* The loops of sets with packed lanes: chunks of words in the L1 cache.
+ *
+ * A processor overlaps chains of dependent instructions only within a window of a few hundred. So
+ * the words of up to MOST groups go to a buffer that stays in the L1 cache, and each part of the
+ * work is a short loop on as many registers as are best for it. Only the last part differs between
+ * kernels; the others are functions which all of them share. */
+#ifndef WINIT_CHUNKS_INL_H
+#define WINIT_CHUNKS_INL_H
+
+#include "loops-inl.h"
+#include "normal-inl.h"
+
+/* Groups that are made together, and in a chunk. MOST is a multiple of PART, AT_ONCE, V_TOGETHER.
+ */
+enum { PART = 2 * V_SETS, MOST = 24 };
+
+/* The words of MOST groups of consecutive blocks, below the next multiple of 2^32. */
+V_NOINLINE void run_words(const philox_keys *k, uint64_t block, vu *words) {
+    for (int g = 0; g < MOST; g += PART) {
+        const vu c0 = v_even32(consecutive(block), consecutive(block + V_LANES));
+        vu w[V_SETS][4];
+        EACH(s, V_SETS) {
+            philox_packed_begin_run(k, v_add32(c0, v_set32((uint32_t)s * 2 * V_LANES)), w[s]);
+        }
+        philox_packed_end(k, w, V_SETS, words + 2 * g);
+        block += PART * V_LANES;
+    }
+}
+
+/* Makes the words of several groups, set by set: BEGIN(w, g) does the first rounds of groups g and
+ * g + 1. There is room for MOST groups of blocks and words, and the words are padded to a multiple
+ * of PART groups. */
+#define SEVERAL_WORDS(BEGIN)                                                \
+    int g = 0;                                                              \
+    for (; groups - g > 2; g += PART) {                                     \
+        vu w[V_SETS][4];                                                    \
+        EACH(s, V_SETS) BEGIN(w[s], g + 2 * s);                             \
+        philox_packed_end(k, w, V_SETS, words + 2 * g);                     \
+    }                                                                       \
+    if (g < groups) {                                                       \
+        vu w[1][4];                                                         \
+        BEGIN(w[0], g);                                                     \
+        philox_packed_end(k, w, 1, words + 2 * g);                          \
+        for (int i = 4; i < 2 * PART; i++) words[2 * g + i] = words[2 * g]; \
+    }
+
+/* Groups of consecutive blocks that have the upper word of philox_schedule_run. */
+V_NOINLINE void row_words(const philox_keys *k, listed *list, int groups, vu *words) {
+    for (int i = groups; i % PART; i++) list[i].block = list[0].block;
+#define BEGIN(w, g)          \
+    philox_packed_begin_run( \
+        k, v_even32(consecutive(list[g].block), consecutive(list[(g) + 1].block)), w)
+    SEVERAL_WORDS(BEGIN)
+#undef BEGIN
+}
+
+/* Groups of any blocks. */
+V_NOINLINE void list_words(const philox_keys *k, vu *blocks, int groups, vu *words) {
+    for (int i = groups; i % PART; i++) blocks[i] = blocks[0];
+#define BEGIN(w, g) philox_packed_begin(k, blocks[g], blocks[(g) + 1], w)
+    SEVERAL_WORDS(BEGIN)
+#undef BEGIN
+}
+
+/* The radii of several groups; for the one or two of a small fill not of AT_ONCE. */
+#define RADII(type)                                                                          \
+    V_NOINLINE void radii_##type(vu *words, int groups) {                                    \
+        if (groups <= 2) {                                                                   \
+            radius_##type(words, 2);                                                         \
+        } else {                                                                             \
+            for (int g = 0; g < groups; g += AT_ONCE) radius_##type(words + 2 * g, AT_ONCE); \
+        }                                                                                    \
+    }
+RADII(f32)
+RADII(f64)
+
+V_INLINE void radii(vu *words, int groups, const kernel *f) {
+    if (f->has_radius && f->per_block == 2) {
+        radii_f64(words, groups);
+    } else if (f->has_radius) {
+        radii_f32(words, groups);
+    }
+}
+
+/* Transforms the words of listed groups, and stores the elements that belong to their places. The
+ * arrays are those of list_words. The cache lines at the ends of a row may also hold other data, so
+ * parts of groups are copied. */
+V_INLINE void finish(listed *list, int groups, vu *words, const winit_distribution *distribution,
+                     int streaming, const kernel *f) {
+    const winit_distribution d = *distribution; /* no store to memory can change a local */
+    const unsigned whole = V_LANES * (unsigned)f->per_block;
+    char made[MOST * MAX_GROUP_BYTES];
+    int parts = 0;
+    for (int g = groups; g % V_TOGETHER; g++) list[g].to.own = 0;
+    radii(words, groups, f);
+    for (int g = 0; g < groups; g += V_TOGETHER) {
+        vu x[AT_ONCE];
+        f->transform(words + 2 * g, &d, V_TOGETHER, x);
+        EACH(i, V_TOGETHER) {
+            const place *p = &list[g + i].to;
+            const int all = p->own == whole, unaligned = (uintptr_t)p->dst % stream_align(f) != 0;
+            parts |= !all;
+            char *const to = all ? p->dst : made + (g + i) * group_bytes(f);
+            f->put(to, x + 2 * i, !all || !streaming ? 0 : unaligned ? V_STREAM_16 : 1);
+        }
+    }
+    for (int g = 0; parts && g < groups; g++) {
+        const place *p = &list[g].to;
+        if (p->own < whole) put_part(p, made + g * group_bytes(f), streaming, f);
+    }
+}
+
+/* Runs whole chunks of consecutive groups, below the next multiple of 2^32. */
+V_INLINE void run_chunks(char *dst, uint64_t block, uint64_t chunks, const philox_keys *k,
+                         const winit_distribution *distribution, const int streaming,
+                         const kernel *f) {
+    const winit_distribution d = *distribution;
+    for (; chunks; chunks--) {
+        vu words[2 * MOST];
+        run_words(k, block, words);
+        radii(words, MOST, f);
+        for (int g = 0; g < MOST; g += V_TOGETHER) {
+            vu x[AT_ONCE];
+            f->transform(words + 2 * g, &d, V_TOGETHER, x);
+            EACH(i, V_TOGETHER) f->put(dst + i * group_bytes(f), x + 2 * i, streaming);
+            dst += V_TOGETHER * group_bytes(f);
+        }
+        block += MOST * V_LANES;
+    }
+}
+
+#define PARTS_OF_LOOPS(name)                                                         \
+    static const kernel kernel_##name;                                               \
+    V_NOINLINE void finish_##name(listed *list, int groups, vu *words,               \
+                                  const winit_distribution *d, int streaming) {      \
+        finish(list, groups, words, d, streaming, &kernel_##name);                   \
+    }                                                                                \
+    V_NOINLINE void chunks_##name(char *dst, uint64_t block, uint64_t chunks,        \
+                                  const philox_keys *k, const winit_distribution *d, \
+                                  int streaming) {                                   \
+        if (streaming) {                                                             \
+            run_chunks(dst, block, chunks, k, d, 1, &kernel_##name);                 \
+        } else {                                                                     \
+            run_chunks(dst, block, chunks, k, d, 0, &kernel_##name);                 \
+        }                                                                            \
+    }
+#define LIST_OF_PARTS(name) chunks_##name, finish_##name
+
+/* Makes the groups of a list. `upper` has a bit set above the lower 32 where a block's upper word
+ * differs from that of the first block. */
+V_NOINLINE void make_list(listed *list, int groups, uint64_t upper, philox_keys *k,
+                          const winit_distribution *d, int streaming, list_function *finish) {
+    vu words[2 * MOST];
+    if (upper >> 32) {
+        vu blocks[MOST];
+        for (int g = 0; g < groups; g++) blocks[g] = consecutive(list[g].block);
+        list_words(k, blocks, groups, words);
+    } else {
+        philox_schedule_run(k, (uint32_t)(list[0].block >> 32));
+        row_words(k, list, groups, words);
+    }
+    finish(list, groups, words, d, streaming);
+}
+
+/* Writes elements [index, index + count) to dst, and the same for the other rows: whole chunks of a
+ * row at once, all other groups by a list. */
+V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *rows,
+                  const winit_distribution *d, const winit_stream *s, int streaming,
+                  const kernel *f) {
+    const unsigned per_group = V_LANES * (unsigned)f->per_block, per_chunk = MOST * per_group;
+    const unsigned bytes = (unsigned)group_bytes(f);
+    philox_keys k;
+    philox_schedule(&k, s);
+    cursor c;
+    unsigned align = stream_align(f);
+    if (count < per_chunk) {
+        /* The groups begin with the row, although not all of them are aligned then. Where other
+         * stores write parts of the same lines, streaming ones are slow. */
+        const uint64_t edges =
+            (uintptr_t)dst | (uint64_t)rows->byte_stride | count * (unsigned)f->size;
+        if (edges % 16) streaming = 0;
+        align = 16;
+    }
+    streaming = start(&c, dst, index, count, rows, streaming, align, f);
+    listed list[MOST];
+    int groups = 0;
+    uint64_t first = 0, upper = 0;
+    while (c.count) {
+        if (c.count >= per_chunk && !c.skip && (uint32_t)c.block <= UINT32_MAX - MOST * V_LANES) {
+            const uint64_t below = (UINT32_MAX - (uint32_t)c.block) / (MOST * V_LANES);
+            const uint64_t left = c.count / per_chunk, chunks = left < below ? left : below;
+            philox_schedule_run(&k, (uint32_t)(c.block >> 32));
+            f->chunks(c.dst, c.block, chunks, &k, d, streaming);
+            advance(&c, chunks * MOST, chunks * per_chunk, count, streaming, f);
+        } else {
+            /* As many whole groups as there is room for, or a part of one. */
+            const unsigned room = per_group - c.skip, space = (unsigned)(MOST - groups);
+            const uint64_t left = c.count / per_group;
+            const int part = c.skip || !left;
+            const unsigned some = part ? 1 : left < space ? (unsigned)left : space;
+            const unsigned own = !part ? per_group : c.count < room ? (unsigned)c.count : room;
+            if (groups == 0) first = c.block;
+            upper |= (c.block ^ first) | ((c.block + some * V_LANES - 1) ^ first);
+            for (unsigned i = 0; i < some; i++) {
+                const place to = {c.dst + i * bytes, c.skip, own};
+                list[groups++] = (listed){to, c.block + i * V_LANES};
+            }
+            advance(&c, some, some * own, count, streaming, f);
+            if (groups == MOST) {
+                make_list(list, groups, upper, &k, d, streaming, f->finish);
+                groups = 0;
+                upper = 0;
+            }
+        }
+    }
+    if (groups) make_list(list, groups, upper, &k, d, streaming, f->finish);
+}
+
+/* Makes the listed blocks. If they have separate destinations, they are made in a buffer and copied
+ * from there. */
+V_NOINLINE void make_blocks(char *dst, char *const *to, const uint64_t *blocks, size_t count,
+                            const winit_distribution *d, const winit_stream *s, int streaming,
+                            unsigned whole, unsigned bytes, list_function *finish) {
+    char made[MOST * MAX_GROUP_BYTES];
+    philox_keys k;
+    philox_schedule(&k, s);
+    while (count) {
+        /* Stores to distant places take long, so they should not all come at the same time. */
+        const size_t left = count / V_LANES, most = to ? PART : MOST;
+        const int groups = (int)(left < most ? left : most);
+        vu numbers[MOST], words[2 * MOST];
+        listed list[MOST];
+        for (int g = 0; g < groups; g++) {
+            numbers[g] = v_load_blocks(blocks + g * V_LANES);
+            list[g].to = (place){(to ? made : dst) + (unsigned)g * bytes, 0, whole};
+        }
+        list_words(&k, numbers, groups, words);
+        finish(list, groups, words, d, 0);
+        if (to) {
+            for (int i = 0; i < groups * V_LANES; i++) v_put_16(to[i], made + 16 * i, streaming);
+            to += groups * V_LANES;
+        } else {
+            dst += (unsigned)groups * bytes;
+        }
+        blocks += groups * V_LANES;
+        count -= (size_t)groups * V_LANES;
+    }
+}
+
+V_INLINE void gather(char *dst, char *const *to, const uint64_t *blocks, size_t count,
+                     const winit_distribution *d, const winit_stream *s, int streaming,
+                     const kernel *f) {
+    make_blocks(dst, to, blocks, count, d, s, streaming, V_LANES * (unsigned)f->per_block,
+                (unsigned)group_bytes(f), f->finish);
+}
+
+enum { PAIRS_AT_ONCE = 2 * V_LANES };
+
+/* Half blocks, of four elements. A pair is the low half or the high half of a lane of words. The
+ * pairs of two groups are packed into one group before the transform, so that only requested pairs
+ * are transformed. The first group has the even entries of the list: unpacking two registers then
+ * restores the order. */
+V_NOINLINE void make_pairs(char *dst, const uint64_t *list, size_t count,
+                           const winit_distribution *d, const winit_stream *s, unsigned bytes,
+                           list_function *finish) {
+    philox_keys k;
+    philox_schedule(&k, s);
+    while (count) {
+        const size_t left = count / PAIRS_AT_ONCE;
+        const int groups = left < MOST / 2 ? (int)left : MOST / 2;
+        vu blocks[MOST], words[2 * MOST], high[MOST];
+        listed made[MOST / 2];
+        for (int g = 0; g < groups; g++) {
+            const vu a = v_load(list), b = v_load(list + V_LANES);
+            high[2 * g] = v_unpack_low64(a, b);
+            high[2 * g + 1] = v_unpack_high64(a, b);
+            EACH(j, 2) blocks[2 * g + j] = v_shr64(high[2 * g + j], 1);
+            made[g].to = (place){dst, 0, 4 * V_LANES};
+            list += PAIRS_AT_ONCE;
+            dst += bytes;
+        }
+        list_words(&k, blocks, 2 * groups, words);
+        for (int g = 0; g < groups; g++) {
+            const vu *a = words + 4 * g, *b = a + 2;
+            EACH(j, 2) {
+                words[2 * g + j] = v_pack_low(half(a[j], high[2 * g]), half(b[j], high[2 * g + 1]));
+            }
+        }
+        finish(made, groups, words, d, 0);
+        count -= (size_t)groups * PAIRS_AT_ONCE;
+    }
+}
+
+V_INLINE void pairs(char *dst, const uint64_t *list, size_t count, const winit_distribution *d,
+                    const winit_stream *s, const kernel *f) {
+    make_pairs(dst, list, count, d, s, (unsigned)group_bytes(f), f->finish);
+}
+
+#endif
