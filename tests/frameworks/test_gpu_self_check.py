@@ -62,7 +62,8 @@ def test_every_kernel_has_cases():
 def test_kernels_pass(kernel, device_calls):
     """Of the truncated kernels not all are checked here: the interpreter would take minutes."""
     for name, dtype in self_check.cases_by_kernel():
-        if name.split()[0] == kernel and (kernel != "truncated" or dtype == "float32"):
+        short = kernel != "truncated" or (dtype, name[-1]) in {("float32", "1"), ("bfloat16", "8")}
+        if name.split()[0] == kernel and short:
             assert self_check._fault(name, dtype, torch.device("cpu")) is None
 
 

@@ -93,14 +93,14 @@ class _Gaussian(NamedTuple):
     draw : callable
     shape : tuple of int
         Number of all matrices, width and length: the normals as a logical tensor.
-    first, count : int
-        Which matrices these are.
+    first, together : int
+        The first of these, and how many they are.
     """
 
     draw: Draw
     shape: tuple[int, int, int]
     first: int
-    count: int
+    together: int
 
     def reflectors(
         self, start: int, stop: int, working: torch.dtype, device: torch.device
@@ -110,13 +110,13 @@ class _Gaussian(NamedTuple):
         Returns
         -------
         v : Tensor
-            (count, stop - start, length - start): a reflector in each row.
+            (together, stop - start, length - start): a reflector in each row.
         inverse : Tensor
             T^-1, upper triangular: the product of the reflectors is I - V' T V.
         signs : Tensor
-            (count, stop - start): the diagonal of D for these columns of Q.
+            (together, stop - start): the diagonal of D for these columns of Q.
         """
-        sizes = (self.count, stop - start, self.shape[2] - start)
+        sizes = (self.together, stop - start, self.shape[2] - start)
         drawn = torch.empty(sizes, dtype=working, device=device)
         if not self.draw(drawn, Box(self.shape, (self.first, start, start), sizes, (0, 1, 2))):
             return None
@@ -138,7 +138,7 @@ def _columns(
 ) -> Tensor | None:
     """Compute columns ``index`` of Q, of these the rows ``cut``, from the last reflector on."""
     length, stop = own.shape[2], int(index[-1]) + 1
-    q = torch.zeros((own.count, length, index.size), dtype=torch.float64, device=device)
+    q = torch.zeros((own.together, length, index.size), dtype=torch.float64, device=device)
     where = torch.arange(index.size, device=device)
     chosen = _on(device, index)
     for start in reversed(range(0, stop, TOGETHER)):
@@ -160,7 +160,7 @@ def _rows(
 ) -> Tensor | None:
     """Compute rows ``index`` of Q, of these the columns ``cut``, from the first reflector on."""
     length, stop = own.shape[2], int(cut[-1]) + 1
-    q = torch.zeros((own.count, index.size, length), dtype=torch.float64, device=device)
+    q = torch.zeros((own.together, index.size, length), dtype=torch.float64, device=device)
     q[:, torch.arange(index.size, device=device), _on(device, index)] = 1.0
     for start in range(0, stop, TOGETHER):
         end = min(start + TOGETHER, stop)
