@@ -58,11 +58,14 @@ FRAMEWORKS := $(shell sed -n 's/^FRAMEWORKS = //p' src/winit_fast/base/framework
 ADAPTERS := $(addprefix src/winit_fast/,$(FRAMEWORKS) gpu sources diagnosis/torch dynamic/torch advice/torch)
 # Pinned versions, with which the tests are known to pass; NEWEST=1 installs the newest releases.
 PINNED := $(BIN)/python -c '$(DEPENDENCIES)' frameworks
+ALONE := $(BIN)/python -c '$(DEPENDENCIES)' alone
 test-frameworks: $(VENV)/installed ## run the tests with PyTorch, JAX, Keras and Dask; NEWEST=1 takes their newest releases
 ifdef NEWEST
 	$(PINNED) | sed 's/ *==.*//' | $(BIN)/pip install --quiet --upgrade --requirement /dev/stdin
+	$(ALONE) | sed 's/ *==.*//' | $(BIN)/pip install --quiet --upgrade --no-deps --requirement /dev/stdin
 else
 	$(PINNED) | $(BIN)/pip install --quiet --requirement /dev/stdin
+	$(ALONE) | $(BIN)/pip install --quiet --no-deps --requirement /dev/stdin
 endif
 	KERAS_BACKEND=jax $(BIN)/pytest -q $(FULL) -m 'not models' tests/frameworks $(ADAPTERS) \
 	    --ignore tests/frameworks/test_torch_sharded.py --ignore tests/frameworks/test_torch_dcp.py
