@@ -60,8 +60,10 @@ def test_every_kernel_has_cases():
 
 @pytest.mark.parametrize("kernel", ["bits", "uniform", "inside", "normal", "central", "truncated"])
 def test_kernels_pass(kernel, device_calls):
-    """Of the truncated kernels not all are checked here: the interpreter would take minutes."""
+    """Not all of them: the interpreter would take minutes, and test_gpu_kernels.py draws more."""
     for name, dtype in self_check.cases_by_kernel():
+        if dtype in ("float16", "float8_e5m2"):
+            continue
         short = kernel != "truncated" or (dtype, name[-1]) in {("float32", "1"), ("bfloat16", "8")}
         if name.split()[0] == kernel and short:
             assert self_check._fault(name, dtype, torch.device("cpu")) is None

@@ -231,7 +231,7 @@ def boxes_of(shape):
 def test_every_scheme_in_boxes(scheme, shape, device_calls):
     stream = Stream(9, "w")
     for dtype in torch.float32, torch.float8_e5m2:
-        for box in boxes_of(shape):
+        for box in boxes_of(shape) if dtype == torch.float32 else [whole(shape)]:
             found, expected = torch.zeros(2, *box.sizes, dtype=dtype)
             scheme.fill_box(as_array(expected), box, stream, 1)
             assert on_device.fill_box(found, box, scheme, stream)

@@ -40,7 +40,7 @@ DISTRIBUTIONS: tuple[tuple[str, tuple[float, ...]], ...] = (
 one, which is compiled for the number of octaves that a window needs, every number of them."""
 
 BOXES = (
-    Box((2**63 - 1,), (2**34 - 2048,), (4099,), (0,)),
+    Box((2**63 - 1,), (2**34 - 1024,), (2051,), (0,)),
     Box((2**63 - 1,), (2**33 - 33,), (67,), (0,)),
     Box((2**30 + 7, 9, 7), (2**30 - 1, 2, 1), (6, 7, 5), (0, 1, 2)),
 )
