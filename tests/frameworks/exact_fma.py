@@ -40,6 +40,7 @@ def _fma64(x, y, z):
     high = x * y
     size = abs(high)
     safe = (size > 2.0**-900) & (size + abs(x) + abs(y) + abs(z) < 2.0**900)
+    zero = (x == 0) | (y == 0)
     a, b, c = (np.where(safe, each, 1.0) for each in (x, y, z))
     high = a * b
     a1, b1 = (each * 134217729.0 - (each * 134217729.0 - each) for each in (a, b))
@@ -47,15 +48,15 @@ def _fma64(x, y, z):
     low = a2 * b2 - (((high - a1 * b1) - a2 * b1) - a1 * b2)
     total, error = _two_sum(c, low)
     upper, rest = _two_sum(high, total)
-    result = upper + _odd_sum(error, rest)
-    for at in zip(*np.nonzero(~safe), strict=True):
+    result = np.where(zero, x * y + z, upper + _odd_sum(error, rest))
+    for at in zip(*np.nonzero(~safe & ~zero), strict=True):
         result[at] = fma_of_fractions(float(x[at]), float(y[at]), float(z[at]))
     return result
 
 
 def fma_of_fractions(x, y, z):
     """x y + z by rational arithmetic, rounded once to float64."""
-    if not np.isfinite([x, y, z]).all() or x == 0 or y == 0:
+    if not np.isfinite([x, y, z]).all():
         return x * y + z
     exact = Fraction(x) * Fraction(y) + Fraction(z)
     return exact.numerator / exact.denominator

@@ -16,7 +16,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from winit_fast.gpu.fill import TILES, WARPS
+from winit_fast.gpu.fill import TILES, WARPS, _tile
 from winit_fast.gpu.loops import fill_box
 
 BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
@@ -31,19 +31,21 @@ CASES |= {
     for dtype in ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 }
 CASES |= {
-    f"normal {dtype}, strided": {
-        "KERNEL": "normal", "TYPE": dtype, "LOOPS": 4, "ROWS": 64, "DENSE": False, "VECTOR": 1
-    }
+    f"normal {dtype}, strided": {"KERNEL": "normal", "TYPE": dtype, "LOOPS": 4, "DENSE": False}
     for dtype in ("float32", "float64")
-}  # fmt: skip
+}
+CASES["normal float32, rows"] = {"KERNEL": "normal", "TYPE": "float32", "LOOPS": 1}
+CASES["normal float32, odd"] = {"KERNEL": "normal", "TYPE": "float32", "VECTOR": 1}
 
 
 def compiled(target, options, case):
     size = BYTES.get(case["TYPE"], 1)
     per_block = 2 if size == 8 else 4
-    constants = {"OCTAVES": 1, "LOOPS": 0, "ROWS": 1, "DENSE": True}
-    constants |= {"VECTOR": max(per_block, 16 // size)} | case
-    constants["BLOCKS"] = TILES[per_block] // constants["ROWS"]
+    constants = {"OCTAVES": 1, "LOOPS": 0, "DENSE": True, "VECTOR": max(per_block, 16 // size)}
+    constants |= case | ({} if case.get("DENSE", True) else {"VECTOR": 1})
+    rows, blocks = (64, 999) if constants["LOOPS"] else (1, 99999)
+    tile = _tile(rows, blocks, TILES[per_block], constants["DENSE"])
+    constants |= dict(zip(("ROWS", "BLOCKS"), tile, strict=True))
     signature = {"out": f"*i{8 * size}"}
     for parameter in fill_box.params[1:]:
         kind = "constexpr" if parameter.is_constexpr else parameter.annotation_type
@@ -55,45 +57,46 @@ def compiled(target, options, case):
     return triton.compile(source, target=target, options={"num_warps": WARPS, **options})
 
 
-def spilled(kernel, arch):
-    """Count the bytes or registers that do not fit into a thread's registers."""
+def spilled(kernel):
+    """Count the bytes of memory that hold what does not fit into a thread's registers."""
     if "amdgcn" in kernel.asm:
-        counts = re.findall(r"\.[sv]gpr_spill_count: *(\d+)", kernel.asm["amdgcn"])
+        sizes = re.findall(r"\.private_segment_fixed_size: *(\d+)", kernel.asm["amdgcn"])
     else:
         version = re.search(r"^\.target (\w+)", kernel.asm["ptx"], re.MULTILINE)[1]
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "kernel.ptx")
             source.write_text(kernel.asm["ptx"])
-            command = [
-                triton.knobs.nvidia.ptxas.path,
-                "-v",
-                "--fmad=false",
-                f"--gpu-name={version}",
-            ]
-            run = subprocess.run(
-                [*command, source, "-o", source.with_suffix(".o")], capture_output=True, text=True
-            )
+            command = [triton.knobs.nvidia.ptxas.path, "-v", "--fmad=false"]
+            command += [f"--gpu-name={version}", source, "-o", source.with_suffix(".o")]
+            run = subprocess.run(command, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr
-        counts = re.findall(r"(\d+) bytes spill (?:stores|loads)", run.stderr)
-    assert counts
-    return sum(map(int, counts))
+        sizes = re.findall(r"(\d+) bytes spill (?:stores|loads)", run.stderr)
+    assert sizes
+    return sum(map(int, sizes))
+
+
+def machine_code(kernel):
+    """The instructions that the device executes."""
+    if "amdgcn" in kernel.asm:
+        lines = re.findall(r"^\t(?![.;])([^;\n]*)", kernel.asm["amdgcn"], re.MULTILINE)
+        return [line.strip() for line in lines]
+    return [line.split("\t")[-1] for line in kernel.asm["sass"].splitlines()]
 
 
 def main(backend, arch):
-    target = GPUTarget(
-        backend, int(arch) if backend == "cuda" else arch, 32 if backend == "cuda" else 64
-    )
-    code = "ptx" if backend == "cuda" else "amdgcn"
+    cuda = backend == "cuda"
+    target = GPUTarget(backend, int(arch) if cuda else arch, 32 if cuda else 64)
     results = {}
     for name, case in CASES.items():
         kernel = compiled(target, {"enable_fp_fusion": False}, case)
         results[name] = {
-            "code": kernel.asm[code],
+            "code": kernel.asm["ptx" if cuda else "amdgcn"],
             "llir": kernel.asm["llir"],
-            "spilled": spilled(kernel, arch),
+            "spilled": spilled(kernel),
         }
         if case["KERNEL"] in ("normal", "truncated"):
-            results[name]["fused"] = compiled(target, {"enable_fp_fusion": True}, case).asm[code]
+            fused = compiled(target, {"enable_fp_fusion": True}, case)
+            results[name] |= {"machine": machine_code(kernel), "fused": machine_code(fused)}
     print(json.dumps(results))
 
 

@@ -17,7 +17,7 @@ PROGRAM = Path(__file__).with_name("gpu_compile.py")
 TARGETS = (("cuda", "80"), ("cuda", "90"), ("hip", "gfx942"))
 
 PTX = r"""(add|sub|mul|fma|sqrt)\.rn\.f(32|64)
-    | cvt\.rn\.(f16\.f32 | f32\.[su]32 | f64\.[su]64)
+    | cvt\.rn\.(f16(x2)?\.f32 | f32\.[su]32 | f64\.[su]64)
     | (selp|neg|abs|max)\.f(32|64)
     | setp\.(gt|lt|le|ge)u?\.f(32|64)"""
 
@@ -57,7 +57,7 @@ def test_only_exact_operations(kernels):
         allowed = PTX if backend == "cuda" else AMDGCN
         if backend == "hip" and re.match("normal|central", name):
             allowed += "|" + ROOT
-        if backend == "hip" and "strided" in name:
+        if backend == "hip" and name.endswith(("strided", "rows")):
             allowed += "|" + DIVISION
         found = instructions(backend, result["code"])
         assert found or name.startswith("bits"), name
@@ -66,11 +66,14 @@ def test_only_exact_operations(kernels):
 
 
 def test_no_flags_that_allow_approximation(kernels):
-    """LLVM has no leave to reorder, to contract, to approximate or to flush subnormals."""
+    """LLVM has no leave to reorder, to contract, to approximate or to flush subnormals.
+
+    It marks some operations as free of NaN itself, where it can prove it.
+    """
     backend, results = kernels
     for name, result in results.items():
         operations = [line for line in result["llir"].splitlines() if re.search("= |call ", line)]
-        loose = r"\b(fast|contract|reassoc|afn|arcp|ninf|nnan|nsz)\b|!fpmath"
+        loose = r"\b(fast|contract|reassoc|afn|arcp|nsz)\b|!fpmath"
         assert not [line for line in operations if re.search(loose, line)], name
         assert "preserve-sign" not in result["llir"], name
         assert not re.search(r"\.ftz|\.approx|\bcall\b", result["code"]), name
@@ -81,14 +84,11 @@ def test_no_flags_that_allow_approximation(kernels):
 
 def test_no_other_fma_than_the_source_writes(kernels):
     """Allowed to contract, the compiler finds nothing to contract."""
-    fused = {name: each for name, each in kernels[1].items() if "fused" in each}
-    assert len(fused) == 6
-    for name, result in fused.items():
-        assert without_comments(result["fused"]) == without_comments(result["code"]), name
-
-
-def without_comments(code):
-    return re.sub(r"(//|;).*|^\s*\.(loc|file|b8|section)\b.*", "", code, flags=re.MULTILINE)
+    checked = [each for each in kernels[1].values() if "fused" in each]
+    assert len(checked) == 8
+    for result in checked:
+        assert len(result["machine"]) > 300
+        assert result["fused"] == result["machine"]
 
 
 def test_float32_fits_into_registers(kernels):

@@ -181,16 +181,17 @@ def _tile(rows: int, blocks: int, size: int, dense: bool) -> tuple[int, int]:
     """Choose the rows and blocks of a tile of ``size`` blocks.
 
     Where rows are dense in memory, it is the widest tile of those that waste least. Elsewhere
-    neighbouring threads get neighbouring rows, which often are neighbours in memory.
+    neighbouring threads get neighbouring rows, which often are neighbours in memory; such a tile
+    has half the size, since every element's address takes registers.
 
     Examples
     --------
     >>> _tile(1, 9999, 512, True), _tile(1000, 192, 512, True), _tile(1000, 192, 512, False)
-    ((1, 512), (8, 64), (512, 1))
+    ((1, 512), (8, 64), (256, 1))
     """
     if not dense:
-        tile_rows = min(size, 1 << (rows - 1).bit_length())
-        return tile_rows, size // tile_rows
+        tile_rows = min(size // 2, 1 << (rows - 1).bit_length())
+        return tile_rows, size // 2 // tile_rows
     tiles = [(1 << k, size >> k) for k in range(size.bit_length())]
     return min(tiles, key=lambda tile: -(-rows // tile[0]) * -(-blocks // tile[1]))
 

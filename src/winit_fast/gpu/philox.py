@@ -13,8 +13,8 @@ INCREMENTS = tl.constexpr(_core.PHILOX["increments"])
 @triton.jit
 def wide_product(x: tl.tensor, MULTIPLIER: tl.constexpr) -> tl.tensor:
     """Multiply unsigned 32-bit numbers: the high and the low word of the product."""
-    multiplier = tl.full((), MULTIPLIER, tl.uint32)
-    return tl.umulhi(x, multiplier), tl.mul(x, multiplier, sanitize_overflow=False)
+    product = x.to(tl.uint64) * MULTIPLIER
+    return (product >> 32).to(tl.uint32), product.to(tl.uint32)
 
 
 @triton.jit
