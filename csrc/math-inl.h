@@ -43,7 +43,7 @@ V_INLINE void log_u2_f32(vf *x, const int n, const float factor, const float *co
         exponent[i] = shift ? v_addf(v_float_i32(e), *shift) : v_float_i32(e);
     }
     horner_f32(g, n, coefficients, COUNT(log_f32), p);
-    const vf ln2 = v_setf(factor * 0x1p-23f * 0x1.62e43p-1f);
+    const vf ln2 = v_setf(factor * 0x1p-23f * ln2_f32[0]);
     EACH(i, n) x[i] = v_fmaf(exponent[i], ln2, v_fmaf(v_mulf(g[i], g[i]), p[i], g[i]));
 }
 
@@ -59,7 +59,7 @@ V_INLINE void log_u2_f64(vd *x, const int n, const double factor, const double *
         exponent[i] = shift ? v_addd(v_double_i64(e), *shift) : v_double_i64(e);
     }
     horner_f64(g, n, coefficients, COUNT(log_f64), p);
-    const vd ln2 = v_setd(factor * 0x1p-52 * 0x1.62e42fefa39efp-1);
+    const vd ln2 = v_setd(factor * 0x1p-52 * ln2_f64[0]);
     EACH(i, n) x[i] = v_fmad(exponent[i], ln2, v_fmad(v_muld(g[i], g[i]), p[i], g[i]));
 }
 

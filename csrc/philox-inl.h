@@ -11,6 +11,7 @@
 #ifndef WINIT_PHILOX_INL_H
 #define WINIT_PHILOX_INL_H
 
+#include "philox.h"
 #include "winit.h"
 
 /* With vector registers, a kernel is inlined into one function, so that no vector is passed through
@@ -45,12 +46,6 @@
  * processor overlaps them. */
 #define EACH(i, n) V_UNROLL for (int i = 0; i < (n); i++)
 enum { AT_ONCE = 2 * V_TOGETHER }; /* most registers that a transform works on at a time */
-
-enum { PHILOX_ROUNDS = 10 };
-#define PHILOX_M0 0xD2511F53u
-#define PHILOX_M1 0xCD9E8D57u
-#define PHILOX_W0 0x9E3779B9u
-#define PHILOX_W1 0xBB67AE85u
 
 typedef struct {
     vu m0, m1;

@@ -83,6 +83,7 @@ def emit(ctype: str, bits: int, degrees: dict[str, int]) -> None:
     def report(what: str, error: mpf) -> None:
         print(f"/* {what}: relative error 2^{mp.nstr(mp.log(error, 2), 4)} */")
 
+    print(line(f"ln2_{tag}", ctype, [mp.ln2]))
     c, e = fit(log_rest, log_weight, -third, third, degrees["log"], bits)
     report("ln(1 + f) = f + f^2 P(f), f in [-1/3, 1/3]", e)
     print(line(f"log_{tag}", ctype, c))

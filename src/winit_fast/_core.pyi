@@ -1,4 +1,4 @@
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,35 @@ def set_isa(name: str) -> None: ...
 def philox(
     counter: tuple[int, int, int, int], key: tuple[int, int]
 ) -> tuple[int, int, int, int]: ...
+
+# Constants and functions of _constants.pxi.
+class _Philox(TypedDict):
+    rounds: int
+    multipliers: tuple[int, int]
+    increments: tuple[int, int]
+
+class Parameters(TypedDict):
+    kernel: str
+    type: str
+    loc: float
+    scale: float
+    low: float
+    high: float
+    flip: int
+    kappa: int
+    tail_step: float
+    tail_start: tuple[float, float]
+    t_step: float
+    t_step_rest: float
+    t_start: tuple[float, float]
+    t_unit: float
+    log_shift: float
+
+PHILOX: Final[_Philox]
+KERNELS: Final[dict[int, str]]
+
+def coefficients() -> dict[str, tuple[float, ...]]: ...
+def parameters(distribution: Distribution) -> Parameters: ...
 
 # Functions of _householder.pxi.
 COLUMNS: Final[int]

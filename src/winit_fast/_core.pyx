@@ -211,6 +211,7 @@ cdef class Words:
         bitgen.next_double = _winit.winit_words_next_double
 
 
+include "_constants.pxi"
 include "_householder.pxi"
 include "_probes.pxi"
 

@@ -6,6 +6,12 @@ cdef extern from "winit.h" nogil:
     enum:
         WINIT_F64
         WINIT_F32
+        WINIT_BITS
+        WINIT_UNIFORM
+        WINIT_INSIDE
+        WINIT_NORMAL
+        WINIT_TRUNCATED
+        WINIT_CENTRAL
         WINIT_MAX_AXES
         WINIT_NO_VALUE
         WINIT_NOT_FINITE
@@ -16,7 +22,21 @@ cdef extern from "winit.h" nogil:
         uint64_t stream
 
     ctypedef struct winit_distribution:
+        int kernel
         int type
+        double loc
+        double scale
+        double low
+        double high
+        uint64_t flip
+        uint64_t kappa
+        double tail_step
+        double[2] tail_start
+        double t_step
+        double t_step_rest
+        double[2] t_start
+        double t_unit
+        double log_shift
 
     ctypedef struct winit_words:
         winit_stream stream
