@@ -196,8 +196,8 @@ C_LAYERS = [
     r"(coefficients|philox|winit|sets|householder|householder_real-inl)\.h|vec_\w+\.h",
     r"(environment|probes|philox-inl)\.h",
     r"(kernels|math-inl|narrow-inl|householder-inl)\.h",
-    r"(loops|(?!kernels|probes)\w+)-inl\.h",  # the file of a distribution belongs here
-    r"probes-inl\.h",
+    r"(loops|(?!kernels|probes|chunks|steps)\w+)-inl\.h",  # the file of a distribution belongs here
+    r"(probes|chunks|steps)-inl\.h",
     r"kernels-inl\.h",
     r"\w+\.c",
 ]
