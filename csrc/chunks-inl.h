@@ -10,8 +10,8 @@
 #include "loops-inl.h"
 #include "normal-inl.h"
 
-/* Groups that are made together, and in a chunk. MOST is a multiple of PART, AT_ONCE, V_TOGETHER.
- */
+/* PART: the groups whose words are made together. MOST: the groups of a chunk, a multiple of PART,
+ * AT_ONCE and V_TOGETHER. */
 enum { PART = 2 * V_SETS, MOST = 24 };
 
 /* The words of MOST groups of consecutive blocks, below the next multiple of 2^32. */

@@ -124,9 +124,9 @@ static int set_truncated_normal(winit_distribution *d, int type, const winit_par
     return d->low <= d->high ? 0 : WINIT_NO_VALUE;
 }
 
-/* The caller's rounding mode must not affect the parameters either. Compilers do not know that
- * arithmetic depends on the rounding mode and might move it past environment_enter, but they cannot
- * move a call through a volatile function pointer. */
+/* Like the numbers, the parameters must not depend on the caller's rounding mode. A compiler does
+ * not know that arithmetic depends on it, and might move arithmetic past environment_enter, but it
+ * cannot move a call through a volatile function pointer. */
 static int (*volatile const setters[])(winit_distribution *, int, const winit_parameters *) = {
 #define X(name) set_##name,
     WINIT_EACH_DISTRIBUTION(X)

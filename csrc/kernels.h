@@ -18,8 +18,8 @@ typedef struct {
 typedef void winit_run(void *dst, uint64_t index, uint64_t count, const winit_rows *rows,
                        const winit_distribution *d, const winit_stream *s, int streaming);
 /* Writes all elements of the listed blocks to dst, in the order of the list. count is a multiple of
- * the table's lanes. If `to` is not NULL, each block is 16 bytes and is written to its own address
- * in `to` instead, which must be aligned to 16 bytes for streaming stores. */
+ * `lanes` of the table below. If `to` is not NULL, each block is 16 bytes and goes to its own
+ * address in `to` instead of dst; for streaming stores these must be aligned to 16 bytes. */
 typedef void winit_gather(void *dst, char *const *to, const uint64_t *blocks, size_t count,
                           const winit_distribution *d, const winit_stream *s, int streaming);
 /* Elements 2 k and 2 k + 1 for each k of the list, in its order. count is a multiple of the table's

@@ -6,8 +6,9 @@
  * multiplication reads only the low half and gives both halves of the product, so that nothing has
  * to be masked between rounds; the high halves may hold anything.
  *
- * Lane 2k holds block k, lane 2k + 1 block V_LANES / 2 + k. Then interleaving the vectors of two
- * words within 128 bits, which is fast on every set, puts consecutive blocks in memory order. */
+ * Lane 2k holds block k, and lane 2k + 1 holds block V_LANES / 2 + k. With this order, interleaving
+ * the vectors of two words within 128 bits, which is fast on every instruction set, puts
+ * consecutive blocks in memory order. */
 #ifndef WINIT_PHILOX_INL_H
 #define WINIT_PHILOX_INL_H
 
@@ -161,7 +162,7 @@ V_INLINE void philox_packed_begin_run(const philox_keys *k, vu c0, vu w[4]) {
     w[3] = k->run[2];
 }
 
-/* The other eight rounds, for several sets of 2 V_LANES blocks. The words are returned as
+/* The other eight rounds, for several times 2 V_LANES blocks. The words have the layout in which
  * philox_end returns those of twice as many groups. */
 V_INLINE void philox_packed_end(const philox_keys *k, vu (*w)[4], const int sets, vu *words) {
     V_UNROLL for (int r = 2; r < PHILOX_ROUNDS; r++) {

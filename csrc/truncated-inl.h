@@ -108,8 +108,9 @@ V_INLINE void truncated_f32(const vu *words, const winit_distribution *d, const 
 }
 
 /* The most common windows, symmetric and within 2 sigma. kappa is the middle word, so the distances
- * to zero and to the end are the word with some bits flipped. P is one polynomial in sqrt(1 - t^2),
- * a variable in which the logarithm's singularity is twice as far away as in 1 - t^2. */
+ * to zero and to the window's end are the word with some bits flipped. P is one polynomial in
+ * sqrt(1 - t^2): in this variable the logarithm's singularity is twice as far away as in 1 - t^2,
+ * so that fewer terms are enough. */
 V_INLINE void central_f32(const vu *words, const winit_distribution *d, const int n, vu *out) {
     const int count = 2 * n;
     vu below[AT_ONCE];

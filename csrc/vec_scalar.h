@@ -240,8 +240,8 @@ V_OP vf v_maxf(vf a, vf b) {
     V_EACHF b.f[k] = a.f[k] > b.f[k] ? a.f[k] : b.f[k];
     return b;
 }
-/* int32 to float without the cast of a large unsigned number to int32_t, which C does not define.
- * Both parts are exact, and the sum is rounded once. */
+/* int32 to float without the cast of a large unsigned number to int32_t, whose result C leaves to
+ * the implementation. Both parts are exact, and the sum is rounded once. */
 V_OP vf v_float_i32(vu a) {
     vf r;
     V_EACHF {
@@ -310,8 +310,8 @@ V_OP vd v_double_u64(vu a) {
     V_EACH r.d[k] = (double)a.q[k];
     return r;
 }
-/* int64 to double by sign and magnitude, since rounding is symmetric. The magnitude of -2^63 is
- * 2^63, which fits uint64_t. */
+/* int64 to double by sign and magnitude, since rounding to nearest is symmetric. The magnitude of
+ * -2^63, which is 2^63, fits into a uint64_t. */
 V_OP vd v_double_i64(vu a) {
     vd r;
     V_EACH {

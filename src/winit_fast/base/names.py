@@ -7,6 +7,9 @@ _FEW = 12
 
 _NEAREST = 5
 
+_ALIKE = 0.5
+"""From this similarity on, the most similar name is suggested: difflib's ratio, at most 1."""
+
 
 def excerpt(value: object, limit: int = 80) -> str:
     """Return the repr of a value for an error message, with the middle of a long one left out.
@@ -78,8 +81,8 @@ def unknown(argument: str, value: object, known: Iterable[str]) -> str:
     Returns
     -------
     str
-        A message with the value, the most similar name, and all valid names if they are few, or
-        else the most similar ones.
+        A message with the value, the most similar name if it is similar at all, and all valid names
+        if they are few, or else the most similar ones.
 
     Examples
     --------
@@ -92,7 +95,8 @@ def unknown(argument: str, value: object, known: Iterable[str]) -> str:
 
     known = list(known)
     nearest = get_close_matches(str(value), known, n=_NEAREST, cutoff=0.0)
-    hint = f"; did you mean {excerpt(nearest[0])}?" if nearest else ""
+    similar = get_close_matches(str(value), nearest, n=1, cutoff=_ALIKE)
+    hint = f"; did you mean {excerpt(similar[0])}?" if similar else ""
     listed = known if len(known) <= _FEW else nearest
     more = f" and {len(known) - len(listed)} more" if len(listed) < len(known) else ""
     return f"{argument} must be one of {', '.join(listed)}{more}, got {excerpt(value)}{hint}"

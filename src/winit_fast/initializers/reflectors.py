@@ -294,7 +294,8 @@ def _share_out(
         carry(piece, panels[: -(-(piece.stop - piece.start) // COLUMNS)])
         spaces.append(panels)
 
-    # The last columns have the most reflectors. They go first, so that the threads end together.
+    # The last columns have the most reflectors. They go first, so that the threads
+    # finish at about the same time.
     threads.run(work, reversed([*_slices(count, wide * COLUMNS)]), num_threads)
 
 

@@ -36,7 +36,7 @@ class Leaf(NamedTuple):
 def leaves(tree: Any) -> list[Leaf]:
     """List the leaves of a pytree in JAX's order, with names.
 
-    Flax' Variables and boxes add nothing to the name of the array that they hold.
+    A Variable or a box of Flax adds nothing to the name of the array that it holds.
 
     Parameters
     ----------

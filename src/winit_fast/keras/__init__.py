@@ -1,8 +1,8 @@
 """Keras 3's initializers, on any backend, with this package's numbers.
 
-Only the import changes: each class is a subclass of Keras' class with the same name. Arguments,
-defaults, checks, errors, configurations, fans and truncation are those of Keras; only the numbers
-differ.
+To use them, change the import: each class is a subclass of Keras' class of the same name, and
+differs from it in nothing but the numbers that it draws. Arguments, defaults, checks, errors,
+configurations, fans and truncation are those of Keras.
 
 >>> import keras
 >>> import winit_fast.keras

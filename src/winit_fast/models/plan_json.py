@@ -29,7 +29,7 @@ FORMAT = 1
 """Version of the format."""
 
 _MOST = 1 << 24
-"""Most bytes of compressed arrays in a text. A scheme whose arrays exceed it is not written."""
+"""The compressed arrays of one JSON text may have so many bytes; larger ones are refused."""
 
 _NEEDED = {"name", "shape", "dtype"}
 _OPTIONAL = {"initializer", "not_written", "stream", "drawn_in", "tied", "kind"}

@@ -164,6 +164,8 @@ def find(
     if (path / configuration.FILE).is_file() and not is_own:
         path /= configuration.FILE
     if path.suffix == ".json":
+        if not path.exists():
+            raise FileNotFoundError(f"source must exist, got {source!r}: there is no such file")
         return _of_file(path, kind, wanted.load())
     try:
         architecture = Architecture.load(source)

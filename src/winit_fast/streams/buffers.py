@@ -178,9 +178,10 @@ def writable(out: Any, kinds: Mapping[np.dtype[Any], object] = dtypes.FLOATS) ->
 
 
 def overlaps(array: Array) -> bool:
-    """Return whether elements overlap or interleave: some stride is less than the extent inside it.
+    """Return whether elements overlap or interleave.
 
-    Interleaved elements share no bytes, but distinguishing the two cases would cost too much.
+    They do if a stride is less than the span of all axes with smaller strides. Interleaved elements
+    share no bytes, but telling the two cases apart would cost too much.
     """
     return overlap(array.shape, array.strides, array.itemsize)
 

@@ -33,8 +33,8 @@ Work = Callable[[Array, Box], object]
 def watched() -> str | None:
     """Return the name of a tracer or mode that must see every operation of this thread, or None.
 
-    A write by this package is not a torch operation, so a trace would not contain it. Also, tensors
-    may be fake or wrapped while tracing.
+    A write by this package is not a torch operation, so a trace would not contain it. While
+    tracing, tensors may also be fake or wrapped.
 
     Examples
     --------

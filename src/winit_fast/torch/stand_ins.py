@@ -23,7 +23,9 @@ Wholes = Mapping[int, Tensor]
 def wholes(found: Iterable[Named]) -> Wholes:
     """Make the stand-ins for the DTensors among a module's tensors.
 
-    They are on the CPU, whatever the mesh. Their memory is reserved, but never touched.
+    A stand-in is memory of the CPU, whatever the mesh, that is reserved but never touched. Two
+    exceptions: a tensor of the meta device gets one there, and a tensor that this rank holds whole
+    stands in for itself, since its values are known.
     """
     return {id(named.tensor): _whole(named.tensor) for named in found if is_sharded(named.tensor)}
 
