@@ -167,6 +167,13 @@ def test_rules_of_a_model_act_on_the_product():
     assert len(new) == len(plan)
 
 
+def test_a_cast_leaves_weights_with_scales():
+    plan = pairs()
+    new = plan.cast("bfloat16")
+    assert new["norm.weight"].dtype == "bfloat16"
+    assert list(new)[1:] == list(plan)[1:]
+
+
 def test_scales_are_not_for_rules():
     with pytest.raises(ValueError, match="'up.weight_scale_inv', which follows from 'up.weight'"):
         pairs().with_rules({"up.weight_scale_inv": "ones"})

@@ -598,6 +598,20 @@ def test_parts_of_a_gated_delta_net():
         made("keras_default", bare(shapes | {f"{block}A_log": (4,)}), numbers)
 
 
+def test_matrices_of_three_axes():
+    """XLNet's queries are (width, head, size of a head): 64 inputs, 48 outputs."""
+    q, o = (f"transformer.layer.0.rel_attn.{name}" for name in "qo")
+    shapes = {q: (64, 4, 12), o: (64, 4, 12), "transformer.layer.0.rel_attn.r_w_bias": (4, 12)}
+    tensors = [TensorSpec(name, shape, N(3.0)) for name, shape in shapes.items()]
+    found = made("torch_default", tensors)
+    same(found[q], U(0.125))
+    same(found[o], U(48**-0.5))
+    assert found["transformer.layer.0.rel_attn.r_w_bias"] == N(3.0)
+    same(made("keras_default", tensors)[o], U((6 / 112) ** 0.5))
+    w = made("orthogonal", tensors)[q]((64, 4, 12), seed=0, name=q).reshape(64, 48)
+    assert np.allclose(w.T @ w, np.eye(48), atol=1e-5)
+
+
 def test_own_schemes():
     rule = Rule(None, "own", {}, roles=["attention.q"])
     q, k = (f"model.layers.0.self_attn.{name}_proj.weight" for name in "qk")

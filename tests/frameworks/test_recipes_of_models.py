@@ -23,11 +23,9 @@ SERVE_ANY = ["torch_default", "keras_default", "orthogonal", "selu", "dummy"]
 """The rules that are for any model of linear layers, convolutions and embeddings."""
 
 # Falcon's fused queries, keys and values are in the order that a bool of its configuration says.
-# XLNet's are no matrices.
 REFUSED = {
     ("FalconForCausalLM", "keras_default"): "tensor 'transformer.h.0.self_attention.query_key_v",
     ("FalconForCausalLM", "orthogonal"): "is fused .attention.q . attention.k . attention.v., an",
-    **{("XLNetLMHeadModel", rules): "have no rule for 19 of 37 tensors" for rules in SERVE_ANY},
 }
 
 
@@ -50,7 +48,7 @@ def test_every_tensor_has_a_role_and_rules_for_any_model_serve_it(name):
         found = assign([tensor for tensor in plan if tensor.kind == "parameter"], numbers)
         roles = {key: one and {part.role for part in one.parts} for key, one in found.items()}
         lost = [key for key, own in roles.items() if not own or own & {"linear", "conv", "bias"}]
-        assert bool(lost) == (name == "XLNetLMHeadModel"), lost
+        assert not lost
     for rules in SERVE_ANY:
         message = REFUSED.get((name, rules))
         if message is None:

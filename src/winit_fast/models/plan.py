@@ -249,6 +249,8 @@ class Plan(Sequence[TensorSpec]):
     def cast(self, dtype: object) -> Plan:
         """Return a plan in which all floating-point tensors are drawn and stored in one dtype.
 
+        Float8 weights with scales, and the scales, stay as they are: their numbers are products.
+
         Parameters
         ----------
         dtype : str, type or numpy.dtype
@@ -258,8 +260,12 @@ class Plan(Sequence[TensorSpec]):
         Plan
         """
         kind = dtypes.find(dtype).name
+        pairs = scales_by_weight(self)
+        kept = {*pairs, *(scale.name for scale in pairs.values())}
         return Plan(
-            replace(tensor, dtype=kind, drawn_in=None) if tensor.dtype in dtypes.NAMES else tensor
+            replace(tensor, dtype=kind, drawn_in=None)
+            if tensor.dtype in dtypes.NAMES and tensor.name not in kept
+            else tensor
             for tensor in self
         )
 

@@ -55,6 +55,8 @@ class Layout(NamedTuple):
         Number of leading axes that count independent tensors, such as experts.
     widens : bool
         Whether it has more outputs than inputs, so that another layout can be told.
+    inputs : tuple of int
+        The axes of inputs, if all others are those of outputs; ``axes`` says them else.
     """
 
     roles: tuple[str, ...]
@@ -63,6 +65,7 @@ class Layout(NamedTuple):
     axes: Convention
     batch: int
     widens: bool = False
+    inputs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,7 @@ def _layout(entry: str | Mapping[str, Any], axes: Convention) -> Layout:
         _AXES[entry["axes"]] if "axes" in entry else axes,
         entry.get("batch", 0),
         entry.get("widens", False),
+        tuple(entry.get("inputs", ())),
     )
 
 
@@ -474,6 +478,10 @@ def _fans(shape: tuple[int, ...], layout: Layout) -> dict[str, Number]:
     if len(shape) < layout.batch + 2:
         return {}
     batch = tuple(range(layout.batch))
+    if layout.inputs:
+        outputs = tuple(axis for axis in range(len(shape)) if axis not in layout.inputs)
+        fan_in, fan_out = fans(shape, layout.inputs, outputs, batch)
+        return {"fan_in": fan_in, "fan_out": fan_out}
     fan_in, fan_out = fans(
         shape,
         without_batch(layout.axes.in_axis, batch, len(shape)),
