@@ -195,8 +195,8 @@ C_LAYERS = [
     r"(coefficients|winit|sets|householder|householder_real-inl)\.h|vec_\w+\.h",
     r"(environment|probes|philox-inl)\.h",
     r"(kernels|math-inl|narrow-inl|householder-inl)\.h",
-    r"(loops|(?!kernels|probes)\w+)-inl\.h",  # the file of a distribution belongs here
-    r"probes-inl\.h",
+    r"(loops|(?!kernels|probes|steps|chunks)\w+)-inl\.h",  # the file of a distribution belongs here
+    r"(probes|steps|chunks)-inl\.h",
     r"kernels-inl\.h",
     r"\w+\.c",
 ]
