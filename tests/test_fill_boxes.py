@@ -139,6 +139,24 @@ def test_columns_across_the_upper_word_of_a_block_number():
         np.testing.assert_array_equal(part, whole[column])
 
 
+@pytest.mark.parametrize("width", [40, 128, 1000])
+@pytest.mark.parametrize("offset", [-200, -3, 0, 5])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_across_the_upper_word_of_a_block_number(isa, dtype, offset, width):
+    """Rows that are made together have different upper words, and each may cross one."""
+    past = (4 if dtype == np.float32 else 2) << 32  # elements before block 2^32
+    shape = 5, past + 2048
+    index = np.s_[:, past + offset : past + offset + width]
+    stream = wf.Stream(3, "rows")
+    rows = stream.normal(0.0, 1.0, shape, index=index, dtype=dtype)
+    for k, row in enumerate(rows):
+        single = [
+            stream.normal(0.0, 1.0, shape, index=(k, past + offset + i), dtype=dtype)
+            for i in (0, 3, width // 2, width - 1)
+        ]
+        assert [row[0], row[3], row[width // 2], row[-1]] == single
+
+
 def test_rows_that_follow_one_another_in_memory_but_not_in_the_tensor():
     """More than one piece, so that axes may be merged; these axes must not be."""
     whole = STREAM.normal(shape=(300, 700))

@@ -33,6 +33,8 @@ def test_streaming(isa, method, dtype):
     boxes = [
         (5, (20_011,), (item,)),  # one long run of odd length
         (5, (37, 531), (600 * item, item)),  # rows with gaps between them
+        (8, (37, 128), (128 * item, item)),  # short rows of whole groups, one after the other
+        (8, (37, 132), (136 * item, item)),  # short rows whose ends share lines with the gaps
         (5, (700, 8), (96 * item, item)),  # a shard of a few columns
         (8, (701, 8), (96 * item, item)),  # the same in whole blocks, the last list not full
         (5, (531, 37), (item, 531 * item)),  # transposed
@@ -40,7 +42,7 @@ def test_streaming(isa, method, dtype):
     for index, shape, strides in boxes:
         box = distribution, index, shape, strides, item
         expected, _ = filled(*box, shift=0, streaming=False)
-        for shift in (0, 1, item, 3 * item, 64 - item, 61):
+        for shift in (0, 1, item, 3 * item, 16, 64 - item, 61):
             for streaming in (False, True):
                 got, guards = filled(*box, shift=shift, streaming=streaming)
                 assert got == expected
