@@ -449,7 +449,8 @@ class DynamicInit:
 
 def _deviation(moments: np.ndarray[Any, Any]) -> float:
     count, total, squares = moments
-    return float(np.sqrt(max(0.0, squares / count - (total / count) ** 2)))
+    # np.maximum keeps a NaN, which max would make 0.
+    return float(np.sqrt(np.maximum(0.0, squares / count - (total / count) ** 2)))
 
 
 def _without_frozen(found: list[Units], unknown: dict[str, str]) -> list[Units]:
