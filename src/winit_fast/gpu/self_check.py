@@ -26,8 +26,8 @@ from winit_fast.base.dtypes import FLOATS
 from winit_fast.base.version import __version__
 from winit_fast.gpu.cases import SEED, STREAM, Case, cases, digest
 from winit_fast.gpu.choice import VARIABLE, wanted
-from winit_fast.gpu.fill import _octaves
 from winit_fast.gpu.fill import fill as fill_unchecked
+from winit_fast.gpu.fill import octaves
 
 _WORDS = {"uint32": torch.int32, "uint64": torch.int64}
 
@@ -79,7 +79,7 @@ _NAMES = {getattr(torch, kind.name): kind.name for kind in FLOATS.values()} | {
 def kernel_of(distribution: Distribution) -> str:
     """Return the name of the kernel that draws from a distribution, without that of the dtype."""
     p = _core.parameters(distribution)
-    return f"{p['kernel']} {_octaves(p)}" if p["kernel"] == "truncated" else p["kernel"]
+    return f"{p['kernel']} {octaves(p)}" if p["kernel"] == "truncated" else p["kernel"]
 
 
 @cache

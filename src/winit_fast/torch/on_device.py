@@ -147,7 +147,7 @@ def _sparse(out: Tensor, box: Box, scheme: Sparse, stream: Stream) -> bool:
         keys &= -(1 << (rows - 1).bit_length())
         keys |= torch.arange(rows, device=out.device)[:, None]
         keys ^= -(1 << 63)  # in the order of unsigned numbers
-        last = keys.kthvalue(mask.zeros, dim=0).values
+        last = keys.sort(dim=0).values[mask.zeros - 1]  # kthvalue may be barred on a GPU
         _bits(out)[:, columns].masked_fill_(keys[own] <= last, 0)
     return True
 
