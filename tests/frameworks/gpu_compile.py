@@ -14,6 +14,7 @@ from pathlib import Path
 
 import triton
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 from winit_fast.gpu.fill import TILES, WARPS, _tile
@@ -66,7 +67,7 @@ def spilled(kernel):
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "kernel.ptx")
             source.write_text(kernel.asm["ptx"])
-            command = [triton.knobs.nvidia.ptxas.path, "-v", "--fmad=false"]
+            command = [get_ptxas(int(version.strip("sm_a"))).path, "-v", "--fmad=false"]
             command += [f"--gpu-name={version}", source, "-o", source.with_suffix(".o")]
             run = subprocess.run(command, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr
