@@ -25,6 +25,7 @@ FLOORS = [
     {"__init__"},
     {"models"},
     {"checkpoint"},
+    {"gpu"},
     {*FRAMEWORKS},
     {"sources"},
     {"diagnosis"},
@@ -192,11 +193,11 @@ def test_intrinsics_stand_in_the_vec_headers(path):
 
 # From the bottom up: a file includes only files of earlier lines.
 C_LAYERS = [
-    r"(coefficients|winit|sets|householder|householder_real-inl)\.h|vec_\w+\.h",
+    r"(coefficients|philox|winit|sets|householder|householder_real-inl)\.h|vec_\w+\.h",
     r"(environment|probes|philox-inl)\.h",
     r"(kernels|math-inl|narrow-inl|householder-inl)\.h",
-    r"(loops|(?!kernels|probes|steps|chunks)\w+)-inl\.h",  # the file of a distribution belongs here
-    r"(probes|steps|chunks)-inl\.h",
+    r"(loops|(?!kernels|probes|chunks|steps)\w+)-inl\.h",  # the file of a distribution belongs here
+    r"(probes|chunks|steps)-inl\.h",
     r"kernels-inl\.h",
     r"\w+\.c",
 ]
