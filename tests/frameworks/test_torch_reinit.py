@@ -139,3 +139,22 @@ def test_tied_and_frozen_parameters():
     own = init.init_(torch.nn.Embedding(6, 4), seed=3, prefix="0.")
     assert torch.equal(module[1].weight, own.weight) and module[1].weight is module[0].weight
     assert not optimizer.state and not module[0].weight.requires_grad
+
+
+def test_adagrad_begins_as_its_constructor_made_it():
+    """It takes the value that the optimizer was given, and reads none of a group's."""
+    module = model()
+
+    def made():
+        groups = [
+            {"params": list(module[0].parameters())},
+            {"params": list(module[2].parameters()), "initial_accumulator_value": 9.0},
+        ]
+        return torch.optim.Adagrad(groups, 0.01, initial_accumulator_value=0.5)
+
+    optimizer = made()
+    step(module, optimizer)
+    init.reinit_(module, "2.*", seed=3, optimizer=optimizer)
+    new = made()
+    for parameter in module[2].parameters():
+        assert torch.equal(optimizer.state[parameter]["sum"], new.state[parameter]["sum"])

@@ -115,18 +115,15 @@ def _resets(optimizer: torch.optim.Optimizer, chosen: Sequence[Named]) -> list[C
         raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {optimizer!r}")
     if isinstance(optimizer, torch.optim.LBFGS):
         raise ValueError("optimizer must keep a state for each parameter, got LBFGS")
-    groups = {
-        id(parameter): group for group in optimizer.param_groups for parameter in group["params"]
-    }
+    own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     resets: list[Callable[[], Any]] = []
     for named in chosen:
         if not named.is_parameter:
             continue
-        if id(named.tensor) not in groups:
+        if id(named.tensor) not in own:
             raise ValueError(f"optimizer must have the chosen parameters, but not {named.what}")
         if isinstance(optimizer, torch.optim.Adagrad):  # its state is made by its constructor
-            group = groups[id(named.tensor)]
-            start = group["initial_accumulator_value"]
+            start = optimizer.defaults["initial_accumulator_value"]  # not that of a group
             resets.append(partial(_as_at_first, optimizer.state[named.tensor], start))
         else:  # the others make it at the first step
             resets.append(partial(optimizer.state.pop, named.tensor, None))
