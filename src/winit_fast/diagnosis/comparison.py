@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from winit_fast.base.arguments import path as path_argument
+from winit_fast.base.tables import table
 from winit_fast.diagnosis.report import Propagation
 
 if TYPE_CHECKING:
@@ -96,14 +97,7 @@ class CoordinateCheck:
         slopes = self.slopes()
         for name, values in self.changes.items():
             rows.append((name, *(f"{one:.3g}" for one in values[:, -1]), f"{slopes[name]:+.2f}"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if place else cell.ljust(width)
-                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        )
+        return table(rows, right=range(1, len(rows[0])))
 
     def figure(self) -> Figure:
         """Draw the mean size of every layer's output by width, one line for each step.

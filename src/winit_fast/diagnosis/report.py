@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from winit_fast.base.arguments import path as path_argument
+from winit_fast.base.tables import table
 from winit_fast.diagnosis.rows import LAYER, Row
 
 if TYPE_CHECKING:
@@ -54,15 +55,7 @@ class Propagation:
 
     def __str__(self) -> str:
         cells = [_COLUMNS, *map(_cells, self.rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if place < 2 else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in cells
-        ]
-        return "\n".join(lines)
+        return table(cells, right=range(2, len(_COLUMNS)))
 
     def figure(self) -> Figure:
         """Draw deviations by depth, with the theory's prediction dashed, and histograms.

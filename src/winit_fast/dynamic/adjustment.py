@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from winit_fast.base.tables import table
+
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -63,14 +65,7 @@ class Adjustment:
             gradient = "-" if one.gradient is None else f"{one.gradient:.4g}"
             rows.append((one.name, f"{one.factor:.4g}", f"{one.before:.4g}", f"{one.after:.4g}",
                          gradient))  # fmt: skip
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if place else cell.ljust(width)
-                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        )
+        return table(rows, right=range(1, len(rows[0])))
 
 
 def log_factors(

@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 from winit_fast.base.names import excerpt
+from winit_fast.base.tables import table as aligned
 from winit_fast.initializers.elementwise import TruncatedNormal
 from winit_fast.initializers.parts import Parts
 from winit_fast.initializers.protocol import Initializer
@@ -120,14 +121,7 @@ def table(tensors: Sequence[TensorSpec]) -> str:
         kind = "" if group.kind == PARAMETER else f"  ({group.kind})"
         row = (f"{group.times:,}", group.name, shape, group.dtype, group.initializer + kind)
         rows.append(row)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            text.rjust(width) if at == 0 else text.ljust(width)
-            for at, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    return aligned(rows, right={0})
 
 
 def _listed(

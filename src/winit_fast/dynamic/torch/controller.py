@@ -13,6 +13,7 @@ from torch.nn import Module
 from torch.optim import Optimizer
 
 from winit_fast.base.arguments import integer, not_negative, positive
+from winit_fast.base.tables import table
 from winit_fast.diagnosis.torch.undisturbed import reshard
 from winit_fast.dynamic.dormancy import dormant, runs
 from winit_fast.dynamic.torch.layers import summed
@@ -379,14 +380,7 @@ class DynamicInit:
             incoming = [name for name, _ in one.incoming] + ([one.norm[0]] if one.norm else [])
             each = "" if one.each == 1 else f" ({one.each} inputs each)"
             rows.append((one.name, str(one.count), ", ".join(incoming), one.outgoing[0] + each))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(
-                cell.rjust(width) if place == 1 else cell.ljust(width)
-                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
+        lines = [table(rows, right={1})]
         used = {one.outgoing[0] for one in self._units.values()}
         lines += [f"not watched: {name}: {why}" for name, why in self._unknown.items()
                   if name not in used]  # fmt: skip
