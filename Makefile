@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 SOURCES := pyproject.toml setup.py $(wildcard csrc/* src/winit_fast/*.pyx src/winit_fast/*.px[di])
 
-.PHONY: help demo test test-all coverage mutants test-frameworks test-sharded test-models test-isa asan tsan soak accuracy bench bench-report bench-check bench-baseline docs lint format cross wheel wheel-aarch64 wheels clean
+.PHONY: help demo test test-all coverage mutants test-frameworks test-gpu test-sharded test-models test-isa asan tsan soak accuracy bench bench-report bench-check bench-baseline docs lint format cross wheel wheel-aarch64 wheels clean
 help: ## list the commands
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -55,18 +55,25 @@ test-all: $(VENV)/installed ## run all tests, with every Hypothesis example
 	$(PYTEST) $(WITHOUT_FRAMEWORKS) $(FULL)
 
 FRAMEWORKS := $(shell sed -n 's/^FRAMEWORKS = //p' src/winit_fast/base/frameworks.py | tr -d '(",)')
-ADAPTERS := $(addprefix src/winit_fast/,$(FRAMEWORKS) sources diagnosis/torch dynamic/torch advice/torch)
+ADAPTERS := $(addprefix src/winit_fast/,$(FRAMEWORKS) gpu sources diagnosis/torch dynamic/torch advice/torch)
 # Pinned versions, with which the tests are known to pass; NEWEST=1 installs the newest releases.
 PINNED := $(BIN)/python -c '$(DEPENDENCIES)' frameworks
+ALONE := $(BIN)/python -c '$(DEPENDENCIES)' alone
 test-frameworks: $(VENV)/installed ## run the tests with PyTorch, JAX, Keras and Dask; NEWEST=1 takes their newest releases
 ifdef NEWEST
 	$(PINNED) | sed 's/ *==.*//' | $(BIN)/pip install --quiet --upgrade --requirement /dev/stdin
+	$(ALONE) | sed 's/ *==.*//' | $(BIN)/pip install --quiet --upgrade --no-deps --requirement /dev/stdin
 else
 	$(PINNED) | $(BIN)/pip install --quiet --requirement /dev/stdin
+	$(ALONE) | $(BIN)/pip install --quiet --no-deps --requirement /dev/stdin
 endif
 	KERAS_BACKEND=jax $(BIN)/pytest -q $(FULL) -m 'not models' tests/frameworks $(ADAPTERS) \
 	    --ignore tests/frameworks/test_torch_sharded.py --ignore tests/frameworks/test_torch_dcp.py
 	KERAS_BACKEND=torch $(BIN)/pytest -q $(FULL) tests/frameworks/test_keras*.py src/winit_fast/keras
+
+# Triton reads the variable when it is imported, so these tests have a process of their own.
+test-gpu: $(VENV)/installed ## run the kernels of GPUs in Triton's interpreter, on a CPU (after test-frameworks)
+	TRITON_INTERPRET=1 $(BIN)/pytest -q tests/frameworks/test_gpu_*.py
 
 test-sharded: $(VENV)/installed ## run what concerns ranks alone (four minutes; after test-frameworks)
 	$(BIN)/pytest -q tests/test_ranks.py tests/frameworks/test_torch_sharded.py tests/frameworks/test_torch_dcp.py

@@ -24,7 +24,7 @@ GUIDES = [
     page
     for page in sorted((DOCS / "guides").glob("*.md"))
     if page.stem not in ("index", "numpy", "own")
-] + [DOCS / "look.md", DOCS / "reinitialise.md"]
+] + [DOCS / "gpu.md", DOCS / "look.md", DOCS / "reinitialise.md"]
 
 
 def examples(page: Path) -> list[tuple[int, str]]:

@@ -229,6 +229,7 @@ def test_a_file_that_may_not_grow_is_named(tmp_path):
         ("WINIT_FAST_ISA", "AVX2"),
         ("WINIT_FAST_NUM_THREADS", "0"),
         ("WINIT_FAST_NUM_THREADS", "x"),
+        ("WINIT_FAST_GPU", "yes"),
     ],
 )
 def test_a_bad_environment_variable_is_told_in_a_line(variable, value):

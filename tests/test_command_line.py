@@ -202,6 +202,7 @@ def test_info_has_a_line_a_tensor_of_a_layer_with_the_formula(monkeypatch):
 def test_json_of_the_machine_and_the_models():
     found = json.loads(run("info", "--json").output)
     assert found["stream_version"] == 1 and found["isa"] in found["supported_isas"]
+    assert found["gpus"].keys() == {"variable", "kernels", "host"}
     small = {"model": "gpt2", "rules": "gpt2", "tensors": 148, "parameters": 124_439_808}
     assert small in found["models"]
 

@@ -43,14 +43,14 @@ def test_a_threshold_that_is_far_from_its_expected_place(monkeypatch, sparsity):
     """If too few keys lie near the expected threshold, the search widens until it finds it."""
     monkeypatch.setattr(sparse, "_TALL", 8)
     monkeypatch.setattr(sparse, "_CUT", 100)
-    monkeypatch.setattr(sparse._Mask, "_spread", 1)
-    found, near = [], sparse._Mask._found_near
+    monkeypatch.setattr(sparse.Mask, "_spread", 1)
+    found, near = [], sparse.Mask._found_near
 
     def recorded(*args):
         found.append(near(*args))
         return found[-1]
 
-    monkeypatch.setattr(sparse._Mask, "_found_near", recorded)
+    monkeypatch.setattr(sparse.Mask, "_found_near", recorded)
     made = wf.Sparse(sparsity)((777, 20), seed=5, name="w") == 0
     assert (made == by_the_contract(sparsity, (777, 20), 5, "w")).all()
     assert any(one is None for one in found)
@@ -79,13 +79,13 @@ def test_of_equal_words_the_first_rows_are_zeros(monkeypatch, tall):
 @pytest.fixture
 def keys_made(monkeypatch):
     """Count the keys that are computed, in all threads."""
-    made, make = [], sparse._Mask.keys
+    made, make = [], sparse.Mask.keys
 
     def counted(mask, of):
         made.append(math.prod(of.sizes))
         return make(mask, of)
 
-    monkeypatch.setattr(sparse._Mask, "keys", counted)
+    monkeypatch.setattr(sparse.Mask, "keys", counted)
     return made
 
 
@@ -148,7 +148,7 @@ def test_boxes_filled_by_several_threads_at_once():
 
 def test_a_threshold_that_one_thread_fails_to_find(monkeypatch):
     """The next thread that needs the threshold finds it."""
-    found = sparse._Mask.found
+    found = sparse.Mask.found
     calls = []
 
     def fails_first(*args):
@@ -157,7 +157,7 @@ def test_a_threshold_that_one_thread_fails_to_find(monkeypatch):
             raise MemoryError
         return found(*args)
 
-    monkeypatch.setattr(sparse._Mask, "found", fails_first)
+    monkeypatch.setattr(sparse.Mask, "found", fails_first)
     fill = wf.Sparse(0.5).prepared((30, 40), np.dtype(np.float32), Stream(5, "w"))
     out = np.empty((30, 40), np.float32)
     with pytest.raises(MemoryError):

@@ -283,6 +283,6 @@ def test_the_octaves_of_a_window_are_enough(width):
         # 1 - t^2 is the tail times 1 + |t|, which is between 1 and 2
         least = max(-np.log(2 * end) - shift for end in ends)
         most = max(-np.log(end) - shift for end in ends)
-        octaves = gpu._octaves(p)
+        octaves = gpu.octaves(p)
         assert most + 4 < 4 * 2**octaves or p["kernel"] == "central"
         assert octaves == 1 or least + 4 > 2**octaves  # at most one more than is needed

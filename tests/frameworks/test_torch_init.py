@@ -498,7 +498,7 @@ def test_meta_tensors_are_left_alone():
 
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12), (7, 3, 5, 2), (300,)], ids=str)
 @pytest.mark.parametrize("scheme", RANDOM)
-def test_other_devices_are_filled_through_host_memory(scheme, shape, monkeypatch):
+def test_other_devices_are_filled_through_host_memory(scheme, shape, monkeypatch, request):
     """No other device is available, so CPU tensors are filled in pieces as for one."""
     if len(shape) < 2 and scheme not in ("uniform_", "normal_", "trunc_normal_"):
         return
@@ -514,7 +514,7 @@ def test_other_devices_are_filled_through_host_memory(scheme, shape, monkeypatch
         return made
 
     got = torch.empty(shape)
-    monkeypatch.setattr(memory, "on_host", lambda tensor: False)
+    request.getfixturevalue("elsewhere")
     monkeypatch.setattr(memory, "HOST_BYTES", 4 * 50)
     monkeypatch.setattr(torch, "empty", watched)
     assert getattr(ours, scheme)(got, **RANDOM[scheme], seed=1) is got

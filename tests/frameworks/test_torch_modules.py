@@ -206,10 +206,10 @@ def test_statistics_of_normalisation_are_reset():
     assert (init_(norm).running_mean == 0).all() and norm.num_batches_tracked == 0
 
 
-def test_other_devices(monkeypatch):
+def test_other_devices(monkeypatch, request):
     """CPU tensors are filled through a buffer, as for another device, with the same bits."""
     expected = values(init_(Tied(), seed=4))
-    monkeypatch.setattr(ours.memory, "on_host", lambda tensor: False)
+    request.getfixturevalue("elsewhere")
     monkeypatch.setattr(ours.memory, "HOST_BYTES", 512)
     assert equal(values(init_(Tied(), seed=4)), expected)
 

@@ -1,20 +1,15 @@
-"""torchtitan's Llama: recorded, filled, written, and loaded by torchtitan's own checkpoint code.
-
-`make test-frameworks` does not install torchtitan, because it needs triton (1 GB) and a dozen
-packages more. With it, the tests run: `pip install torchtitan==0.3.0 triton`.
-"""
+"""torchtitan's Llama: recorded, filled, written, and loaded by torchtitan's own checkpoint code."""
 
 import dataclasses
 
 import pytest
 import torch
+from torchtitan.models import llama3
 
 import winit_fast as wf
 import winit_fast.torch as init
 from winit_fast.initializers.parts import Parts
 from winit_fast.models import TensorSpec
-
-llama3 = pytest.importorskip("torchtitan.models.llama3")
 
 
 def make():

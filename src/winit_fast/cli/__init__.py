@@ -13,5 +13,8 @@ for _needed in ("click", "rich"):
         )
 
 from winit_fast.cli.command import main  # noqa: E402
+from winit_fast.gpu.choice import wanted  # noqa: E402
+
+wanted()  # an invalid WINIT_FAST_GPU is an error at once, as of the other variables
 
 __all__ = ["main"]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from winit_fast.sources.source import Wanted
 
 _HELP = """\
-Show the instruction set, the threads and the known models, or the tensors of one MODEL.
+Show the instruction set, the threads, the GPUs and the known models, or the tensors of one MODEL.
 
 With MODEL, a line stands for the tensors of all layers. * is a number in their names; {i} is a
 number that the formula uses as i."""
@@ -41,10 +41,11 @@ def info(
 
 
 def _print_models(as_json: bool) -> None:
-    from winit_fast.cli.machine import in_a_line, machine
+    from winit_fast.cli.machine import gpus, gpus_in_a_line, in_a_line, machine
     from winit_fast.models import Architecture, model_names
 
     facts = machine()
+    devices = gpus()
     models = [
         {
             "model": name,
@@ -60,10 +61,11 @@ def _print_models(as_json: bool) -> None:
         for architecture in [Architecture.load(name)]
     ]
     if as_json:
-        print_json({**facts, "models": models})
+        print_json({**facts, "gpus": devices, "models": models})
         return
     terminal = console()
     terminal.print(in_a_line(facts), highlight=False, soft_wrap=True)
+    terminal.print(gpus_in_a_line(devices), highlight=False, soft_wrap=True)
     terminal.print()
     shown = table("model", "rules", "tensors", "parameters", right=("tensors", "parameters"))
     for row in models:

@@ -166,7 +166,7 @@ def _launch(
         *[_bits(each, double) for each in reals],
         KERNEL=p["kernel"],
         TYPE=p["type"],
-        OCTAVES=_octaves(p),
+        OCTAVES=octaves(p),
         LOOPS=len(outer),
         ROWS=tile_rows,
         BLOCKS=tile_blocks,
@@ -203,7 +203,7 @@ def _bits(value: float, double: bool) -> int:
     return bits
 
 
-def _octaves(p: "Parameters") -> int:
+def octaves(p: "Parameters") -> int:
     """Return how many octaves of w + 4 occur in a window: see csrc/truncated-inl.h.
 
     w = -ln(1 - t^2) is largest at the window's ends, where 1 - t^2 is at least the tail there.

@@ -26,7 +26,7 @@ from winit_fast.streams.fill import constant, rounded
 from winit_fast.streams.stream import Stream
 
 
-def _numbers(box: Box, axes: tuple[int, ...]) -> Array:
+def numbers_of(box: Box, axes: tuple[int, ...]) -> Array:
     """Return the positions of a box along some axes, as C-order indices over these axes."""
     numbers = np.arange(1)
     for axis in axes:
@@ -112,18 +112,18 @@ class Orthogonal(Initializer, names=("orthogonal", "orthogonal_initializer")):
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Refuse a shape that is no matrix with these axes, or a dtype whose range gain exceeds."""
-        _matrix_axes(shape, self.column_axis, self.batch_axis)
+        matrix_axes(shape, self.column_axis, self.batch_axis)
         rounded(self.gain, dtype, "gain")
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         """Compute the rows or the columns, whichever are fewer, of each matrix."""
-        axes = _matrix_axes(box.tensor, self.column_axis, self.batch_axis)
+        axes = matrix_axes(box.tensor, self.column_axis, self.batch_axis)
         workers = threads.resolve(num_threads)
         dtype = working(out.dtype)
         if out.size == 0:
             return
         array = box.expand(out).transpose(*axes.batch, *axes.rows, *axes.columns)
-        numbers, rows, columns = (_numbers(box, part) for part in axes)
+        numbers, rows, columns = (numbers_of(box, part) for part in axes)
         shapes = [tuple(box.sizes[axis] for axis in part) for part in axes]
         length, width = (
             math.prod(box.tensor[axis] for axis in part) for part in (axes.rows, axes.columns)
@@ -159,7 +159,7 @@ class MatrixAxes(NamedTuple):
 
 
 @lru_cache
-def _matrix_axes(shape: tuple[int, ...], column_axis: Axes | None, batch_axis: Axes) -> MatrixAxes:
+def matrix_axes(shape: tuple[int, ...], column_axis: Axes | None, batch_axis: Axes) -> MatrixAxes:
     """Split a tensor's axes into batch, row and column axes; a wide matrix is transposed."""
     if column_axis is None:
         column_axis = without_batch(JAX.column_axis, batch_axis, len(shape))
@@ -257,22 +257,42 @@ class DeltaOrthogonal(Initializer, names=("delta_orthogonal",)):
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         """Set every element to 0, and then fill the centre tap."""
+        constant(0.0, out, box, num_threads)
+        tap = self.tap(box)
+        if tap is not None:
+            position, matrix, is_transposed = tap
+            own = box.expand(out)[position]
+            own = own.T if is_transposed else own
+            Orthogonal(self.gain).fill_box(own, matrix, stream, num_threads)
+
+    def tap(self, box: Box) -> tuple[tuple[int | slice, ...], Box, bool] | None:
+        """Find the centre tap in a box.
+
+        Returns
+        -------
+        position : tuple of int and slice
+            An index into the box.
+        matrix : Box
+            The box of the matrix, inputs x outputs, that lies there.
+        is_transposed : bool
+            Whether the outputs come first.
+
+        None is returned instead if the centre is outside of the box.
+        """
         shape = box.tensor
         fan_in, fan_out = convolution_axes("DeltaOrthogonal", shape, self.in_axis, self.out_axis)
-        constant(0.0, out, box, num_threads)
         spatial = [axis for axis in range(len(shape)) if axis not in (fan_in, fan_out)]
         centre = {axis: (shape[axis] - 1) // 2 - box.starts[axis] for axis in spatial}
-        if all(0 <= at < box.sizes[axis] for axis, at in centre.items()):
-            position = tuple(centre.get(axis, slice(None)) for axis in range(len(shape)))
-            tap = box.expand(out)[position]
-            matrix = Box(
-                (shape[fan_in], shape[fan_out]),
-                (box.starts[fan_in], box.starts[fan_out]),
-                (box.sizes[fan_in], box.sizes[fan_out]),
-                (0, 1),
-            )
-            own = tap if fan_in < fan_out else tap.T
-            Orthogonal(self.gain).fill_box(own, matrix, stream, num_threads)
+        if not all(0 <= at < box.sizes[axis] for axis, at in centre.items()):
+            return None
+        matrix = Box(
+            (shape[fan_in], shape[fan_out]),
+            (box.starts[fan_in], box.starts[fan_out]),
+            (box.sizes[fan_in], box.sizes[fan_out]),
+            (0, 1),
+        )
+        position = tuple(centre.get(axis, slice(None)) for axis in range(len(shape)))
+        return position, matrix, fan_in > fan_out
 
     def scaled(self, factor: float) -> Initializer:
         return replace(self, gain=factor * self.gain)

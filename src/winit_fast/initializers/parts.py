@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from winit_fast._core import Distribution
 from winit_fast.base.arguments import integer, utf8
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, whole
@@ -47,6 +48,28 @@ class Part(NamedTuple):
         """The elements as a box of the tensor in which indices count."""
         shape, starts = (self.shape, (0,) * len(self.starts)) if self.of is None else self.of
         return Box(shape, starts, self.shape, tuple(range(len(shape))))
+
+
+class Share(NamedTuple):
+    """What a box of a tensor has of one part.
+
+    Attributes
+    ----------
+    at : tuple of slice
+        Its place in the box, with all axes.
+    initializer : Initializer
+    box : Box
+        The elements, in the tensor in which the part's indices count.
+    stream : Stream
+    distribution : Distribution or None
+        Drawn instead of `initializer`, whose fans are not those of ``box.tensor``.
+    """
+
+    at: tuple[slice, ...]
+    initializer: Initializer
+    box: Box
+    stream: Stream
+    distribution: Distribution | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -134,12 +157,20 @@ class Parts(Initializer, names=("parts",)):
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         """Fill the box's share of every part, in the order of the parts."""
         expanded = box.expand(out)
+        for at, initializer, own, its, distribution in self.shares(box, stream, out.dtype):
+            if distribution is not None:
+                fill(distribution, its.seed, its.id, expanded[at], own, num_threads)
+            else:
+                initializer.fill_box(expanded[at], own, its, num_threads)
+
+    def shares(self, box: Box, stream: Stream, dtype: np.dtype[Any]) -> Iterator[Share]:
+        """Yield what a box has of every part, in the order of the parts."""
         for part, cut in self._within(box):
             at = tuple(
                 slice(start - first, start - first + size)
                 for start, first, size in zip(cut.starts, box.starts, cut.sizes, strict=True)
             )
-            _fill_part(part, expanded[at], cut, stream, num_threads)
+            yield _share(part, at, cut, stream, dtype)
 
     def _within(self, box: Box) -> Iterator[tuple[Part, Box]]:
         """Yield each part with its intersection with a box of the tensor."""
@@ -219,19 +250,19 @@ def _own(part: Part, cut: Box) -> Box:
     return Box(whole.tensor, starts, cut.sizes, cut.kept)
 
 
-def _fill_part(part: Part, out: Array, cut: Box, stream: Stream, num_threads: int | None) -> None:
-    """Fill the elements of a part that lie in a box of the tensor."""
-    own = _own(part, cut)
+def _share(
+    part: Part, at: tuple[slice, ...], cut: Box, stream: Stream, dtype: np.dtype[Any]
+) -> Share:
+    """Describe the elements of a part that lie in a box of the tensor."""
     if part.stream is not None:
         stream = Stream(stream.seed, part.stream)
     elif isinstance(part.initializer, Elementwise):
-        distribution = part.initializer.draws_from(part.shape, out.dtype)
-        fill(distribution, stream.seed, stream.id, out, cut, num_threads)
-        return
+        distribution = part.initializer.draws_from(part.shape, dtype)
+        return Share(at, part.initializer, cut, stream, distribution)
     elif part.shape != cut.tensor:
         ends = zip(part.starts, part.stops, strict=True)
         stream = stream.part(f"[{','.join(f'{start}:{stop}' for start, stop in ends)}]")
-    part.initializer.fill_box(out, own, stream, num_threads)
+    return Share(at, part.initializer, _own(part, cut), stream)
 
 
 def covers(boxes: list[Any], rest: Box) -> bool:

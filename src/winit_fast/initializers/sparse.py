@@ -85,12 +85,12 @@ class Sparse(Initializer, names=("sparse",)):
 
     def fill_box(self, out: Array, box: Box, stream: Stream, num_threads: int | None) -> None:
         """Draw every element, and then set the zeros of each column."""
-        mask = _Mask.of(self.sparsity, box.tensor, stream)
+        mask = Mask.of(self.sparsity, box.tensor, stream)
         self._fill(out, box, stream, num_threads, mask, mask.thresholds)
 
     def prepared(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: Stream) -> Filler:
         """Return a filler that finds each column's threshold once for all boxes."""
-        mask = _Mask.of(self.sparsity, shape, stream)
+        mask = Mask.of(self.sparsity, shape, stream)
         if not mask.zeros or shape[1] > _KEPT:
             return super().prepared(shape, dtype, stream)
         thresholds = _Once(mask)
@@ -106,7 +106,7 @@ class Sparse(Initializer, names=("sparse",)):
         box: Box,
         stream: Stream,
         num_threads: int | None,
-        mask: "_Mask",
+        mask: "Mask",
         thresholds: "_Thresholds",
     ) -> None:
         distribution = distributions.normal(out.dtype, 0.0, self.stddev)
@@ -138,7 +138,7 @@ column, the number of columns and the number of threads."""
 
 
 @dataclass(frozen=True)
-class _Mask:
+class Mask:
     """The zeros of a matrix: in each column, the elements whose key is at most a threshold.
 
     Attributes
@@ -155,7 +155,7 @@ class _Mask:
     stream: Stream
 
     @classmethod
-    def of(cls, sparsity: float, shape: tuple[int, ...], stream: Stream) -> "_Mask":
+    def of(cls, sparsity: float, shape: tuple[int, ...], stream: Stream) -> "Mask":
         return cls(shape, math.ceil(sparsity * shape[0]), stream.part("mask"))
 
     @property
@@ -237,7 +237,7 @@ class _Mask:
 class _Once:
     """The cached thresholds of all columns of a matrix, each computed at its first use."""
 
-    def __init__(self, mask: _Mask) -> None:
+    def __init__(self, mask: Mask) -> None:
         self._mask = mask
         self._last = np.empty(mask.shape[1], np.uint64)
         self._states = bytearray(-(-mask.shape[1] // mask.step))

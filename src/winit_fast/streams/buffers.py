@@ -182,11 +182,16 @@ def overlaps(array: Array) -> bool:
 
     Interleaved elements share no bytes, but distinguishing the two cases would cost too much.
     """
-    span = array.itemsize
-    for step, extent in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
+    return overlap(array.shape, array.strides, array.itemsize)
+
+
+def overlap(shape: Sequence[int], strides: Sequence[int], size: int) -> bool:
+    """Return the same from the strides of an array, in any unit, and the size of its elements."""
+    span = size
+    for step, extent in sorted(zip(map(abs, strides), shape, strict=True)):
         if extent > 1:
             if step < span:
-                return array.size > 0
+                return 0 not in shape
             span += step * (extent - 1)
     return False
 

@@ -16,15 +16,16 @@ from winit_fast.base.names import located
 from winit_fast.initializers.computed import Computed
 from winit_fast.initializers.constants import Constant, Ones, Zeros
 from winit_fast.initializers.elementwise import RandomNormal, RandomUniform, TruncatedNormal
-from winit_fast.initializers.protocol import Elementwise, Initializer, distribution_of, draw
+from winit_fast.initializers.protocol import Elementwise, Initializer, distribution_of
 from winit_fast.initializers.protocol import check as check_scheme
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import Stream, stream_id
+from winit_fast.torch.draw import fill_by, fill_elementwise, fill_rounded, has_kernels
 from winit_fast.torch.expressions import TorchExpression
-from winit_fast.torch.memory import FLOATS, fill_by, fill_elementwise, watched
+from winit_fast.torch.memory import FLOATS, watched
 from winit_fast.torch.names import Named
 from winit_fast.torch.placements import is_sharded
-from winit_fast.torch.shards import copy_, fill_rounded, in_memory, local
+from winit_fast.torch.shards import copy_, in_memory, local
 
 Fill = Callable[[Tensor, str, int], object]
 """Fills a tensor, from the name of its stream and a seed."""
@@ -210,17 +211,20 @@ def _fill_rounded(
     if not tensor.numel():
         return
     if isinstance(scheme, Elementwise) or is_sharded(tensor):
-        own = Stream(seed, stream)
-        fill_rounded(tensor, drawn_in, lambda out, held: draw(scheme, out, held, own))
+        fill_rounded(tensor, drawn_in, scheme, seed, stream)
         return
-    whole = torch.empty(tensor.shape, dtype=drawn_in, device="cpu")
+    device = tensor.device if has_kernels(tensor) else "cpu"
+    whole = torch.empty(tensor.shape, dtype=drawn_in, device=device)
     fill_by(whole, scheme, seed, stream)
     tensor.copy_(whole)
 
 
 def _fill_complex(scheme: Initializer, tensor: Tensor, stream: str, seed: int) -> None:
-    """Fill a complex tensor through an array."""
+    """Fill a complex tensor as its real and imaginary parts, or through an array."""
     shape, dtype = tuple(tensor.shape), find_any(tensor.dtype)
+    if has_kernels(tensor) and not (is_sharded(tensor) or tensor.is_conj() or tensor.is_neg()):
+        fill_by(torch.view_as_real(tensor), scheme.complex_parts(shape), seed, stream)
+        return
     copy_(tensor, torch.from_numpy(scheme(shape, seed=seed, name=stream, dtype=dtype)))
 
 

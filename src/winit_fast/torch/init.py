@@ -30,14 +30,9 @@ from winit_fast.initializers.variance_scaling import GlorotNormal
 from winit_fast.streams import distributions
 from winit_fast.streams.stream import Seed
 from winit_fast.streams.truncation import relative_bounds
+from winit_fast.torch.draw import fill_by, fill_elementwise
 from winit_fast.torch.entries import originals
-from winit_fast.torch.memory import (
-    FLOATS,
-    fill_by,
-    fill_elementwise,
-    fillable,
-    watched,
-)
+from winit_fast.torch.memory import FLOATS, fillable, watched
 from winit_fast.torch.placements import is_sharded, parts
 from winit_fast.torch.seeding import Name, key_and_name
 

@@ -1,6 +1,8 @@
 """Access to the memory of tensors: in place on the CPU, piece by piece on other devices."""
 
-from collections.abc import Callable
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,16 +14,11 @@ from torch.autograd.graph import increment_version
 from torch.compiler import is_dynamo_compiling
 from torch.nn import Parameter
 
-import winit_fast._core as _core
 from winit_fast.base import dtypes
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, cuts, whole
-from winit_fast.initializers.protocol import Initializer, draw
-from winit_fast.streams.buffers import overlaps, view
-from winit_fast.streams.fill import MIN_PIECE, fill
-from winit_fast.streams.stream import Stream, stream_id
-from winit_fast.torch.placements import is_sharded, joined_parts, parts
-from winit_fast.torch.seeding import Name
+from winit_fast.streams.buffers import overlap, view
+from winit_fast.torch.placements import is_sharded, parts
 
 FLOATS = {getattr(torch, kind.name): kind for kind in dtypes.FLOATS.values()}
 """The supported types by torch's."""
@@ -192,12 +189,22 @@ def as_array(tensor: Tensor) -> Array | None:
     A tensor with the negation bit (``x.conj().imag``) is its memory's negative: it cannot be
     viewed either.
     """
-    if tensor.is_neg():
+    if tensor.is_neg() or has_overlap(tensor):
         return None
     dtype = FLOATS[tensor.dtype].dtype
     strides = [step * dtype.itemsize for step in tensor.stride()]
-    array = view(tensor.data_ptr(), tuple(tensor.shape), strides, dtype, tensor)
-    return None if overlaps(array) else array
+    return view(tensor.data_ptr(), tuple(tensor.shape), strides, dtype, tensor)
+
+
+def has_overlap(tensor: Tensor) -> bool:
+    """Return whether elements of a tensor overlap or interleave in memory.
+
+    Examples
+    --------
+    >>> has_overlap(torch.empty(3, 1).expand(3, 2)), has_overlap(torch.empty(4, 4)[::2, 1:])
+    (True, False)
+    """
+    return overlap(tuple(tensor.shape), tensor.stride(), 1)
 
 
 def fill_through_host(
@@ -224,13 +231,81 @@ def fill_through_host(
     """
     shape, dtype = tuple(tensor.shape), dtype or tensor.dtype
     held = held or whole(shape)
-    for cut in cuts(shape, max(1, HOST_BYTES // dtype.itemsize), axis):
+    staging = _Staging(tensor.device, dtype)
+    for cut in cuts(shape, max(1, HOST_BYTES // dtype.itemsize // staging.count), axis):
         part = tensor[cut]
-        piece = torch.empty(part.shape, dtype=dtype, device="cpu")
+        piece = staging.next(part.shape)
         array = as_array(piece)
-        assert array is not None  # a new tensor always has memory
+        assert array is not None  # elements of a new tensor do not overlap
         work(array, held.cut(cut))
-        part.copy_(piece)
+        staging.copy(piece, part)
+
+
+class _Staging:
+    """The buffers on the host for the pieces of a tensor that is not filled in place.
+
+    For a GPU there are two, of pinned memory, in turn: one is filled while the other is copied on
+    the current stream of the tensor's device. Nothing waits for the last copies: torch keeps pinned
+    memory until they are done.
+
+    Attributes
+    ----------
+    count : int
+        How many buffers there are.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self._overlaps = _copies_by_itself(device)
+        self.count = 2 if self._overlaps else 1
+        self._device, self._dtype = device, dtype
+        self._used: deque[tuple[Tensor, torch.cuda.Event]] = deque()
+
+    def next(self, shape: Sequence[int]) -> Tensor:
+        """Return a buffer of a shape that is not being copied."""
+        size = math.prod(shape)
+        if not self._overlaps:
+            return torch.empty(shape, dtype=self._dtype, device="cpu")
+        if len(self._used) == self.count:
+            buffer, copied = self._used.popleft()
+            copied.synchronize()
+            if buffer.numel() >= size:
+                return buffer[:size].view(shape)
+        return _pinned(size, self._dtype).view(shape)
+
+    def copy(self, piece: Tensor, part: Tensor) -> None:
+        """Copy a buffer to a part of the tensor, which may end later."""
+        part.copy_(piece, non_blocking=self._overlaps)
+        if self._overlaps:
+            self._used.append((piece.view(-1), _mark(self._device)))
+
+
+def _copies_by_itself(device: torch.device) -> bool:
+    """Return whether a device copies from pinned memory while the processor works.
+
+    Raises
+    ------
+    RuntimeError
+        If a CUDA graph is captured: it would copy what is in the buffer whenever it runs.
+    """
+    if device.type != "cuda":
+        return False
+    if torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            f"a tensor of {device} is to be filled through host memory, which a CUDA graph cannot "
+            "capture: fill it before"
+        )
+    return True
+
+
+def _pinned(size: int, dtype: torch.dtype) -> Tensor:
+    return torch.empty(size, dtype=dtype, device="cpu", pin_memory=True)
+
+
+def _mark(device: torch.device) -> torch.cuda.Event:
+    """Return an event that happens when the current stream of a device has done all work so far."""
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(device))
+    return event
 
 
 def fill_tensor(tensor: Tensor, work: Work, axis: int | None = None) -> None:
@@ -242,62 +317,17 @@ def fill_tensor(tensor: Tensor, work: Work, axis: int | None = None) -> None:
     with torch.no_grad():
         if is_sharded(tensor):
             for part, held in parts(tensor):
-                _fill(part, held, work, axis)
+                fill_part(part, held, work, axis)
             written(tensor)
         else:
-            _fill(tensor, whole(tuple(tensor.shape)), work, axis)
+            fill_part(tensor, whole(tuple(tensor.shape)), work, axis)
 
 
-def _fill(tensor: Tensor, held: Box, work: Work, axis: int | None) -> None:
+def fill_part(tensor: Tensor, held: Box, work: Work, axis: int | None = None) -> None:
+    """Fill a plain tensor with a box of a logical tensor, in place if it lies on the host."""
     array = as_array(tensor) if on_host(tensor) else None
     if array is None:
         fill_through_host(tensor, work, axis, held)
     else:
         work(array, held)
         written(tensor)
-
-
-def fill_elementwise(
-    tensor: Tensor, distribution: _core.Distribution, key: int, name: Name
-) -> None:
-    """Draw every element of a fillable tensor: fewer steps for what is small and contiguous."""
-    stream = stream_id(name)
-    if is_sharded(tensor):
-        _fill_parts(tensor, distribution, key, stream)
-        return
-    size = tensor.numel()
-    if size <= MIN_PIECE and _is_simple(tensor):
-        address, step = tensor.data_ptr(), FLOATS[tensor.dtype].dtype.itemsize
-        _core.fill(distribution, key, stream, address, 0, (size,), (1,), (step,), False)
-        written(tensor)
-        return
-    fill_tensor(tensor, lambda out, cut: fill(distribution, key, stream, out, cut))
-
-
-def _is_simple(tensor: Tensor) -> bool:
-    return on_host(tensor) and tensor.is_contiguous() and not tensor.is_neg()
-
-
-def _fill_parts(tensor: Tensor, distribution: _core.Distribution, key: int, stream: int) -> None:
-    """Draw this rank's part of a `DTensor`."""
-    for part, held in joined_parts(tensor):
-        if held.sizes and part.numel() <= MIN_PIECE and _is_simple(part):
-            step = FLOATS[part.dtype].dtype.itemsize
-            steps = tuple([step * stride for stride in part.stride()])
-            _core.fill(
-                distribution, key, stream, part.data_ptr(), held.first,
-                held.sizes, held.tensor_strides, steps, False,
-            )  # fmt: skip
-            written(part)
-        else:
-            with torch.no_grad():
-                _fill(part, held, lambda out, cut: fill(distribution, key, stream, out, cut), None)
-    written(tensor)
-
-
-def fill_by(
-    tensor: Tensor, initializer: Initializer, key: int, name: Name, axis: int | None = None
-) -> None:
-    """Fill a fillable tensor by any scheme; ``axis`` as in `fill_through_host`."""
-    stream = Stream(key, name)
-    fill_tensor(tensor, lambda out, cut: draw(initializer, out, cut, stream), axis)

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from winit_fast.streams.stream import Seed, seed_number
 from winit_fast.torch import init
+from winit_fast.torch.draw import has_kernels
 from winit_fast.torch.entries import LANDINGS, METHODS, WHOLE, arrival, originals, question
 from winit_fast.torch.memory import is_plain, on_host
 from winit_fast.torch.placements import is_sharded
@@ -62,11 +63,12 @@ class fast_init(TorchFunctionMode):  # named like torch.no_grad
 
     Inside the context, in the same thread only, this package runs the functions of
     ``torch.nn.init``, in whatever way they are called, and `Tensor.normal_` and `Tensor.uniform_`.
-    It does so for CPU tensors of the floating-point types of docs/contract.md, and for normals of
-    complex64 and complex128. Everything else remains torch's: other devices (meta too), other
-    types, subclasses of Tensor that override functions, functions that make tensors
-    (`torch.randn`), and everything traced or transformed (``torch.compile``, ``torch.jit.trace``,
-    ``make_fx``, ``torch.func``, any ``TorchDispatchMode``).
+    It does so for tensors of the CPU, and of GPUs that its kernels serve (docs/gpu.md), of the
+    floating-point types of docs/contract.md, and for normals of complex64 and complex128.
+    Everything else remains torch's: other devices (meta too), other types, subclasses of Tensor
+    that override functions, functions that make tensors (`torch.randn`), and everything traced or
+    transformed (``torch.compile``, ``torch.jit.trace``, ``make_fx``, ``torch.func``, any
+    ``TorchDispatchMode``).
 
     Parameters
     ----------
@@ -198,7 +200,7 @@ def _no(tensors: object) -> bool:
 def _takes(tensor: Any) -> bool:
     """Return whether to call this package's functions, which pass other tensors on to torch."""
     if is_plain(tensor):
-        return on_host(tensor)
+        return on_host(tensor) or has_kernels(tensor)
     return is_sharded(tensor)  # on any device: torch's own numbers would depend on the layout
 
 

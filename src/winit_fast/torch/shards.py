@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor
 
-from winit_fast.torch.memory import Work, fill_through_host, is_memory, written
+from winit_fast.torch.memory import is_memory, written
 from winit_fast.torch.names import Named
 from winit_fast.torch.placements import is_sharded, parts
 from winit_fast.torch.seeding import draw_word
@@ -45,14 +44,4 @@ def copy_(tensor: Tensor, whole: Tensor) -> None:
         return
     for part, held in parts(tensor):
         part.copy_(whole[held.slices])
-    written(tensor)
-
-
-def fill_rounded(tensor: Tensor, drawn_in: torch.dtype, work: Work) -> None:
-    """Fill a tensor, of a DTensor this rank's part, with numbers drawn in another dtype."""
-    if not is_sharded(tensor):
-        fill_through_host(tensor, work, dtype=drawn_in)
-        return
-    for part, held in parts(tensor):
-        fill_through_host(part, work, held=held, dtype=drawn_in)
     written(tensor)
