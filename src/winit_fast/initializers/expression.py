@@ -16,7 +16,7 @@ from winit_fast.base.boxes import Box, cuts, logical_shape
 from winit_fast.base.names import excerpt, unknown
 from winit_fast.initializers.computed import Computed
 from winit_fast.initializers.fans import Convention
-from winit_fast.initializers.protocol import Elementwise, Initializer, check
+from winit_fast.initializers.protocol import Elementwise, Initializer, check, described
 from winit_fast.initializers.registry import get
 from winit_fast.streams.stream import Stream
 
@@ -128,7 +128,7 @@ class Expression(Initializer, names=("expression",)):
 
     def get_config(self) -> dict[str, Any]:
         operands = [
-            (one.name, _described(one.initializer), one.shape, one.stream) for one in self.operands
+            (one.name, described(one.initializer), one.shape, one.stream) for one in self.operands
         ]
         return {"text": self.text, "operands": operands, "drawn_in": self.drawn_in}
 
@@ -231,10 +231,6 @@ def _shown(one: Operand) -> str:
     if one.shape is None and one.stream is None:
         return repr(one.initializer)
     return repr(one[1:] if one.stream is not None else one[1:3])
-
-
-def _described(initializer: Initializer) -> dict[str, Any]:
-    return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
 
 
 def _kind(one: Operand, drawn_in: np.dtype[Any]) -> np.dtype[Any]:

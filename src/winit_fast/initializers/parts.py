@@ -10,7 +10,7 @@ from winit_fast._core import Distribution
 from winit_fast.base.arguments import integer, utf8
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, whole
-from winit_fast.initializers.protocol import Elementwise, Initializer
+from winit_fast.initializers.protocol import Elementwise, Initializer, described
 from winit_fast.initializers.registry import get
 from winit_fast.streams.fill import fill
 from winit_fast.streams.stream import Stream
@@ -128,7 +128,7 @@ class Parts(Initializer, names=("parts",)):
 
     def get_config(self) -> dict[str, Any]:
         parts = [
-            (starts, stops, _described(initializer), stream, *([] if of is None else [of]))
+            (starts, stops, described(initializer), stream, *([] if of is None else [of]))
             for starts, stops, initializer, stream, of in self.parts
         ]
         return {"parts": parts}
@@ -225,10 +225,6 @@ def _of(part: Part, given: Any) -> Part:
             f"start {starts}"
         )
     return part._replace(of=(shape, starts))
-
-
-def _described(initializer: Initializer) -> dict[str, Any]:
-    return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
 
 
 def _listed(value: Any, wanted: str) -> list[Any]:

@@ -300,7 +300,7 @@ class Initializer:
         config = {field.name: plain(getattr(self, field.name)) for field in self._parameters()}
         for name, value in config.items():
             if isinstance(value, Initializer):
-                config[name] = {"class_name": type(value).__name__, "config": value.get_config()}
+                config[name] = described(value)
         return config
 
     @classmethod
@@ -415,6 +415,18 @@ def distribution_of(
         return _kept(initializer, shape, dtype)
     except TypeError:  # a parameter is not hashable; or a real error, which is raised again below
         return initializer.draws_from(shape, dtype)
+
+
+def described(initializer: Initializer) -> dict[str, Any]:
+    """Return a scheme as a mapping that `winit_fast.get` reads.
+
+    Examples
+    --------
+    >>> from winit_fast import Constant
+    >>> described(Constant(0.5))
+    {'class_name': 'Constant', 'config': {'value': 0.5}}
+    """
+    return {"class_name": type(initializer).__name__, "config": initializer.get_config()}
 
 
 def check(initializer: Initializer, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
