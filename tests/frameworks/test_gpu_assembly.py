@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).with_name("gpu_compile.py")
 TARGETS = (("cuda", "80"), ("cuda", "90"), ("hip", "gfx942"))
 
 PTX = r"""(add|sub|mul|fma|sqrt)\.rn\.f(32|64)
@@ -30,15 +29,23 @@ ROOT = r"v_(sqrt_f32|rsq_f64)"
 DIVISION = r"v_(rcp(_iflag)?|trunc)_f32 | v_cvt_u32_f32"
 
 
-@pytest.fixture(scope="module", params=TARGETS, ids=" ".join)
-def kernels(request, tmp_path_factory):
+def printed(program, folder, *arguments):
+    """Run a program of this folder without the interpreter, and return what it prints."""
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
     run = subprocess.run(
-        [sys.executable, PROGRAM, *request.param], capture_output=True, text=True, env=environment
+        [sys.executable, Path(__file__).with_name(program), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment | {"TRITON_CACHE_DIR": str(folder)},
     )
     assert run.returncode == 0, run.stderr
-    return request.param[0], json.loads(run.stdout)
+    return run.stdout
+
+
+@pytest.fixture(scope="module", params=TARGETS, ids=" ".join)
+def kernels(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("triton")
+    return request.param[0], json.loads(printed("gpu_compile.py", folder, *request.param))
 
 
 def instructions(backend, code):
@@ -103,3 +110,8 @@ def test_a_contracted_operation_would_be_seen(kernels):
     found = instructions(backend, results["normal float32"]["code"] + planted)
     allowed = PTX if backend == "cuda" else AMDGCN + "|" + ROOT
     assert {each for each in found if not re.fullmatch(allowed, each, re.VERBOSE)}
+
+
+def test_values_select_no_kernel(tmp_path):
+    """Keys, streams, indices, parameters and sizes are data: one kernel is compiled for all."""
+    assert printed("gpu_launch.py", tmp_path) == "1\n"
