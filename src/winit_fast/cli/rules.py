@@ -8,7 +8,6 @@ import click
 
 from winit_fast.cli.parameters import json_option
 from winit_fast.cli.terminal import Refused, console, print_json, table
-from winit_fast.models.rules import OWN
 
 if TYPE_CHECKING:
     from winit_fast.models import Rule, Rules
@@ -73,6 +72,8 @@ def _of(rule: Rule) -> str:
 
 
 def _formula(rule: Rule) -> str:
+    from winit_fast.models.rules import OWN
+
     if rule.initializer == OWN:
         return "as the model's own code has it"
     listed = ", ".join(f"{name}={value}" for name, value in rule.parameters.items())
