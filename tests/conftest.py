@@ -26,7 +26,7 @@ settings.register_profile("development", settings.get_profile("full"), max_examp
 settings.load_profile("development")
 
 
-MANY, SOME = 16, 8
+MANY, SOME = 12, 4
 """From so many cases of one test on, `make test` takes a quarter, or half, of them."""
 
 
