@@ -13,6 +13,7 @@ from draws import WINDOWS
 import winit_fast.torch as init
 from winit_fast.base import dtypes
 from winit_fast.gpu import choice, self_check
+from winit_fast.gpu.cases import DTYPES
 from winit_fast.streams import distributions
 
 
@@ -47,15 +48,16 @@ def expected(dtype=torch.float32):
 def test_every_kernel_has_cases():
     truncated = {f"truncated {octaves}" for octaves in range(1, 9)}
     expected = {"uniform", "inside", "normal", "central", *truncated}
-    known = {(kernel, dtype) for kernel in expected for dtype in dtypes.NAMES}
+    known = {(kernel, dtype) for kernel in expected for dtype in DTYPES}
     known = known - {("inside", "float64")} | {("bits", "uint32"), ("bits", "uint64")}
     assert self_check.cases_by_kernel().keys() == known
     windows = [*WINDOWS, (38.3, 38.4), (-38.46, math.inf), (38.0, 38.45), (0.0, 1e-300)]
     for low, high in windows:
         loc = -low if math.isfinite(low) else 0.0  # so that every type has a value
-        for dtype in dtypes.FLOATS:
+        for name in DTYPES:
+            dtype = dtypes.find(name).dtype
             made = distributions.truncated_normal(dtype, loc, 1.0, low, high)
-            assert (self_check.kernel_of(made), dtypes.FLOATS[dtype].name) in known
+            assert (self_check.kernel_of(made), name) in known
 
 
 @pytest.mark.parametrize("kernel", ["bits", "uniform", "inside", "normal", "central", "truncated"])
@@ -67,6 +69,18 @@ def test_kernels_pass(kernel, device_calls):
         short = kernel != "truncated" or (dtype, name[-1]) in {("float32", "1"), ("bfloat16", "8")}
         if name.split()[0] == kernel and short:
             assert self_check._fault(name, dtype, torch.device("cpu")) is None
+
+
+def test_what_no_kernel_draws_goes_through_the_host(monkeypatch, unchecked):
+    """As a distribution or a dtype does that only the CPU has: no warning, the same numbers."""
+    known = {place: cases for place, cases in self_check.cases_by_kernel().items()
+             if place != ("normal", "float32")}  # fmt: skip
+    monkeypatch.setattr(self_check, "cases_by_kernel", lambda: known)
+    monkeypatch.setattr(self_check, "fill_unchecked", pytest.fail)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = init.normal_(torch.empty(2000), 0.0, 0.5, seed=3, name="w")
+    assert torch.equal(found, expected())
 
 
 def test_a_wrong_kernel_is_not_used(wrong):

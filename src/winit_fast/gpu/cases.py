@@ -14,7 +14,7 @@ from typing import NamedTuple
 from winit_fast._core import Distribution
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box
-from winit_fast.base.dtypes import FLOATS
+from winit_fast.base.dtypes import find
 from winit_fast.streams import distributions
 
 SEED, STREAM = 0x0123456789ABCDEF, 0xFEDCBA9876543210
@@ -38,6 +38,9 @@ DISTRIBUTIONS: tuple[tuple[str, tuple[float, ...]], ...] = (
 )
 """Function of `winit_fast.streams.distributions` and parameters: every kernel, and of the truncated
 one, which is compiled for the number of octaves that a window needs, every number of them."""
+
+DTYPES = ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
+"""The dtypes that the kernels have: see narrow.py. Others go through host memory."""
 
 BOXES = (
     Box((2**63 - 1,), (2**34 - 1024,), (2051,), (0,)),
@@ -74,9 +77,9 @@ def drawn() -> Iterator[tuple[str, str, Distribution]]:
     for width in 32, 64:
         yield "bits", f"uint{width}", distributions.bits(width)
     for kind, parameters in DISTRIBUTIONS:
-        for dtype in FLOATS:
-            made = getattr(distributions, kind)(dtype, *parameters)
-            yield f"{kind}{parameters}", FLOATS[dtype].name, made
+        for name in DTYPES:
+            made = getattr(distributions, kind)(find(name).dtype, *parameters)
+            yield f"{kind}{parameters}", name, made
 
 
 def digest(array: Array) -> str:

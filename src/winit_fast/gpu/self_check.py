@@ -40,7 +40,7 @@ _checking = threading.Lock()
 def fill(
     distribution: Distribution, key: int, stream: int, out: Tensor, box: Box, offset: int = 0
 ) -> bool:
-    """Draw a box of a logical tensor on its device, if the kernel is right there.
+    """Draw a box of a logical tensor on its device, if there is a kernel, and it is right there.
 
     Parameters
     ----------
@@ -50,7 +50,8 @@ def fill(
     Returns
     -------
     bool
-        False if the kernel is not: then nothing was written, and a warning was given.
+        False if nothing was written: no kernel draws this, or it is wrong there, of which a warning
+        was given.
 
     Raises
     ------
@@ -58,8 +59,10 @@ def fill(
         Instead, if ``WINIT_FAST_GPU=on``; and if the kernel must be checked while a CUDA graph is
         captured.
     """
-    dtype = _NAMES[out.dtype]
-    place = kernel_of(distribution), dtype, str(out.device)
+    kernel, dtype = kernel_of(distribution), _NAMES[out.dtype]
+    if (kernel, dtype) not in cases_by_kernel():
+        return False
+    place = kernel, dtype, str(out.device)
     fault = _known[place] if place in _known else _checked(place, out.device)
     if fault is not None:
         if wanted() == "on":
