@@ -81,8 +81,8 @@ def unknown(argument: str, value: object, known: Iterable[str]) -> str:
     Returns
     -------
     str
-        A message with the value, the most similar name if it is similar at all, and all valid names
-        if they are few, or else the most similar ones.
+        A message with the value, the most similar name if it is similar at all or the only one, and
+        all valid names if they are few, or else the most similar ones.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def unknown(argument: str, value: object, known: Iterable[str]) -> str:
 
     known = list(known)
     nearest = get_close_matches(str(value), known, n=_NEAREST, cutoff=0.0)
-    similar = get_close_matches(str(value), nearest, n=1, cutoff=_ALIKE)
+    similar = get_close_matches(str(value), nearest, n=1, cutoff=_ALIKE if len(known) > 1 else 0)
     hint = f"; did you mean {excerpt(similar[0])}?" if similar else ""
     listed = known if len(known) <= _FEW else nearest
     more = f" and {len(known) - len(listed)} more" if len(listed) < len(known) else ""
