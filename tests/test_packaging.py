@@ -1,9 +1,11 @@
 """The contents of the sdist and the wheels: nothing is built, the lists are read."""
 
+import ast
 import importlib
 import importlib.machinery
 import re
 import runpy
+import sys
 import sysconfig
 import tomllib
 from pathlib import Path
@@ -83,3 +85,34 @@ def test_pyinstallers_hook_lists_every_data_file():
     }
     for path, folder in listed:
         assert path.parent == PACKAGE.parent / folder
+
+
+def test_a_wheel_is_tested_with_all_that_its_tests_import():
+    """`make wheel` installs the wheel and `test-requires`, and nothing else."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = settings["tool"]["cibuildwheel"]
+    left = [ROOT / name for name in re.findall(r"tests/\w+\.py", wheel["test-command"])]
+    left.append(ROOT / "tests" / "conftest.py")
+    read, imported = set(), set()
+    while left:
+        path = left.pop()
+        if path in read:
+            continue
+        read.add(path)
+        for node in ast.parse(path.read_text()).body:  # those of a function may be skipped
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module]
+            else:
+                continue
+            for name in names:
+                root = name.partition(".")[0]
+                helper = ROOT / "tests" / f"{root}.py"
+                if helper.exists():
+                    left.append(helper)
+                elif root not in sys.stdlib_module_names:
+                    imported.add(root)
+    installed = [*wheel["test-requires"], *settings["project"]["dependencies"]]
+    known = {re.match(r"[\w-]+", each)[0].replace("-", "_") for each in installed}
+    assert imported <= known | {"winit_fast"} and "mpmath" in imported
