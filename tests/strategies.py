@@ -12,6 +12,9 @@ from winit_fast.base import dtypes
 REFUSED = (ValueError, TypeError, IndexError)
 BIG = 10**400
 
+NARROW = [kind.name for kind in dtypes.FLOATS.values() if kind.dtype.itemsize < 4]
+"""The types of fewer bits than float32."""
+
 numbers = st.one_of(
     st.integers(-3, 5),
     st.sampled_from([2**31, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, BIG, -BIG]),

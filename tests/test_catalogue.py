@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from scipy import signal
+from strategies import NARROW
 
 import winit_fast as wf
 from winit_fast.base import dtypes
@@ -20,7 +21,6 @@ from winit_fast.initializers import pretrained, scaled, sparse, stft
 from winit_fast.models.tensor_spec import TensorSpec
 
 DTYPES = dtypes.NAMES
-NARROW = [kind.name for kind in dtypes.FLOATS.values() if kind.dtype.itemsize < 4]
 # An example of every scheme. Tests of all schemes, also those of the adapters, read this list.
 EXAMPLES = [
     (wf.Zeros(), (24, 16)),

@@ -9,8 +9,7 @@ import tracemalloc
 import ml_dtypes
 import numpy as np
 import pytest
-from reference import NARROW
-from strategies import depth
+from strategies import NARROW, depth
 
 import winit_fast as wf
 import winit_fast._core as _core
