@@ -441,6 +441,7 @@ class _Reshapes:
         return self.number
 
 
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")  # NumPy 2.5
 @pytest.mark.parametrize("where", ["loc", "scale", "shape", "index", "num_threads", "seed", "name"])
 def test_an_argument_that_reshapes_out(where):
     """All numbers are read before the buffer is taken, so nothing is written outside of it."""
