@@ -487,3 +487,12 @@ def test_what_blocks_are_refused():
         deepen_(Stack(Other), "blocks.0", batch=batch)
     net.load_state_dict(before)
     assert len(net.blocks) == 3
+
+
+def test_a_gradient_that_is_no_number_is_reported_as_it_is():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    controller = DynamicInit(model, seed=0, every=1)
+    output = model(torch.ones(3, 4))
+    (output.sum() * float("nan")).backward()
+    controller.step()
+    assert math.isnan(controller.seen["0"].gradient)

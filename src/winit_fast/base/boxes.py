@@ -4,6 +4,7 @@ import math
 import operator
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import pairwise
 from types import EllipsisType
 from typing import Any, NamedTuple, SupportsIndex
 
@@ -264,6 +265,17 @@ def cuts(
         part = slice(first, min(shape[cut], first + step))
         for rest in cuts(after, limit) if axis is None and step == 1 else [_all_of(after)]:
             yield (*before, part, *rest)
+
+
+def slices(stop: int, size: int) -> Iterator[slice]:
+    """Split the range from 0 to ``stop`` into slices of ``size``; the last may be shorter.
+
+    Examples
+    --------
+    >>> [*slices(5, 2)]
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    return (slice(*ends) for ends in pairwise([*range(0, stop, size), stop]))
 
 
 def _all_of(shape: tuple[int, ...]) -> tuple[slice, ...]:

@@ -5,8 +5,7 @@ where E has the first columns of the identity and D the signs that make Q Haar-d
 matrix is the transpose of a tall one. docs/orthogonal.md has the mathematics.
 """
 
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 import winit_fast._core as _core
 from winit_fast.base import threads
 from winit_fast.base.arrays import Array, aligned
+from winit_fast.base.boxes import slices
 from winit_fast.streams import distributions
 
 COLUMNS: int = _core.COLUMNS
@@ -109,7 +109,7 @@ def make_reflectors(
         _core.reflectors(own, count, tau[piece], signs[piece], factors[piece])
 
     some = min(-(-PIECE // length), -(-rows // num_threads))
-    threads.run(make, _slices(rows, _up(some, _core.GROUP)), num_threads)
+    threads.run(make, slices(rows, _up(some, _core.GROUP)), num_threads)
     return Reflectors(start, stop, v, factors, signs)
 
 
@@ -186,7 +186,7 @@ def fill_matrix(gaussian: GaussianMatrix, to: Destination, gain: float, num_thre
     if len(starts) == 1 and place is None:
         apply(make(0), index, None, finish, gain, num_threads)
         return
-    for span in _slices(index.size, room):
+    for span in slices(index.size, room):
         if place is None:
             kept = np.empty((gaussian.length, span.stop - span.start), gaussian.dtype)
         else:
@@ -296,7 +296,7 @@ def _share_out(
 
     # The last columns have the most reflectors. They go first, so that the threads
     # finish at about the same time.
-    threads.run(work, reversed([*_slices(count, wide * COLUMNS)]), num_threads)
+    threads.run(work, reversed([*slices(count, wide * COLUMNS)]), num_threads)
 
 
 def fill_batch(
@@ -342,14 +342,9 @@ def fill_batch(
         _core.matrices(v, tau, signs, factors, gain, space, results)
         write(piece, results)
 
-    threads.run(work, _slices(numbers.size, together), num_threads)
+    threads.run(work, slices(numbers.size, together), num_threads)
 
 
 def _up(number: int, multiple: int) -> int:
     """Round up to a multiple."""
     return -(-number // multiple) * multiple
-
-
-def _slices(stop: int, size: int) -> Iterator[slice]:
-    """Split the range from 0 to ``stop`` into slices of ``size``; the last may be shorter."""
-    return (slice(*ends) for ends in pairwise([*range(0, stop, size), stop]))

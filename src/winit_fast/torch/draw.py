@@ -1,6 +1,5 @@
 """Draws the elements of tensors: in place on the CPU and on GPUs, elsewhere through host memory."""
 
-from collections.abc import Iterable
 from functools import partial
 
 import torch
@@ -24,7 +23,7 @@ from winit_fast.torch.memory import (
     on_host,
     written,
 )
-from winit_fast.torch.placements import is_sharded, joined_parts, parts
+from winit_fast.torch.placements import held_parts, is_sharded, joined_parts
 from winit_fast.torch.seeding import Name
 
 wanted()  # an invalid WINIT_FAST_GPU is an error at once, as of the other variables
@@ -46,11 +45,6 @@ def has_kernels(tensor: Tensor) -> bool:
     if on_host(tensor) or tensor.is_meta:
         return False
     return usable(tensor.device)
-
-
-def _held(tensor: Tensor) -> Iterable[tuple[Tensor, Box]]:
-    """List the memory of a tensor, of a `DTensor` this rank's parts, with the boxes held there."""
-    return parts(tensor) if is_sharded(tensor) else [(tensor, whole(tuple(tensor.shape)))]
 
 
 def fill_elementwise(
@@ -115,7 +109,7 @@ def fill_by(
     stream = Stream(key, name)
     work = partial(_draw_box, initializer, stream)
     with torch.no_grad():
-        for part, held in _held(tensor):
+        for part, held in held_parts(tensor):
             if not _fill_on_device(part, held, initializer, stream):
                 fill_part(part, held, work, axis)
         if is_sharded(tensor):
@@ -146,7 +140,7 @@ def fill_rounded(
     stream = Stream(key, name)
     work = partial(_draw_box, initializer, stream)
     with torch.no_grad():
-        for part, held in _held(tensor):
+        for part, held in held_parts(tensor):
             if not has_kernels(part):
                 fill_through_host(part, work, held=held, dtype=drawn_in)
                 continue

@@ -18,7 +18,7 @@ from winit_fast.base import dtypes
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, cuts, whole
 from winit_fast.streams.buffers import overlap, view
-from winit_fast.torch.placements import is_sharded, parts
+from winit_fast.torch.placements import held_parts, is_sharded
 
 FLOATS = {getattr(torch, kind.name): kind for kind in dtypes.FLOATS.values()}
 """The supported types by torch's."""
@@ -315,12 +315,10 @@ def fill_tensor(tensor: Tensor, work: Work, axis: int | None = None) -> None:
     place (`as_array`) is filled through a buffer; torch itself then refuses overlapping elements.
     """
     with torch.no_grad():
+        for part, held in held_parts(tensor):
+            fill_part(part, held, work, axis)
         if is_sharded(tensor):
-            for part, held in parts(tensor):
-                fill_part(part, held, work, axis)
             written(tensor)
-        else:
-            fill_part(tensor, whole(tuple(tensor.shape)), work, axis)
 
 
 def fill_part(tensor: Tensor, held: Box, work: Work, axis: int | None = None) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from winit_fast.base.boxes import Box
+from winit_fast.base.boxes import Box, whole
 
 Run = tuple[int, int]
 """Start and stop of a range along an axis."""
@@ -214,6 +214,18 @@ def parts(tensor: Tensor, what: str = "tensor") -> list[tuple[Tensor, Box]]:
     """
     local, held = _held(tensor, what)
     return _views(local, held.places)
+
+
+def held_parts(tensor: Tensor) -> list[tuple[Tensor, Box]]:
+    """List the memory of any tensor, with its boxes: a plain tensor is one part.
+
+    Examples
+    --------
+    >>> [(part, box)] = held_parts(torch.zeros(2))
+    >>> part.tolist(), box.sizes
+    ([0.0, 0.0], (2,))
+    """
+    return parts(tensor) if is_sharded(tensor) else [(tensor, whole(tuple(tensor.shape)))]
 
 
 def joined_parts(tensor: Tensor) -> list[tuple[Tensor, Box]]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from winit_fast.base.arrays import Array
-from winit_fast.base.boxes import Box
+from winit_fast.base.boxes import Box, slices
 from winit_fast.initializers.orthogonal import Orthogonal, matrix_axes, numbers_of
 
 TOGETHER = 64
@@ -62,7 +62,7 @@ def fill_orthogonal(out: Tensor, box: Box, scheme: Orthogonal, draw: Draw) -> bo
     matrices = max(1, BYTES // (8 * length * vectors.size))  # at one time
     for run in _runs(batch, matrices):
         own = _Gaussian(draw, (total, width, length), int(batch[run.start]), run.stop - run.start)
-        for part in _slices(vectors.size, max(1, BYTES // (8 * length))):
+        for part in slices(vectors.size, max(1, BYTES // (8 * length))):
             values = apply(own, vectors[part], cut, working, out.device)
             if values is None:
                 return False
@@ -77,12 +77,8 @@ def _runs(numbers: Array, most: int) -> Iterator[slice]:
     """Yield slices of at most ``most`` consecutive numbers."""
     ends = (np.flatnonzero(np.diff(numbers) != 1) + 1).tolist()
     for start, stop in zip([0, *ends], [*ends, numbers.size], strict=True):
-        for part in _slices(stop - start, most):
+        for part in slices(stop - start, most):
             yield slice(start + part.start, start + part.stop)
-
-
-def _slices(size: int, most: int) -> Iterator[slice]:
-    return (slice(first, min(first + most, size)) for first in range(0, size, most))
 
 
 class _Gaussian(NamedTuple):

@@ -5,11 +5,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from winit_fast.base.boxes import Box
-from winit_fast.base.boxes import whole as whole_box
 from winit_fast.torch.memory import is_memory, written
 from winit_fast.torch.names import Named
-from winit_fast.torch.placements import is_sharded, parts
+from winit_fast.torch.placements import held_parts, is_sharded, parts
 from winit_fast.torch.seeding import draw_word
 
 _FEW = 16
@@ -58,12 +56,6 @@ def copy_(tensor: Tensor, whole: Tensor) -> None:
     written(tensor)
 
 
-def held(tensor: Tensor) -> list[tuple[Tensor, Box]]:
-    """List this rank's parts of a tensor, detached, and their boxes: a plain tensor is one part."""
-    own = tensor.detach()
-    return parts(own) if is_sharded(own) else [(own, whole_box(tuple(own.shape)))]
-
-
 def fill_along(tensor: Tensor, axis: int, numbers: Tensor, value: float) -> None:
     """Set the elements at some different positions along an axis to a value.
 
@@ -74,7 +66,7 @@ def fill_along(tensor: Tensor, axis: int, numbers: Tensor, value: float) -> None
     >>> weight.tolist()
     [[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]
     """
-    for part, box in held(tensor):
+    for part, box in held_parts(tensor.detach()):
         first, size = box.starts[axis], box.sizes[axis]
         own = (numbers[(numbers >= first) & (numbers < first + size)] - first).to(part.device)
         if own.numel() == size:

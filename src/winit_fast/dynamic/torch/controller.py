@@ -16,7 +16,7 @@ from winit_fast.base.arguments import integer, not_negative, positive
 from winit_fast.base.tables import table
 from winit_fast.diagnosis.torch.undisturbed import reshard
 from winit_fast.dynamic.dormancy import dormant, runs
-from winit_fast.dynamic.torch.layers import summed
+from winit_fast.dynamic.torch.layers import deviation_of, summed
 from winit_fast.dynamic.torch.optimizer_state import check_optimizer, reset_state
 from winit_fast.dynamic.torch.ranks import group_of
 from winit_fast.dynamic.torch.schemes import draw, schemes
@@ -358,10 +358,10 @@ class DynamicInit:
                 continue
             if not np.isfinite(magnitudes).all():
                 raise ValueError(f"the units of layer {name!r} yield numbers that are not finite")
-            gradient = _deviation(moments[3:]) if moments[3] else None
+            gradient = deviation_of(*moments[3:].tolist()) if moments[3] else None
             found[name] = Watched(
                 float(moments[1] / moments[0]),
-                _deviation(moments[:3]),
+                deviation_of(*moments[:3].tolist()),
                 dormant(magnitudes, self.tau).size / units.count,
                 float((magnitudes == 0).mean()),
                 gradient,
@@ -439,12 +439,6 @@ class DynamicInit:
         self._is_closed = True
         for handle in self._handles:
             handle.remove()
-
-
-def _deviation(moments: np.ndarray[Any, Any]) -> float:
-    count, total, squares = moments
-    # np.maximum keeps a NaN, which max would make 0.
-    return float(np.sqrt(np.maximum(0.0, squares / count - (total / count) ** 2)))
 
 
 def _without_frozen(found: list[Units], unknown: dict[str, str]) -> list[Units]:

@@ -15,8 +15,7 @@ from winit_fast.diagnosis.torch.undisturbed import call, floats, reshard, undist
 from winit_fast.dynamic.adjustment import Adjusted, Adjustment
 from winit_fast.dynamic.torch.layers import Scalable, Sums, summed
 from winit_fast.torch.memory import written
-from winit_fast.torch.placements import is_sharded
-from winit_fast.torch.shards import held
+from winit_fast.torch.placements import held_parts, is_sharded
 
 
 @contextmanager
@@ -198,6 +197,6 @@ def _center(one: Scalable, output: Tensor, group: Any) -> None:
     total = output.double().sum(others).cpu()
     whole = summed(torch.cat([total, torch.tensor([count], dtype=torch.float64)]), group)
     mean = whole[:-1] / whole[-1]
-    for part, box in held(one.bias):
+    for part, box in held_parts(one.bias.detach()):
         part -= mean[box.slices].to(part)
     written(one.bias)

@@ -149,11 +149,21 @@ class Sums:
 
     def deviation(self, group: Any) -> float:
         """Return the deviation of all elements, on all ranks of the group."""
-        count, total, squares = summed(self.values, group).tolist()
-        if not count:
-            return math.nan
-        variance = squares / count - (total / count) ** 2
-        return math.nan if math.isnan(variance) else math.sqrt(max(0.0, variance))
+        return deviation_of(*summed(self.values, group).tolist())
+
+
+def deviation_of(count: float, total: float, squares: float) -> float:
+    """Return the deviation of numbers by their sums; NaN if there are none, or one is NaN.
+
+    Examples
+    --------
+    >>> deviation_of(2, 4.0, 10.0)
+    1.0
+    """
+    if not count:
+        return math.nan
+    variance = squares / count - (total / count) ** 2
+    return math.nan if math.isnan(variance) else math.sqrt(max(0.0, variance))
 
 
 def summed(values: Tensor, group: Any) -> Tensor:

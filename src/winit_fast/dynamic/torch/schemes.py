@@ -15,10 +15,9 @@ from winit_fast.streams.stream import Stream
 from winit_fast.torch.expressions import TorchExpression
 from winit_fast.torch.memory import FLOATS, as_array, on_host, written
 from winit_fast.torch.names import Names, tensors
-from winit_fast.torch.placements import is_sharded
+from winit_fast.torch.placements import held_parts, is_sharded
 from winit_fast.torch.recorded import entries_of_module, spec_of
 from winit_fast.torch.rules import KEEP, Rules
-from winit_fast.torch.shards import held
 
 
 def schemes(
@@ -86,7 +85,7 @@ def draw(
     kind = FLOATS.get(tensor.dtype)
     stream = Stream(seed, spec.stream)
     known = None if kind is None else spec.scheme.prepared(spec.shape, kind.dtype, stream)
-    for part, box in held(tensor):
+    for part, box in held_parts(tensor.detach()):
         first, stop = box.starts[axis], box.starts[axis] + box.sizes[axis]
         array = as_array(part) if known is not None and on_host(part) else None
         for low, high in runs:

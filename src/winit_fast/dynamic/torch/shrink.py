@@ -10,8 +10,8 @@ from winit_fast.dynamic.torch.schemes import fill, schemes
 from winit_fast.streams.stream import Seed, seed_number
 from winit_fast.torch.memory import written
 from winit_fast.torch.names import Names, tensors, unwrapped
+from winit_fast.torch.placements import held_parts
 from winit_fast.torch.rules import Rules
-from winit_fast.torch.shards import held
 
 
 def shrink_and_perturb_(
@@ -79,7 +79,7 @@ def shrink_and_perturb_(
     fresh = {name: spec.of_generation(generation) for name, spec in specs.items()}
     with torch.no_grad():
         for name, tensor in found.items():
-            for part, box in held(tensor):
+            for part, box in held_parts(tensor.detach()):
                 noise = torch.empty(part.shape, dtype=part.dtype, device="cpu")
                 fill(fresh[name], noise, key, box.slices)
                 part.mul_(kept).add_(noise.to(part.device), alpha=added)
