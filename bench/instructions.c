@@ -16,7 +16,7 @@
 
 /* LONG is a multiple of any vector length, plus 3. Of rows of WIDTH elements, ROW are filled. */
 enum { LONG = (1 << 14) + 3, SHORT = 16, ROW = 8, ROWS = 512, WIDTH = 64 };
-enum { REFLECTORS = 64, LENGTH = 512, BLOCKS = 4 };
+enum { REFLECTORS = 64, LENGTH = 512, BLOCKS = 4, MOST_COLUMNS = 64 };
 
 static const winit_stream stream = {UINT64_C(0x0123456789ABCDEF), UINT64_C(0xFEDCBA9876543210)};
 
@@ -71,22 +71,24 @@ static void run_fill(const fill_case *c, int streaming) {
 
 /* Computes reflectors from Gaussian vectors, then the triangular factors, then applies them. */
 static void run_householder(void) {
-    static _Alignas(64) float v[REFLECTORS * LENGTH], q[BLOCKS * LENGTH * WINIT_COLUMNS];
+    static _Alignas(64) float v[REFLECTORS * LENGTH], q[BLOCKS * LENGTH * MOST_COLUMNS];
+    static _Alignas(64) float packed[REFLECTORS * LENGTH];
     static float tau[REFLECTORS], sign[REFLECTORS], factors[REFLECTORS * WINIT_GROUP];
     static const size_t stops[BLOCKS] = {REFLECTORS, REFLECTORS, REFLECTORS, REFLECTORS};
     const winit_householder *table = winit_reflections();
     const int64_t one = 1, four = sizeof *v, many = REFLECTORS * LENGTH;
-    const int64_t all = BLOCKS * LENGTH * WINIT_COLUMNS;
+    const int64_t all = (int64_t)(BLOCKS * LENGTH * table->columns_f32);
     winit_distribution d;
     char name[80];
+    if (table->columns_f32 > MOST_COLUMNS) abort();
     winit_set(&d, "normal", WINIT_F32, &(winit_parameters){.scale = 1});
     for (int count = 0; count <= 1; count++) {
         winit_fill(&d, &stream, v, 0, 1, &many, &one, &four, 0);
         winit_fill(&d, &stream, q, 0, 1, &all, &one, &four, 0);
         if (count) CALLGRIND_TOGGLE_COLLECT;
         table->reflectors_f32(v, REFLECTORS, LENGTH, LENGTH, tau, sign);
-        table->factors_f32(v, REFLECTORS, LENGTH, LENGTH, tau, factors);
-        table->apply_f32(v, REFLECTORS, LENGTH, LENGTH, factors, 0, q, BLOCKS, stops);
+        table->groups_f32(v, REFLECTORS, LENGTH, LENGTH, tau, factors, packed);
+        table->apply_f32(packed, REFLECTORS, LENGTH, factors, 0, q, BLOCKS, stops);
         if (count) CALLGRIND_TOGGLE_COLLECT;
     }
     snprintf(name, sizeof name, "%s: reflectors float32, %d x %d", winit_isa(), REFLECTORS, LENGTH);

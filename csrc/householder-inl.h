@@ -12,7 +12,7 @@
 
 #define LANES 16 /* partial sums of a dot product */
 #define GROUP WINIT_GROUP
-#define COLUMNS WINIT_COLUMNS
+#define ROWS_AT_ONCE 16 /* rows whose cache lines stay in L1 while all columns are read */
 
 #define REAL float
 #define NAME(function) function##_f32
@@ -44,13 +44,14 @@
 
 #undef LANES
 #undef GROUP
-#undef COLUMNS
+#undef ROWS_AT_ONCE
 
-#define HOUSEHOLDER                                                                     \
-    {                                                                                   \
-        .reflectors_f32 = reflectors_f32, .reflectors_f64 = reflectors_f64,             \
-        .factors_f32 = factors_f32, .factors_f64 = factors_f64, .apply_f32 = apply_f32, \
-        .apply_f64 = apply_f64,                                                         \
+#define HOUSEHOLDER                                                                               \
+    {                                                                                             \
+        .columns_f32 = columns_f32, .columns_f64 = columns_f64, .reflectors_f32 = reflectors_f32, \
+        .reflectors_f64 = reflectors_f64, .groups_f32 = groups_f32, .groups_f64 = groups_f64,     \
+        .apply_f32 = apply_f32, .apply_f64 = apply_f64, .store_f32 = store_f32,                   \
+        .store_f64 = store_f64,                                                                   \
     }
 
 #endif

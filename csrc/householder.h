@@ -9,11 +9,20 @@
 
 #include <stddef.h>
 
-/* Columns of a panel, and reflectors that are applied to it together. All their dot products fit in
- * the registers of AVX2. */
-enum { WINIT_COLUMNS = 16, WINIT_GROUP = 4 };
+/* Reflectors that are applied together, as one group. */
+enum { WINIT_GROUP = 4 };
+
+/* Elements of the packed vectors of the first `count` reflectors: of each group the vectors side by
+ * side, from the first row where they are not 0. A loop over the rows reads them one after another.
+ */
+static inline size_t winit_packed(size_t count, size_t length) {
+    return count * length - count * (count - WINIT_GROUP) / 2;
+}
 
 typedef struct {
+    /* Columns of a panel, which are worked on together. */
+    size_t columns_f32, columns_f64;
+
     /* Converts vectors x_r to reflectors v_r in place, with H_r x_r = -sign_r |x_r| e_r. x_r has
      * length - r elements, from column r of row r on; the r elements before are set to 0. */
     void (*reflectors_f32)(float *v, size_t rows, size_t length, size_t stride, float *tau,
@@ -21,23 +30,27 @@ typedef struct {
     void (*reflectors_f64)(double *v, size_t rows, size_t length, size_t stride, double *tau,
                            double *sign);
 
-    /* Computes -T for each group, where the product of its reflectors is I - V T V'. T is upper
-     * triangular; factors is count x WINIT_GROUP for all groups. Here and below count is a multiple
-     * of WINIT_GROUP: an incomplete last group is padded with rows of 0 and tau = 0. */
-    void (*factors_f32)(const float *v, size_t count, size_t length, size_t stride,
-                        const float *tau, float *factors);
-    void (*factors_f64)(const double *v, size_t count, size_t length, size_t stride,
-                        const double *tau, double *factors);
+    /* Computes -T for each group, where the product of its reflectors is I - V T V', and packs V. T
+     * is upper triangular; factors is count x WINIT_GROUP for all groups. Here and below count is a
+     * multiple of WINIT_GROUP: an incomplete last group is padded with rows of 0 and tau = 0. */
+    void (*groups_f32)(const float *v, size_t count, size_t length, size_t stride, const float *tau,
+                       float *factors, float *packed);
+    void (*groups_f64)(const double *v, size_t count, size_t length, size_t stride,
+                       const double *tau, double *factors, double *packed);
 
     /* Computes H_0 H_1 ... H_{count-1} q or, if transposed, H_{count-1} ... H_1 H_0 q, in place. q
-     * has `blocks` panels of WINIT_COLUMNS columns, each row-major with `length` rows. Groups of
-     * reflectors that begin at or after stops[k] are not applied to panel k. */
-    void (*apply_f32)(const float *v, size_t count, size_t length, size_t stride,
-                      const float *factors, int transposed, float *q, size_t panels,
-                      const size_t *stops);
-    void (*apply_f64)(const double *v, size_t count, size_t length, size_t stride,
-                      const double *factors, int transposed, double *q, size_t panels,
-                      const size_t *stops);
+     * has `panels` panels, each row-major with `length` rows. Groups of reflectors that begin at or
+     * after stops[k] are not applied to panel k. */
+    void (*apply_f32)(const float *packed, size_t count, size_t length, const float *factors,
+                      int transposed, float *q, size_t panels, const size_t *stops);
+    void (*apply_f64)(const double *packed, size_t count, size_t length, const double *factors,
+                      int transposed, double *q, size_t panels, const size_t *stops);
+
+    /* Writes scale * the first `count` columns of panels. Strides are in elements. */
+    void (*store_f32)(const float *q, size_t length, size_t count, float scale, float *out,
+                      ptrdiff_t row_stride, ptrdiff_t column_stride);
+    void (*store_f64)(const double *q, size_t length, size_t count, double scale, double *out,
+                      ptrdiff_t row_stride, ptrdiff_t column_stride);
 } winit_householder;
 
 /* The functions of the chosen instruction set. */

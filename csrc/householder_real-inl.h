@@ -55,6 +55,8 @@ static void NAME(reflectors)(REAL *v, size_t rows, size_t length, size_t stride,
     environment_leave(callers);
 }
 
+enum { NAME(columns) = V_PANEL * (sizeof(VECTOR) / sizeof(REAL)) };
+
 /* A column of V'V: the dot products of the vectors of a group with another vector, in REAL
  * arithmetic, with partial sums as in dot. */
 static void NAME(dot_four)(const REAL *restrict v, size_t stride, const REAL *restrict y, size_t n,
@@ -93,90 +95,130 @@ static void NAME(dot_four)(const REAL *restrict v, size_t stride, const REAL *re
  * triangle of V'V, and 1 / tau on its diagonal. It is inverted row by row from the last, so that
  * the inner loops run along rows: with N = -T, N_i = -tau_i (e_i + sum over l > i of (V'V)_il N_l).
  */
-static void NAME(factors)(const REAL *v, size_t count, size_t length, size_t stride,
-                          const REAL *tau, REAL *factors) {
+static void NAME(factors)(const REAL *v, size_t start, size_t length, size_t stride,
+                          const REAL *tau, REAL *factor) {
+    REAL products[GROUP][GROUP] = {{0}};
+    for (size_t l = 1; l < GROUP && start + l < length; l++) {
+        NAME(dot_four)(v + l, stride, v + l * stride + l, length - start - l, &products[0][l]);
+    }
+    memset(factor, 0, GROUP * GROUP * sizeof *factor);
+    for (size_t i = GROUP; i-- > 0;) {
+        REAL *row = factor + i * GROUP;
+        for (size_t l = i + 1; l < GROUP; l++) {
+            for (size_t c = l; c < GROUP; c++) row[c] += products[i][l] * factor[l * GROUP + c];
+        }
+        row[i] = 1;
+        for (size_t c = i; c < GROUP; c++) row[c] *= -tau[i];
+    }
+}
+
+static void NAME(groups)(const REAL *v, size_t count, size_t length, size_t stride, const REAL *tau,
+                         REAL *factors, REAL *packed) {
     const environment callers = environment_enter();
     assert(count % GROUP == 0);
     for (size_t start = 0; start < count; start += GROUP) {
         const REAL *first = v + start * stride + start;
-        REAL *factor = factors + start * GROUP;
-        REAL products[GROUP][GROUP] = {{0}};
-        for (size_t l = 1; l < GROUP && start + l < length; l++) {
-            NAME(dot_four)
-            (first + l, stride, first + l * stride + l, length - start - l, &products[0][l]);
-        }
-        memset(factor, 0, GROUP * GROUP * sizeof *factor);
-        for (size_t i = GROUP; i-- > 0;) {
-            REAL *row = factor + i * GROUP;
-            for (size_t l = i + 1; l < GROUP; l++) {
-                for (size_t c = l; c < GROUP; c++) row[c] += products[i][l] * factor[l * GROUP + c];
-            }
-            row[i] = 1;
-            for (size_t c = i; c < GROUP; c++) row[c] *= -tau[start + i];
+        NAME(factors)(first, start, length, stride, tau + start, factors + start * GROUP);
+        for (size_t i = 0; i < length - start; i++) {
+            for (size_t r = 0; r < GROUP; r++) *packed++ = first[r * stride + i];
         }
     }
     environment_leave(callers);
 }
 
-/* Applies one group to one panel: q <- (I - V T V')q, or its transpose. The four reflectors are
- * written out and rows are vectors, because otherwise compilers may keep the sums in memory. */
-static void NAME(apply_group)(const REAL *restrict v, size_t stride, const REAL *factor,
-                              size_t rows, int transposed, REAL *restrict q) {
-    enum { WIDTH = sizeof(VECTOR) / sizeof(REAL), REGISTERS = COLUMNS / WIDTH };
-    const REAL *restrict v0 = v, *restrict v1 = v0 + stride, *restrict v2 = v1 + stride,
-                         *restrict v3 = v2 + stride;
-    VECTOR a[REGISTERS], b[REGISTERS], c[REGISTERS], d[REGISTERS], t[GROUP][GROUP];
-    for (size_t k = 0; k < REGISTERS; k++) a[k] = b[k] = c[k] = d[k] = V(set)(0);
-    for (size_t i = 0; i < rows; i++) {
-        for (size_t k = 0; k < REGISTERS; k++) {
-            const VECTOR x = V(as_)(v_load(q + i * COLUMNS + k * WIDTH));
-            a[k] = V(fma)(V(set)(v0[i]), x, a[k]);
-            b[k] = V(fma)(V(set)(v1[i]), x, b[k]);
-            c[k] = V(fma)(V(set)(v2[i]), x, c[k]);
-            d[k] = V(fma)(V(set)(v3[i]), x, d[k]);
-        }
-    }
+/* Applies one group to one panel: q <- (I - V T V')q, or its transpose. A row of a panel has PANEL
+ * vectors. With the sums of four reflectors and one number of v they fill the registers: the more
+ * columns, the fewer instructions for each product. */
+static void NAME(apply_group)(const REAL *restrict v, const REAL *factor, size_t rows,
+                              int transposed, REAL *restrict q) {
+    enum { PANEL = V_PANEL, WIDTH = sizeof(VECTOR) / sizeof(REAL), COLUMNS = PANEL * WIDTH };
+    const size_t along = transposed ? GROUP : 1, down = transposed ? 1 : GROUP;
+    VECTOR sums[GROUP][PANEL], x[PANEL];
     for (size_t r = 0; r < GROUP; r++) {
-        for (size_t l = 0; l < GROUP; l++) {
-            t[r][l] = V(set)(transposed ? factor[l * GROUP + r] : factor[r * GROUP + l]);
-        }
-    }
-    for (size_t k = 0; k < REGISTERS; k++) {
-        VECTOR sums[GROUP];
-        for (size_t r = 0; r < GROUP; r++) {
-            sums[r] = V(fma)(t[r][1], b[k], V(mul)(t[r][0], a[k]));
-            sums[r] = V(fma)(t[r][3], d[k], V(fma)(t[r][2], c[k], sums[r]));
-        }
-        a[k] = sums[0];
-        b[k] = sums[1];
-        c[k] = sums[2];
-        d[k] = sums[3];
+        for (size_t k = 0; k < PANEL; k++) sums[r][k] = V(set)(0);
     }
     for (size_t i = 0; i < rows; i++) {
-        for (size_t k = 0; k < REGISTERS; k++) {
+        for (size_t k = 0; k < PANEL; k++) x[k] = V(as_)(v_load(q + i * COLUMNS + k * WIDTH));
+        for (size_t r = 0; r < GROUP; r++) {
+            const VECTOR y = V(set)(v[i * GROUP + r]);
+            for (size_t k = 0; k < PANEL; k++) sums[r][k] = V(fma)(y, x[k], sums[r][k]);
+        }
+    }
+    for (size_t k = 0; k < PANEL; k++) {
+        VECTOR made[GROUP];
+        for (size_t r = 0; r < GROUP; r++) {
+            const REAL *t = factor + r * down;
+            made[r] = V(mul)(V(set)(t[0]), sums[0][k]);
+            for (size_t l = 1; l < GROUP; l++) {
+                made[r] = V(fma)(V(set)(t[l * along]), sums[l][k], made[r]);
+            }
+        }
+        for (size_t r = 0; r < GROUP; r++) sums[r][k] = made[r];
+    }
+    for (size_t i = 0; i < rows; i++) {
+        const VECTOR y = V(set)(v[i * GROUP]);
+        for (size_t k = 0; k < PANEL; k++) x[k] = V(mul)(y, sums[0][k]);
+        for (size_t r = 1; r < GROUP; r++) {
+            const VECTOR z = V(set)(v[i * GROUP + r]);
+            for (size_t k = 0; k < PANEL; k++) x[k] = V(fma)(z, sums[r][k], x[k]);
+        }
+        for (size_t k = 0; k < PANEL; k++) { /* q is last, so that it is rounded once per group */
             REAL *const at = q + i * COLUMNS + k * WIDTH;
-            VECTOR x = V(mul)(V(set)(v0[i]), a[k]);
-            x = V(fma)(V(set)(v1[i]), b[k], x);
-            x = V(fma)(V(set)(v2[i]), c[k], x);
-            x = V(fma)(V(set)(v3[i]), d[k], x);
-            x = V(add)(V(as_)(v_load(at)), x); /* last, so that q is rounded once per group */
-            v_store(at, AS_WORDS(x));
+            v_store(at, AS_WORDS(V(add)(V(as_)(v_load(at)), x[k])));
         }
     }
 }
 
-static void NAME(apply)(const REAL *v, size_t count, size_t length, size_t stride,
-                        const REAL *factors, int transposed, REAL *q, size_t panels,
-                        const size_t *stops) {
+static void NAME(apply)(const REAL *packed, size_t count, size_t length, const REAL *factors,
+                        int transposed, REAL *q, size_t panels, const size_t *stops) {
     const environment callers = environment_enter();
+    const size_t columns = NAME(columns);
     assert(count % GROUP == 0);
     for (size_t turn = 0; turn < count; turn += GROUP) {
         const size_t start = transposed ? turn : count - GROUP - turn;
+        const REAL *v = packed + winit_packed(start, length);
         for (size_t panel = 0; panel < panels; panel++) {
             if (start < stops[panel]) {
                 NAME(apply_group)
-                (v + start * stride + start, stride, factors + start * GROUP, length - start,
-                 transposed, q + (panel * length + start) * COLUMNS);
+                (v, factors + start * GROUP, length - start, transposed,
+                 q + (panel * length + start) * columns);
+            }
+        }
+    }
+    environment_leave(callers);
+}
+
+static void NAME(store)(const REAL *restrict q, size_t length, size_t count, REAL scale,
+                        REAL *restrict out, ptrdiff_t row_stride, ptrdiff_t column_stride) {
+    enum { WIDTH = sizeof(VECTOR) / sizeof(REAL) };
+    const environment callers = environment_enter();
+    const size_t columns = NAME(columns);
+    if (column_stride == 1) {
+        for (size_t row = 0; row < length; row++) {
+            REAL *to = out + (ptrdiff_t)row * row_stride;
+            for (size_t first = 0; first < count; first += columns, to += columns) {
+                const REAL *from = q + first * length + row * columns;
+                if (count - first >= columns) {
+                    for (size_t k = 0; k < columns; k += WIDTH) {
+                        const VECTOR x = V(as_)(v_load(from + k));
+                        v_store(to + k, AS_WORDS(V(mul)(V(set)(scale), x)));
+                    }
+                } else {
+                    for (size_t k = 0; k < count - first; k++) to[k] = scale * from[k];
+                }
+            }
+        }
+    } else {
+        for (size_t start = 0; start < length; start += ROWS_AT_ONCE) {
+            const size_t left = length - start;
+            const size_t rows = left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE;
+            for (size_t column = 0; column < count; column++) {
+                const REAL *from =
+                    q + (column / columns * length + start) * columns + column % columns;
+                REAL *to = out + (ptrdiff_t)start * row_stride + (ptrdiff_t)column * column_stride;
+                for (size_t row = 0; row < rows; row++) {
+                    to[(ptrdiff_t)row * row_stride] = scale * from[row * columns];
+                }
             }
         }
     }

@@ -17,6 +17,7 @@ enum { V_STREAM_16 = 2 }; /* streaming stores to an address that is aligned only
 #define V_PACKED 1
 enum { V_LANES = 4, V_GROUPS = 3, V_TOGETHER = 3, V_SETS = 3, V_STREAM_ALIGN = 32 };
 enum { V_MIN_RUN = 8 * V_LANES };
+enum { V_PANEL = 3 }; /* vectors in a row of a panel: householder_real-inl.h */
 
 typedef __m256i vu;
 typedef __m256 vf;

@@ -17,6 +17,7 @@
 #define V_PACKED 0
 enum { V_LANES = 8, V_GROUPS = 4, V_TOGETHER = 1, V_STREAM_ALIGN = 64 };
 enum { V_MIN_RUN = 48 };
+enum { V_PANEL = 2 }; /* vectors in a row of a panel: householder_real-inl.h */
 
 typedef __m512i vu;
 typedef __m512 vf;

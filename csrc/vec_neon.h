@@ -17,6 +17,7 @@ enum { V_STREAM_16 = 2 };
 #define V_PACKED 1
 enum { V_LANES = 2, V_GROUPS = 4, V_TOGETHER = 2, V_SETS = 4, V_STREAM_ALIGN = 16 };
 enum { V_MIN_RUN = 8 * V_LANES };
+enum { V_PANEL = 4 }; /* vectors in a row of a panel: householder_real-inl.h */
 
 typedef uint32x4_t vu;
 typedef float32x4_t vf;

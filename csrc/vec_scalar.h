@@ -20,6 +20,7 @@
 #define V_PACKED 0
 enum { V_LANES = 2, V_GROUPS = 1, V_TOGETHER = 1, V_STREAM_ALIGN = 16 };
 enum { V_MIN_RUN = 48 };
+enum { V_PANEL = 4 }; /* vectors in a row of a panel: householder_real-inl.h */
 
 /* Without always_inline compilers call some of these functions, with operands in memory. */
 #if defined(__GNUC__)

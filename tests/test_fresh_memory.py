@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import winit_fast as wf
-from winit_fast.base.arrays import HUGE_BYTES
+from winit_fast.base.arrays import HUGE_BYTES, HUGE_PAGE, aligned, in_huge_pages
 
 
 def flags(address: int) -> list[str]:
@@ -36,3 +36,19 @@ def test_large_buffers(filler, nbytes, advised):
         assert ("hg" in flags(middle)) == advised
         assert (array == filler(array.shape, seed=1)).all()
         del array  # mmap refuses to close while it is in use
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="huge pages are requested on Linux only")
+@pytest.mark.parametrize("nbytes, advised", [(HUGE_PAGE // 2, True), (HUGE_PAGE // 2 - 8, False)])
+def test_work_space(nbytes, advised):
+    array = in_huge_pages((2, nbytes // 8), np.dtype(np.float32))
+    assert array.nbytes == nbytes
+    assert (array.ctypes.data % HUGE_PAGE == 0) >= advised
+    assert ("hg" in flags(array.ctypes.data)) == advised
+    array[:] = 1  # the memory is its own
+
+
+@pytest.mark.parametrize("boundary", [64, 4096, HUGE_PAGE])
+def test_boundaries(boundary):
+    array = aligned((3, 5), np.dtype(np.float64), boundary)
+    assert array.ctypes.data % boundary == 0 and array.shape == (3, 5)

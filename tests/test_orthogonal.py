@@ -162,7 +162,9 @@ def test_a_vector_of_zeros_counts_as_positive(isa, dtype):
     group = _core.GROUP
     v = np.zeros((group, group), dtype)
     tau, sign = np.full((2, group), 7, dtype)
-    _core.reflectors(v, group, tau, sign, np.empty((group, group), dtype))
+    packed = np.full(_core.packed_size(group, group), 7, dtype)
+    _core.reflectors(v, group, tau, sign, np.empty((group, group), dtype), packed)
+    assert (packed.reshape(group, group) == np.eye(group)).all()  # the vectors side by side
     assert (v == np.eye(group)).all() and (tau == 2).all() and (sign == -1).all()
 
 

@@ -88,17 +88,20 @@ def coefficients() -> dict[str, tuple[float, ...]]: ...
 def parameters(distribution: Distribution) -> Parameters: ...
 
 # Functions of _householder.pxi.
-COLUMNS: Final[int]
 GROUP: Final[int]
 
-def reflectors(v: Array, count: int, tau: Array, sign: Array, factors: Array) -> None: ...
+def panel_columns(itemsize: int) -> int: ...
+def packed_size(count: int, length: int) -> int: ...
+def reflectors(
+    v: Array, count: int, tau: Array, sign: Array, factors: Array, packed: Array
+) -> None: ...
 def backward(
     panels: Array,
     rows: Indices,
     values: Array,
     kept: Array | None,
     skip: int,
-    v: Array,
+    packed: Array,
     factors: Array,
     stops: Stops,
     scale: float,
@@ -109,14 +112,21 @@ def forward(
     rows: Indices,
     values: Array,
     kept: Array | None,
-    v: Array,
+    packed: Array,
     factors: Array,
     stops: Stops,
     scales: Array,
     out: Array,
 ) -> None: ...
 def matrices(
-    v: Array, tau: Array, sign: Array, factors: Array, gain: float, q: Array, out: Array
+    v: Array,
+    tau: Array,
+    sign: Array,
+    factors: Array,
+    packed: Array,
+    gain: float,
+    q: Array,
+    out: Array,
 ) -> None: ...
 
 # Functions of _probes.pxi.

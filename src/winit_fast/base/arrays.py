@@ -31,21 +31,25 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         ) from None
 
 
-def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Allocate an array whose first byte is aligned to a cache line.
+def aligned(shape: tuple[int, ...], dtype: np.dtype[Any], boundary: int = CACHE_LINE) -> Array:
+    """Allocate an array whose first byte is aligned to a cache line, or to a larger boundary.
 
     Examples
     --------
     >>> aligned((3, 4), np.dtype("float32")).ctypes.data % CACHE_LINE
     0
     """
-    memory = np.empty(math.prod(shape) * dtype.itemsize + CACHE_LINE, np.uint8)
-    skip = -memory.__array_interface__["data"][0] % CACHE_LINE
-    return memory[skip : skip + memory.size - CACHE_LINE].view(dtype).reshape(shape)
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(-(-size // boundary) * boundary + boundary, np.uint8)
+    skip = -memory.__array_interface__["data"][0] % boundary
+    return memory[skip : skip + size].view(dtype).reshape(shape)
 
 
 HUGE_BYTES = 1 << 22
 """From this size on, huge pages are requested for memory, as NumPy does for its own arrays."""
+
+HUGE_PAGE = 1 << 21
+"""Bytes of a huge page of x86-64, and of aarch64 with pages of 4 KiB."""
 
 
 @cache
@@ -67,9 +71,28 @@ def prefer_huge_pages(array: Array) -> None:
     """
     if array.nbytes < HUGE_BYTES or not array.flags.c_contiguous:
         return
+    address = array.__array_interface__["data"][0]
+    first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
+    _advise(first, (address + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE)
+
+
+def in_huge_pages(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Allocate work space in huge pages of its own, if it fills at least half of one.
+
+    Small pages have random physical addresses. So some sets of a cache that is indexed by them, as
+    L2 is, get more lines than they can hold, although the array is smaller than the cache.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size < HUGE_PAGE // 2:
+        return aligned(shape, dtype)
+    array = aligned(shape, dtype, HUGE_PAGE)
+    first = array.__array_interface__["data"][0]
+    _advise(first, first + -(-size // HUGE_PAGE) * HUGE_PAGE)
+    return array
+
+
+def _advise(first: int, end: int) -> None:
+    """Give the kernel the advice for whole pages."""
     madvise = _madvise()
     if madvise is not None:
-        address = array.__array_interface__["data"][0]
-        first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
-        end = (address + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
         madvise(first, end - first, mmap.MADV_HUGEPAGE)

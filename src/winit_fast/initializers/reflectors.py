@@ -5,6 +5,7 @@ where E has the first columns of the identity and D the signs that make Q Haar-d
 matrix is the transpose of a tall one. docs/orthogonal.md has the mathematics.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,24 +13,25 @@ import numpy as np
 
 import winit_fast._core as _core
 from winit_fast.base import threads
-from winit_fast.base.arrays import Array, aligned
+from winit_fast.base.arrays import Array, aligned, in_huge_pages
 from winit_fast.base.boxes import slices
 from winit_fast.streams import distributions
-
-COLUMNS: int = _core.COLUMNS
-"""Columns of a panel, which is contiguous in memory."""
 
 BYTES = 64 << 20
 """Memory for the reflectors that exist at one time. If intermediate vectors must be kept and the
 destination cannot hold them, a third of this memory holds vectors instead."""
 
-CACHE_BYTES = 1 << 17
-"""Bytes of the panels that a thread processes at one time: about an eighth of a core's L2 cache."""
+CACHE_BYTES = 3 << 17
+"""Bytes of the panels that a thread processes at one time and that stay in its core's L2 cache."""
+
+LONG_PANELS = 4
+"""Panels that a thread processes at one time if not even two fit there. All of them read the same
+reflectors, so the more there are, the less is read from L3 and from memory."""
 
 WORTH_A_THREAD = 1 << 25
 """A matrix that needs fewer multiply-adds than this is computed by one thread."""
 
-PIECE = 1 << 16
+PIECE = 1 << 17
 """Elements of the normals that are processed at one time; Ctrl-C is noticed in between."""
 
 
@@ -76,9 +78,11 @@ class Reflectors(NamedTuple):
     Attributes
     ----------
     start, stop : int
-    v : numpy.ndarray
-        One reflector in each row: row r is nonzero from column r on. Rows of zeros complete the
-        last group.
+    length : int
+        Elements of the first of these reflectors.
+    packed : numpy.ndarray
+        The vectors of each group side by side, as csrc/householder.h says. Vectors of zeros
+        complete the last group.
     factors : numpy.ndarray
         The coefficients with which a group of reflectors is applied in compact WY form.
     signs : numpy.ndarray
@@ -87,7 +91,8 @@ class Reflectors(NamedTuple):
 
     start: int
     stop: int
-    v: Array
+    length: int
+    packed: Array
     factors: Array
     signs: Array
 
@@ -98,19 +103,25 @@ def make_reflectors(
     """Draw vectors and compute their reflectors, with the same bits on every machine."""
     length = gaussian.length - start
     rows = _up(stop - start, _core.GROUP)
-    v = np.empty((rows, length), gaussian.dtype)
+    packed = np.empty(_core.packed_size(rows, length), gaussian.dtype)
     tau, signs = np.empty((2, rows), gaussian.dtype)
     factors = np.empty((rows, _core.GROUP), gaussian.dtype)
 
-    def make(piece: slice) -> None:
-        own = v[piece, piece.start :]
-        count = min(own.shape[0], stop - start - piece.start)
-        gaussian.draw(own[:count], start + piece.start)
-        _core.reflectors(own, count, tau[piece], signs[piece], factors[piece])
+    some = _up(min(-(-PIECE // length), -(-rows // num_threads)), _core.GROUP)
+    spaces = list(np.empty((num_threads, some * length), gaussian.dtype))
 
-    some = min(-(-PIECE // length), -(-rows // num_threads))
-    threads.run(make, slices(rows, _up(some, _core.GROUP)), num_threads)
-    return Reflectors(start, stop, v, factors, signs)
+    def make(piece: slice) -> None:
+        space = spaces.pop()
+        size = piece.stop - piece.start, length - piece.start
+        own = space[: math.prod(size)].reshape(size)
+        count = min(size[0], stop - start - piece.start)
+        gaussian.draw(own[:count], start + piece.start)
+        place = slice(*(_core.packed_size(row, length) for row in (piece.start, piece.stop)))
+        _core.reflectors(own, count, tau[piece], signs[piece], factors[piece], packed[place])
+        spaces.append(space)
+
+    threads.run(make, slices(rows, some), num_threads)
+    return Reflectors(start, stop, length, packed, factors, signs)
 
 
 class Destination(NamedTuple):
@@ -172,7 +183,7 @@ def fill_matrix(gaussian: GaussianMatrix, to: Destination, gain: float, num_thre
     step = max(BYTES // vector, 1)
     room = index.size
     if place is None and last > step:
-        room = max(step // 3, COLUMNS)
+        room = max(step // 3, _core.panel_columns(gaussian.dtype.itemsize))
         step -= step // 3
     starts = range(0, last, _up(step, _core.GROUP))
     apply = _backward if backward else _forward
@@ -214,28 +225,29 @@ def _backward(
     Reflectors after j do not change column j. So column j starts, as D_j e_j, in the call whose
     reflectors include j. Columns that started earlier are still 0 in the rows of ``made``.
     """
-    start, stop, v, factors, signs = made
+    start, stop, length, packed, factors, signs = made
     scale = gain if start == 0 else 1.0
     here = int(np.searchsorted(index, start))  # columns before it start in a later call
     rows = index[here : np.searchsorted(index, stop)] - start
     values = signs[rows]
     count = index.size - here
-    last = index[here + np.minimum(np.arange(COLUMNS, count + COLUMNS, COLUMNS), count) - 1]
+    columns = _core.panel_columns(packed.itemsize)
+    last = index[here + np.minimum(np.arange(columns, count + columns, columns), count) - 1]
     stops = (np.minimum(last + 1, stop) - start).astype(np.uintp)
 
     def carry(piece: slice, panels: Array) -> None:
         own = slice(piece.start + here, piece.stop + here)
         old = None if kept is None else kept[start:, own]
-        out = np.empty((v.shape[1], own.stop - own.start), v.dtype) if old is None else old
+        out = np.empty((length, own.stop - own.start), packed.dtype) if old is None else old
         _core.backward(
             panels,
             rows[piece],
             values[piece],
             old,
             stop - start,
-            v,
+            packed,
             factors,
-            stops[piece.start // COLUMNS :],
+            stops[piece.start // columns :],
             scale,
             out,
         )
@@ -257,16 +269,16 @@ def _forward(
 
     Afterwards the elements of these vectors in the rows of ``made`` are final.
     """
-    start, stop, v, factors, signs = made
+    start, stop, length, packed, factors, signs = made
     scales = signs[: stop - start] * signs.dtype.type(gain)
     rows = index if start == 0 else index[:0]
-    values = np.ones(rows.size, v.dtype)
+    values = np.ones(rows.size, packed.dtype)
 
     def carry(piece: slice, panels: Array) -> None:
         old = None if kept is None else kept[start:, piece]
-        out = np.empty((v.shape[1], piece.stop - piece.start), v.dtype) if old is None else old
+        out = np.empty((length, piece.stop - piece.start), packed.dtype) if old is None else old
         stops = np.full(len(panels), stop - start, np.uintp)
-        _core.forward(panels, rows[piece], values[piece], old, v, factors, stops, scales, out)
+        _core.forward(panels, rows[piece], values[piece], old, packed, factors, stops, scales, out)
         if finish is not None:
             finish(piece, out)
 
@@ -279,24 +291,21 @@ def _share_out(
     """Call ``carry`` with slices of ``count`` vectors and with memory for their panels."""
     if count == 0:
         return
-    length = made.v.shape[1]
-    wide = min(
-        max(2, CACHE_BYTES // (COLUMNS * length * made.v.itemsize)),
-        -(-count // (COLUMNS * (4 * num_threads if num_threads > 1 else 1))),
-    )
-    spaces: list[Array] = []
+    columns = _core.panel_columns(made.packed.itemsize)
+    fit = CACHE_BYTES // (columns * made.length * made.packed.itemsize)
+    fair = -(-count // (columns * (4 * num_threads if num_threads > 1 else 1)))
+    wide = min(fit if fit > 1 else LONG_PANELS, fair)
+    shape = min(num_threads, -(-count // (wide * columns))), wide, made.length, columns
+    spaces = list(in_huge_pages(shape, made.packed.dtype))
 
     def work(piece: slice) -> None:
-        try:
-            panels = spaces.pop()
-        except IndexError:
-            panels = aligned((wide, length, COLUMNS), made.v.dtype)
-        carry(piece, panels[: -(-(piece.stop - piece.start) // COLUMNS)])
+        panels = spaces.pop()
+        carry(piece, panels[: -(-(piece.stop - piece.start) // columns)])
         spaces.append(panels)
 
     # The last columns have the most reflectors. They go first, so that the threads
     # finish at about the same time.
-    threads.run(work, reversed([*slices(count, wide * COLUMNS)]), num_threads)
+    threads.run(work, reversed([*slices(count, wide * columns)]), num_threads)
 
 
 def fill_batch(
@@ -338,8 +347,9 @@ def fill_batch(
         results = np.empty((some.size, length, width), gaussian.dtype)
         tau, signs = np.empty((2, rows), gaussian.dtype)
         factors = np.empty((rows, _core.GROUP), gaussian.dtype)
-        space = aligned((length, COLUMNS), gaussian.dtype)
-        _core.matrices(v, tau, signs, factors, gain, space, results)
+        packed = np.empty(_core.packed_size(rows, length), gaussian.dtype)
+        space = aligned((length, _core.panel_columns(gaussian.dtype.itemsize)), gaussian.dtype)
+        _core.matrices(v, tau, signs, factors, packed, gain, space, results)
         write(piece, results)
 
     threads.run(work, slices(numbers.size, together), num_threads)
