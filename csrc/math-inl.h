@@ -56,7 +56,7 @@ V_INLINE void log_u2_f64(vd *x, const int n, const double factor, const double *
             v_and(v_sub64(bits, v_set64(0x3FE5555555555555u)), v_set64(0xFFF0000000000000u));
         const vd m = v_as_d(v_sub64(bits, e));
         g[i] = v_fmad(m, v_setd(factor), v_setd(-factor));
-        exponent[i] = shift ? v_addd(v_double_i64(e), *shift) : v_double_i64(e);
+        exponent[i] = shift ? v_addd(v_double_high(e), *shift) : v_double_high(e);
     }
     horner_f64(g, n, coefficients, COUNT(log_f64), p);
     const vd ln2 = v_setd(factor * 0x1p-52 * ln2_f64[0]);
@@ -79,7 +79,7 @@ V_INLINE void sincos_u2_f32(const vu *a, const int n, vf *sin, vf *cos) {
     }
     EACH(i, n) {
         const vu q = v_add32(a[i], v_set32(0x20000000u)); /* q is in the two highest bits */
-        const vm32 odd = v_any32(q, v_set32(0x40000000u));
+        const vm32 odd = v_second32(q);
         const vu sign = v_set32(0x80000000u);
         const vu next = v_add32(q, v_set32(0x40000000u));
         sin[i] = v_as_f(v_xor_and(v_f_as_u(v_selectf(odd, c[i], s[i])), q, sign));
@@ -90,7 +90,7 @@ V_INLINE void sincos_u2_f32(const vu *a, const int n, vf *sin, vf *cos) {
 V_INLINE void sincos_u2_f64(const vu *a, const int n, vd *sin, vd *cos) {
     vd x[AT_ONCE], y[AT_ONCE], s[AT_ONCE], c[AT_ONCE];
     EACH(i, n) {
-        x[i] = v_muld(v_double_i64(v_shl64(a[i], 2)), v_setd(0x1p-64));
+        x[i] = v_fraction_i64(v_shl64(a[i], 2));
         y[i] = v_muld(x[i], x[i]);
     }
     horner_f64(y, n, sin_f64, COUNT(sin_f64), s);
@@ -101,7 +101,7 @@ V_INLINE void sincos_u2_f64(const vu *a, const int n, vd *sin, vd *cos) {
     }
     EACH(i, n) {
         const vu q = v_add64(a[i], v_set64(0x2000000000000000u));
-        const vm64 odd = v_any64(q, v_set64(0x4000000000000000u));
+        const vm64 odd = v_second64(q);
         const vu sign = v_set64(0x8000000000000000u);
         const vu next = v_add64(q, v_set64(0x4000000000000000u));
         sin[i] = v_as_d(v_xor_and(v_d_as_u(v_selectd(odd, c[i], s[i])), q, sign));

@@ -28,14 +28,11 @@ V_INLINE void inside_f32(const vu *w, const winit_distribution *d, const int n, 
     }
 }
 
-/* The same with the upper 53 bits: t = (s + 1/2) 2^-52. Flipping the sign bit adds 2^52 to s, so
- * that a logical shift suffices; subtracting 2^52 - 1/2 removes it and adds the 1/2. */
+/* The same with the upper 53 bits: t = (s + 1/2) 2^-52. */
 V_INLINE void uniform_f64(const vu *w, const winit_distribution *d, const int n, vu *out) {
     double_words(w, n, out);
     EACH(i, 2 * n) {
-        const vu s = v_shr64(v_xor(out[i], v_set64(0x8000000000000000u)), 11);
-        const vd t = v_muld(v_subd(v_double_u64(s), v_setd(0x1p52 - 0.5)), v_setd(0x1p-52));
-        const vd x = v_fmad(t, v_setd(d->scale), v_setd(d->loc));
+        const vd x = v_fmad(v_centred_i53(out[i]), v_setd(d->scale), v_setd(d->loc));
         out[i] = v_d_as_u(v_mind(v_maxd(x, v_setd(d->low)), v_setd(d->high)));
     }
 }

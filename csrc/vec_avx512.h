@@ -80,6 +80,8 @@ static inline vm32 v_less32(vu a, vu b) { return _mm512_cmplt_epu32_mask(a, b); 
 static inline vm64 v_less64(vu a, vu b) { return _mm512_cmplt_epu64_mask(a, b); }
 static inline vm32 v_any32(vu a, vu bits) { return _mm512_test_epi32_mask(a, bits); }
 static inline vm64 v_any64(vu a, vu bits) { return _mm512_test_epi64_mask(a, bits); }
+static inline vm32 v_second32(vu a) { return v_any32(a, v_set32(0x40000000u)); }
+static inline vm64 v_second64(vu a) { return v_any64(a, v_set64(0x4000000000000000u)); }
 static inline vu v_select32(vm32 m, vu yes, vu no) { return _mm512_mask_blend_epi32(m, no, yes); }
 static inline vu v_select64(vm64 m, vu yes, vu no) { return _mm512_mask_blend_epi64(m, no, yes); }
 
@@ -114,6 +116,12 @@ static inline vd v_mind(vd a, vd b) { return _mm512_min_pd(a, b); }
 static inline vd v_maxd(vd a, vd b) { return _mm512_max_pd(a, b); }
 static inline vd v_double_i64(vu a) { return _mm512_cvtepi64_pd(a); }
 static inline vd v_double_u64(vu a) { return _mm512_cvtepu64_pd(a); }
+static inline vd v_double_high(vu a) { return v_double_i64(a); }
+static inline vd v_fraction_i64(vu a) { return v_muld(v_double_i64(a), v_setd(0x1p-64)); }
+/* (s + 1/2) 2^-52, where s is the signed number in the upper 53 bits */
+static inline vd v_centred_i53(vu a) {
+    return v_fmad(v_double_i64(_mm512_srai_epi64(a, 11)), v_setd(0x1p-52), v_setd(0x1p-53));
+}
 static inline vd v_selectd(vm64 m, vd yes, vd no) { return _mm512_mask_blend_pd(m, no, yes); }
 static inline vd v_lookupd(const double table[8], vu index) {
     return _mm512_permutexvar_pd(index, _mm512_loadu_pd(table));

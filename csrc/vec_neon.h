@@ -88,6 +88,8 @@ static inline vm32 v_less32(vu a, vu b) { return vcltq_u32(a, b); }
 static inline vm64 v_less64(vu a, vu b) { return vcltq_u64(v_64(a), v_64(b)); }
 static inline vm32 v_any32(vu a, vu bit) { return vtstq_u32(a, bit); }
 static inline vm64 v_any64(vu a, vu bit) { return vtstq_u64(v_64(a), v_64(bit)); }
+static inline vm32 v_second32(vu a) { return v_any32(a, v_set32(0x40000000u)); }
+static inline vm64 v_second64(vu a) { return v_any64(a, v_set64(0x4000000000000000u)); }
 static inline vu v_select32(vm32 m, vu yes, vu no) { return vbslq_u32(m, yes, no); }
 static inline vu v_select64(vm64 m, vu yes, vu no) { return vbslq_u32(v_from64(m), yes, no); }
 
@@ -126,6 +128,13 @@ static inline vd v_mind(vd a, vd b) { return vbslq_f64(vcltq_f64(a, b), a, b); }
 static inline vd v_maxd(vd a, vd b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
 static inline vd v_double_i64(vu a) { return vcvtq_f64_s64(vreinterpretq_s64_u32(a)); }
 static inline vd v_double_u64(vu a) { return vcvtq_f64_u64(v_64(a)); }
+static inline vd v_double_high(vu a) { return v_double_i64(a); }
+static inline vd v_fraction_i64(vu a) { return v_muld(v_double_i64(a), v_setd(0x1p-64)); }
+/* (s + 1/2) 2^-52, where s is the signed number in the upper 53 bits */
+static inline vd v_centred_i53(vu a) {
+    const vd s = vcvtq_f64_s64(vshrq_n_s64(vreinterpretq_s64_u32(a), 11));
+    return v_fmad(s, v_setd(0x1p-52), v_setd(0x1p-53));
+}
 static inline vd v_selectd(vm64 m, vd yes, vd no) { return vbslq_f64(m, yes, no); }
 static inline vd v_lookupd(const double table[8], vu index) {
     const double values[2] = {table[vgetq_lane_u64(v_64(index), 0) & 7],

@@ -134,6 +134,8 @@ V_MAP2(less32, (uint32_t)0 - (uint32_t)(x < y))
 V_MAP64(less64, (uint64_t)0 - (uint64_t)(x < y))
 V_MAP2(any32, (uint32_t)0 - (uint32_t)((x & y) != 0))
 V_MAP64(any64, (uint64_t)0 - (uint64_t)((x & y) != 0))
+V_OP vm32 v_second32(vu a) { return v_any32(a, v_set32(0x40000000u)); }
+V_OP vm64 v_second64(vu a) { return v_any64(a, v_set64(0x4000000000000000u)); }
 V_OP vu v_select64(vm64 m, vu yes, vu no) {
     V_EACH no.q[k] = (m.q[k] & yes.q[k]) | (~m.q[k] & no.q[k]);
     return no;
@@ -321,6 +323,14 @@ V_OP vd v_double_i64(vu a) {
         r.d[k] = sign ? -magnitude : magnitude;
     }
     return r;
+}
+V_OP vd v_double_high(vu a) { return v_double_i64(a); }
+V_OP vd v_fraction_i64(vu a) { return v_muld(v_double_i64(a), v_setd(0x1p-64)); }
+/* (s + 1/2) 2^-52, where s is the signed number in the upper 53 bits: flipping the sign bit adds
+ * 2^52 to s, so that a logical shift is enough. */
+V_OP vd v_centred_i53(vu a) {
+    const vu s = v_shr64(v_xor(a, v_set64(0x8000000000000000u)), 11);
+    return v_muld(v_subd(v_double_u64(s), v_setd(0x1p52 - 0.5)), v_setd(0x1p-52));
 }
 V_OP vd v_selectd(vm64 m, vd yes, vd no) {
     V_EACH no.d[k] = m.q[k] ? yes.d[k] : no.d[k];
