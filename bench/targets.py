@@ -38,9 +38,11 @@ class Target(NamedTuple):
     avx512: float
 
 
-def ratio(mine: Contestant, other: Contestant, work: float = 1.0, least: int = 5) -> float:
+def ratio(
+    mine: Contestant, other: Contestant, work: float = 1.0, least: int = 5, pause: float = 0.0
+) -> float:
     """How many times as fast as the other we are, if we do ``work`` times as much as it."""
-    a, b = turns([mine, other], SECONDS, least)
+    a, b = turns([mine, other], SECONDS, least, pause)
     return work * statistics.median(y / x for x, y in zip(a, b, strict=True))
 
 
@@ -112,7 +114,10 @@ def orthogonal(n: int) -> float:
     """The rate of operations, as a share of the matrix product's."""
     q, c, a = buffer((n, n)), buffer((n, n)), np.random.default_rng(1).random((n, n), np.float32)
     scheme = wf.Orthogonal()
-    return ratio(lambda: scheme.fill(q, seed=1), lambda: np.matmul(a, a, out=c), 2 / 3)
+    # OpenBLAS' threads spin for a few hundredths of a second before they sleep.
+    return ratio(
+        lambda: scheme.fill(q, seed=1), lambda: np.matmul(a, a, out=c), 2 / 3, pause=sized(0.1, 0.0)
+    )
 
 
 def quarters(n: int) -> float:
