@@ -172,6 +172,19 @@ def test_importing_the_package_is_light():
     assert run.stdout.split() == ours, run.stderr
 
 
+def test_what_commands_need_is_light():
+    """What takes 10 ms and more to import, and is used rarely or not at all."""
+    slow = ["concurrent.futures.process", "difflib", "importlib.resources", "numpy.random"]
+    program = (
+        "import sys, numpy, ml_dtypes; before = set(sys.modules); "
+        "import winit_fast.checkpoint, winit_fast.sources; "
+        "from winit_fast.models import Plan, Rules; Rules.load('gpt2'); "
+        f"print([m for m in {slow} if m in sys.modules.keys() - before])"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout == "[]\n", run.stderr
+
+
 @pytest.mark.parametrize(
     "program",
     [

@@ -32,6 +32,7 @@ cache."""
 _CHUNK = 1 << 20
 _SAMPLE = 256
 
+
 def row_hashes(rows: Array, begin: int = 0) -> Array:
     """Hash rows of bytes, or the same part of every row; the hashes of parts add up.
 
