@@ -252,11 +252,11 @@ def test_finalize_without_locks(single, tmp_path, monkeypatch):
         (ValueError, "finalize is for no rank", {"rank": 0, "world": 2, "finalize": True}),
         (FileNotFoundError, "no rank has written", {"finalize": True}),
         (
-            ValueError, "must not be given with a delegate, got Part",
+            ValueError, "must not be given with a delegate, got Process",
             {"rank": 0, "world": 2, "delegate": print},
         ),
         (
-            ValueError, "must not be given with a delegate, got Part",
+            ValueError, "must not be given with a delegate, got Process",
             {"finalize": True, "delegate": print},
         ),
         (ValueError, "ranks are for local", {"directory": "memory://x", "rank": 0, "world": 1}),

@@ -510,7 +510,7 @@ def test_shares_of_grouped_queries():
     assert scheme.parts[1].initializer.stddev == pytest.approx(math.sqrt(2 / (32 + 16)))
     numbers["num_attention_heads"] = 5
     with pytest.raises(
-        ValueError, match=re.escape("cannot be divided into 1 x 9 parts along axis 0")
+        ValueError, match=re.escape("cannot be divided into 1 x 9 sections along axis 0")
     ):
         made("deepnet", bare({name: (64, 32)}), numbers)
 
@@ -824,7 +824,7 @@ def test_every_tensor_of_the_built_in_models_has_a_role(model):
     tensors = bare(architecture.shapes)
     found = assign(tensors, architecture.numbers)
     assert all(found.values())
-    roles = {part.role for one in found.values() for part in one.parts}
+    roles = {section.role for one in found.values() for section in one.sections}
     assert not {"linear", "conv", "bias"} & roles
     assert {role.removesuffix(".bias") for role in roles} <= {*known_roles()}
 

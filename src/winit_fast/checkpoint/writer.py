@@ -33,7 +33,7 @@ from winit_fast.checkpoint.directory import (
 )
 from winit_fast.checkpoint.interrupts import Interrupts
 from winit_fast.checkpoint.layout import File, Shard
-from winit_fast.checkpoint.ranks import Part, SharedDirectory
+from winit_fast.checkpoint.ranks import Process, SharedDirectory
 from winit_fast.checkpoint.stage import STAGE, Run
 from winit_fast.initializers.protocol import Filler
 from winit_fast.models.tensor_spec import TensorSpec
@@ -225,14 +225,14 @@ def write_checkpoint(
     name = path("directory", directory)
     folder = Path(name)
     is_address = remote.is_address(name)
-    part = Part.of(rank, world, finalize)
-    if is_address and (force or resume or part is not None):
+    process = Process.of(rank, world, finalize)
+    if is_address and (force or resume or process is not None):
         raise ValueError(f"force, resume and ranks are for local directories, got {name!r}")
     if is_address and delegate is not None:
         raise ValueError(f"directory must be one that all workers share, got {name!r}")
-    if part is not None and delegate is not None:
+    if process is not None and delegate is not None:
         raise ValueError(
-            f"rank, world and finalize must not be given with a delegate, got {part!r}"
+            f"rank, world and finalize must not be given with a delegate, got {process!r}"
         )
     if os.fspath(directory) == "":  # Path("") would be the current directory
         raise ValueError("directory must have a name, got ''")
@@ -269,7 +269,7 @@ def write_checkpoint(
         origin=(seed, metadata[provenance.DIGEST_KEY]),
         force=force,
         resume=resume,
-        part=part,
+        process=process,
         num_threads=count,
         progress=progress,
         delegate=None if delegate is None else lambda stage, told: delegate(stage, shards, told),
@@ -285,7 +285,7 @@ def write_files(
     origin: tuple[int, str],
     force: bool,
     resume: bool,
-    part: Part | None,
+    process: Process | None,
     num_threads: int,
     progress: Callable[[int, int], None],
     delegate: Callable[[Path, Callable[[int], None]], int] | None = None,
@@ -302,8 +302,8 @@ def write_files(
         Small files, which are written last.
     origin : (int, str)
         The seed, and the digest of the plan.
-    part : Part or None
-        What this process does, if there are several.
+    process : Process or None
+        This one, if there are several.
     force, resume, num_threads, progress
         As in `write_checkpoint`.
     delegate : callable, optional
@@ -318,11 +318,13 @@ def write_files(
     sizes |= {name: len(content) for name, content in contents.items()}
     beginnings = {**{file.filename: file.header for file in files}, **contents}
     run = Run.of(*origin, sizes, beginnings)
-    if part is not None:
+    if process is not None:
         shared = SharedDirectory(
-            folder, sizes, force=force, run=run, beginnings=beginnings, part=part
+            folder, sizes, force=force, run=run, beginnings=beginnings, process=process
         )
-        return _write_part(shared, files, segments, contents, part, num_threads, progress)
+        return _write_as_one_of_several(
+            shared, files, segments, contents, process, num_threads, progress
+        )
     target = Directory(
         folder, sizes, force=force, run=run, beginnings=beginnings if resume else None
     )
@@ -348,17 +350,17 @@ def write_files(
         raise
 
 
-def _write_part(
+def _write_as_one_of_several(
     target: SharedDirectory,
     files: Sequence[AnyFile],
     segments: Callable[[Sequence[AnyFile]], Iterator[Segment]],
     contents: Mapping[str, bytes],
-    part: Part,
+    process: Process,
     num_threads: int,
     progress: Callable[[int, int], None],
 ) -> Summary:
     """Write this process's files, and publish the checkpoint if they were the last."""
-    own = part.own(files)
+    own = process.own(files)
     try:
         with Interrupts() as interrupts, target:
             begin = time.perf_counter()
@@ -370,7 +372,7 @@ def _write_part(
                     num_threads = writer.run(num_threads, progress, interrupts)
                     target.complete([file.filename for file in rest])
                 with target.publishing([file.filename for file in files]) as absent:
-                    if absent and not part.world:
+                    if absent and not process.world:
                         raise FileNotFoundError(
                             f"{target.path} lacks {len(absent)} of {len(files)} files, the first "
                             f"is {absent[0]}: all ranks must end before finalize"

@@ -39,7 +39,7 @@ NUMBERS = (*OF_THE_MODEL, "layer", "fan_in", "fan_out")
 
 
 class Layout(NamedTuple):
-    """How a tensor is made of parts, each with a role.
+    """How a tensor is made of sections, each with a role.
 
     Attributes
     ----------
@@ -94,8 +94,8 @@ class Naming:
     layers: str | None = None
 
 
-class Part(NamedTuple):
-    """A part of a tensor that has one role.
+class Section(NamedTuple):
+    """What a tensor has of one role: all of it, or the q of a fused q, k and v.
 
     Attributes
     ----------
@@ -124,7 +124,7 @@ class Assigned:
     numbers : dict of str to int or float
         Those that follow from the model's tensors, and those that its name has.
     layout : Layout
-    parts : tuple of Part
+    sections : tuple of Section
         One, if the tensor is not fused.
     """
 
@@ -132,7 +132,7 @@ class Assigned:
     stack: str | None
     numbers: dict[str, Number]
     layout: Layout
-    parts: tuple[Part, ...]
+    sections: tuple[Section, ...]
 
 
 # --------------------------------------------------------------------------------------- the files
@@ -227,7 +227,7 @@ def assign(
     >>> import winit_fast as wf
     >>> tensor = TensorSpec("model.layers.7.mlp.down_proj.weight", (64, 256), wf.Zeros())
     >>> found = assign([tensor], {"layers": 32})[tensor.name]
-    >>> found.parts[0].role, found.numbers["layer"], found.parts[0].numbers["fan_in"]
+    >>> found.sections[0].role, found.numbers["layer"], found.sections[0].numbers["fan_in"]
     ('mlp.out', 7, 256)
     """
     fitting = _namings([tensor.name for tensor in tensors])
@@ -401,17 +401,17 @@ def _assigned(
         known["layers"] = max(counted.values())
     if len(found.place) > 1:
         known["layer"] = sorted(places[found.stack]).index(found.place)
-    parts = _parts(tensor, found, {**given, **known}, shapes)
-    return Assigned(found.template, found.stack, known, found.layout, parts)
+    sections = _sections(tensor, found, {**given, **known}, shapes)
+    return Assigned(found.template, found.stack, known, found.layout, sections)
 
 
-def _parts(
+def _sections(
     tensor: TensorSpec,
     found: _Found,
     numbers: Mapping[str, Number],
     shapes: Mapping[str, tuple[int, ...]],
-) -> tuple[Part, ...]:
-    """Divide a tensor into the parts of its layout."""
+) -> tuple[Section, ...]:
+    """Divide a tensor into the sections of its layout."""
     layout, shape = found.layout, tensor.shape
     if found.weight is not None:  # the fans of a bias are those of its weight
         of_weight = shapes.get(found.weight)
@@ -424,7 +424,7 @@ def _parts(
                 "weight is (in, out), but another layout: rules of names can say its schemes"
             )
     if len(layout.roles) == 1 or not shape:
-        return (Part(layout.roles[0], (((0,) * len(shape), shape),), own_fans),)
+        return (Section(layout.roles[0], (((0,) * len(shape), shape),), own_fans),)
     axis = layout.batch
     if found.weight is None and len(shape) > layout.batch + 1:
         axis = without_batch(layout.axes.out_axis, tuple(range(layout.batch)), len(shape))
@@ -438,20 +438,20 @@ def _along(
     numbers: Mapping[str, Number],
     axis: int,
     own_fans: dict[str, Number],
-) -> tuple[Part, ...]:
-    """Divide a tensor along an axis. Without the numbers that this needs, all is one part."""
+) -> tuple[Section, ...]:
+    """Divide a tensor along an axis. Without the numbers that this needs, all is one section."""
     shape = tensor.shape
     try:
         groups = int(evaluate(layout.groups, numbers))
         shares = [int(evaluate(share, numbers)) for share in layout.shares]
     except ValueError:
         of_each = {name: fan for name, fan in own_fans.items() if name != "fan_out"}
-        return (Part(" | ".join(layout.roles), (((0,) * len(shape), shape),), of_each),)
+        return (Section(" | ".join(layout.roles), (((0,) * len(shape), shape),), of_each),)
     unit, rest = divmod(shape[axis], groups * sum(shares))
     if rest or min(shares) < 1 or groups < 1:
         raise ValueError(
             f"tensor {excerpt(tensor.name)} of shape {shape} cannot be divided into "
-            f"{groups} x {sum(shares)} parts along axis {axis}"
+            f"{groups} x {sum(shares)} sections along axis {axis}"
         )
     boxes: list[list[tuple[tuple[int, ...], tuple[int, ...]]]] = [[] for _ in layout.roles]
     start = 0
@@ -464,7 +464,7 @@ def _along(
             start = stop
     total = sum(shares)
     return tuple(
-        Part(
+        Section(
             role,
             tuple(own),
             {**own_fans, "fan_out": own_fans["fan_out"] * share // total} if own_fans else {},

@@ -24,8 +24,15 @@ from winit_fast.models.architectures import Architecture
 from winit_fast.models.data_files import load_all, naming_the_file, parse
 from winit_fast.models.float8 import on_products, scales_by_weight
 from winit_fast.models.plan import Plan
-from winit_fast.models.roles import NUMBERS, OF_THE_MODEL, Assigned, Layout, assign, known_roles
-from winit_fast.models.roles import Part as RolePart
+from winit_fast.models.roles import (
+    NUMBERS,
+    OF_THE_MODEL,
+    Assigned,
+    Layout,
+    Section,
+    assign,
+    known_roles,
+)
 from winit_fast.models.tensor_spec import BUFFER, PARAMETER, TensorSpec
 from winit_fast.models.unset import Unset
 
@@ -284,7 +291,7 @@ class Applied(NamedTuple):
     ----------
     tensor : TensorSpec
     rule : Rule or None
-        None if the tensor keeps its own scheme, or several rules apply to its parts.
+        None if the tensor keeps its own scheme, or several rules apply to its sections.
     template : str
         Its name, with the numbers that the rule's formulas use in braces.
     """
@@ -632,7 +639,7 @@ class Rules:
             listed = ", ".join(self.needs)
             raise ValueError(f"rules {self.name!r} need the setting {listed}, which is not given")
         roles = assign(tensors, given) if any(rule.roles for rule in self.rules) else {}
-        present = {part.role for one in roles.values() if one is not None for part in one.parts}
+        present = {own.role for one in roles.values() if one is not None for own in one.sections}
         for role in self.requires:
             if role not in present:
                 raise ValueError(
@@ -709,7 +716,7 @@ class Rules:
         own: Sequence[tuple[Rule, dict[str, int]] | None],
         given: Mapping[str, Number],
     ) -> Applied:
-        """Give one tensor its scheme. ``own`` has the rule of each part, or of the whole."""
+        """Give one tensor its scheme. ``own`` has the rule of each section, or of the whole."""
         first = own[0] if own else None
         if first is None:  # it keeps its scheme
             return Applied(tensor, None, tensor.name)
@@ -728,12 +735,12 @@ class Rules:
             return Applied(replace(tensor, initializer=scheme, drawn_in=None), rule, template)
         assert role is not None
         schemes = []
-        for part, one in zip(role.parts, own, strict=True):
+        for section, one in zip(role.sections, own, strict=True):
             assert one is not None
-            numbers = {**given, **self.settings, **role.numbers, **part.numbers, **one[1]}
+            numbers = {**given, **self.settings, **role.numbers, **section.numbers, **one[1]}
             made = self._make(one[0], tensor.name, numbers)
             schemes.append(_with_layout(made, role.layout, tensor))
-        scheme = _joined(tensor, role.parts, schemes)
+        scheme = _joined(tensor, role.sections, schemes)
         is_one = not isinstance(scheme, Parts)
         kept = _with_own_parts(tensor, scheme, role)
         template = role.template if _uses_layer(rule) else tensor.name
@@ -764,7 +771,7 @@ class _Choice:
     def of(
         self, tensor: TensorSpec, role: Assigned | None
     ) -> Sequence[tuple[Rule, dict[str, int]] | None] | None:
-        """Return the rule of each part, ``[None]`` if the tensor keeps its scheme, None if none."""
+        """Return the rule of each section; ``[None]`` if the tensor keeps its scheme."""
         chosen = self._chosen(tensor, role)
         is_own = any(one is not None and one[0].initializer == OWN for one in chosen or ())
         return None if is_own and isinstance(tensor.initializer, Unset) else chosen
@@ -774,7 +781,7 @@ class _Choice:
     ) -> Sequence[tuple[Rule, dict[str, int]] | None] | None:
         by_name = self._by_name.find(tensor.name)
         name_place = len(self._rules) if by_name is None else by_name.value
-        places = [] if role is None else [self._of_role(part, role.stack) for part in role.parts]
+        places = [] if role is None else [self._of_role(one, role.stack) for one in role.sections]
         first = min((place for place in places if place is not None), default=len(self._rules))
         if by_name is not None and (name_place < first or None in places):
             self.used.add(name_place)
@@ -786,9 +793,9 @@ class _Choice:
         is_kept = tensor.kind != PARAMETER or role is None
         return [None] if is_kept and _is_known(tensor) else None
 
-    def _of_role(self, part: RolePart, stack: str | None) -> int | None:
+    def _of_role(self, section: Section, stack: str | None) -> int | None:
         """Find the rule of a role, or of several that are one tensor, if it is the same."""
-        found = {self._of_one(role, stack) for role in part.role.split(" | ")}
+        found = {self._of_one(role, stack) for role in section.role.split(" | ")}
         return found.pop() if len(found) == 1 else None
 
     def _of_one(self, role: str, stack: str | None) -> int | None:
@@ -813,7 +820,7 @@ def _is_known(tensor: TensorSpec) -> bool:
 def _role(assigned: Assigned | None) -> str:
     if assigned is None:
         return "no known role"
-    roles = " | ".join(part.role for part in assigned.parts)
+    roles = " | ".join(section.role for section in assigned.sections)
     return roles if assigned.stack is None else f"{roles}, of the {assigned.stack}"
 
 
@@ -832,22 +839,22 @@ def _with_layout(scheme: Initializer, layout: Layout, tensor: TensorSpec) -> Ini
 
 
 def _joined(
-    tensor: TensorSpec, parts: Sequence[RolePart], schemes: Sequence[Initializer]
+    tensor: TensorSpec, sections: Sequence[Section], schemes: Sequence[Initializer]
 ) -> Initializer:
-    """Make one scheme of those of a tensor's parts."""
+    """Make one scheme of those of a tensor's sections."""
     alike = all(scheme == schemes[0] for scheme in schemes)
     is_elementwise = isinstance(schemes[0], Elementwise) or schemes[0].is_exact
-    if len(parts) == 1 or (alike and is_elementwise and not _has_fans(schemes[0])):
-        if " | " in parts[0].role and (_has_fans(schemes[0]) or not is_elementwise):
+    if len(sections) == 1 or (alike and is_elementwise and not _has_fans(schemes[0])):
+        if " | " in sections[0].role and (_has_fans(schemes[0]) or not is_elementwise):
             raise ValueError(
-                f"tensor {tensor.name!r} is fused ({parts[0].role}), and its scheme needs the "
+                f"tensor {tensor.name!r} is fused ({sections[0].role}), and its scheme needs the "
                 "parts: give the numbers of the model's configuration"
             )
         return schemes[0]
     boxes = [
         (starts, stops, scheme)
-        for part, scheme in zip(parts, schemes, strict=True)
-        for starts, stops in part.boxes
+        for section, scheme in zip(sections, schemes, strict=True)
+        for starts, stops in section.boxes
     ]
     return Parts(sorted(boxes, key=lambda box: box[0]))
 
@@ -865,7 +872,7 @@ def _with_own_parts(tensor: TensorSpec, scheme: Initializer, role: Assigned) -> 
     parts: Sequence[Part] = own.parts
     if all(part.stream is not None for part in parts):
         return Parts([part._replace(initializer=scheme) for part in parts])
-    if role.parts[0].role.startswith(("embedding", "position")):
+    if role.sections[0].role.startswith(("embedding", "position")):
         zeros = [part for part in parts if part.initializer == Zeros()]
         whole = Part((0,) * len(tensor.shape), tensor.shape, scheme)
         return Parts([whole, *zeros]) if zeros else scheme

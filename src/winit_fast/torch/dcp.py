@@ -25,7 +25,7 @@ from winit_fast.base.boxes import Box, cuts, whole
 from winit_fast.base.dtypes import find_any
 from winit_fast.checkpoint import layout, provenance, writer
 from winit_fast.checkpoint.layout import DCP_METADATA
-from winit_fast.checkpoint.ranks import Part
+from winit_fast.checkpoint.ranks import Process
 from winit_fast.checkpoint.writer import MAX_THREADS, SEGMENT_BYTES, Piece, Segment, Summary
 from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import NON_PERSISTENT, TensorSpec
@@ -211,7 +211,7 @@ def write_dcp(
         origin=(seed, digest),
         force=force,
         resume=resume,
-        part=Part.of(rank, world, finalize),
+        process=Process.of(rank, world, finalize),
         num_threads=count,
         progress=progress or (lambda done, total: None),
     )
