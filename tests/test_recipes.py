@@ -12,7 +12,8 @@ import pytest
 
 import winit_fast as wf
 from winit_fast.models import Architecture, Rule, Rules, TensorSpec, model_names, rule_names
-from winit_fast.models.roles import assign, known_roles, namings
+from winit_fast.models.naming import known_roles, namings
+from winit_fast.models.roles import assign
 from winit_fast.models.unset import Unset
 
 SIZES = [(2, 64), (8, 256)]

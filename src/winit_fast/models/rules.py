@@ -23,16 +23,9 @@ from winit_fast.initializers.registry import find
 from winit_fast.models.architectures import Architecture
 from winit_fast.models.data_files import load_all, naming_the_file, parse
 from winit_fast.models.float8 import on_products, scales_by_weight
+from winit_fast.models.naming import Layout, known_roles
 from winit_fast.models.plan import Plan
-from winit_fast.models.roles import (
-    NUMBERS,
-    OF_THE_MODEL,
-    Assigned,
-    Layout,
-    Section,
-    assign,
-    known_roles,
-)
+from winit_fast.models.roles import NUMBERS, OF_THE_MODEL, Assigned, Section, assign
 from winit_fast.models.tensor_spec import BUFFER, PARAMETER, TensorSpec
 from winit_fast.models.unset import Unset
 
