@@ -17,7 +17,7 @@ from winit_fast.base.arguments import path, word
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, cuts, whole
 from winit_fast.base.dtypes import find_any
-from winit_fast.checkpoint import layout, provenance, writer
+from winit_fast.checkpoint import layout, provenance, segments
 from winit_fast.checkpoint.provenance import PLAN
 from winit_fast.checkpoint.reader import Place, places
 from winit_fast.checkpoint.values import values
@@ -285,7 +285,7 @@ class _Comparison:
         scheme, shape, dtype = self._tensor.scheme, self._tensor.shape, self._dtype
         scheme.check(shape, dtype)
         fill = scheme.prepared(shape, dtype, Stream(self._seed, self._tensor.stream))
-        for cut in cuts(shape, writer.SEGMENT_BYTES // dtype.itemsize):
+        for cut in cuts(shape, segments.SEGMENT_BYTES // dtype.itemsize):
             yield self, fill, whole(shape).cut(cut)
 
     def compare(self, fill: Filler, box: Box, memory: _Memory) -> int:
@@ -381,7 +381,7 @@ class _Memory(threading.local):
     """The buffers of each thread: a box as planned, and as it is in the file."""
 
     def __init__(self) -> None:
-        self.made, self.found = np.empty((2, max(8, writer.SEGMENT_BYTES)), np.uint8)
+        self.made, self.found = np.empty((2, max(8, segments.SEGMENT_BYTES)), np.uint8)
         self._differs = np.empty(self.made.size // 8, np.bool_)
 
     def are_equal(self, nbytes: int) -> bool:
