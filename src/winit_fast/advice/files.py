@@ -11,7 +11,7 @@ from typing import Any
 
 from winit_fast.advice.examination import EMBEDDING, LINEAR, OTHER, WeightFacts
 from winit_fast.checkpoint.expectation import moments
-from winit_fast.checkpoint.inspection import Statistics
+from winit_fast.checkpoint.statistics import Statistics
 from winit_fast.models.plan import Plan
 
 _EMBEDDINGS = re.compile(r"(^|[._])(embed\w*|wte|wpe|word_embeddings|position\w*|shared)[._]")
