@@ -257,9 +257,17 @@ def values_in(arguments: Any) -> Iterator[Value]:
     """Find the values among arguments."""
     if isinstance(arguments, Value):
         yield arguments
-    elif isinstance(arguments, Mapping):
+    elif isinstance(arguments, dict):
         for item in arguments.values():
             yield from values_in(item)
     elif isinstance(arguments, (list, tuple)):
         for item in arguments:
             yield from values_in(item)
+
+
+def elements(value: Value) -> Tensor:
+    """Return the elements of a known value; a constant uses no memory."""
+    if isinstance(value, Constant):
+        return torch.full((), value.number, dtype=value.dtype).expand(value.shape)
+    assert isinstance(value, Stored)
+    return value.tensor
