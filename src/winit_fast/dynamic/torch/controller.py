@@ -17,7 +17,6 @@ from winit_fast.base.tables import table
 from winit_fast.diagnosis.torch.undisturbed import reshard
 from winit_fast.dynamic.dormancy import dormant, runs
 from winit_fast.dynamic.torch.layers import deviation_of, summed
-from winit_fast.dynamic.torch.optimizer_state import check_optimizer, reset_state
 from winit_fast.dynamic.torch.ranks import group_of
 from winit_fast.dynamic.torch.schemes import draw, schemes
 from winit_fast.dynamic.torch.units import (
@@ -30,6 +29,7 @@ from winit_fast.dynamic.torch.units import (
 )
 from winit_fast.streams.stream import Seed, seed_number
 from winit_fast.torch.names import Names, unwrapped
+from winit_fast.torch.optimizer_state import check_per_element, reset_along
 from winit_fast.torch.rules import Rules, nearest
 from winit_fast.torch.seeding import draw_word
 from winit_fast.torch.shards import fill_along, whole
@@ -204,7 +204,7 @@ class DynamicInit:
         prefix: str = "",
         group: Any = None,
     ) -> None:
-        check_optimizer(optimizer, {})
+        check_per_element(optimizer, {})
         self.optimizer, self.reset = optimizer, reset
         self.tau, self.every = not_negative("tau", tau), positive("every", every)
         inner = self._module = unwrapped(module)
@@ -227,7 +227,7 @@ class DynamicInit:
         self._specs = schemes(inner, wanted, rules, names, prefix)
         changed = {name: held for one in found for name, held in one.parameters().items()}
         if reset:
-            check_optimizer(optimizer, changed)
+            check_per_element(optimizer, changed)
         self.group = group_of(module, group, changed.values())
         if self.group is not None and seed is None:
             raise ValueError(
@@ -333,7 +333,7 @@ class DynamicInit:
                 axis = out_axis(holder) if tensor.ndim > 1 else 0
                 spec = self._specs[full_name(holder_name, attribute)].of_generation(generation)
                 draw(spec, tensor, self._key, axis, runs(numbers))
-                reset_state(self.optimizer, tensor, axis, index)
+                reset_along(self.optimizer, tensor, axis, index)
         if units.norm is not None:
             for attribute, value in (("running_mean", 0.0), ("running_var", 1.0)):
                 held = getattr(units.norm[1], attribute)
@@ -347,7 +347,7 @@ class DynamicInit:
         weight, axis = parameter(outgoing, "weight"), 1 - out_axis(outgoing)
         inputs = columns(torch.from_numpy(numbers), units.each)
         fill_along(weight, axis, inputs, 0.0)
-        reset_state(self.optimizer, weight, axis, inputs)
+        reset_along(self.optimizer, weight, axis, inputs)
 
     def _statistics(self) -> dict[str, Watched]:
         """Compute what has been seen of every layer that has run."""
