@@ -13,7 +13,7 @@ from winit_fast.checkpoint import segments
 from winit_fast.checkpoint.directory import missing, no_room_means, reserve
 from winit_fast.checkpoint.layout import Shard
 from winit_fast.checkpoint.stage import STAGE
-from winit_fast.streams.stream import STREAM_VERSION
+from winit_fast.streams.identity import STREAM_VERSION
 
 _STOP = f"{STAGE}stop"
 

@@ -24,7 +24,8 @@ from winit_fast.checkpoint.values import values
 from winit_fast.initializers.protocol import Filler
 from winit_fast.models.plan_json import NotWritten
 from winit_fast.models.tensor_spec import TensorSpec
-from winit_fast.streams.stream import STREAM_VERSION, Stream
+from winit_fast.streams.identity import STREAM_VERSION
+from winit_fast.streams.stream import Stream
 
 _BOUND = 6.0
 """A correlation below this many standard errors counts as none. Unrelated numbers exceed it with

@@ -23,7 +23,7 @@ from winit_fast.models.float8 import on_products, scales_by_weight
 from winit_fast.models.plan_table import table
 from winit_fast.models.rule_list import RuleList
 from winit_fast.models.tensor_spec import TensorSpec
-from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.streams.identity import Seed, seed_number
 
 if TYPE_CHECKING:
     from winit_fast.base.formulas import Number

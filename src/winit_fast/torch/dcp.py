@@ -32,7 +32,7 @@ from winit_fast.checkpoint.transaction import Summary, write_files
 from winit_fast.checkpoint.writer import checked_texts
 from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import NON_PERSISTENT, TensorSpec
-from winit_fast.streams.stream import STREAM_VERSION
+from winit_fast.streams.identity import STREAM_VERSION
 from winit_fast.torch.names import Names
 
 CHUNK_BYTES = 1 << 26

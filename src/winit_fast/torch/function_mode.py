@@ -16,7 +16,7 @@ from winit_fast.initializers.elementwise import TruncatedNormal
 from winit_fast.initializers.orthogonal import Orthogonal
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.sparse import Sparse
-from winit_fast.streams.stream import seed_number
+from winit_fast.streams.identity import seed_number
 from winit_fast.streams.truncation import relative_bounds
 from winit_fast.torch.entries import WHOLE, arrival, originals, question
 from winit_fast.torch.recorder import CannotRecord, Recorder, known

@@ -8,7 +8,7 @@ from torch.nn import Module
 
 from winit_fast.base.names import unknown
 from winit_fast.base.patterns import Matcher, Pattern
-from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.streams.identity import Seed, seed_number
 from winit_fast.torch.filling import Fills, uncollected
 from winit_fast.torch.names import Named, Names, tensors
 from winit_fast.torch.optimizer_state import resets

@@ -26,7 +26,7 @@ from winit_fast.dynamic.torch.units import (
     out_axis,
     parameter,
 )
-from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.streams.identity import Seed, seed_number
 from winit_fast.torch.names import Names, unwrapped
 from winit_fast.torch.optimizer_state import check_per_element, reset_along
 from winit_fast.torch.rules import Rules, nearest
