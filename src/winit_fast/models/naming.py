@@ -19,6 +19,9 @@ from winit_fast.models.data_files import load_all, naming_the_file
 _COMMON = "common"
 """The naming scheme that all others include."""
 
+_GUESSES = "guesses"
+"""The naming scheme for names that no other has."""
+
 _AXES = {"torch": TORCH, "jax": JAX}
 
 
@@ -80,13 +83,20 @@ class Naming:
 
 @cache
 def namings() -> dict[str, Naming]:
-    """Read all naming schemes, in alphabetical order."""
+    """Read all naming schemes, in alphabetical order, without the one of guesses."""
     files = load_all("naming")
     return {
         name: _read(name, content, files[_COMMON])
         for name, content in files.items()
-        if name != _COMMON
+        if name not in (_COMMON, _GUESSES)
     }
+
+
+@cache
+def guesses() -> Naming:
+    """Read the naming scheme that says what unknown names most likely mean."""
+    files = load_all("naming")
+    return _read(_GUESSES, files[_GUESSES], files[_COMMON])
 
 
 @cache

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from winit_fast.base.formulas import Number, evaluate
 from winit_fast.base.names import excerpt
 from winit_fast.initializers.fans import TORCH, fans, without_batch
-from winit_fast.models.naming import Layout, Naming, namings
+from winit_fast.models.naming import Layout, Naming, guesses, namings
 from winit_fast.models.tensor_spec import TensorSpec
 
 _STACKS = ("encoder", "decoder")
@@ -151,7 +151,7 @@ class _Found:
 
     @classmethod
     def of(cls, tensor: TensorSpec, fitting: Sequence[Naming]) -> _Found | None:
-        found = [cls._by_names(name, fitting) for name in (tensor.name, *tensor.tied)]
+        found = [cls.by_names(name, fitting) for name in (tensor.name, *tensor.tied)]
         known = [one for one in found if one is not None]
         for one in known:  # a head that is tied to the embedding is the embedding
             if one.layout.roles == ("embedding",):
@@ -159,7 +159,7 @@ class _Found:
         return known[0] if known else cls._by_shape(tensor)
 
     @classmethod
-    def _by_names(cls, name: str, fitting: Sequence[Naming]) -> _Found | None:
+    def by_names(cls, name: str, fitting: Sequence[Naming]) -> _Found | None:
         """Look a name up in the best naming scheme that knows it: a model may have several."""
         for naming in fitting:
             found = cls._by_name(name, naming)
@@ -197,6 +197,29 @@ class _Found:
             return None
         layout = Layout((role,), (1,), 1, TORCH, 0)
         return cls(tensor.name, tensor.name, {}, layout, None, weight)
+
+
+def layouts(names: Sequence[str]) -> dict[str, Layout | None]:
+    """Find the layouts of a model's tensors, and so their roles, by nothing but their names.
+
+    Parameters
+    ----------
+    names : sequence of str
+
+    Returns
+    -------
+    dict of str to (Layout or None)
+        Of a name that no naming scheme has, what it most likely means; None if it means nothing.
+
+    Examples
+    --------
+    >>> found = layouts(["encoder.tok_emb.weight", "encoder.norm.bias", "beta"])
+    >>> [one and one.roles for one in found.values()]
+    [('embedding',), ('norm.bias',), None]
+    """
+    fitting = [*_namings(names), guesses()]
+    found = {name: _Found.by_names(name, fitting) for name in names}
+    return {name: None if one is None else one.layout for name, one in found.items()}
 
 
 def width(tensors: Sequence[TensorSpec]) -> int | None:
@@ -287,9 +310,9 @@ def _sections(
     layout, shape = found.layout, tensor.shape
     if found.weight is not None:  # the fans of a bias are those of its weight
         of_weight = shapes.get(found.weight)
-        own_fans = {} if of_weight is None else _fans(of_weight, layout)
+        own_fans = {} if of_weight is None else fans_of(of_weight, layout)
     else:
-        own_fans = _fans(shape, layout)
+        own_fans = fans_of(shape, layout)
         if layout.widens and own_fans and own_fans["fan_out"] <= own_fans["fan_in"]:
             raise ValueError(
                 f"tensor {excerpt(tensor.name)} of shape {shape} has the name of a layer whose "
@@ -345,8 +368,8 @@ def _along(
     )
 
 
-def _fans(shape: tuple[int, ...], layout: Layout) -> dict[str, Number]:
-    """Compute the fans of a weight; none of a vector."""
+def fans_of(shape: tuple[int, ...], layout: Layout) -> dict[str, Number]:
+    """Compute the fans of a weight, ``fan_in`` and ``fan_out``; none of a vector."""
     if len(shape) < layout.batch + 2:
         return {}
     batch = tuple(range(layout.batch))
