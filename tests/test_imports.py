@@ -6,9 +6,11 @@ import subprocess
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
+import winit_fast as wf
 from winit_fast.base.frameworks import FRAMEWORKS
 
 ROOT = Path(__file__).parent.parent
@@ -155,15 +157,69 @@ def test_the_numerics_import_no_framework(floor):
 
 
 def test_importing_the_package_is_light():
-    """Slow modules are imported where they are used, unless NumPy has loaded them anyway."""
-    slow = ["numpy.polynomial", "numpy.random"]
-    slow += ["decimal", "difflib", "hashlib", "json", "pathlib"]
+    """The import has what checks the environment's variables; the rest is imported when used."""
+    slow = ["dataclasses", "decimal", "difflib", "hashlib", "json", "numpy.polynomial"]
+    slow += ["numpy.random", "pathlib", "tomllib"]
     program = (
-        "import sys, numpy; before = set(sys.modules); import winit_fast; "
+        "import sys, numpy, ml_dtypes; before = set(sys.modules); import winit_fast; "
+        "hasattr(winit_fast, '__wrapped__'); "
+        "new = sorted(sys.modules.keys() - before); "
+        f"print(*[m for m in new if m.startswith('winit_fast') or m in {slow}])"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    base = [f"winit_fast.base{rest}" for rest in ("", ".arguments", ".frameworks", ".threads")]
+    ours = ["winit_fast", "winit_fast._core", *base, "winit_fast.base.version"]
+    assert run.stdout.split() == ours, run.stderr
+
+
+def test_what_commands_need_is_light():
+    """What takes 10 ms and more to import, and is used rarely or not at all."""
+    slow = ["concurrent.futures.process", "difflib", "importlib.resources", "numpy.random"]
+    program = (
+        "import sys, numpy, ml_dtypes; before = set(sys.modules); "
+        "import winit_fast.checkpoint, winit_fast.sources; "
+        "from winit_fast.models import Plan, Rules; Rules.load('gpt2'); "
         f"print([m for m in {slow} if m in sys.modules.keys() - before])"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.stdout == "[]\n", run.stderr
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        """
+        exec("from winit_fast import *", names := {})
+        assert names.keys() >= {*PUBLIC} and repr(names["get"]("he_normal")) == "HeNormal()"
+        """,
+        """
+        import numpy as np
+        out = np.empty(1, "bfloat16")
+        assert {*dir(wf)} >= {*PUBLIC, "streams"} and wf.Ones().fill(out) == 1
+        try:
+            wf.HeNorml
+        except AttributeError as error:
+            assert str(error) == "module 'winit_fast' has no attribute 'HeNorml'"
+        else:
+            raise AssertionError
+        """,
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        with ThreadPoolExecutor(len(PUBLIC)) as pool:
+            found = [*pool.map(lambda name: getattr(wf, name), PUBLIC)]
+        assert found == [getattr(wf, name) for name in PUBLIC]
+        assert wf.streams.stream.Stream is wf.Stream
+        """,
+    ],
+    ids=["star", "dir", "threads"],
+)
+def test_public_names_are_there_from_the_start(program):
+    """A process that has only imported the package can use any of its names, in any way."""
+    first = f"import winit_fast as wf; PUBLIC = {wf.__all__}\n"
+    run = subprocess.run(
+        [sys.executable, "-c", first + dedent(program)], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
 
 
 def _includes(path):

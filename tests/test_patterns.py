@@ -139,6 +139,11 @@ def test_patterns_that_match_nothing_are_idle_but_not_those_that_come_too_late()
 
 
 def test_patterns_are_compiled_once(monkeypatch):
-    matcher = Matcher([("a*", 1), ("b*", 2)])
-    monkeypatch.setattr(re, "compile", None)
+    """At the first name that ends as they do, and never if there is none."""
+    compiled = []
+    original = re.compile
+    monkeypatch.setattr(re, "compile", lambda *given: compiled.append(given) or original(*given))
+    matcher = Matcher([("*.c", 0), ("a*", 1), ("b*", 2)])
+    assert compiled == []
     assert [matcher.find(f"b{i}").value for i in range(3)] == [2, 2, 2]
+    assert len(compiled) == 2  # "a*" and "b*"

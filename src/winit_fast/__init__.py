@@ -12,26 +12,29 @@ True
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-import winit_fast.initializers as initializers
+import ml_dtypes  # noqa: F401  # from now on NumPy knows "bfloat16" and other types by name
+
+import winit_fast._core as _core  # noqa: F401  # a wrong WINIT_FAST_ISA is an error at once
 from winit_fast.base.frameworks import FRAMEWORKS
 from winit_fast.base.threads import get_num_threads, set_num_threads
 from winit_fast.base.version import __version__ as __version__
-from winit_fast.initializers import *  # noqa: F403  # its __all__ is the list of schemes
-from winit_fast.streams.stream import Stream
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # importing these takes time: __getattr__ does it when one is first used
+    import winit_fast.initializers as initializers
+    from winit_fast.initializers import *  # noqa: F403
     from winit_fast.models.plan import Plan
     from winit_fast.streams.bit_generator import Philox4x32
+    from winit_fast.streams.stream import Stream
 
-__all__ = ["Philox4x32", "Plan", "Stream", "get_num_threads", "set_num_threads"]
-__all__ += initializers.__all__
+    __all__ = ["Philox4x32", "Plan", "Stream", "get_num_threads", "set_num_threads"]
+    __all__ += initializers.__all__
 
 
 def __getattr__(name: str) -> object:
-    """Import what is slow to import at its first use: ``numpy.random``, the upper floors."""
+    """Import what is slow to import at its first use."""
     if name in FRAMEWORKS or name in ("advice", "checkpoint", "diagnosis", "dynamic", "models"):
         return import_module(f"winit_fast.{name}")
-    if name == "Philox4x32":
+    if name == "Philox4x32":  # this imports numpy.random
         from winit_fast.streams.bit_generator import Philox4x32
 
         return Philox4x32
@@ -42,4 +45,24 @@ def __getattr__(name: str) -> object:
             "winit_fast has no module random. Dask's Generator cannot draw from a Philox4x32, as "
             "it would lose the stream: give it NumPy's own, or see winit_fast.dask.from_initializer"
         )
+    if name == "__all__" or not name.startswith("_"):
+        _import_schemes()
+        if name in globals():
+            found: object = globals()[name]
+            return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    _import_schemes()
+    return sorted({*globals(), *__all__})
+
+
+def _import_schemes() -> None:
+    """Make all schemes attributes of this module; `get` needs all of them."""
+    import winit_fast.initializers as initializers
+    from winit_fast.streams.stream import Stream
+
+    names = ["Philox4x32", "Plan", "Stream", "get_num_threads", "set_num_threads"]
+    schemes = {name: getattr(initializers, name) for name in initializers.__all__}
+    globals().update(schemes, Stream=Stream, __all__=[*names, *schemes])

@@ -1,6 +1,7 @@
 """Names in error messages: the one that was probably meant, and the place of an error."""
 
 from collections.abc import Iterable
+from itertools import islice
 
 _FEW = 12
 """An error lists all known names up to this number; of more it lists the most similar."""
@@ -8,7 +9,10 @@ _FEW = 12
 _NEAREST = 5
 
 _ALIKE = 0.5
-"""From this similarity on, the most similar name is suggested: difflib's ratio, at most 1."""
+"""From this similarity on, a name is suggested: difflib's ratio, at most 1."""
+
+_COMPARED = 5000
+"""Most names that are compared with an unknown one: more would take seconds."""
 
 
 def excerpt(value: object, limit: int = 80) -> str:
@@ -66,6 +70,37 @@ def one_of(argument: str, value: object, known: Iterable[str]) -> str:
     raise ValueError(unknown(argument, value, known))
 
 
+def nearest(name: str, known: Iterable[str], most: int = 3) -> str:
+    """List the names that are most similar to an unknown one, as the end of an error message.
+
+    If only one name is known, it need not be similar.
+
+    Examples
+    --------
+    >>> nearest("fc.wieght", ["fc.weight", "out.weight", "head.alpha"])
+    "; did you mean 'fc.weight' or 'out.weight'?"
+    >>> nearest("x", ["fc.weight", "fc.bias"])
+    ''
+    """
+    from difflib import get_close_matches  # needed only for an error, so not imported at the top
+
+    compared = list(islice(known, _COMPARED))
+    similar = get_close_matches(name, compared, most, _ALIKE if len(compared) > 1 else 0.0)
+    return f"; did you mean {' or '.join(map(excerpt, similar))}?" if similar else ""
+
+
+def tied(argument: str, pattern: str, name: str, first: str) -> str:
+    """Compose the error message for a pattern that matches only a later name of a tied tensor.
+
+    Examples
+    --------
+    >>> tied("rules", "head.*", "head.weight", "embed.weight")
+    "rules has 'head.*' for 'head.weight', which is tied to 'embed.weight': use that name"
+    """
+    shown = repr(name) if pattern == name else f"{pattern!r} for {name!r}"
+    return f"{argument} has {shown}, which is tied to {first!r}: use that name"
+
+
 def unknown(argument: str, value: object, known: Iterable[str]) -> str:
     """Compose the error message for a value that is not one of the known names.
 
@@ -94,9 +129,8 @@ def unknown(argument: str, value: object, known: Iterable[str]) -> str:
     from difflib import get_close_matches  # needed only for an error, so not imported at the top
 
     known = list(known)
-    nearest = get_close_matches(str(value), known, n=_NEAREST, cutoff=0.0)
-    similar = get_close_matches(str(value), nearest, n=1, cutoff=_ALIKE if len(known) > 1 else 0)
-    hint = f"; did you mean {excerpt(similar[0])}?" if similar else ""
-    listed = known if len(known) <= _FEW else nearest
+    most_similar = get_close_matches(str(value), known, n=_NEAREST, cutoff=0.0)
+    hint = nearest(str(value), most_similar, most=1)
+    listed = known if len(known) <= _FEW else most_similar
     more = f" and {len(known) - len(listed)} more" if len(listed) < len(known) else ""
     return f"{argument} must be one of {', '.join(listed)}{more}, got {excerpt(value)}{hint}"

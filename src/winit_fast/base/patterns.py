@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Generic, NamedTuple, TypeVar
 
 from winit_fast.base.names import excerpt
@@ -41,7 +42,9 @@ class Pattern:
     The time is at most proportional to the product of the lengths of pattern and name. The text
     after a ``*`` is searched for once, in an atomic group, which the regular expression does not
     backtrack into: if any place of that text leads to a match, so does the last. Pattern and name
-    are reversed, because a regular expression searches from the left.
+    are reversed, because a regular expression searches from the left. It is compiled for the first
+    name that ends as the pattern does: of the built-in naming schemes, most patterns meet no such
+    name.
 
     Examples
     --------
@@ -53,7 +56,7 @@ class Pattern:
 
     text: str
     _names: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    _reversed: re.Pattern[str] = field(init=False, repr=False, compare=False)
+    _end: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
@@ -73,12 +76,20 @@ class Pattern:
             raise ValueError(
                 f"pattern must have text between two numbers in braces, got {excerpt(self.text)}"
             )
+        object.__setattr__(self, "_names", tuple(reversed(names)))
+        object.__setattr__(self, "_end", parts[-1])
+
+    @cached_property
+    def _expression(self) -> re.Pattern[str]:
+        """The regular expression for reversed names."""
         # The first and the last stretch of the pattern without "*" must be at the ends of the name.
         first, *others = (_reversed(stretch) for stretch in reversed(re.split(r"\*+", self.text)))
         last = f".*{others.pop()}" if others else ""
         middle = "".join(f"(?>.*?{stretch})" for stretch in others)
-        object.__setattr__(self, "_names", tuple(reversed(names)))
-        object.__setattr__(self, "_reversed", re.compile(f"{first}{middle}{last}", re.S))
+        return re.compile(f"{first}{middle}{last}", re.S)
+
+    def _fullmatch(self, name: str) -> re.Match[str] | None:
+        return self._expression.fullmatch(name[::-1]) if name.endswith(self._end) else None
 
     @property
     def is_exact(self) -> bool:
@@ -96,7 +107,7 @@ class Pattern:
         -------
         dict of str to int, or None
         """
-        found = self._reversed.fullmatch(name[::-1])
+        found = self._fullmatch(name)
         if found is None:
             return None
         numbers = (int(digits[::-1]) for digits in found.groups())
@@ -110,7 +121,7 @@ class Pattern:
         >>> Pattern("h.{i}.*").template("h.12.mlp.3")
         'h.{i}.mlp.3'
         """
-        found = self._reversed.fullmatch(name[::-1])
+        found = self._fullmatch(name)
         if found is None:
             raise ValueError(f"name must match {excerpt(self.text)}, got {excerpt(name)}")
         text = name[::-1]

@@ -13,7 +13,6 @@ import os
 import struct
 import time
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -24,6 +23,7 @@ from winit_fast.base import dtypes, strict_json
 from winit_fast.base.arrays import Array, empty
 from winit_fast.base.boxes import logical_shape
 from winit_fast.base.files import regular_file
+from winit_fast.base.names import nearest
 
 if TYPE_CHECKING:
     from functools import _lru_cache_wrapper
@@ -435,8 +435,7 @@ def mapped(path: str, tensor: str) -> Array:
 def _find(entries: Mapping[str, Any], path: str, tensor: str) -> Any:
     if tensor in entries:
         return entries[tensor]
-    nearest = get_close_matches(tensor, entries) or get_close_matches(tensor, entries, 1, 0.0)
-    hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
     raise ValueError(
-        f"tensor must be one of the {len(entries):,} tensors in {path}, got {tensor!r}{hint}"
+        f"tensor must be one of the {len(entries):,} tensors in {path}, got {tensor!r}"
+        f"{nearest(tensor, entries)}"
     )

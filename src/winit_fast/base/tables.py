@@ -3,6 +3,17 @@
 from collections.abc import Collection, Sequence
 
 
+def number(value: float | None) -> str:
+    """Format a number for a cell, with four digits; None, which was not measured, is a dash.
+
+    Examples
+    --------
+    >>> number(0.123456), number(None)
+    ('0.1235', '-')
+    """
+    return "-" if value is None else f"{value:.4g}"
+
+
 def table(rows: Sequence[Sequence[str]], right: Collection[int]) -> str:
     """Align the columns of a table, two spaces apart.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -31,9 +31,6 @@ cache."""
 
 _CHUNK = 1 << 20
 _SAMPLE = 256
-_WEIGHTS = np.random.default_rng(2**32 - 5).integers(
-    1 << 63, size=_BLOCK, dtype=np.uint64
-) | np.uint64(1)
 
 
 def row_hashes(rows: Array, begin: int = 0) -> Array:
@@ -68,23 +65,30 @@ def row_hashes(rows: Array, begin: int = 0) -> Array:
         body = rows.view(np.uint64)
     first = begin // 8 // _BLOCK
     if words <= _BLOCK:
-        sums = np.einsum("ij,j->i", body, _WEIGHTS[:words]) * _of_block(first)
+        sums = np.einsum("ij,j->i", body, _weights()[:words]) * _of_block(first)
     else:
         sums = np.zeros(count, np.uint64)
         whole = words // _BLOCK if count == 1 else 0
         if whole:  # all blocks at once
             weights = np.concatenate([_of_block(first + number) for number in range(whole)])
             blocks = body[0, : whole * _BLOCK].reshape(whole, _BLOCK)
-            sums += (np.einsum("ij,j->i", blocks, _WEIGHTS) * weights).sum()
+            sums += (np.einsum("ij,j->i", blocks, _weights()) * weights).sum()
         for start in range(whole * _BLOCK, words, _BLOCK):
             part = body[:, start : start + _BLOCK]
             weights = _of_block(first + start // _BLOCK)
-            sums += np.einsum("ij,j->i", part, _WEIGHTS[: part.shape[1]]) * weights
+            sums += np.einsum("ij,j->i", part, _weights()[: part.shape[1]]) * weights
     if nbytes % 8:
         tail = np.zeros((count, 8), np.uint8)
         tail[:, : nbytes % 8] = rows[:, words * 8 :]
         sums += tail.view(np.uint64)[:, 0] * _of_block(-1 - first - words // _BLOCK)
     return np.asarray(sums)
+
+
+@cache
+def _weights() -> Array:
+    """Return the odd weights of a block's words. Making them imports numpy.random."""
+    weights = np.random.default_rng(2**32 - 5).integers(1 << 63, size=_BLOCK, dtype=np.uint64)
+    return weights | np.uint64(1)
 
 
 @lru_cache(maxsize=1 << 12)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from winit_fast.base.tables import number
 from winit_fast.cli.parameters import json_option, threads_option
 from winit_fast.cli.terminal import Damaged, answering, console, print_json, table
 
@@ -178,15 +179,11 @@ def _cells(name: str, group: list[Statistics]) -> list[str]:
         _range([tensor.mean for tensor in group], max(tensor.deviation or 0.0 for tensor in group)),
         _range([tensor.deviation for tensor in group]),
         _range([tensor.expected for tensor in group]),
-        _number(min((t.minimum for t in group if t.minimum is not None), default=None)),
-        _number(max((t.maximum for t in group if t.maximum is not None), default=None)),
+        number(min((t.minimum for t in group if t.minimum is not None), default=None)),
+        number(max((t.maximum for t in group if t.maximum is not None), default=None)),
         _percent(sum(zeros), sizes) if zeros else "-",
         f"{sum(wrong):,}" if wrong else "-",
     ]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
 
 
 def _percent(part: int, size: int) -> str:
@@ -200,5 +197,5 @@ def _range(values: list[float | None], scale: float = 0.0) -> str:
         return "-"
     low, high = min(numbers), max(numbers)
     if high - low <= 0.02 * max(-low, high, scale):
-        return _number(math.fsum(numbers) / len(numbers))
+        return number(math.fsum(numbers) / len(numbers))
     return f"{low:.3g} .. {high:.3g}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from winit_fast.base.arguments import path as path_argument
-from winit_fast.base.tables import table
+from winit_fast.base.tables import number, table
 from winit_fast.diagnosis.rows import LAYER, Row
 
 if TYPE_CHECKING:
@@ -93,12 +93,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.name,
         row.type,
-        _number(row.mean),
-        _number(row.deviation),
+        number(row.mean),
+        number(row.deviation),
         *("-" if share is None else f"{100 * share:.3g}%" for share in (row.dead, row.saturated)),
-        *map(_number, (row.gradient, row.largest, row.smallest)),
+        *map(number, (row.gradient, row.largest, row.smallest)),
     )
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"

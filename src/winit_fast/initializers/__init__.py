@@ -26,7 +26,7 @@ from winit_fast.initializers.variance_scaling import (
     XavierSimple,
 )
 
-__all__ = [
+__all__: list[str] = [
     "STFT",
     "Computed",
     "Constant",

@@ -29,7 +29,7 @@ class TruncatedNormal(Drawn, keras.initializers.TruncatedNormal):
     """N(mean, stddev^2) truncated at mean +- 2 stddev; its standard deviation is 0.8796 stddev."""
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
-        return native.TruncatedNormal(float(self.mean), float(self.stddev))
+        return native.TruncatedNormal(float(self.mean), float(self.stddev), low=-2.0, high=2.0)
 
 
 @public

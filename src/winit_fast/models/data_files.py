@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 
@@ -23,7 +23,8 @@ def load_all(folder: str) -> dict[str, dict[str, Any]]:
     dict of str to dict
         Content of each file by its name without ``.toml``, in alphabetical order.
     """
-    entries = (files(__package__) / "data" / folder).iterdir()
+    # not importlib.resources, whose import takes as long as reading the files
+    entries = (Path(__file__).parent / "data" / folder).iterdir()
     return {
         entry.name.removesuffix(".toml"): parse(f"{folder}/{entry.name}", entry.read_bytes())
         for entry in sorted(entries, key=lambda entry: entry.name)

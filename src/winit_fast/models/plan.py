@@ -12,7 +12,7 @@ from winit_fast.base import dtypes, safetensors
 from winit_fast.base.arguments import path as path_argument
 from winit_fast.base.arrays import Array
 from winit_fast.base.files import regular_file
-from winit_fast.base.names import excerpt, located, one_of, unknown
+from winit_fast.base.names import excerpt, located, one_of, tied, unknown
 from winit_fast.base.patterns import Matcher
 from winit_fast.initializers.fans import JAX, TORCH, Convention
 from winit_fast.initializers.protocol import Initializer
@@ -294,12 +294,9 @@ class Plan(Sequence[TensorSpec]):
     def _refuse_idle(self, matcher: Matcher[Any], argument: str, but: Container[str] = ()) -> None:
         names = tuple(name for name in self.names if name not in but)
         for pattern in matcher.idle(names):
-            tied = self._names.get(pattern.text)
-            if tied is not None:
-                raise ValueError(
-                    f"{argument} has {pattern.text!r}, which is tied to "
-                    f"{self.names[tied]!r}: use that name"
-                )
+            place = self._names.get(pattern.text)
+            if place is not None:
+                raise ValueError(tied(argument, pattern.text, pattern.text, self.names[place]))
             raise ValueError(unknown(f"a pattern in {argument}", pattern.text, names))
 
     # ------------------------------------------------------------------------------------- use

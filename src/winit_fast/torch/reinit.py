@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch.nn import Module
 
-from winit_fast.base.names import unknown
+from winit_fast.base.names import tied, unknown
 from winit_fast.base.patterns import Matcher, Pattern
 from winit_fast.streams.identity import Seed, seed_number
 from winit_fast.torch.filling import Fills, uncollected
@@ -102,8 +102,5 @@ def _no_match(module: Module, filled: Sequence[tuple[Named, object]], pattern: P
     first = {id(named.tensor): named.name for named, _ in filled}
     for named in tensors(module, shared=True):
         if id(named.tensor) in first and pattern.match(named.name) is not None:
-            return (
-                f"patterns has {pattern.text!r} for {named.name!r}, which is tied to "
-                f"{first[id(named.tensor)]!r}: use that name"
-            )
+            return tied("patterns", pattern.text, named.name, first[id(named.tensor)])
     return unknown("a pattern in patterns", pattern.text, first.values())

@@ -1,16 +1,16 @@
 """Rules for the tensors of a module: which rule applies to a tensor, and the axes it implies."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import lru_cache
-from itertools import islice
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import Module
 
+from winit_fast.base.names import nearest as nearest
+from winit_fast.base.names import tied
 from winit_fast.initializers.fans import TORCH, Convention
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.registry import get
@@ -206,23 +206,8 @@ def _no_match(module: Module, by_name: Mapping[str, Named], pattern: str) -> str
     is_match = matcher(pattern)
     for named in tensors(module, shared=True):
         if is_match(named.name) and first.get(id(named.tensor), named.name) != named.name:
-            return (
-                f"pattern in rules {pattern!r} is for {named.name!r}, "
-                f"which is tied to {first[id(named.tensor)]!r}: use that name"
-            )
+            return tied("rules", pattern, named.name, first[id(named.tensor)])
     return f"pattern in rules must match a parameter, got {pattern!r}{nearest(pattern, by_name)}"
-
-
-def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """List the names that are most similar, as the end of an error message.
-
-    Examples
-    --------
-    >>> nearest("fc.wieght", ["fc.weight", "fc.bias"], 1)
-    "; did you mean 'fc.weight'?"
-    """
-    close = get_close_matches(name, islice(known, 5000), n=count, cutoff=0.4)
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def _read(rule: Any, named: Named) -> Any:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Module
 
+from winit_fast.base.names import nearest
 from winit_fast.diagnosis.torch.undisturbed import call, floats, undisturbed
 from winit_fast.streams.stream import Stream
 from winit_fast.torch.names import modules
 from winit_fast.torch.placements import is_sharded
-from winit_fast.torch.rules import nearest
 
 _LAST = (
     "o_proj", "out_proj", "c_proj", "proj", "out_lin", "wo", "attention.dense", "output.dense",

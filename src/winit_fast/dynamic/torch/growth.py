@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import Module
 
 from winit_fast.base.arguments import not_negative, positive
+from winit_fast.base.names import nearest
 from winit_fast.diagnosis.torch.watching import activation_of, is_sequence
 from winit_fast.dynamic.growth import copied
 from winit_fast.dynamic.torch.blocks import deepen_block
@@ -20,7 +21,6 @@ from winit_fast.streams.identity import Seed, seed_number
 from winit_fast.streams.stream import Stream
 from winit_fast.torch.names import modules, unwrapped
 from winit_fast.torch.placements import is_sharded
-from winit_fast.torch.rules import nearest
 
 
 def widen_(

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import Module
 
 from winit_fast.base.arguments import integer, positive
-from winit_fast.base.names import one_of
+from winit_fast.base.names import nearest, one_of
 from winit_fast.diagnosis.torch.undisturbed import reshard
 from winit_fast.dynamic.schedule import SHAPES, scale_at
 from winit_fast.dynamic.torch.lsuv import above_0
 from winit_fast.torch.names import Named, modules, tensors, unwrapped
 from winit_fast.torch.refusals import refuse
-from winit_fast.torch.rules import matcher, nearest
+from winit_fast.torch.rules import matcher
 
 OF = ("weights", "outputs")
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Module
 
+from winit_fast.base.names import nearest
 from winit_fast.diagnosis.torch.watching import (
     activation_of,
     is_parametrised,
@@ -17,7 +18,6 @@ from winit_fast.diagnosis.torch.watching import (
     weight_of,
 )
 from winit_fast.torch.names import modules
-from winit_fast.torch.rules import nearest
 
 _NAMED = [
     (("gate_proj", "up_proj"), "down_proj"),
