@@ -830,6 +830,15 @@ def test_every_tensor_of_the_built_in_models_has_a_role(model):
     assert {role.removesuffix(".bias") for role in roles} <= {*known_roles()}
 
 
+def test_names_that_several_models_have_need_more_to_tell_them():
+    """ResNets call their head fc, but so do others their layers."""
+    alone = assign(bare({"fc.weight": (8, 4)}), {})["fc.weight"]
+    assert [section.role for section in alone.sections] == ["linear"]
+    block = {f"layer1.0.conv{n}.weight": (4, 4, 3, 3) for n in (1, 2)}
+    found = assign(bare({**block, "fc.weight": (8, 4)}), {})["fc.weight"]
+    assert [section.role for section in found.sections] == ["head"]
+
+
 def test_naming_schemes_are_read():
     assert len(namings()) >= 14
     for naming in namings().values():
