@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 import winit_fast as wf
 from winit_fast.advice import WeightFacts, examine, explain, recommend
-from winit_fast.advice.files import of_plan
+from winit_fast.advice.weight_facts import of_plan
 from winit_fast.cli import main
 from winit_fast.initializers.activations import activation_function
 from winit_fast.models import TensorSpec, model_names
