@@ -1,6 +1,6 @@
 """Records the operations below torch's functions."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -11,8 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from winit_fast.initializers.constants import Identity
 from winit_fast.initializers.elementwise import RandomNormal, RandomUniform
 from winit_fast.initializers.protocol import Initializer
+from winit_fast.torch.nested import instances, replaced
 from winit_fast.torch.recorder import CannotRecord, Recorder, known
-from winit_fast.torch.values import Call, Constant, Draw, Patch, Stored, Value, elements, values_in
+from winit_fast.torch.values import Call, Constant, Draw, Patch, Stored, Value, elements
 
 aten = torch.ops.aten
 
@@ -114,7 +115,9 @@ class DispatchMode(TorchDispatchMode):
         name = func._schema.name
         if name in _MAKES:
             return self._made(func, args, kwargs)
-        if not any(recorder.find(tensor) is not None for tensor in _tensors((args, kwargs))):
+        if not any(
+            recorder.find(tensor) is not None for tensor in instances(Tensor, (args, kwargs))
+        ):
             return self._unrecorded(func, args, kwargs)
         if func in _WRITES:
             recorder.write(args[0], _WRITES[func](recorder, *args))
@@ -127,9 +130,9 @@ class DispatchMode(TorchDispatchMode):
         number = _MAKES[func._schema.name]
         if number is None or kwargs.get("layout") not in (None, torch.strided):
             return recorder.made(func(*args, **kwargs))
-        found = list(_tensors(args))
-        device = kwargs.get("device") or (found[0].device if found else torch.device("cpu"))
-        given = kwargs if found and kwargs.get("device") is None else {**kwargs, "device": "meta"}
+        tensors = list(instances(Tensor, args))
+        device = kwargs.get("device") or (tensors[0].device if tensors else torch.device("cpu"))
+        given = kwargs if tensors and kwargs.get("device") is None else {**kwargs, "device": "meta"}
         like = func(*_on_meta(args), **_on_meta(given))
         value = number(args)
         if isinstance(value, Tensor):
@@ -144,7 +147,7 @@ class DispatchMode(TorchDispatchMode):
         if (
             isinstance(result, Tensor)
             and result.is_meta
-            and not any(True for _ in _tensors((args, kwargs)))
+            and not any(True for _ in instances(Tensor, (args, kwargs)))
             and not _schema(func).written
         ):
             made = func(*args, **{**kwargs, "device": torch.device("cpu")})
@@ -160,28 +163,28 @@ class DispatchMode(TorchDispatchMode):
                 written = _argument(schema, position, args, kwargs)
                 recorder.draw(written, None, name)
             return _argument(schema, schema.written[0], args, kwargs)
-        found = list(_tensors((args, kwargs)))
-        given = kwargs if found else {**kwargs, "device": "meta"}
+        tensors = list(instances(Tensor, (args, kwargs)))
+        given = kwargs if tensors else {**kwargs, "device": "meta"}
         like = func(*_on_meta(args), **_on_meta(given))
         scheme: Initializer | None = _MADE[name](*args, **kwargs) if name in _MADE else None
         if func is aten.normal.float_float:
             scheme = _normal(*args[:2])
-        device = kwargs.get("device") or (found[0].device if found else torch.device("cpu"))
+        device = kwargs.get("device") or (tensors[0].device if tensors else torch.device("cpu"))
 
         def record(result: Any) -> Any:
             draw = Draw(tuple(result.shape), result.dtype, scheme, name)
             return recorder.fresh(result, draw, device)
 
-        return _map(record, like)
+        return replaced(Tensor, record, like)
 
     def _computed(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Record the results of an operation on recorded values."""
         schema, recorder = _schema(func), self._recorder
-        values = _map(recorder.read, (args, kwargs))
+        values = replaced(Tensor, recorder.read, (args, kwargs))
         if not schema.written and all(
-            isinstance(value, (Constant, Stored)) for value in values_in(values)
+            isinstance(value, (Constant, Stored)) for value in instances(Value, values)
         ):
-            known_args, known_kwargs = _map_values(elements, values)
+            known_args, known_kwargs = replaced(Value, elements, values)
             return func(*known_args, **known_kwargs)
         if func is aten._local_scalar_dense.default:
             raise CannotRecord(f"the code reads an element of {self._what(args)}")
@@ -194,8 +197,8 @@ class DispatchMode(TorchDispatchMode):
             return written[0] if len(written) == 1 else tuple(written)
         if written:
             raise CannotRecord(f"the code calls {func} on {self._what(args)}")
-        found = list(_tensors((args, kwargs)))
-        device = kwargs.get("device") or found[0].device
+        tensors = list(instances(Tensor, (args, kwargs)))
+        device = kwargs.get("device") or tensors[0].device
         try:
             meta_kwargs = _on_meta(kwargs)
             like = func(*_on_meta(args), **meta_kwargs)
@@ -209,10 +212,10 @@ class DispatchMode(TorchDispatchMode):
             call = Call(tuple(result.shape), result.dtype, func, values[0], values[1], position)
             return recorder.fresh(result, _simplified(call), device)
 
-        return _map(record, like)
+        return replaced(Tensor, record, like)
 
     def _what(self, args: Any) -> str:
-        for tensor in _tensors(args):
+        for tensor in instances(Tensor, args):
             memory = self._recorder.find(tensor)
             if memory is not None and memory.name is not None:
                 return memory.what
@@ -242,7 +245,7 @@ _WRITES: dict[Any, Callable[..., Value]] = {
 def _simplified(call: Call) -> Value:
     """Evaluate an elementwise operation on a constant, and apply it to the parts of a patch."""
     first = call.args[0] if call.args else None
-    alone = not any(True for _ in values_in((call.args[1:], call.kwargs)))
+    alone = not any(True for _ in instances(Value, (call.args[1:], call.kwargs)))
     if (
         not isinstance(first, Value)
         or not alone
@@ -267,45 +270,13 @@ def _simplified(call: Call) -> Value:
     return call
 
 
-def _tensors(arguments: Any) -> Iterator[Tensor]:
-    if isinstance(arguments, Tensor):
-        yield arguments
-    elif isinstance(arguments, dict):
-        for item in arguments.values():
-            yield from _tensors(item)
-    elif isinstance(arguments, (list, tuple)):
-        for item in arguments:
-            yield from _tensors(item)
-
-
-def _map(function: Callable[[Tensor], Any], arguments: Any) -> Any:
-    """Replace every tensor among arguments."""
-    if isinstance(arguments, Tensor):
-        return function(arguments)
-    if isinstance(arguments, dict):
-        return {key: _map(function, item) for key, item in arguments.items()}
-    if isinstance(arguments, (list, tuple)):
-        return type(arguments)([_map(function, item) for item in arguments])
-    return arguments
-
-
-def _map_values(function: Callable[[Value], Any], arguments: Any) -> Any:
-    if isinstance(arguments, Value):
-        return function(arguments)
-    if isinstance(arguments, dict):
-        return {key: _map_values(function, item) for key, item in arguments.items()}
-    if isinstance(arguments, (list, tuple)):
-        return type(arguments)([_map_values(function, item) for item in arguments])
-    return arguments
-
-
 def _on_meta(arguments: Any) -> Any:
     """Replace the tensors among arguments by meta tensors of the same shape and dtype."""
 
     def twin(tensor: Tensor) -> Tensor:
         return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
-    result = _map(twin, arguments)
+    result = replaced(Tensor, twin, arguments)
     if isinstance(result, dict) and result.get("device") is not None:
         result["device"] = torch.device("meta")
     return result
