@@ -11,6 +11,7 @@ from textwrap import dedent
 import pytest
 
 import winit_fast as wf
+import winit_fast.initializers as initializers
 from winit_fast.base.frameworks import FRAMEWORKS
 
 ROOT = Path(__file__).parent.parent
@@ -170,6 +171,15 @@ def test_importing_the_package_is_light():
     base = [f"winit_fast.base{rest}" for rest in ("", ".arguments", ".frameworks", ".threads")]
     ours = ["winit_fast", "winit_fast._core", *base, "winit_fast.base.version"]
     assert run.stdout.split() == ours, run.stderr
+
+
+def test_type_checkers_see_the_public_names():
+    """The face has the names that are no schemes twice: for type checkers, and for __all__."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    lists = [node for node in ast.walk(tree) if isinstance(node, ast.List)]
+    lists = [ast.literal_eval(each) for each in lists if "Philox4x32" in ast.dump(each)]
+    assert lists[0] == lists[1]
+    assert wf.__all__ == [*lists[0], *initializers.__all__]
 
 
 def test_what_commands_need_is_light():

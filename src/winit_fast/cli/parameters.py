@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,6 +67,8 @@ def wanted_rules(rules: str | None, settings: tuple[str, ...], base: str | None)
 
 def size(text: str) -> int:
     """Parse a number of bytes such as ``5GB`` (powers of 1000) or ``500MiB`` (powers of 1024)."""
+    from fractions import Fraction  # imports decimal
+
     found = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?) *([KMGT]?)(i?)B?", text, re.I | re.A)
     base = 1024 if found and found[3] else 1000
     nbytes = int(Fraction(found[1]) * base ** _UNITS[found[2].upper()]) if found else 0
