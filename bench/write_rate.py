@@ -31,7 +31,7 @@ import winit_fast as wf
 from winit_fast import get_num_threads
 from winit_fast.base import dtypes
 from winit_fast.checkpoint import layout, write_checkpoint
-from winit_fast.checkpoint.writer import SEGMENT_BYTES, segments
+from winit_fast.checkpoint.segments import SEGMENT_BYTES, of_shards
 from winit_fast.models import Architecture, Rules
 
 BAR = 0.8
@@ -45,7 +45,7 @@ def write_zeros(directory: Path, model: str, dtype: str, num_threads: int) -> No
     tensors = Rules.load(architecture.rules).tensors(architecture)
     kinds = {tensor.name: kind for tensor in tensors}
     shards = layout.shards(tensors, kinds, SHARD_SIZE, {})
-    chunks = segments(shards, 0, SEGMENT_BYTES)
+    chunks = of_shards(shards, 0, SEGMENT_BYTES)
     zeros = memoryview(bytes(SEGMENT_BYTES))
     lock = threading.Lock()
     files = [os.open(directory / shard.filename, os.O_WRONLY | os.O_CREAT) for shard in shards]

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 
 import winit_fast as wf
 from winit_fast.advice import WeightFacts, examine, explain, recommend
-from winit_fast.advice.files import of_plan
+from winit_fast.advice.weight_facts import of_plan
 from winit_fast.cli import main
-from winit_fast.initializers.gains import activation_function
+from winit_fast.initializers.activations import activation_function
 from winit_fast.models import TensorSpec, model_names
 from winit_fast.sources import find
 
@@ -340,6 +340,36 @@ def test_a_plan_whose_logits_are_too_large():
     findings = examine(of_plan(plan, {"tie_word_embeddings": True}))
     assert [one.name for one in findings] == ["embed_tokens.weight"]
     assert examine(of_plan(plan, {"tie_word_embeddings": False})) == []
+
+
+def test_what_a_tensor_is_follows_from_its_role():
+    """As rules see it. Only of names that no naming scheme has it is guessed."""
+    plan = plan_of(
+        ("model.embed_tokens.weight", (1000, 64), wf.RandomNormal()),
+        ("model.layers.0.mlp.shared_expert.up_proj.weight", (96, 64), wf.RandomNormal()),
+        ("model.layers.0.mlp.down_proj.weight", (64, 96), wf.RandomNormal()),
+        ("tok_emb.weight", (1000, 64), wf.RandomNormal()),
+        ("own.head.weight", (1000, 64), wf.RandomNormal()),
+        ("own.output.weight", (64, 64), wf.RandomNormal()),
+        ("own.LayerNorm.weight", (64,), wf.Ones()),
+    )
+    facts = of_plan(plan)
+    assert [(one.kind, one.is_head, one.normalised) for one in facts] == [
+        ("embedding", False, True), ("linear", False, True), ("linear", False, True),
+        ("embedding", False, True), ("linear", True, True), ("linear", False, True),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_fans_follow_from_the_naming_scheme(turned):
+    """GPT-2 has layers (in, out); other codes have its names for layers that are (out, in)."""
+    shapes = {"attn.c_attn": (64, 192), "attn.c_proj": (64, 64), "mlp.c_fc": (64, 256),
+              "mlp.c_proj": (256, 64)}  # fmt: skip
+    facts = of_plan(plan_of(*(
+        (f"transformer.h.0.{name}.weight", shape[::-1] if turned else shape, wf.RandomNormal())
+        for name, shape in shapes.items()
+    )))  # fmt: skip
+    assert [(one.fan_in, one.fan_out) for one in facts] == list(shapes.values())
 
 
 def test_the_command_examines_plans_and_checkpoints(tmp_path):

@@ -32,9 +32,9 @@ from winit_fast.checkpoint import (
     DiskFull,
     TooLate,
     directory,
+    segments,
     verify,
     write_checkpoint,
-    writer,
 )
 from winit_fast.checkpoint.provenance import PLAN
 from winit_fast.models import plan_json
@@ -85,7 +85,7 @@ def files_below(path: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def short_segments(monkeypatch):
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", 1024)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 1024)
 
 
 @pytest.mark.parametrize("dtype", NAMES)
@@ -119,7 +119,7 @@ def test_the_safetensors_library_reads_it(tmp_path, dtype):
 @pytest.mark.parametrize("num_threads", [1, 2, 5])
 def test_neither_threads_nor_segments_change_a_byte(tmp_path, monkeypatch, segment, num_threads):
     write_checkpoint(tmp_path / "a", TENSORS, seed=1, dtype="float32", num_threads=1)
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", segment)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", segment)
     write_checkpoint(tmp_path / "b", TENSORS, seed=1, dtype="float32", num_threads=num_threads)
     assert files_below(tmp_path / "a") == files_below(tmp_path / "b")
 
@@ -633,7 +633,7 @@ def test_every_file_is_on_the_disk_before_it_is_moved(tmp_path, monkeypatch):
     recorded("pwrite", path_of)
     recorded("fsync", path_of)
     recorded("rename", lambda source, target: Path(target).name)
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", 1024)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 1024)
     out = tmp_path / "b" / "out"
     texts = {"model.safetensors.txt": "x", "config.json": "{}", "zzz.json": "{}"}
     options = {"seed": 0, "dtype": "float32", "texts": texts}
@@ -751,7 +751,7 @@ def test_a_system_that_gives_few_threads(tmp_path, monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "start", few)
     monkeypatch.setattr(os, "pwrite", late)
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", 64)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 64)
     summary = write_checkpoint(tmp_path / "out", TENSORS, seed=0, num_threads=3000)
     assert summary.num_threads == 2  # the third thread flushes
     allowed = 1
@@ -855,7 +855,7 @@ def test_writes_that_take_only_some_bytes(tmp_path, monkeypatch):
     options = {"seed": 1, "dtype": "float32", "max_shard_size": 9000}
     write_checkpoint(tmp_path / "a", TENSORS, **options)
     pwrite = os.pwrite
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", 5000)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 5000)
     monkeypatch.setattr(os, "pwrite", lambda file, data, at: pwrite(file, data[:1000], at))
     write_checkpoint(tmp_path / "b", TENSORS, **options, num_threads=2)
     assert files_below(tmp_path / "a") == files_below(tmp_path / "b")
@@ -944,7 +944,7 @@ def test_headers_are_padded_to_eight_bytes_and_no_more(tmp_path, length):
 @pytest.mark.parametrize("segment", [1024, 1 << 20])
 def test_other_types_for_some_tensors(tmp_path, monkeypatch, limit, segment):
     """The widest types come first in a file, so that every tensor is aligned."""
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", segment)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", segment)
     patterns = {"norm": "float64", "*a*": "float32", "wide": np.float32, "e*": "float8_e5m2"}
     chosen = {"norm": "float64", "table": "float32", "bias": "float32", "scalar": "float32"}
     chosen |= {"wide": "float32", "empty": "float8_e5m2", "empty.rows": "float8_e5m2"}

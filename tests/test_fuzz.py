@@ -22,7 +22,7 @@ import winit_fast._core as _core
 from winit_fast.base import boxes, dtypes, threads
 from winit_fast.base.formulas import evaluate
 from winit_fast.cli import parameters
-from winit_fast.initializers import fans, gains
+from winit_fast.initializers import activations, fans
 from winit_fast.models import Rule, Rules
 
 
@@ -154,7 +154,10 @@ functions = st.sampled_from(
 
 @examples(300)
 @given(
-    anything | functions | st.sampled_from(sorted(gains.NAMES)) | st.text("relu_ELU-", max_size=6),
+    anything
+    | functions
+    | st.sampled_from(sorted(activations.NAMES))
+    | st.text("relu_ELU-", max_size=6),
     st.none() | anything,
     st.sampled_from([wf.gain, wf.gradient_gain]),
 )

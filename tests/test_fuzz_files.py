@@ -25,7 +25,7 @@ import winit_fast as wf
 from winit_fast import benchmark, checkpoint, cli
 from winit_fast.checkpoint import Summary, write_checkpoint
 from winit_fast.initializers import Zeros
-from winit_fast.models import Architecture, Rules, architectures, data_files, rules
+from winit_fast.models import Architecture, Rules, architectures, data_files, rule_list
 from winit_fast.models.tensor_spec import TensorSpec
 
 
@@ -188,7 +188,7 @@ def damaged(draw, content):
 def test_damaged_rules(content):
     with pytest.MonkeyPatch.context() as patch:
         others = data_files.load_all("rules")
-        patch.setattr(rules, "load_all", lambda folder: {**others, "fuzz": content})
+        patch.setattr(rule_list, "load_all", lambda folder: {**others, "fuzz": content})
         made = refused_or(lambda: Rules.load("fuzz"), ["rules/fuzz.toml"])
     if isinstance(made, Rules):
         named = ["identifier", "argument", "formula", "parameters", "stddev", "mean", "rule"]

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import winit_fast as wf
-from winit_fast.initializers import gains
+from winit_fast.initializers import activations, gains
 
 GATED = ["glu", "reglu", "geglu", "swiglu"]
-EXACT = [name for name in gains.NAMES if name not in ("tanh", "selu", "sigmoid", *GATED)]
+EXACT = [name for name in activations.NAMES if name not in ("tanh", "selu", "sigmoid", *GATED)]
 JUMPS = ["hard_shrink"]  # activations without a derivative
 
 
@@ -120,7 +120,9 @@ REFERENCES = {
     "tanh_shrink": lambda z: z - mpmath.tanh(z),
     "elu": lambda z: z if z > 0 else mpmath.expm1(z),
     "celu": lambda z: z if z > 0 else mpmath.expm1(z),
-    "selu_exact": lambda z: gains.SELU_SCALE * (z if z > 0 else gains.SELU_ALPHA * mpmath.expm1(z)),
+    "selu_exact": lambda z: (
+        activations.SELU_SCALE * (z if z > 0 else activations.SELU_ALPHA * mpmath.expm1(z))
+    ),
     "hard_swish": lambda z: z * min(max(z + 3, 0), 6) / 6,
     "hard_sigmoid": lambda z: min(max(z + 3, 0), 6) / mpmath.mpf(6),
     "hard_shrink": lambda z: z if abs(z) > 0.5 else mpmath.mpf(0),
@@ -179,7 +181,9 @@ def test_parameters_against_thirty_digits(name, param):
 
 
 def test_every_parameter_has_a_reference_of_its_own():
-    functions = {name: function for name, (function, default) in gains._TABLE.items() if default}
+    functions = {
+        name: function for name, (function, default) in activations.TABLE.items() if default
+    }
     covered = {functions[name] for name, _ in OF_PARAMETERS}
     assert set(functions.values()) == covered
 
@@ -194,7 +198,7 @@ def test_against_monte_carlo():
     z = wf.Stream(0, "gains").normal(shape=1 << 18, dtype="float64")
     step = 1e-6
     for name in EXACT:
-        function, default = gains._TABLE[name]
+        function, default = activations.TABLE[name]
         parameters = () if default is None else (default,)
         squares = {wf.gain: function(z, *parameters) ** 2}
         if name not in JUMPS:
@@ -207,7 +211,7 @@ def test_against_monte_carlo():
 
 def _after_layers(name, scheme, layers=100, width=512, networks=8):
     """Mean square of the last layer of random networks; the mean square of the input is 1."""
-    function, default = gains._TABLE[name]
+    function, default = activations.TABLE[name]
     parameters = () if default is None else (default,)
     squares = []
     for seed in range(networks):
@@ -247,7 +251,7 @@ def test_where_deviations_grow():
     z = wf.Stream(0, "gains").normal(shape=1 << 18, dtype="float64")
     growth = {}
     for name in ("tanh_exact", "selu_exact", "elu", "softplus", "relu", "gelu", "silu", "mish"):
-        function, default = gains._TABLE[name]
+        function, default = activations.TABLE[name]
         parameters = () if default is None else (default,)
         larger, smaller = (np.square(function(z * c, *parameters)).mean() for c in (1.01, 0.99))
         growth[name] = math.log(larger / smaller) / math.log(1.01 / 0.99) / 2
@@ -264,7 +268,7 @@ def test_params():
     assert math.isclose(wf.gain("swish", 1.702), wf.gain("quick_gelu"), rel_tol=1e-11)
     assert math.isclose(wf.gain("soft_shrink", 0.0), 1.0, rel_tol=1e-11)
     for name, param in [("celu", 0.7), ("softplus", 3.0), ("hard_shrink", 0.37), ("squareplus", 1)]:
-        function = gains._TABLE[name][0]
+        function = activations.TABLE[name][0]
         exact = wf.gain(lambda z, f=function, p=param: f(z, float(p)))
         assert math.isclose(wf.gain(name, param), exact, rel_tol=1e-11)
 

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 import winit_fast as wf
 from winit_fast.cli import main
 from winit_fast.models import TensorSpec, from_checkpoint, plan_json
-from winit_fast.sources.pretrained import parse_layers
+from winit_fast.sources.growth import parse_layers
 
 SEED = 5
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import winit_fast as wf
-from winit_fast.checkpoint import write_checkpoint, writer
+from winit_fast.checkpoint import segment_writer, segments, write_checkpoint
 from winit_fast.checkpoint.ranks import SharedDirectory
 from winit_fast.checkpoint.stage import Stage
 from winit_fast.cli import main
@@ -124,10 +124,12 @@ def killed_at(function, owner, name, number):
 
 
 def test_a_rank_that_is_killed_while_it_writes(single, tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", 1 << 10)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 1 << 10)
     for number in range(0, 18, 4):
         folder = tmp_path / str(number)
-        status = killed_at(partial(write, folder, rank=1, world=2), writer.os, "pwrite", number)
+        status = killed_at(
+            partial(write, folder, rank=1, world=2), segment_writer.os, "pwrite", number
+        )
         assert status == -signal.SIGKILL
         write(folder, rank=0, world=2)
         unfinished = list(folder.glob(".winit-fast-*/unfinished/model-*"))
@@ -252,11 +254,11 @@ def test_finalize_without_locks(single, tmp_path, monkeypatch):
         (ValueError, "finalize is for no rank", {"rank": 0, "world": 2, "finalize": True}),
         (FileNotFoundError, "no rank has written", {"finalize": True}),
         (
-            ValueError, "must not be given with a delegate, got Part",
+            ValueError, "must not be given with a delegate, got Process",
             {"rank": 0, "world": 2, "delegate": print},
         ),
         (
-            ValueError, "must not be given with a delegate, got Part",
+            ValueError, "must not be given with a delegate, got Process",
             {"finalize": True, "delegate": print},
         ),
         (ValueError, "ranks are for local", {"directory": "memory://x", "rank": 0, "world": 1}),

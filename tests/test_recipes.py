@@ -12,7 +12,8 @@ import pytest
 
 import winit_fast as wf
 from winit_fast.models import Architecture, Rule, Rules, TensorSpec, model_names, rule_names
-from winit_fast.models.roles import assign, known_roles, namings
+from winit_fast.models.naming import known_roles, namings
+from winit_fast.models.roles import assign
 from winit_fast.models.unset import Unset
 
 SIZES = [(2, 64), (8, 256)]
@@ -510,7 +511,7 @@ def test_shares_of_grouped_queries():
     assert scheme.parts[1].initializer.stddev == pytest.approx(math.sqrt(2 / (32 + 16)))
     numbers["num_attention_heads"] = 5
     with pytest.raises(
-        ValueError, match=re.escape("cannot be divided into 1 x 9 parts along axis 0")
+        ValueError, match=re.escape("cannot be divided into 1 x 9 sections along axis 0")
     ):
         made("deepnet", bare({name: (64, 32)}), numbers)
 
@@ -624,7 +625,7 @@ def test_own_schemes():
         Rule("*", "own", {"stddev": 1.0})
     fused = [TensorSpec("h.0.attn.c_attn.weight", (8, 24), N(3.0))]
     rules = Rules("mine", "", (), (rule, Rule(None, "ones", {}, roles=["attention.*"])))
-    with pytest.raises(ValueError, match="rules 'mine' keep a part of tensor 'h.0.attn.c_attn.we"):
+    with pytest.raises(ValueError, match="rules 'mine' keep a section of tensor 'h.0.attn.c_at"):
         wf.Plan(fused).with_rules(rules)
 
 
@@ -824,9 +825,18 @@ def test_every_tensor_of_the_built_in_models_has_a_role(model):
     tensors = bare(architecture.shapes)
     found = assign(tensors, architecture.numbers)
     assert all(found.values())
-    roles = {part.role for one in found.values() for part in one.parts}
+    roles = {section.role for one in found.values() for section in one.sections}
     assert not {"linear", "conv", "bias"} & roles
     assert {role.removesuffix(".bias") for role in roles} <= {*known_roles()}
+
+
+def test_names_that_several_models_have_need_more_to_tell_them():
+    """ResNets call their head fc, but so do others their layers."""
+    alone = assign(bare({"fc.weight": (8, 4)}), {})["fc.weight"]
+    assert [section.role for section in alone.sections] == ["linear"]
+    block = {f"layer1.0.conv{n}.weight": (4, 4, 3, 3) for n in (1, 2)}
+    found = assign(bare({**block, "fc.weight": (8, 4)}), {})["fc.weight"]
+    assert [section.role for section in found.sections] == ["head"]
 
 
 def test_naming_schemes_are_read():

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import winit_fast as wf
-from winit_fast.checkpoint import write_checkpoint, writer
+from winit_fast.checkpoint import segments, write_checkpoint
 from winit_fast.cli import main
 from winit_fast.models.tensor_spec import TensorSpec
 
@@ -42,7 +42,7 @@ def files(system, root="/m"):
 def test_the_bytes_are_those_of_a_local_one(
     tmp_path, memory, monkeypatch, limit, num_threads, address
 ):
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", 1024)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 1024)
     options = OPTIONS | {"max_shard_size": limit}
     local = write_checkpoint(tmp_path, TENSORS, **options)
     begun, opened = [], memory.open
@@ -82,7 +82,7 @@ def test_what_is_there_already_stays(memory):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 @pytest.mark.parametrize("call", [1, 4, 9])
 def test_a_failure_leaves_nothing(memory, monkeypatch, error, call):
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", 1024)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 1024)
     calls = 0
 
     def fail(done, total):

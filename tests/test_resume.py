@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from strategies import depth
 
 import winit_fast as wf
-from winit_fast.checkpoint import DiskFull, verify, write_checkpoint, writer
+from winit_fast.checkpoint import DiskFull, segment_writer, segments, verify, write_checkpoint
 from winit_fast.checkpoint.stage import STAGE
 from winit_fast.cli import main
 from winit_fast.models.tensor_spec import TensorSpec
@@ -37,8 +37,8 @@ OPTIONS = {
 
 @pytest.fixture(autouse=True)
 def short_segments(monkeypatch):
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", 1024)
-    monkeypatch.setattr(writer, "FLUSH_BYTES", 4096)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 1024)
+    monkeypatch.setattr(segment_writer, "FLUSH_BYTES", 4096)
 
 
 def files_below(path):
@@ -326,11 +326,11 @@ def test_the_command(tmp_path):
                 os.kill(os.getpid(), signal.SIGKILL)
             return pwrite(*arguments)
 
-        os.pwrite, writer.SEGMENT_BYTES = kill, 1 << 20
+        os.pwrite, segments.SEGMENT_BYTES = kill, 1 << 20
         run("init", "pythia-14m", "--out", out, "--seed", 5)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
-    writer.SEGMENT_BYTES = 1 << 20
+    segments.SEGMENT_BYTES = 1 << 20
     result = run("init", "pythia-14m", "--out", out, "--seed", 5)
     assert result.exit_code == 1 and "holds an unfinished checkpoint, of seed 5" in result.stderr
     result = run("init", "pythia-14m", "--out", out, "--seed", 6, "--resume")

@@ -8,7 +8,7 @@ import pytest
 
 import winit_fast as wf
 from winit_fast.base.boxes import box
-from winit_fast.checkpoint import write_checkpoint, writer
+from winit_fast.checkpoint import segments, write_checkpoint
 from winit_fast.initializers import sparse
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.streams.stream import Stream
@@ -96,7 +96,7 @@ def test_a_checkpoint_costs_the_keys_twice(
     tmp_path, monkeypatch, keys_made, shape, num_threads, scheme
 ):
     """Once to find the thresholds of the columns, once to set the zeros, as for an array."""
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", 1024)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 1024)
     write_checkpoint(
         tmp_path, [TensorSpec("w", shape, scheme)], seed=5, dtype="float32", num_threads=num_threads
     )
@@ -115,7 +115,7 @@ def test_a_box_costs_the_keys_of_its_columns_once(keys_made):
 
 def test_more_columns_than_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(sparse, "_KEPT", 7)
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", 64)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 64)
     write_checkpoint(
         tmp_path,
         [TensorSpec("w", (20, 30), wf.Sparse(0.3))],

@@ -11,7 +11,7 @@ from draws import DRAWS, FROZEN
 import winit_fast as wf
 from winit_fast.base import dtypes
 from winit_fast.streams import fill
-from winit_fast.streams.stream import stream_id
+from winit_fast.streams.identity import stream_id
 
 
 def test_seeds():

@@ -99,7 +99,7 @@ WIDTH, DEPTH = 1000, 50
 
 
 def activation_of(name):
-    from winit_fast.initializers.gains import activation_function
+    from winit_fast.initializers.activations import activation_function
 
     return activation_function(name)
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
 import winit_fast as wf
-from winit_fast.checkpoint import verify, write_checkpoint, writer
+from winit_fast.checkpoint import segments, verify, write_checkpoint
 from winit_fast.checkpoint.provenance import PLAN
 from winit_fast.cli import main
 from winit_fast.models.tensor_spec import TensorSpec
@@ -41,7 +41,7 @@ def statuses(verification):
 
 @pytest.fixture(autouse=True)
 def short_segments(monkeypatch):
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", 1024)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 1024)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float8_e4m3fn"])

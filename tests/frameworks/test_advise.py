@@ -13,7 +13,7 @@ import winit_fast as wf
 import winit_fast.checkpoint as checkpoint
 import winit_fast.torch
 from winit_fast.advice import advise, examine
-from winit_fast.advice.files import configuration_of, of_checkpoint, of_plan
+from winit_fast.advice.weight_facts import configuration_of, of_checkpoint, of_plan
 from winit_fast.diagnosis import propagate
 from winit_fast.dynamic import lsuv_
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import winit_fast as wf
-from winit_fast.initializers import gains
+from winit_fast.initializers import activations
 
 # Public names of the frameworks that are not schemes.
 NO_SCHEMES = {
@@ -92,7 +92,7 @@ Z = np.linspace(-8, 8, 4001)
 
 
 def _activation(name):
-    function, default = gains._TABLE[name]
+    function, default = activations.TABLE[name]
     return function(Z) if default is None else function(Z, default)
 
 

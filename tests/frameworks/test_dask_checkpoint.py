@@ -18,7 +18,7 @@ from winit_fast.checkpoint import one_file, write_checkpoint
 from winit_fast.checkpoint.one_file import Stopped, write_file
 from winit_fast.dask.checkpoint import connected
 from winit_fast.models import TensorSpec
-from winit_fast.streams.stream import STREAM_VERSION
+from winit_fast.streams.identity import STREAM_VERSION
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 

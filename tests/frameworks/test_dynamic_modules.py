@@ -217,9 +217,9 @@ def test_copies_of_a_module_do_not_count():
     with pytest.raises(RuntimeError, match=r"step\(\) must come after a forward pass"):
         watch.step()
     net(draw(16, 8))
-    before = watch._watches["0"].moments.clone()
+    before = watch._activity._sums["0"].moments.clone()
     target(draw(16, 8))
-    assert (watch._watches["0"].moments == before).all()
+    assert (watch._activity._sums["0"].moments == before).all()
 
 
 def test_hooks_of_the_module():

@@ -46,7 +46,9 @@ def test_every_tensor_has_a_role_and_rules_for_any_model_serve_it(name):
     saved = recorded.saved
     for plan in recorded.plan, saved:
         found = assign([tensor for tensor in plan if tensor.kind == "parameter"], numbers)
-        roles = {key: one and {part.role for part in one.parts} for key, one in found.items()}
+        roles = {
+            key: one and {section.role for section in one.sections} for key, one in found.items()
+        }
         lost = [key for key, own in roles.items() if not own or own & {"linear", "conv", "bias"}]
         assert not lost
     for rules in SERVE_ANY:

@@ -5,7 +5,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 import winit_fast as wf
-from winit_fast.checkpoint import write_checkpoint, writer
+from winit_fast.checkpoint import segments, write_checkpoint
 from winit_fast.models.tensor_spec import TensorSpec
 
 TENSORS = (
@@ -75,7 +75,7 @@ def test_what_is_there_already_stays(s3):
 @pytest.mark.parametrize("limit", [10**9, 2 << 20])
 def test_a_failure_removes_the_files(s3, monkeypatch, limit):
     """Complete files, and one of which parts have been uploaded."""
-    fill, count = writer.Segment.fill, 0
+    fill, count = segments.Segment.fill, 0
 
     def failing(self, memory):
         nonlocal count
@@ -84,7 +84,7 @@ def test_a_failure_removes_the_files(s3, monkeypatch, limit):
             raise OSError("the machine is tired")
         return fill(self, memory)
 
-    monkeypatch.setattr(writer.Segment, "fill", failing)
+    monkeypatch.setattr(segments.Segment, "fill", failing)
     with pytest.raises(OSError, match="the machine is tired"):
         write_checkpoint("s3://bucket/model", TENSORS, **OPTIONS, max_shard_size=limit)
     s3.invalidate_cache()

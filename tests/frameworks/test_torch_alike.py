@@ -17,7 +17,7 @@ import winit_fast.torch as ours
 from winit_fast.models import TensorSpec
 from winit_fast.torch import fast_init, init_
 from winit_fast.torch.alike import Alike
-from winit_fast.torch.record import Recorder
+from winit_fast.torch.recorder import Recorder
 
 
 @pytest.fixture

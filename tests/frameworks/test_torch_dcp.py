@@ -144,8 +144,7 @@ def test_a_type_for_all(tmp_path):
 def test_large_tensors_are_several_chunks(tmp_path, monkeypatch):
     """Of bounded size, in several files; the elements are those of a safetensors file."""
     monkeypatch.setattr(written, "CHUNK_BYTES", 1 << 14)
-    monkeypatch.setattr(written, "SEGMENT_BYTES", 1 << 12)
-    monkeypatch.setattr("winit_fast.checkpoint.writer.SEGMENT_BYTES", 1 << 12)
+    monkeypatch.setattr("winit_fast.checkpoint.segments.SEGMENT_BYTES", 1 << 12)
     plan = wf.Plan(
         [
             TensorSpec("rows", (300, 40), wf.RandomNormal()),
@@ -194,7 +193,7 @@ def test_a_directory_changes_as_a_whole(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("winit_fast.checkpoint.writer.os.pwrite", full)
+        patch.setattr("winit_fast.checkpoint.segment_writer.os.pwrite", full)
         with pytest.raises(OSError, match="__0_0.distcp"):
             ours.write_dcp(tmp_path, PLAN, seed=4, force=True)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

@@ -18,8 +18,8 @@ import winit_fast as wf
 import winit_fast.torch as ours
 from winit_fast.initializers.parts import Parts
 from winit_fast.torch import init_
+from winit_fast.torch.function_mode import truncated
 from winit_fast.torch.names import tensors
-from winit_fast.torch.record import truncated
 from winit_fast.torch.rules import matches
 
 

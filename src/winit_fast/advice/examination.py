@@ -11,8 +11,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from winit_fast.initializers.activations import ALSO_EXACT, activation_function
 from winit_fast.initializers.elementwise import RandomNormal
-from winit_fast.initializers.gains import activation_function, mean_square
+from winit_fast.initializers.mean_square import mean_square
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.variance_scaling import HeNormal, VarianceScaling
 
@@ -173,7 +174,7 @@ def remedy(weight: WeightFacts) -> Initializer | None:
     return HeNormal(nonlinearity=exact)
 
 
-_EXACT = {name: f"{name}_exact" for name in ("tanh", "sigmoid", "selu")}
+_EXACT = {name: f"{name}_exact" for name in ALSO_EXACT}
 """The names of gains that are computed, where the plain name means PyTorch's."""
 
 

@@ -13,11 +13,11 @@ from winit_fast.base.names import one_of
 from winit_fast.checkpoint.expectation import moments
 from winit_fast.diagnosis.shared_mean import Course, unit_by_unit, with_mean
 from winit_fast.diagnosis.theory import Array, Theory
+from winit_fast.initializers.activations import Activation, activation_function
 from winit_fast.initializers.constants import Constant, Identity, Ones, Zeros
 from winit_fast.initializers.dirac import Dirac
 from winit_fast.initializers.elementwise import RandomNormal, RandomUniform, TruncatedNormal
 from winit_fast.initializers.fans import JAX, TORCH, fans
-from winit_fast.initializers.gains import Activation, activation_function
 from winit_fast.initializers.orthogonal import DeltaOrthogonal, Orthogonal
 from winit_fast.initializers.parts import Part, Parts
 from winit_fast.initializers.protocol import Initializer

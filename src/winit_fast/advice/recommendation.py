@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from winit_fast.base.arguments import optional, positive
 from winit_fast.base.names import one_of, spelling, unknown
+from winit_fast.initializers.activations import NAMES
 from winit_fast.initializers.constants import Zeros
 from winit_fast.initializers.elementwise import RandomNormal
-from winit_fast.initializers.gains import NAMES, gain
+from winit_fast.initializers.gains import gain
 from winit_fast.initializers.orthogonal import DeltaOrthogonal, Orthogonal
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.scaled import Scaled

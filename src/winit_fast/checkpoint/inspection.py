@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ from winit_fast.checkpoint.repeats import (
     same,
     whole,
 )
+from winit_fast.checkpoint.statistics import BINS, Moments, Statistics, counts, moments
 from winit_fast.checkpoint.values import values
 
 _UNIT = 1 << 23
@@ -37,63 +38,6 @@ _UNIT = 1 << 23
 _CHUNK = 1 << 20
 """Bytes that are processed at once: they and the intermediate results stay in the cache. NumPy
 releases the GIL in every operation; operations on less data would mostly wait for it."""
-
-_DOT = 1 << 13
-"""Elements of a dot product. OpenBLAS would use threads of its own for more than 10,000."""
-
-_TOLERANCE = 0.02
-"""Relative difference from the expected deviation that rounding to 8-bit types may cause."""
-
-_BINS = 1 << 12
-"""Bins of a histogram: sign, exponent and three further bits of a float32."""
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """The statistics of one tensor.
-
-    Attributes
-    ----------
-    name, file : str
-    dtype : str
-        The name of the dtype in the safetensors format.
-    shape : tuple of int
-    mean, deviation, minimum, maximum : float or None
-        Of the finite elements, to five digits. For complex numbers, of their real and imaginary
-        parts together. None if there are no finite elements, or if elements are not whole bytes.
-    zeros, not_finite : int or None
-        Number of elements that are 0, and that are NaN or infinite.
-    expected : float or None
-        The standard deviation of the plan's scheme, if it is known.
-    histogram : dict of int to int
-        If requested, counts of finite elements by the highest 12 bits of their float32.
-    """
-
-    name: str
-    file: str
-    dtype: str
-    shape: tuple[int, ...]
-    mean: float | None = None
-    deviation: float | None = None
-    minimum: float | None = None
-    maximum: float | None = None
-    zeros: int | None = None
-    not_finite: int | None = None
-    expected: float | None = None
-    histogram: Mapping[int, int] = field(default_factory=dict, repr=False)
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def is_unexpected(self) -> bool:
-        """Whether the deviation differs from the expected one by over six standard errors + 2 %."""
-        if self.expected is None or self.deviation is None:
-            return False
-        allowed = self.expected * (_TOLERANCE + 6 / math.sqrt(max(1, self.size)))
-        return abs(self.deviation - self.expected) > allowed
 
 
 @dataclass(frozen=True)
@@ -249,69 +193,6 @@ class _Unit(NamedTuple):
     end: int
 
 
-class _Moments(NamedTuple):
-    """Count, mean, sum of squared differences from the mean, and extremes of finite elements."""
-
-    size: int = 0
-    mean: float = 0.0
-    squares: float = 0.0
-    minimum: float = math.inf
-    maximum: float = -math.inf
-    zeros: int = 0
-    not_finite: int = 0
-
-    def joined(self, other: _Moments) -> _Moments:
-        """Combine the moments of two sets of elements (Chan, Golub and LeVeque 1979)."""
-        size = self.size + other.size
-        if not size:
-            return self._replace(not_finite=self.not_finite + other.not_finite)
-        step = other.mean - self.mean
-        weight = other.size / size
-        return _Moments(
-            size,
-            self.mean + step * weight,
-            self.squares + other.squares + step * step * self.size * weight,
-            min(self.minimum, other.minimum),
-            max(self.maximum, other.maximum),
-            self.zeros + other.zeros,
-            self.not_finite + other.not_finite,
-        )
-
-
-def _moments(numbers: Array, mask: Array) -> _Moments:
-    """Compute the moments of float32 or float64 numbers. They and the mask are overwritten."""
-    low, high, not_finite = float(numbers.min()), float(numbers.max()), 0
-    if not (math.isfinite(low) and math.isfinite(high)):  # NaN if any element is NaN
-        finite = numbers[np.isfinite(numbers)]
-        not_finite = numbers.size - finite.size
-        if not finite.size:
-            return _Moments(not_finite=not_finite)
-        numbers = finite
-        low, high = float(numbers.min()), float(numbers.max())
-    zeros = 0
-    if low <= 0 <= high:
-        zeros = int(np.count_nonzero(np.equal(numbers, 0, out=mask[: numbers.size])))
-    if not 1e-15 < max(-low, high) < 1e15:  # the squares would leave the range of float32
-        numbers = numbers.astype(np.float64)
-    size = numbers.size
-    mean, squares = float(np.einsum("i->", numbers)) / size, _squares(numbers)
-    if size * mean * mean <= squares / 100:
-        squares -= size * mean * mean
-    else:  # too much cancellation: subtract about the mean first
-        near = numbers.dtype.type(mean)
-        numbers -= near
-        lack = float(np.einsum("i->", numbers)) / size
-        mean, squares = float(near) + lack, _squares(numbers) - size * lack * lack
-    return _Moments(size, mean, max(0.0, squares), low, high, zeros, not_finite)
-
-
-def _squares(numbers: Array) -> float:
-    """Compute the sum of squares, by dot products."""
-    whole = numbers.size // _DOT * _DOT
-    rows, rest = numbers[:whole].reshape(-1, 1, _DOT), numbers[whole:]
-    return float((rows @ rows.swapaxes(1, 2)).sum(dtype=np.float64)) + float(rest @ rest)
-
-
 class _Tensor:
     """One tensor while several threads read it."""
 
@@ -330,9 +211,9 @@ class _Tensor:
             rows = 1
         self._row = place.nbytes // rows
         self._hashes: Array | None = np.zeros(rows, np.uint64)
-        self._parts: dict[int, _Moments] = {}
-        self._moments = _Moments()
-        self._histogram = np.zeros(_BINS, np.int64) if histograms else None
+        self._parts: dict[int, Moments] = {}
+        self._moments = Moments()
+        self._histogram = np.zeros(BINS, np.int64) if histograms else None
         self._sparse: dict[int, int] = {}
         self._lock = threading.Lock()
         self._left = sum(1 for _ in self.units())
@@ -353,8 +234,8 @@ class _Tensor:
         step = max(1, _CHUNK // self._row) * self._row if self._row <= _CHUNK else _CHUNK
         memory = np.empty(min(step, unit.end - unit.begin), np.uint8)
         floats, mask = np.empty(memory.size, np.float64), np.empty(memory.size, np.bool_)
-        found = _Moments()
-        histogram = None if self._histogram is None else np.zeros(_BINS, np.int64)
+        found = Moments()
+        histogram = None if self._histogram is None else np.zeros(BINS, np.int64)
         with self.place.opened() as read, np.errstate(all="ignore"):
             for begin in range(unit.begin, unit.end, step):
                 data = memory[: unit.end - begin]
@@ -363,8 +244,8 @@ class _Tensor:
                 numbers = None if self._is_bytes else values(data, self.place.entry.tag, floats)
                 if numbers is not None:
                     if histogram is not None:
-                        histogram += _counted(numbers)
-                    found = found.joined(_moments(numbers, mask))
+                        histogram += counts(numbers)
+                    found = found.joined(moments(numbers, mask))
         with self._lock:
             self._parts[unit.number] = found
             if self._histogram is not None and histogram is not None:
@@ -450,14 +331,6 @@ class _Tensor:
             expected=expected,
             histogram=self._sparse,
         )
-
-
-def _counted(numbers: Array) -> Array:
-    """Count finite numbers by the highest bits of their float32."""
-    words = numbers.astype(np.float32, copy=False).view(np.uint32) >> 20
-    counts = np.bincount(words, minlength=_BINS)
-    counts.reshape(2, 256, 8)[:, 255] = 0  # the bins of infinities and NaN are left out
-    return counts
 
 
 def _equal_tensors(tensors: Sequence[_Tensor]) -> list[Repeat]:

@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import numpy as np
 
+from winit_fast.checkpoint import segments
 from winit_fast.checkpoint.directory import missing, no_room_means, reserve
 from winit_fast.checkpoint.layout import Shard
 from winit_fast.checkpoint.stage import STAGE
-from winit_fast.checkpoint.writer import SEGMENT_BYTES, segments
-from winit_fast.streams.stream import STREAM_VERSION
+from winit_fast.streams.identity import STREAM_VERSION
 
 _STOP = f"{STAGE}stop"
 
@@ -68,8 +68,8 @@ def write_file(folder: str, shard: Shard, seed: int, version: int) -> int:
         try:
             reserve(file, shard.size)
             done = _write(file, memoryview(shard.header), done)
-            buffer = np.empty(SEGMENT_BYTES, np.uint8)
-            for segment in segments([shard], seed, SEGMENT_BYTES):
+            buffer = np.empty(segments.SEGMENT_BYTES, np.uint8)
+            for segment in segments.of_shards([shard], seed, segments.SEGMENT_BYTES):
                 if (stage / _STOP).exists():
                     raise Stopped(f"{shard.filename} is no longer wanted")
                 done = _write(file, buffer[: segment.fill(buffer)].data, done)

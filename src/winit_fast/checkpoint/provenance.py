@@ -13,7 +13,7 @@ from pathlib import Path
 from winit_fast.base.files import regular_file
 from winit_fast.models import plan_json
 from winit_fast.models.tensor_spec import TensorSpec
-from winit_fast.streams.stream import STREAM_VERSION
+from winit_fast.streams.identity import STREAM_VERSION
 
 PLAN = "winit_fast.plan.json"
 """Name of the plan's file."""

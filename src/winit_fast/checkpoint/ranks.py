@@ -22,8 +22,8 @@ UNFINISHED = "unfinished"
 T = TypeVar("T")
 
 
-class Part(NamedTuple):
-    """The part of a run that one process does.
+class Process(NamedTuple):
+    """One of the processes that write a checkpoint together.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Part(NamedTuple):
     world: int
 
     @classmethod
-    def of(cls, rank: object, world: object, finalize: bool) -> Part | None:
+    def of(cls, rank: object, world: object, finalize: bool) -> Process | None:
         """Check the arguments of `write_checkpoint`.
 
         Raises
@@ -46,8 +46,8 @@ class Part(NamedTuple):
 
         Examples
         --------
-        >>> Part.of(1, 4, False)
-        Part(rank=1, world=4)
+        >>> Process.of(1, 4, False)
+        Process(rank=1, world=4)
         """
         if not isinstance(finalize, bool):
             raise TypeError(f"finalize must be a bool, got {finalize!r}")
@@ -78,7 +78,7 @@ class SharedDirectory(Directory):
     force : bool
     run : Run
     beginnings : mapping of str to bytes
-    part : Part
+    process : Process
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class SharedDirectory(Directory):
         force: bool,
         run: Run,
         beginnings: Mapping[str, bytes],
-        part: Part,
+        process: Process,
     ) -> None:
         super().__init__(path, sizes, force=force, run=run, beginnings=beginnings)
         self._shared_run = run
-        self._part = part
+        self._process = process
         self._own_lock = -1
         self.resumed = True  # files may be there already, and are compared
 
@@ -197,7 +197,7 @@ class SharedDirectory(Directory):
     def _common(self) -> Stage:
         """Return the stage of this run, which one of its processes makes."""
         if not self._place.exists():
-            if not self._part.world:
+            if not self._process.world:
                 raise FileNotFoundError(f"no rank has written to {self.path}: nothing to finalize")
             made = Stage.make(self.path, self._sizes, self._shared_run)
             try:
@@ -220,7 +220,7 @@ class SharedDirectory(Directory):
         """Make sure that no other process is this rank."""
         import fcntl
 
-        rank, world = self._part
+        rank, world = self._process
         if not world:
             return -1
         lock = os.open(self.stage / f".rank-{rank}-of-{world}", os.O_RDWR | os.O_CREAT, 0o666)
@@ -249,7 +249,7 @@ class SharedDirectory(Directory):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             except OSError as error:
-                if is_needed and self._part.world:
+                if is_needed and self._process.world:
                     raise OSError(
                         f"{self.path} is on a file system without locks: when all ranks have "
                         "ended, finalize publishes the checkpoint"

@@ -17,14 +17,15 @@ from winit_fast.base.arguments import path, word
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, cuts, whole
 from winit_fast.base.dtypes import find_any
-from winit_fast.checkpoint import layout, provenance, writer
+from winit_fast.checkpoint import layout, provenance, segments
 from winit_fast.checkpoint.provenance import PLAN
 from winit_fast.checkpoint.reader import Place, places
 from winit_fast.checkpoint.values import values
 from winit_fast.initializers.protocol import Filler
 from winit_fast.models.plan_json import NotWritten
 from winit_fast.models.tensor_spec import TensorSpec
-from winit_fast.streams.stream import STREAM_VERSION, Stream
+from winit_fast.streams.identity import STREAM_VERSION
+from winit_fast.streams.stream import Stream
 
 _BOUND = 6.0
 """A correlation below this many standard errors counts as none. Unrelated numbers exceed it with
@@ -285,7 +286,7 @@ class _Comparison:
         scheme, shape, dtype = self._tensor.scheme, self._tensor.shape, self._dtype
         scheme.check(shape, dtype)
         fill = scheme.prepared(shape, dtype, Stream(self._seed, self._tensor.stream))
-        for cut in cuts(shape, writer.SEGMENT_BYTES // dtype.itemsize):
+        for cut in cuts(shape, segments.SEGMENT_BYTES // dtype.itemsize):
             yield self, fill, whole(shape).cut(cut)
 
     def compare(self, fill: Filler, box: Box, memory: _Memory) -> int:
@@ -381,7 +382,7 @@ class _Memory(threading.local):
     """The buffers of each thread: a box as planned, and as it is in the file."""
 
     def __init__(self) -> None:
-        self.made, self.found = np.empty((2, max(8, writer.SEGMENT_BYTES)), np.uint8)
+        self.made, self.found = np.empty((2, max(8, segments.SEGMENT_BYTES)), np.uint8)
         self._differs = np.empty(self.made.size // 8, np.bool_)
 
     def are_equal(self, nbytes: int) -> bool:

@@ -46,7 +46,7 @@ def _examined(source: str, threads: int | None) -> tuple[list[Finding], int, str
     """Examine a checkpoint if there is one, else a plan."""
     from pathlib import Path
 
-    from winit_fast.advice import examine, files
+    from winit_fast.advice import examine, weight_facts
 
     path = Path(source)
     is_checkpoint = source.endswith((".safetensors", ".safetensors.index.json")) or (
@@ -56,7 +56,7 @@ def _examined(source: str, threads: int | None) -> tuple[list[Finding], int, str
         import winit_fast.checkpoint as checkpoint
 
         found = checkpoint.inspect(source, num_threads=threads)
-        facts = files.of_checkpoint(found.tensors, files.configuration_of(source))
+        facts = weight_facts.of_checkpoint(found.tensors, weight_facts.configuration_of(source))
         return examine(facts), len(facts), "weights of the checkpoint"
     import json
 
@@ -64,7 +64,7 @@ def _examined(source: str, threads: int | None) -> tuple[list[Finding], int, str
 
     model = find(source)
     text = model.texts.get("config.json")
-    facts = files.of_plan(model.plan, json.loads(text) if text else {})
+    facts = weight_facts.of_plan(model.plan, json.loads(text) if text else {})
     return examine(facts), len(facts), "schemes of the plan"
 
 

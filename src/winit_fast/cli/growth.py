@@ -13,7 +13,8 @@ import click
 from winit_fast.cli.terminal import Refused
 
 if TYPE_CHECKING:
-    from winit_fast.sources.pretrained import Growth, Report
+    from winit_fast.sources.growth import Growth
+    from winit_fast.sources.report import Report
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def existing(
         if not (new and equals and old):
             raise click.BadParameter(f"{mapping!r} is not NEW=OLD", param_hint="--map")
         pairs.append((new, old))
-    from winit_fast.sources.pretrained import Growth, parse_layers
+    from winit_fast.sources.growth import Growth, parse_layers
 
     try:
         growth = Growth(

@@ -25,7 +25,7 @@ from winit_fast.cli.terminal import Refused, console, print_json, printing, tabl
 if TYPE_CHECKING:
     from winit_fast.checkpoint import Summary
     from winit_fast.cli.growth import Weights
-    from winit_fast.sources.pretrained import Report
+    from winit_fast.sources.report import Report
     from winit_fast.sources.source import Source
 
     Found = tuple[Source, Report | None]
@@ -241,7 +241,7 @@ def _print_copied(report: Report | None) -> None:
     """Print what became of existing weights."""
     if report is None:
         return
-    from winit_fast.sources.pretrained import summary
+    from winit_fast.sources.report import summary
 
     shown = table("weights", "tensors", "", right=("tensors",))
     for row in summary(report):

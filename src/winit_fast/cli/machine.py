@@ -8,7 +8,7 @@ from typing import TypedDict
 import winit_fast._core as _core
 from winit_fast.base.threads import get_num_threads
 from winit_fast.base.version import __version__
-from winit_fast.streams.stream import STREAM_VERSION
+from winit_fast.streams.identity import STREAM_VERSION
 
 
 class Machine(TypedDict):

@@ -72,7 +72,7 @@ def _of(rule: Rule) -> str:
 
 
 def _formula(rule: Rule) -> str:
-    from winit_fast.models.rules import OWN
+    from winit_fast.models.rule import OWN
 
     if rule.initializer == OWN:
         return "as the model's own code has it"

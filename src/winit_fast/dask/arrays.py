@@ -11,7 +11,7 @@ from winit_fast.base.boxes import Shape, logical_shape
 from winit_fast.base.dtypes import find
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.registry import get
-from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.streams.identity import Seed, seed_number
 
 
 def from_initializer(

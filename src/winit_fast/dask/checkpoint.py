@@ -16,7 +16,7 @@ from winit_fast.checkpoint import write_checkpoint as write_here
 from winit_fast.checkpoint.layout import Shard
 from winit_fast.checkpoint.one_file import start, stop, write_file
 from winit_fast.models.tensor_spec import TensorSpec
-from winit_fast.streams.stream import STREAM_VERSION
+from winit_fast.streams.identity import STREAM_VERSION
 
 _RETRIES = 3
 """How often Dask tries a file again. It also tries again after the death of a worker."""

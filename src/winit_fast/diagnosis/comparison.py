@@ -34,7 +34,7 @@ class Comparison(dict[str, Propagation]):
         """
         from winit_fast.diagnosis.figures import comparison_figure
 
-        return comparison_figure(self)
+        return comparison_figure({name: one.rows for name, one in self.items()})
 
     def save(self, path: str | Path, title: str = "Comparison") -> None:
         """Write the figure (.png, .svg), or a report in one file (.html).

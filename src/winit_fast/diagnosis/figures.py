@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from winit_fast.diagnosis.prediction import predicted
+from winit_fast.diagnosis.rows import Row, of_layers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from winit_fast.diagnosis.report import Propagation
 
 _HISTOGRAMS = 24
 """The most layers whose histograms are drawn."""
@@ -39,16 +38,16 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def propagation_figure(found: Propagation) -> Figure:
+def propagation_figure(rows: Sequence[Row]) -> Figure:
     """Draw deviations forward and backward by depth, and the histograms of layers."""
-    layers = found.layers
+    layers = of_layers(rows)
     shown = [layers[i] for i in _spread(len(layers), _HISTOGRAMS)]
-    rows = -(-len(shown) // 6)
-    figure = _figure(11, 3.4 + 1.2 * rows)
-    parts: Any = figure.subfigures(2, 1, height_ratios=[3.4, 1.2 * rows])
+    lines = -(-len(shown) // 6)
+    figure = _figure(11, 3.4 + 1.2 * lines)
+    parts: Any = figure.subfigures(2, 1, height_ratios=[3.4, 1.2 * lines])
     top, bottom = parts
-    _by_depth(top.subplots(1, 2), {"measured": found})
-    panels = np.ravel(bottom.subplots(rows, 6, squeeze=False))
+    _by_depth(top.subplots(1, 2), {"measured": rows})
+    panels = np.ravel(bottom.subplots(lines, 6, squeeze=False))
     for axes, row in zip(panels, shown, strict=False):
         edges = row.mean + row.deviation * np.linspace(-3, 3, len(row.histogram) + 1)
         if row.histogram and row.deviation > 0:
@@ -61,22 +60,23 @@ def propagation_figure(found: Propagation) -> Figure:
     return figure
 
 
-def comparison_figure(found: Mapping[str, Propagation]) -> Figure:
+def comparison_figure(found: Mapping[str, Sequence[Row]]) -> Figure:
     """Draw the deviations of several schemes in one figure."""
     figure = _figure(11, 4)
     _by_depth(figure.subplots(1, 2), found)
     return figure
 
 
-def _by_depth(axes: Any, found: Mapping[str, Propagation]) -> None:
+def _by_depth(axes: Any, found: Mapping[str, Sequence[Row]]) -> None:
     """Plot deviations of outputs and of their gradients; the theory's are dashed."""
     forward, backward = axes
-    for number, (name, one) in enumerate(found.items()):
-        color, depth = f"C{number % 10}", range(1, len(one.layers) + 1)
-        theory = predicted(one.rows)
-        gradients = [np.nan if row.gradient is None else row.gradient for row in one.layers]
+    for number, (name, rows) in enumerate(found.items()):
+        layers = of_layers(rows)
+        color, depth = f"C{number % 10}", range(1, len(layers) + 1)
+        theory = predicted(rows)
+        gradients = [np.nan if row.gradient is None else row.gradient for row in layers]
         for panel, measured, line in (
-            (forward, [row.mean_square**0.5 for row in one.layers], theory[0]),
+            (forward, [row.mean_square**0.5 for row in layers], theory[0]),
             (backward, gradients, theory[1]),
         ):
             panel.plot(depth, _positive(measured), color=color, marker="o", markersize=3,

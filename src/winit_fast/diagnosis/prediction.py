@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from winit_fast.diagnosis.rows import ACTIVATION, LAYER, Row
-from winit_fast.initializers.gains import activation_function, mean_square
+from winit_fast.initializers.activations import activation_function
+from winit_fast.initializers.mean_square import mean_square
 
 
 def predicted(rows: Sequence[Row]) -> tuple[list[float], list[float]]:

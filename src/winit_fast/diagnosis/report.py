@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from winit_fast.base.arguments import path as path_argument
 from winit_fast.base.tables import number, table
-from winit_fast.diagnosis.rows import LAYER, Row
+from winit_fast.diagnosis.rows import Row, of_layers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +44,7 @@ class Propagation:
     @property
     def layers(self) -> tuple[Row, ...]:
         """The rows of layers, without activations and normalisations."""
-        return tuple(row for row in self.rows if row.kind == LAYER)
+        return of_layers(self.rows)
 
     def __getitem__(self, name: str) -> Row:
         """Return the row of a name."""
@@ -66,7 +66,7 @@ class Propagation:
         """
         from winit_fast.diagnosis.figures import propagation_figure
 
-        return propagation_figure(self)
+        return propagation_figure(self.rows)
 
     def save(self, path: str | Path, title: str = "Propagation") -> None:
         """Write the figure (.png, .svg), or a report in one file (.html).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 LAYER, ACTIVATION, NORM = "layer", "activation", "norm"
@@ -76,3 +77,8 @@ class Row:
     def mean_square(self) -> float:
         """The mean square of the output's elements."""
         return self.mean**2 + self.deviation**2
+
+
+def of_layers(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Return the rows of layers, without activations and normalisations."""
+    return tuple(row for row in rows if row.kind == LAYER)

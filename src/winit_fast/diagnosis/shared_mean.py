@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from winit_fast.diagnosis.theory import Array, normal_rule
-from winit_fast.initializers.gains import Activation, activation_function
+from winit_fast.initializers.activations import Activation, activation_function
 
 _STEP = 1e-5
 """Relative step of the differences that stand for a derivative."""

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from winit_fast.base.arguments import not_negative, positive, real
-from winit_fast.initializers.gains import Activation, activation_function, mean_square
+from winit_fast.initializers.activations import Activation, activation_function
+from winit_fast.initializers.mean_square import mean_square
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -11,7 +11,8 @@ from winit_fast.dynamic.adjustment import Adjusted, Adjustment, log_factors
 from winit_fast.dynamic.dormancy import dormant
 
 if TYPE_CHECKING:
-    from winit_fast.dynamic.torch.controller import DynamicInit, Reset, Watched
+    from winit_fast.dynamic.torch.activity import Watched
+    from winit_fast.dynamic.torch.controller import DynamicInit, Reset
     from winit_fast.dynamic.torch.growth import deepen_, widen_
     from winit_fast.dynamic.torch.lsuv import lsuv_
     from winit_fast.dynamic.torch.rescaling import rescale_
@@ -38,7 +39,7 @@ _WITH_TORCH = {
     "DynamicInit": "controller",
     "Reset": "controller",
     "ScaleSchedule": "scale_schedule",
-    "Watched": "controller",
+    "Watched": "activity",
     "deepen_": "growth",
     "lsuv_": "lsuv",
     "rescale_": "rescaling",

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from winit_fast.streams.stream import Seed, Stream
+from winit_fast.streams.identity import Seed
+from winit_fast.streams.stream import Stream
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

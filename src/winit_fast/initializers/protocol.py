@@ -22,7 +22,8 @@ from winit_fast.base.names import spelling, unknown
 from winit_fast.initializers.fans import Convention, without_batch
 from winit_fast.streams.buffers import destination, written
 from winit_fast.streams.fill import fill
-from winit_fast.streams.stream import Seed, Stream
+from winit_fast.streams.identity import Seed
+from winit_fast.streams.stream import Stream
 
 Out = TypeVar("Out")
 

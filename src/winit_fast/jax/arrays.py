@@ -14,7 +14,7 @@ from winit_fast.base.boxes import Box, Index, Shape, box, logical_shape
 from winit_fast.base.dtypes import find
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.registry import get
-from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.streams.identity import Seed, seed_number
 
 Extents = tuple[int, ...]
 

@@ -21,7 +21,7 @@ from winit_fast.jax.rearranged import Rearranged
 from winit_fast.jax.trees import Leaf, leaves
 from winit_fast.models.plan import Plan, Rule
 from winit_fast.models.tensor_spec import TensorSpec
-from winit_fast.streams.stream import seed_number
+from winit_fast.streams.identity import seed_number
 
 Source = str | Rearranged | Sequence[str | Rearranged]
 """Where a leaf's values come from: a tensor, one in another layout, or several in a row."""

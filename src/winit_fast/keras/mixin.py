@@ -9,7 +9,7 @@ from winit_fast.base import dtypes
 from winit_fast.base.boxes import logical_shape
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.keras.tensors import Draw, distributed, refuse_own_seed, sharding_of, tensor
-from winit_fast.streams.stream import stream_id
+from winit_fast.streams.identity import stream_id
 
 Class = TypeVar("Class", bound=type)
 

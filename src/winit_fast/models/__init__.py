@@ -12,9 +12,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from winit_fast.base.formulas import evaluate
+from winit_fast.models.application import Applied
 from winit_fast.models.architectures import Architecture, model_names
 from winit_fast.models.plan import Plan
-from winit_fast.models.rules import Applied, Rule, Rules, rule_names
+from winit_fast.models.rule import Rule
+from winit_fast.models.rule_list import rule_names
+from winit_fast.models.rules import Rules
 from winit_fast.models.tensor_spec import TensorSpec
 
 if TYPE_CHECKING:

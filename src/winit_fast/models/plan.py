@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -19,14 +18,15 @@ from winit_fast.initializers.fans import JAX, TORCH, Convention
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.registry import get
 from winit_fast.models import plan_json
+from winit_fast.models.application import apply
 from winit_fast.models.float8 import on_products, scales_by_weight
 from winit_fast.models.plan_table import table
+from winit_fast.models.rule_list import RuleList
 from winit_fast.models.tensor_spec import TensorSpec
-from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.streams.identity import Seed, seed_number
 
 if TYPE_CHECKING:
     from winit_fast.base.formulas import Number
-    from winit_fast.models.rules import Rules
 
 Rule = Initializer | str | Mapping[str, Any] | Callable[..., Initializer | str]
 
@@ -158,7 +158,7 @@ class Plan(Sequence[TensorSpec]):
 
     def with_rules(
         self,
-        rules: Mapping[str, Rule] | Rules | str,
+        rules: Mapping[str, Rule] | RuleList | str,
         *,
         axes: str | None = None,
         numbers: Mapping[str, Number] | None = None,
@@ -208,15 +208,14 @@ class Plan(Sequence[TensorSpec]):
         ... )
         True
         """
-        if isinstance(rules, str):  # rules.py makes plans, so this file does not import it
-            whole: Rules = import_module("winit_fast.models.rules").Rules.load(rules)
-            return self.with_rules(whole, axes=axes, numbers=numbers)
+        if isinstance(rules, str):
+            rules = RuleList.load(rules)
         if not isinstance(rules, Mapping):
-            if isinstance(rules, type) or not hasattr(rules, "applied"):
+            if not isinstance(rules, RuleList):
                 raise TypeError(f"rules must be a mapping of patterns to rules, got {rules!r}")
             if axes is not None:
                 raise ValueError(f"axes is for a mapping, got {axes!r} for rules {rules.name!r}")
-            return Plan(one.tensor for one in rules.applied(self._tensors, numbers))
+            return Plan(one.tensor for one in apply(rules, self._tensors, numbers))
         if numbers is not None:
             raise ValueError(f"numbers is for rules of a whole model, got {numbers!r}")
         convention = None if axes is None else _AXES[one_of("axes", axes, _AXES)]

@@ -1,7 +1,7 @@
 """Roles: what each tensor does in its model, whatever the model calls it.
 
-A *naming scheme* (``data/naming/*.toml``) maps patterns of names to roles such as ``attention.q``
-or ``mlp.out``. So one rule fits the models of many families. The scheme is found by the names.
+They follow from the tensors' names by the naming scheme that knows the most of them, so one rule
+fits the models of many families.
 """
 
 from __future__ import annotations
@@ -10,20 +10,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from winit_fast.base.formulas import Number, evaluate
 from winit_fast.base.names import excerpt
-from winit_fast.base.patterns import Matcher, Pattern
-from winit_fast.initializers.fans import JAX, TORCH, Convention, fans, without_batch
-from winit_fast.models.data_files import load_all, naming_the_file
+from winit_fast.initializers.fans import TORCH, fans, without_batch
+from winit_fast.models.naming import Layout, Naming, guesses, namings
 from winit_fast.models.tensor_spec import TensorSpec
-
-_COMMON = "common"
-"""The naming scheme that all others include."""
-
-_AXES = {"torch": TORCH, "jax": JAX}
 
 _STACKS = ("encoder", "decoder")
 
@@ -38,64 +31,8 @@ NUMBERS = (*OF_THE_MODEL, "layer", "fan_in", "fan_out")
 """All numbers that follow from names and shapes."""
 
 
-class Layout(NamedTuple):
-    """How a tensor is made of parts, each with a role.
-
-    Attributes
-    ----------
-    roles : tuple of str
-        In their order along the output axis.
-    shares : tuple of (int or str)
-        How much of the axis each has, as formulas.
-    groups : int or str
-        How often the roles repeat along the axis.
-    axes : Convention
-        The axes of inputs and outputs, not counting ``batch``.
-    batch : int
-        Number of leading axes that count independent tensors, such as experts.
-    widens : bool
-        Whether it has more outputs than inputs, so that another layout can be told.
-    inputs : tuple of int
-        The axes of inputs, if all others are those of outputs; ``axes`` says them else.
-    """
-
-    roles: tuple[str, ...]
-    shares: tuple[Number | str, ...]
-    groups: Number | str
-    axes: Convention
-    batch: int
-    widens: bool = False
-    inputs: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Naming:
-    """A naming scheme.
-
-    Attributes
-    ----------
-    name, title : str
-    layouts : Matcher
-    needs : tuple of Pattern
-        Each must match a tensor of the model.
-    stacks : Matcher
-        Which tensors belong to the encoder, and which to the decoder.
-    numbers : mapping of str to int or float
-    layers : str or None
-        The number of the configuration that is the depth, where names do not show it.
-    """
-
-    name: str
-    title: str
-    layouts: Matcher[Layout]
-    needs: tuple[Pattern, ...]
-    stacks: Matcher[str]
-    numbers: Mapping[str, Number]
-    layers: str | None = None
-
-
-class Part(NamedTuple):
-    """A part of a tensor that has one role.
+class Section(NamedTuple):
+    """What a tensor has of one role: all of it, or the q of a fused q, k and v.
 
     Attributes
     ----------
@@ -124,7 +61,7 @@ class Assigned:
     numbers : dict of str to int or float
         Those that follow from the model's tensors, and those that its name has.
     layout : Layout
-    parts : tuple of Part
+    sections : tuple of Section
         One, if the tensor is not fused.
     """
 
@@ -132,72 +69,7 @@ class Assigned:
     stack: str | None
     numbers: dict[str, Number]
     layout: Layout
-    parts: tuple[Part, ...]
-
-
-# --------------------------------------------------------------------------------------- the files
-
-
-@cache
-def namings() -> dict[str, Naming]:
-    """Read all naming schemes, in alphabetical order."""
-    files = load_all("naming")
-    return {
-        name: _read(name, content, files[_COMMON])
-        for name, content in files.items()
-        if name != _COMMON
-    }
-
-
-@cache
-def known_roles() -> tuple[str, ...]:
-    """List the roles that a tensor can have, without those of biases."""
-    roles = [role for naming in load_all("naming").values() for role in _listed(naming["roles"])]
-    return tuple(sorted({*roles, "bias", "linear", "conv"}))
-
-
-def _listed(table: Mapping[str, Any]) -> Iterable[str]:
-    for entry in table.values():
-        yield from _split(entry if isinstance(entry, str) else entry["roles"])
-
-
-def _split(roles: str) -> tuple[str, ...]:
-    return tuple(role.strip() for role in roles.split("|"))
-
-
-def _read(name: str, content: Mapping[str, Any], common: Mapping[str, Any]) -> Naming:
-    with naming_the_file(f"naming/{name}.toml"):
-        axes = _AXES[content.get("axes", "torch")]
-        layouts = [
-            (pattern, _layout(entry, axes)) for pattern, entry in content["roles"].items()
-        ] + [(pattern, _layout(entry, TORCH)) for pattern, entry in common["roles"].items()]
-        return Naming(
-            name,
-            content["title"],
-            Matcher(layouts),
-            tuple(map(Pattern, content.get("needs", []))),
-            Matcher((pattern, stack) for stack, pattern in content.get("stacks", {}).items()),
-            content.get("numbers", {}),
-            content.get("layers"),
-        )
-
-
-def _layout(entry: str | Mapping[str, Any], axes: Convention) -> Layout:
-    if isinstance(entry, str):
-        entry = {"roles": entry}
-    roles = _split(entry["roles"])
-    return Layout(
-        roles,
-        tuple(entry.get("shares", [1] * len(roles))),
-        entry.get("groups", 1),
-        _AXES[entry["axes"]] if "axes" in entry else axes,
-        entry.get("batch", 0),
-        entry.get("widens", False),
-        tuple(entry.get("inputs", ())),
-    )
-
-
-# --------------------------------------------------------------------------------------- the roles
+    sections: tuple[Section, ...]
 
 
 def assign(
@@ -227,7 +99,7 @@ def assign(
     >>> import winit_fast as wf
     >>> tensor = TensorSpec("model.layers.7.mlp.down_proj.weight", (64, 256), wf.Zeros())
     >>> found = assign([tensor], {"layers": 32})[tensor.name]
-    >>> found.parts[0].role, found.numbers["layer"], found.parts[0].numbers["fan_in"]
+    >>> found.sections[0].role, found.numbers["layer"], found.sections[0].numbers["fan_in"]
     ('mlp.out', 7, 256)
     """
     fitting = _namings([tensor.name for tensor in tensors])
@@ -279,7 +151,7 @@ class _Found:
 
     @classmethod
     def of(cls, tensor: TensorSpec, fitting: Sequence[Naming]) -> _Found | None:
-        found = [cls._by_names(name, fitting) for name in (tensor.name, *tensor.tied)]
+        found = [cls.by_names(name, fitting) for name in (tensor.name, *tensor.tied)]
         known = [one for one in found if one is not None]
         for one in known:  # a head that is tied to the embedding is the embedding
             if one.layout.roles == ("embedding",):
@@ -287,7 +159,7 @@ class _Found:
         return known[0] if known else cls._by_shape(tensor)
 
     @classmethod
-    def _by_names(cls, name: str, fitting: Sequence[Naming]) -> _Found | None:
+    def by_names(cls, name: str, fitting: Sequence[Naming]) -> _Found | None:
         """Look a name up in the best naming scheme that knows it: a model may have several."""
         for naming in fitting:
             found = cls._by_name(name, naming)
@@ -325,6 +197,29 @@ class _Found:
             return None
         layout = Layout((role,), (1,), 1, TORCH, 0)
         return cls(tensor.name, tensor.name, {}, layout, None, weight)
+
+
+def layouts(names: Sequence[str]) -> dict[str, Layout | None]:
+    """Find the layouts of a model's tensors, and so their roles, by nothing but their names.
+
+    Parameters
+    ----------
+    names : sequence of str
+
+    Returns
+    -------
+    dict of str to (Layout or None)
+        Of a name that no naming scheme has, what it most likely means; None if it means nothing.
+
+    Examples
+    --------
+    >>> found = layouts(["encoder.tok_emb.weight", "encoder.norm.bias", "beta"])
+    >>> [one and one.roles for one in found.values()]
+    [('embedding',), ('norm.bias',), None]
+    """
+    fitting = [*_namings(names), guesses()]
+    found = {name: _Found.by_names(name, fitting) for name in names}
+    return {name: None if one is None else one.layout for name, one in found.items()}
 
 
 def width(tensors: Sequence[TensorSpec]) -> int | None:
@@ -401,30 +296,30 @@ def _assigned(
         known["layers"] = max(counted.values())
     if len(found.place) > 1:
         known["layer"] = sorted(places[found.stack]).index(found.place)
-    parts = _parts(tensor, found, {**given, **known}, shapes)
-    return Assigned(found.template, found.stack, known, found.layout, parts)
+    sections = _sections(tensor, found, {**given, **known}, shapes)
+    return Assigned(found.template, found.stack, known, found.layout, sections)
 
 
-def _parts(
+def _sections(
     tensor: TensorSpec,
     found: _Found,
     numbers: Mapping[str, Number],
     shapes: Mapping[str, tuple[int, ...]],
-) -> tuple[Part, ...]:
-    """Divide a tensor into the parts of its layout."""
+) -> tuple[Section, ...]:
+    """Divide a tensor into the sections of its layout."""
     layout, shape = found.layout, tensor.shape
     if found.weight is not None:  # the fans of a bias are those of its weight
         of_weight = shapes.get(found.weight)
-        own_fans = {} if of_weight is None else _fans(of_weight, layout)
+        own_fans = {} if of_weight is None else fans_of(of_weight, layout)
     else:
-        own_fans = _fans(shape, layout)
+        own_fans = fans_of(shape, layout)
         if layout.widens and own_fans and own_fans["fan_out"] <= own_fans["fan_in"]:
             raise ValueError(
                 f"tensor {excerpt(tensor.name)} of shape {shape} has the name of a layer whose "
                 "weight is (in, out), but another layout: rules of names can say its schemes"
             )
     if len(layout.roles) == 1 or not shape:
-        return (Part(layout.roles[0], (((0,) * len(shape), shape),), own_fans),)
+        return (Section(layout.roles[0], (((0,) * len(shape), shape),), own_fans),)
     axis = layout.batch
     if found.weight is None and len(shape) > layout.batch + 1:
         axis = without_batch(layout.axes.out_axis, tuple(range(layout.batch)), len(shape))
@@ -438,20 +333,20 @@ def _along(
     numbers: Mapping[str, Number],
     axis: int,
     own_fans: dict[str, Number],
-) -> tuple[Part, ...]:
-    """Divide a tensor along an axis. Without the numbers that this needs, all is one part."""
+) -> tuple[Section, ...]:
+    """Divide a tensor along an axis. Without the numbers that this needs, all is one section."""
     shape = tensor.shape
     try:
         groups = int(evaluate(layout.groups, numbers))
         shares = [int(evaluate(share, numbers)) for share in layout.shares]
     except ValueError:
         of_each = {name: fan for name, fan in own_fans.items() if name != "fan_out"}
-        return (Part(" | ".join(layout.roles), (((0,) * len(shape), shape),), of_each),)
+        return (Section(" | ".join(layout.roles), (((0,) * len(shape), shape),), of_each),)
     unit, rest = divmod(shape[axis], groups * sum(shares))
     if rest or min(shares) < 1 or groups < 1:
         raise ValueError(
             f"tensor {excerpt(tensor.name)} of shape {shape} cannot be divided into "
-            f"{groups} x {sum(shares)} parts along axis {axis}"
+            f"{groups} x {sum(shares)} sections along axis {axis}"
         )
     boxes: list[list[tuple[tuple[int, ...], tuple[int, ...]]]] = [[] for _ in layout.roles]
     start = 0
@@ -464,7 +359,7 @@ def _along(
             start = stop
     total = sum(shares)
     return tuple(
-        Part(
+        Section(
             role,
             tuple(own),
             {**own_fans, "fan_out": own_fans["fan_out"] * share // total} if own_fans else {},
@@ -473,8 +368,8 @@ def _along(
     )
 
 
-def _fans(shape: tuple[int, ...], layout: Layout) -> dict[str, Number]:
-    """Compute the fans of a weight; none of a vector."""
+def fans_of(shape: tuple[int, ...], layout: Layout) -> dict[str, Number]:
+    """Compute the fans of a weight, ``fan_in`` and ``fan_out``; none of a vector."""
     if len(shape) < layout.batch + 2:
         return {}
     batch = tuple(range(layout.batch))

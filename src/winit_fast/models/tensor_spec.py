@@ -14,7 +14,8 @@ from winit_fast.base.names import located, one_of
 from winit_fast.initializers.protocol import Filler, Initializer, draw
 from winit_fast.initializers.protocol import check as check_scheme
 from winit_fast.initializers.rounded import Rounded
-from winit_fast.streams.stream import Seed, Stream, of_generation, stream_id
+from winit_fast.streams.identity import Seed, of_generation, stream_id
+from winit_fast.streams.stream import Stream
 
 PARAMETER, BUFFER, NON_PERSISTENT = KINDS = ("parameter", "buffer", "non-persistent buffer")
 """The role of a tensor in its model; tensors of the last kind are not written to files."""

@@ -6,22 +6,19 @@ reads the files box by box.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from winit_fast.base import dtypes, safetensors
-from winit_fast.base.arguments import not_negative
 from winit_fast.base.arguments import path as path_argument
 from winit_fast.base.arrays import Array
-from winit_fast.base.names import excerpt, located, one_of, unknown
+from winit_fast.base.names import located, unknown
 from winit_fast.initializers.computed import Computed
 from winit_fast.initializers.constants import Constant
 from winit_fast.initializers.elementwise import RandomNormal
@@ -33,197 +30,13 @@ from winit_fast.initializers.scaled import Scaled
 from winit_fast.models.float8 import quantised, scales_by_weight, scales_of
 from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import NON_PERSISTENT, TensorSpec
+from winit_fast.sources.growth import Growth, layer
+from winit_fast.sources.report import ANEW, CONVERTED, COPIED, EXTENDED, Report, Row
 
 if TYPE_CHECKING:
     from winit_fast.checkpoint.reader import Place
 
-COPIED, CONVERTED, EXTENDED, ANEW = STATUSES = ("copied", "converted", "extended", "anew")
-"""What became of a tensor. A converted one has another type than in the checkpoint."""
-
-NEW_ROWS = ("scheme", "mean")
-
-_LAYER = re.compile(r"(?<![^.])\d+(?![^.])")
-"""The number of a layer: the first part of a name that is a number."""
-
-_STARS = 2
-"""Most stars in a mapping, so that matching is fast."""
-
-
-class Row(NamedTuple):
-    """What became of one tensor.
-
-    Attributes
-    ----------
-    name : str
-    status : {"copied", "converted", "extended", "anew"}
-    shape : tuple of int
-    source : str or None
-        The name of the tensor in the checkpoint.
-    source_shape : tuple of int or None
-    """
-
-    name: str
-    status: str
-    shape: tuple[int, ...]
-    source: str | None = None
-    source_shape: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of every tensor, and which tensors of the checkpoint are not used.
-
-    Attributes
-    ----------
-    rows : tuple of Row
-        In the order of the plan, without the non-persistent buffers that the checkpoint has not.
-    unused : tuple of str
-    """
-
-    rows: tuple[Row, ...]
-    unused: tuple[str, ...]
-
-    def counts(self) -> dict[str, int]:
-        """Count the tensors of each status.
-
-        Examples
-        --------
-        >>> Report((Row("w", "copied", (3,), "w", (3,)),), ("v",)).counts()
-        {'copied': 1, 'converted': 0, 'extended': 0, 'anew': 0, 'unused': 1}
-        """
-        counted = Counter(row.status for row in self.rows)
-        return {**{status: counted[status] for status in STATUSES}, "unused": len(self.unused)}
-
-    def names(self, status: str) -> list[str]:
-        """List the tensors of a status, or those of the checkpoint that are "unused"."""
-        if status == "unused":
-            return list(self.unused)
-        return [row.name for row in self.rows if row.status == status]
-
-    def of_schemes(self, growth: Growth) -> list[str]:
-        """List the tensors that the schemes of the model make, or a part of them."""
-        return self.names(ANEW) + (self.names(EXTENDED) if growth.new_rows == "scheme" else [])
-
-    def to_json(self) -> str:
-        """Return the report as JSON."""
-        content = {
-            "counts": self.counts(),
-            "tensors": [row._asdict() for row in self.rows],
-            "unused": self.unused,
-        }
-        return json.dumps(content, indent=1) + "\n"
-
-
-@dataclass(frozen=True)
-class Growth:
-    """How existing weights become those of a larger model.
-
-    Attributes
-    ----------
-    mapping : sequence of (str, str)
-        Patterns of names of the new model, each with the name in the checkpoint. ``*`` and numbers
-        in braces stand for the same text in both.
-    new_rows : {"scheme", "mean"}
-        How rows of an embedding or head are made that the checkpoint does not have: by the
-        scheme of the tensor, or by `winit_fast.RowsLike`.
-    layers : sequence of int, optional
-        For each layer of the new model, the layer of the checkpoint that it repeats.
-    noise : float
-        Standard deviation of normal noise that is added to tensors that are copied more than once.
-    """
-
-    mapping: Sequence[tuple[str, str]] = ()
-    new_rows: str = "scheme"
-    layers: Sequence[int] | None = None
-    noise: float = 0.0
-    _mappings: tuple[_Mapping, ...] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        one_of("new_rows", self.new_rows, NEW_ROWS)
-        not_negative("noise", self.noise)
-        object.__setattr__(self, "_mappings", tuple(_Mapping.of(*pair) for pair in self.mapping))
-
-    def source(self, name: str) -> tuple[str, int | None]:
-        """Return the name in the checkpoint, and the position of the mapping that says it."""
-        if self.layers is not None:
-            found = _LAYER.search(name)
-            if found is not None and int(found[0]) < len(self.layers):
-                start, end = found.span()
-                name = f"{name[:start]}{self.layers[int(found[0])]}{name[end:]}"
-        for place, mapping in enumerate(self._mappings):
-            old = mapping.apply(name)
-            if old is not None:
-                return old, place
-        return name, None
-
-
-@dataclass(frozen=True)
-class _Mapping:
-    """A pattern of new names, and how the old one is made of it."""
-
-    new: re.Pattern[str]
-    old: tuple[str, ...]
-
-    @classmethod
-    def of(cls, new: str, old: str) -> _Mapping:
-        parts = re.compile(r"(\*|\{\w+\})")
-        if new.count("*") > _STARS:
-            raise ValueError(f"mapping must have at most {_STARS} stars, got {excerpt(new)}")
-        keys: list[str] = []
-        text = ""
-        for at, part in enumerate(parts.split(new)):
-            if at % 2 == 0:
-                text += re.escape(part)
-            else:
-                keys.append(part if part != "*" else f"*{sum(key[0] == '*' for key in keys)}")
-                text += "(.*)" if part == "*" else "([0-9]+)"
-        if len(set(keys)) < len(keys):
-            raise ValueError(f"mapping must have different names in braces, got {excerpt(new)}")
-        made, stars = [], 0
-        for at, part in enumerate(parts.split(old)):
-            key = part if part != "*" else f"*{stars}"
-            stars += part == "*"
-            if at % 2 and key not in keys:
-                raise ValueError(f"mapping has {part} in {excerpt(old)}, but not in {excerpt(new)}")
-            made.append(f"\\{keys.index(key) + 1}" if at % 2 else part.replace("\\", "\\\\"))
-        return cls(re.compile(text, re.S), tuple(made))
-
-    def apply(self, name: str) -> str | None:
-        """Return the old name, or None if the pattern does not match.
-
-        Examples
-        --------
-        >>> _Mapping.of("*.experts.{e}.*", "*.*").apply("h.3.experts.7.up")
-        'h.3.up'
-        """
-        found = self.new.fullmatch(name)
-        return None if found is None else found.expand("".join(self.old))
-
-
-def parse_layers(text: str) -> list[int]:
-    """Read which layers are repeated, such as ``18=0..11,6..11``; both ends count.
-
-    Examples
-    --------
-    >>> parse_layers("5=0..2,1,0")
-    [0, 1, 2, 1, 0]
-    >>> parse_layers("18=0..2")
-    Traceback (most recent call last):
-    ValueError: layers '18=0..2' lists 3 layers, not 18
-    """
-    total, equals, listed = text.rpartition("=")
-    layers: list[int] = []
-    for part in listed.split(","):
-        found = re.fullmatch(r"(\d{1,6})(?:\.\.(\d{1,6}))?", part.strip(), re.A)
-        if found is None or int(found[1]) > int(found[2] or found[1]):
-            raise ValueError(f"layers must be like 24=0..15,8..15, got {text!r}")
-        layers += range(int(found[1]), int(found[2] or found[1]) + 1)
-    if equals and total.strip() != str(len(layers)):
-        raise ValueError(f"layers {text!r} lists {len(layers)} layers, not {total.strip()}")
-    return layers
-
-
-# ------------------------------------------------------------------------------------------ plans
+__all__ = ["Growth", "Report", "Row", "from_checkpoint"]
 
 
 def from_checkpoint(
@@ -329,15 +142,14 @@ def _check(
             raise ValueError(f"mapping {new!r} to {to!r} leads to no tensor of {shown}")
     if growth.layers is None:
         return
-    numbers = [_LAYER.search(tensor.name) for tensor in plan]
-    count = 1 + max((int(one[0]) for one in numbers if one is not None), default=-1)
+    numbers = [layer(tensor.name) for tensor in plan]
+    count = 1 + max((number for number in numbers if number is not None), default=-1)
     if count != len(growth.layers):
         raise ValueError(f"layers has {len(growth.layers)} layers, the model {count}")
-    matches = [_LAYER.search(name) for name in old]
-    known = {int(one[0]) for one in matches if one is not None}
-    for layer in growth.layers:
-        if layer not in known:
-            raise ValueError(f"layers has layer {layer}, which {shown} has not")
+    known = {layer(name) for name in old}
+    for number in growth.layers:
+        if number not in known:
+            raise ValueError(f"layers has layer {number}, which {shown} has not")
 
 
 def _copied(
@@ -450,14 +262,3 @@ def _exact(tensor: TensorSpec, place: Place, kind: np.dtype[Any] | None) -> tupl
     values: Array = np.empty(tensor.shape, kind)
     place.read(0, values.reshape(-1).view(np.uint8))
     return replace(tensor, initializer=Computed(values)), COPIED
-
-
-def summary(report: Report, few: int = 8) -> Iterable[tuple[str, str, str]]:
-    """Yield status, number of tensors and the first names, for a table."""
-    for status, count in report.counts().items():
-        if not count:
-            continue
-        names = report.names(status)
-        more = f", ... and {count - few} more" if count > few else ""
-        listed = "" if status in (COPIED, CONVERTED) else ", ".join(names[:few]) + more
-        yield status, f"{count:,}", listed

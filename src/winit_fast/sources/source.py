@@ -18,8 +18,10 @@ from winit_fast.models.plan import Plan
 from winit_fast.models.roles import NUMBERS, width
 from winit_fast.models.rules import Rules
 from winit_fast.sources import configuration
+from winit_fast.sources.growth import Growth
 from winit_fast.sources.like import tensors_of, with_schemes
-from winit_fast.sources.pretrained import Growth, Report, from_checkpoint
+from winit_fast.sources.pretrained import from_checkpoint
+from winit_fast.sources.report import Report
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from winit_fast._core import Words
 from winit_fast.base.arguments import integer, word
-from winit_fast.streams.stream import Seed, seed_number, stream_id
+from winit_fast.streams.identity import Seed, seed_number, stream_id
 
 JUMP = 1 << 48
 """Words that `Philox4x32.jumped` skips: after 65536 jumps the stream is back at its start."""

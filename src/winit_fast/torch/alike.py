@@ -23,7 +23,7 @@ from torch._C._functorch import maybe_current_level
 from torch.nn import Module, Parameter
 
 from winit_fast.torch.entries import are_untouched
-from winit_fast.torch.record import Recorder
+from winit_fast.torch.recorder import Recorder
 from winit_fast.torch.values import Constant, Draw, Value
 
 _PLAIN = {bool, int, str, NoneType, torch.dtype, torch.device}

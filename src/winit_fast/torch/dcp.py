@@ -23,13 +23,16 @@ from winit_fast.base.arguments import path, positive, word
 from winit_fast.base.arrays import Array
 from winit_fast.base.boxes import Box, cuts, whole
 from winit_fast.base.dtypes import find_any
-from winit_fast.checkpoint import layout, provenance, writer
+from winit_fast.checkpoint import layout, provenance, segments
 from winit_fast.checkpoint.layout import DCP_METADATA
-from winit_fast.checkpoint.ranks import Part
-from winit_fast.checkpoint.writer import MAX_THREADS, SEGMENT_BYTES, Piece, Segment, Summary
+from winit_fast.checkpoint.ranks import Process
+from winit_fast.checkpoint.segment_writer import MAX_THREADS
+from winit_fast.checkpoint.segments import Piece, Segment
+from winit_fast.checkpoint.transaction import Summary, write_files
+from winit_fast.checkpoint.writer import checked_texts
 from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import NON_PERSISTENT, TensorSpec
-from winit_fast.streams.stream import STREAM_VERSION
+from winit_fast.streams.identity import STREAM_VERSION
 from winit_fast.torch.names import Names
 
 CHUNK_BYTES = 1 << 26
@@ -198,12 +201,12 @@ def write_dcp(
         tensor.check()
     keys = _keys(tensors, names)
     files = list(_files(tensors, positive("max_shard_size", max_shard_size)))
-    contents = writer.checked_texts({} if texts is None else texts)
+    contents = checked_texts({} if texts is None else texts)
     contents[provenance.PLAN] = provenance.plan_text(tensors).encode()
     digest = provenance.digest(contents[provenance.PLAN])
     origin = f"winit_fast stream {STREAM_VERSION}, seed {seed}, plan {digest}"
     contents[DCP_METADATA] = pickle.dumps(_metadata(files, keys, origin))
-    return writer.write_files(
+    return write_files(
         folder,
         files,
         lambda some: _segments(some, seed),
@@ -211,7 +214,7 @@ def write_dcp(
         origin=(seed, digest),
         force=force,
         resume=resume,
-        part=Part.of(rank, world, finalize),
+        process=Process.of(rank, world, finalize),
         num_threads=count,
         progress=progress or (lambda done, total: None),
     )
@@ -268,7 +271,7 @@ def boxes(shape: tuple[int, ...], itemsize: int) -> list[Box]:
     >>> [box.starts for box in boxes((50, 1 << 20), 4)]
     [(0, 0), (16, 0), (32, 0), (48, 0)]
     """
-    found = [whole(shape).cut(cut) for cut in cuts(shape, SEGMENT_BYTES // itemsize)]
+    found = [whole(shape).cut(cut) for cut in cuts(shape, segments.SEGMENT_BYTES // itemsize)]
     for _ in shape:  # parts of a row to rows, rows to several, and so on
         pieces, found = found, []
         for box in pieces:
@@ -355,7 +358,7 @@ def archive(sizes: tuple[int, ...], dtype: str) -> tuple[bytes, bytes]:
 
 def _segments(files: Sequence[File], seed: int) -> Iterator[Segment]:
     for number, file in enumerate(files):
-        yield from writer.packed(_pieces(file, seed), number, 0, SEGMENT_BYTES)
+        yield from segments.packed(_pieces(file, seed), number, 0, segments.SEGMENT_BYTES)
 
 
 def _pieces(file: File, seed: int) -> Iterator[Piece]:
@@ -379,7 +382,7 @@ def _pieces(file: File, seed: int) -> Iterator[Piece]:
 
 def _from(chunk: Chunk, seed: int) -> Iterator[Piece]:
     """Iterate over a tensor's pieces from a chunk on."""
-    for piece in writer.pieces_of(chunk.tensor, seed, SEGMENT_BYTES):
+    for piece in segments.pieces_of(chunk.tensor, seed, segments.SEGMENT_BYTES):
         if piece.box.starts >= chunk.starts:  # pieces are in C order
             yield piece
 

@@ -12,7 +12,8 @@ from winit_fast.gpu.choice import usable, wanted
 from winit_fast.initializers.protocol import Initializer, check
 from winit_fast.initializers.protocol import draw as draw_box
 from winit_fast.streams.fill import MIN_PIECE, fill
-from winit_fast.streams.stream import Stream, stream_id
+from winit_fast.streams.identity import stream_id
+from winit_fast.streams.stream import Stream
 from winit_fast.torch import on_device
 from winit_fast.torch.memory import (
     FLOATS,

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from winit_fast.torch.nested import instances
 from winit_fast.torch.values import Call, Cast, Constant, Draw, Patch, Stored, Value, View
 
 
@@ -74,18 +75,7 @@ def evaluate(value: Value, draws: Mapping[Draw, Callable[[], Tensor]]) -> Tensor
             at = written[one.position]
             chosen: Tensor = args[at] if at < len(args) else kwargs[schema[at].name]
             return chosen
-        tensors = list(_tensors(results))
-        return tensors[one.position]
+        return list(instances(Tensor, results))[one.position]
 
     with torch.device("cpu"):  # not the default device
         return compute(value)
-
-
-def _tensors(results: Any) -> list[Tensor]:
-    if isinstance(results, Tensor):
-        return [results]
-    return (
-        [one for result in results for one in _tensors(result)]
-        if isinstance(results, (list, tuple))
-        else []
-    )

@@ -19,7 +19,8 @@ from winit_fast.initializers.elementwise import RandomNormal, RandomUniform, Tru
 from winit_fast.initializers.protocol import Elementwise, Initializer, distribution_of
 from winit_fast.initializers.protocol import check as check_scheme
 from winit_fast.models.tensor_spec import TensorSpec
-from winit_fast.streams.stream import Stream, stream_id
+from winit_fast.streams.identity import stream_id
+from winit_fast.streams.stream import Stream
 from winit_fast.torch.draw import fill_by, fill_elementwise, fill_rounded, has_kernels
 from winit_fast.torch.expressions import TorchExpression
 from winit_fast.torch.memory import FLOATS, watched

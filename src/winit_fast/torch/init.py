@@ -28,7 +28,7 @@ from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.sparse import Sparse
 from winit_fast.initializers.variance_scaling import GlorotNormal
 from winit_fast.streams import distributions
-from winit_fast.streams.stream import Seed
+from winit_fast.streams.identity import Seed
 from winit_fast.streams.truncation import relative_bounds
 from winit_fast.torch.draw import fill_by, fill_elementwise
 from winit_fast.torch.entries import originals

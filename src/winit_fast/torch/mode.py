@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import TorchFunctionMode
 
-from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.streams.identity import Seed, seed_number
 from winit_fast.torch import init
 from winit_fast.torch.draw import has_kernels
 from winit_fast.torch.entries import LANDINGS, METHODS, WHOLE, arrival, originals, question

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from torch.nn import Module
 
-from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.streams.identity import Seed, seed_number
 from winit_fast.torch.filling import Fills, uncollected
 from winit_fast.torch.names import Names
 from winit_fast.torch.recorded import entries_of_module, spec_of

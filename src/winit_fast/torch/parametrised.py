@@ -10,7 +10,8 @@ from torch.nn import Module
 from torch.nn.utils import parametrize
 
 from winit_fast.torch.names import Named
-from winit_fast.torch.record import CannotRecord, Recorder, recording
+from winit_fast.torch.recorder import CannotRecord, Recorder
+from winit_fast.torch.recording import recording
 from winit_fast.torch.values import Draw, parts
 
 

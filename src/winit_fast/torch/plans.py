@@ -9,7 +9,7 @@ from torch.nn import Module
 from winit_fast.initializers.protocol import Elementwise
 from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import TensorSpec
-from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.streams.identity import Seed, seed_number
 from winit_fast.torch.filling import Fills, uncollected
 from winit_fast.torch.names import Named, Names, modules, streams, tensors
 from winit_fast.torch.recorded import (

@@ -23,7 +23,8 @@ from winit_fast.torch.parametrised import (
     parametrised,
     stand_ins,
 )
-from winit_fast.torch.record import CannotRecord, Recorder, recording
+from winit_fast.torch.recorder import CannotRecord, Recorder
+from winit_fast.torch.recording import recording
 from winit_fast.torch.reduce import Reduced, Reduction
 from winit_fast.torch.refusals import refuse
 from winit_fast.torch.rules import KEEP, Choice, Rules, choose

@@ -22,7 +22,8 @@ from winit_fast.initializers.sparse import Sparse
 from winit_fast.torch.assembled import assembled
 from winit_fast.torch.evaluate import evaluate
 from winit_fast.torch.expressions import Given, TorchExpression, numpy_of
-from winit_fast.torch.record import CannotRecord, truncated
+from winit_fast.torch.function_mode import truncated
+from winit_fast.torch.recorder import CannotRecord
 from winit_fast.torch.values import (
     Call,
     Cast,

@@ -1,17 +1,17 @@
 """Makes chosen tensors of a module anew, in the middle of training."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch.nn import Module
 
 from winit_fast.base.names import tied, unknown
 from winit_fast.base.patterns import Matcher, Pattern
-from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.streams.identity import Seed, seed_number
 from winit_fast.torch.filling import Fills, uncollected
 from winit_fast.torch.names import Named, Names, tensors
+from winit_fast.torch.optimizer_state import resets
 from winit_fast.torch.recorded import entries_of_module, spec_of
 from winit_fast.torch.rules import Rules
 from winit_fast.torch.shards import key_for
@@ -90,9 +90,9 @@ def reinit_(
             if matcher.find(named.name) is not None:
                 chosen.append(named)
                 fills.add_spec(named, spec_of(named, reduced).of_generation(generation))
-        resets = [] if optimizer is None else _resets(optimizer, chosen)
+        pending = [] if optimizer is None else resets(optimizer, chosen)
         fills.run(key_for(entries.found) if key is None else key)
-        for reset in resets:
+        for reset in pending:
             reset()
     return module
 
@@ -104,30 +104,3 @@ def _no_match(module: Module, filled: Sequence[tuple[Named, object]], pattern: P
         if id(named.tensor) in first and pattern.match(named.name) is not None:
             return tied("patterns", pattern.text, named.name, first[id(named.tensor)])
     return unknown("a pattern in patterns", pattern.text, first.values())
-
-
-def _resets(optimizer: torch.optim.Optimizer, chosen: Sequence[Named]) -> list[Callable[[], Any]]:
-    """Return functions that reset what an optimizer keeps of parameters."""
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {optimizer!r}")
-    if isinstance(optimizer, torch.optim.LBFGS):
-        raise ValueError("optimizer must keep a state for each parameter, got LBFGS")
-    own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    resets: list[Callable[[], Any]] = []
-    for named in chosen:
-        if not named.is_parameter:
-            continue
-        if id(named.tensor) not in own:
-            raise ValueError(f"optimizer must have the chosen parameters, but not {named.what}")
-        if isinstance(optimizer, torch.optim.Adagrad):  # its state is made by its constructor
-            start = optimizer.defaults["initial_accumulator_value"]  # not that of a group
-            resets.append(partial(_as_at_first, optimizer.state[named.tensor], start))
-        else:  # the others make it at the first step
-            resets.append(partial(optimizer.state.pop, named.tensor, None))
-    return resets
-
-
-def _as_at_first(state: dict[str, Any], start: float) -> None:
-    """Set the state of a parameter in Adagrad to that of a new optimizer."""
-    state["step"].zero_()
-    state["sum"].fill_(start)

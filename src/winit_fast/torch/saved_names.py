@@ -21,7 +21,8 @@ from winit_fast.initializers.parts import Part, Parts, covers
 from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import TensorSpec
 from winit_fast.torch.names import Named, tensors, unwrapped
-from winit_fast.torch.record import CannotRecord, Recorder, recording
+from winit_fast.torch.recorder import CannotRecord, Recorder
+from winit_fast.torch.recording import recording
 from winit_fast.torch.reduce import Reduced
 from winit_fast.torch.values import Call, Held, Region, Value, View, c_strides
 

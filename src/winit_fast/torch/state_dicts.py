@@ -12,7 +12,7 @@ from winit_fast.base.names import located, unknown
 from winit_fast.base.patterns import Matcher
 from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import NON_PERSISTENT, PARAMETER, TensorSpec
-from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.streams.identity import Seed, seed_number
 from winit_fast.torch.filling import Fills, uncollected
 from winit_fast.torch.names import Named
 from winit_fast.torch.placements import local_shape

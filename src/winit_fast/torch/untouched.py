@@ -11,7 +11,7 @@ import torch
 from torch.nn import Module
 
 from winit_fast.torch.names import Named
-from winit_fast.torch.record import CannotRecord
+from winit_fast.torch.recorder import CannotRecord
 
 _FLAG = "_is_hf_initialized"
 """The attribute by which transformers marks initialised objects, which it then skips."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from winit_fast.initializers.protocol import Elementwise, Initializer
+from winit_fast.torch.nested import instances
 from winit_fast.torch.seeding import Name
 
 
@@ -250,16 +251,12 @@ def parts(value: Value) -> Iterator[Value]:
         elif isinstance(one, Cast):
             stack.append(one.value)
         elif isinstance(one, Call):
-            stack += reversed(list(values_in((one.args, one.kwargs))))
+            stack += reversed(list(instances(Value, (one.args, one.kwargs))))
 
 
-def values_in(arguments: Any) -> Iterator[Value]:
-    """Find the values among arguments."""
-    if isinstance(arguments, Value):
-        yield arguments
-    elif isinstance(arguments, Mapping):
-        for item in arguments.values():
-            yield from values_in(item)
-    elif isinstance(arguments, (list, tuple)):
-        for item in arguments:
-            yield from values_in(item)
+def elements(value: Value) -> Tensor:
+    """Return the elements of a known value; a constant uses no memory."""
+    if isinstance(value, Constant):
+        return torch.full((), value.number, dtype=value.dtype).expand(value.shape)
+    assert isinstance(value, Stored)
+    return value.tensor

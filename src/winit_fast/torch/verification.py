@@ -23,7 +23,7 @@ from winit_fast.initializers.protocol import Initializer
 from winit_fast.models import plan_json
 from winit_fast.models.plan import Plan
 from winit_fast.models.tensor_spec import TensorSpec
-from winit_fast.streams.stream import STREAM_VERSION, Seed, seed_number
+from winit_fast.streams.identity import STREAM_VERSION, Seed, seed_number
 from winit_fast.torch.expressions import TorchExpression, numpy_of
 from winit_fast.torch.filling import uncollected
 from winit_fast.torch.names import Named, Names, modules, tensors

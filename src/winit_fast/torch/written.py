@@ -12,7 +12,8 @@ from winit_fast.initializers.computed import MAX_SIZE, Computed
 from winit_fast.initializers.expression import Expression, Operand
 from winit_fast.torch.expressions import numpy_of
 from winit_fast.torch.memory import FLOATS
-from winit_fast.torch.values import Call, Cast, Constant, Draw, Stored, Value, View, values_in
+from winit_fast.torch.nested import instances
+from winit_fast.torch.values import Call, Cast, Constant, Draw, Stored, Value, View
 
 
 def written(value: Value, streams: Mapping[Draw, str | None]) -> Expression | None:
@@ -133,7 +134,7 @@ def _uses(whole: Value) -> Counter[int]:
     while stack:
         one = stack.pop()
         if isinstance(one, Call):
-            inner = list(values_in((one.args, one.kwargs)))
+            inner = list(instances(Value, (one.args, one.kwargs)))
         else:
             inner = [one.value] if isinstance(one, Cast) else []
         for each in inner:

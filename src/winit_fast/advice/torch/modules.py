@@ -22,8 +22,8 @@ from winit_fast.advice.examination import (
     WeightFacts,
     examine,
 )
-from winit_fast.advice.files import head_factor
 from winit_fast.advice.recommendation import DEEP
+from winit_fast.advice.weight_facts import head_factor
 from winit_fast.diagnosis.report import Propagation
 from winit_fast.diagnosis.rows import ACTIVATION, LAYER, NORM, Row
 from winit_fast.diagnosis.torch.propagation import Loss, propagate

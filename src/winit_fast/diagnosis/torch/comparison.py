@@ -13,7 +13,7 @@ from winit_fast.diagnosis.comparison import Comparison
 from winit_fast.diagnosis.torch.propagation import Loss, propagate
 from winit_fast.diagnosis.torch.watching import is_parametrised, layers, weight_of
 from winit_fast.initializers.protocol import Initializer
-from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.streams.identity import Seed, seed_number
 from winit_fast.torch.modules import init_
 from winit_fast.torch.names import tensors
 from winit_fast.torch.rules import Rules

@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 
 from winit_fast.base.arguments import integer, not_negative, positive
 from winit_fast.base.tables import table
 from winit_fast.diagnosis.torch.undisturbed import reshard
-from winit_fast.dynamic.dormancy import dormant, runs
-from winit_fast.dynamic.torch.layers import deviation_of, summed
-from winit_fast.dynamic.torch.optimizer_state import check_optimizer, reset_state
+from winit_fast.dynamic.dormancy import runs
+from winit_fast.dynamic.torch.activity import Activity, Watched
 from winit_fast.dynamic.torch.ranks import group_of
 from winit_fast.dynamic.torch.schemes import draw, schemes
 from winit_fast.dynamic.torch.units import (
@@ -28,11 +26,12 @@ from winit_fast.dynamic.torch.units import (
     out_axis,
     parameter,
 )
-from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.streams.identity import Seed, seed_number
 from winit_fast.torch.names import Names, unwrapped
+from winit_fast.torch.optimizer_state import check_per_element, reset_along
 from winit_fast.torch.rules import Rules, nearest
 from winit_fast.torch.seeding import draw_word
-from winit_fast.torch.shards import fill_along, whole
+from winit_fast.torch.shards import fill_along
 
 
 @dataclass(frozen=True)
@@ -56,55 +55,6 @@ class Reset:
     units: tuple[int, ...]
     share: float
     generation: int
-
-
-@dataclass(frozen=True)
-class Watched:
-    """What was seen of a layer's units.
-
-    Attributes
-    ----------
-    mean, deviation : float
-        Of the activations.
-    dormant : float
-        The share of dormant units.
-    dead : float
-        The share of units that have been 0 all the time.
-    gradient : float or None
-        The deviation of the gradient with respect to the activations.
-    """
-
-    mean: float
-    deviation: float
-    dormant: float
-    dead: float
-    gradient: float | None
-
-
-class _Watch:
-    """Sums over the units of one layer: magnitudes, moments, gradients."""
-
-    def __init__(self, count: int) -> None:
-        self.magnitudes = torch.zeros(count, dtype=torch.float64)
-        self.moments = torch.zeros(6, dtype=torch.float64)  # count, sum, squares; for gradients too
-
-    def add(self, values: Tensor, axis: int, count: int) -> None:
-        values = values.detach()
-        if values.itemsize < 4:
-            values = values.float()
-        others = [other for other in range(values.ndim) if other != axis % values.ndim]
-        by_unit = values.abs().sum(others) if others else values.abs()
-        self.magnitudes += whole(by_unit).reshape(count, -1).sum(1).double().cpu()
-        self._add(values, 0)
-
-    def add_gradient(self, values: Tensor) -> None:
-        self._add(values.detach(), 3)
-
-    def _add(self, values: Tensor, start: int) -> None:
-        sums = values.sum(dtype=torch.float64), values.double().square().sum()
-        own = torch.stack([whole(one) for one in sums]).cpu()
-        self.moments[start] += values.numel()
-        self.moments[start + 1 : start + 3] += own
 
 
 class DynamicInit:
@@ -204,7 +154,7 @@ class DynamicInit:
         prefix: str = "",
         group: Any = None,
     ) -> None:
-        check_optimizer(optimizer, {})
+        check_per_element(optimizer, {})
         self.optimizer, self.reset = optimizer, reset
         self.tau, self.every = not_negative("tau", tau), positive("every", every)
         inner = self._module = unwrapped(module)
@@ -227,7 +177,7 @@ class DynamicInit:
         self._specs = schemes(inner, wanted, rules, names, prefix)
         changed = {name: held for one in found for name, held in one.parameters().items()}
         if reset:
-            check_optimizer(optimizer, changed)
+            check_per_element(optimizer, changed)
         self.group = group_of(module, group, changed.values())
         if self.group is not None and seed is None:
             raise ValueError(
@@ -239,37 +189,7 @@ class DynamicInit:
         self.history: list[Reset] = []
         self.seen: dict[str, Watched] = {}
         self._generations = dict.fromkeys(self._units, 0)
-        self._watches = {name: _Watch(one.count) for name, one in self._units.items()}
-        self._is_watching = self.every == 1
-        self._handles = [
-            one.outgoing[1].register_forward_pre_hook(self._hook(name))
-            for name, one in self._units.items()
-        ]
-
-    def _hook(self, name: str) -> Any:
-        units = self._units[name]
-        outgoing = units.outgoing[1]
-        # A convolution's input has its channels before as many axes as its kernel has.
-        is_convolution = isinstance(outgoing, torch.nn.modules.conv._ConvNd)
-        axis = 1 - parameter(outgoing, "weight").ndim if is_convolution else -1
-        count, inputs_each = units.count, units.each
-
-        def hook(module: Module, inputs: tuple[Any, ...]) -> None:
-            is_copy = module is not outgoing  # a deep copy of the module has the same hook
-            if not self._is_watching or is_copy or not inputs or not isinstance(inputs[0], Tensor):
-                return
-            values = inputs[0]
-            if values.shape[axis] != count * inputs_each:
-                raise ValueError(
-                    f"layer {units.outgoing[0]!r} must get the units of {name!r}, "
-                    f"{count * inputs_each} along axis {axis}, got shape {tuple(values.shape)}"
-                )
-            watch = self._watches[name]
-            watch.add(values, axis, count)
-            if values.requires_grad:
-                values.register_hook(watch.add_gradient)
-
-        return torch.compiler.disable(hook)
+        self._activity = Activity(self._units, is_on=self.every == 1)
 
     def step(self) -> list[Reset]:
         """Count a step; at every ``every``-th one, re-initialise dormant units.
@@ -293,33 +213,27 @@ class DynamicInit:
         self.steps += 1
         done: list[Reset] = []
         if self.steps % self.every == 0:
-            self.seen = self._statistics()
+            self.seen = self._activity.seen(self.tau, self.group)
             if not self.seen:
                 raise RuntimeError(
                     "step() must come after a forward pass, but no watched layer has run since the "
                     "step before (a module that was compiled earlier must be compiled again)"
                 )
-            found = {name: self._dormant(name) for name in self.seen} if self.reset else {}
-            found = {name: numbers for name, numbers in found.items() if numbers.size}
+            found = self._dormant() if self.reset else {}
             if found:
                 reshard(self._module)
             with torch.no_grad():
                 done = [self._redraw(name, numbers) for name, numbers in found.items()]
                 for name, numbers in found.items():  # after all draws, so that zeros remain
                     self._zero_outgoing(self._units[name], numbers)
-            self._watches = {name: _Watch(one.count) for name, one in self._units.items()}
-        self._is_watching = (self.steps + 1) % self.every == 0
+            self._activity.restart()
+        self._activity.is_on = (self.steps + 1) % self.every == 0
         self.history += done
         return done
 
-    def _magnitudes(self, name: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        watch = self._watches[name]
-        both = summed(torch.cat([watch.magnitudes, watch.moments]), self.group).numpy()
-        count = self._units[name].count
-        return both[:count], both[count:]
-
-    def _dormant(self, name: str) -> np.ndarray[Any, Any]:
-        return dormant(self._magnitudes(name)[0], self.tau)
+    def _dormant(self) -> dict[str, np.ndarray[Any, Any]]:
+        found = {name: self._activity.dormant(name, self.tau, self.group) for name in self.seen}
+        return {name: numbers for name, numbers in found.items() if numbers.size}
 
     def _redraw(self, name: str, numbers: np.ndarray[Any, Any]) -> Reset:
         """Draw the incoming weights and biases of units anew."""
@@ -333,7 +247,7 @@ class DynamicInit:
                 axis = out_axis(holder) if tensor.ndim > 1 else 0
                 spec = self._specs[full_name(holder_name, attribute)].of_generation(generation)
                 draw(spec, tensor, self._key, axis, runs(numbers))
-                reset_state(self.optimizer, tensor, axis, index)
+                reset_along(self.optimizer, tensor, axis, index)
         if units.norm is not None:
             for attribute, value in (("running_mean", 0.0), ("running_var", 1.0)):
                 held = getattr(units.norm[1], attribute)
@@ -347,26 +261,7 @@ class DynamicInit:
         weight, axis = parameter(outgoing, "weight"), 1 - out_axis(outgoing)
         inputs = columns(torch.from_numpy(numbers), units.each)
         fill_along(weight, axis, inputs, 0.0)
-        reset_state(self.optimizer, weight, axis, inputs)
-
-    def _statistics(self) -> dict[str, Watched]:
-        """Compute what has been seen of every layer that has run."""
-        found = {}
-        for name, units in self._units.items():
-            magnitudes, moments = self._magnitudes(name)
-            if not moments[0]:
-                continue
-            if not np.isfinite(magnitudes).all():
-                raise ValueError(f"the units of layer {name!r} yield numbers that are not finite")
-            gradient = deviation_of(*moments[3:].tolist()) if moments[3] else None
-            found[name] = Watched(
-                float(moments[1] / moments[0]),
-                deviation_of(*moments[:3].tolist()),
-                dormant(magnitudes, self.tau).size / units.count,
-                float((magnitudes == 0).mean()),
-                gradient,
-            )
-        return found
+        reset_along(self.optimizer, weight, axis, inputs)
 
     def describe(self) -> str:
         """Return a table of the layers that are watched, and of those that are not, with reasons.
@@ -397,10 +292,7 @@ class DynamicInit:
             "steps": self.steps,
             "seed": self._key,
             "generations": dict(self._generations),
-            "watches": {
-                name: {"magnitudes": watch.magnitudes.clone(), "moments": watch.moments.clone()}
-                for name, watch in self._watches.items()
-            },
+            "watches": self._activity.state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -420,25 +312,17 @@ class DynamicInit:
                 f"state must be for the layers {sorted(self._units)}, "
                 f"got {sorted(state['generations'])}"
             )
-        for name, held in state["watches"].items():
-            own, given = self._units[name].count, len(held["magnitudes"])
-            if own != given:
-                raise ValueError(
-                    f"state must be for the {own} units of layer {name!r}, got one for {given}"
-                )
+        self._activity.check(state["watches"])
         self.steps = integer("steps", state["steps"])
         self._key = seed_number(state["seed"])
         self._generations = dict(state["generations"])
-        for name, held in state["watches"].items():
-            self._watches[name].magnitudes.copy_(held["magnitudes"])
-            self._watches[name].moments.copy_(held["moments"])
-        self._is_watching = (self.steps + 1) % self.every == 0
+        self._activity.load(state["watches"])
+        self._activity.is_on = (self.steps + 1) % self.every == 0
 
     def close(self) -> None:
         """Remove the hooks; nothing is watched or re-initialised any more."""
         self._is_closed = True
-        for handle in self._handles:
-            handle.remove()
+        self._activity.close()
 
 
 def _without_frozen(found: list[Units], unknown: dict[str, str]) -> list[Units]:

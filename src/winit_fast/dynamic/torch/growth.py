@@ -17,7 +17,8 @@ from winit_fast.dynamic.growth import copied
 from winit_fast.dynamic.torch.blocks import deepen_block
 from winit_fast.dynamic.torch.units import Units, columns, find_units, is_unit_layer, out_axis
 from winit_fast.dynamic.torch.units import parameter as parameter_of
-from winit_fast.streams.stream import Seed, Stream, seed_number
+from winit_fast.streams.identity import Seed, seed_number
+from winit_fast.streams.stream import Stream
 from winit_fast.torch.names import modules, unwrapped
 from winit_fast.torch.placements import is_sharded
 

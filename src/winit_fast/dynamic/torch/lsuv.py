@@ -15,7 +15,7 @@ from winit_fast.dynamic.torch.layers import Scalable, scalable
 from winit_fast.dynamic.torch.ranks import group_of
 from winit_fast.initializers.orthogonal import Orthogonal
 from winit_fast.initializers.parts import Parts
-from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.streams.identity import Seed, seed_number
 from winit_fast.torch.draw import fill_by
 from winit_fast.torch.init import orthogonal_
 from winit_fast.torch.names import unwrapped

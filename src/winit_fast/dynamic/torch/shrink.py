@@ -7,7 +7,7 @@ from torch.nn import Module
 
 from winit_fast.base.arguments import finite
 from winit_fast.dynamic.torch.schemes import fill, schemes
-from winit_fast.streams.stream import Seed, seed_number
+from winit_fast.streams.identity import Seed, seed_number
 from winit_fast.torch.memory import written
 from winit_fast.torch.names import Names, tensors, unwrapped
 from winit_fast.torch.placements import held_parts

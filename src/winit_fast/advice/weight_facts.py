@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from winit_fast.advice.examination import EMBEDDING, LINEAR, OTHER, WeightFacts
 from winit_fast.checkpoint.expectation import moments
-from winit_fast.checkpoint.inspection import Statistics
+from winit_fast.checkpoint.statistics import Statistics
+from winit_fast.models.naming import Layout
 from winit_fast.models.plan import Plan
+from winit_fast.models.roles import fans_of, layouts
 
-_EMBEDDINGS = re.compile(r"(^|[._])(embed\w*|wte|wpe|word_embeddings|position\w*|shared)[._]")
-_POSITIONS = re.compile(r"position|(^|[._])wpe[._]|token_type|segment")
 _SCALED_IF_TIED = {"t5", "umt5", "longt5", "switch_transformers", "pop2piano", "udop"}
-_HEADS = re.compile(r"(^|\.)(lm_head|embed_out|output|classifier|score|head)\.weight$")
-_NORMS = re.compile(r"(^|[._])(\w*norm\w*|ln\w*|bn\d*)([._]|$)")
 
 
 def of_plan(plan: Plan, configuration: Mapping[str, Any] | None = None) -> list[WeightFacts]:
@@ -90,25 +87,28 @@ def configuration_of(path: str) -> dict[str, Any]:
 
 
 def _facts(rows: list[tuple[Any, ...]], configuration: Mapping[str, Any]) -> list[WeightFacts]:
-    names = {row[0] for row in rows}
-    has_norms = any(_NORMS.search(name) for name in names)
-    has_head = any(_HEADS.search(name) for name in names)
+    known = layouts([name for row in rows for name in (row[0], *row[-1])])
+    roles = {name: "" if one is None else one.roles[0] for name, one in known.items()}
+    has_norms = any(role.startswith("norm") for role in roles.values())
+    has_head = "head" in roles.values()
     is_tied = bool(configuration.get("tie_word_embeddings", False))
-    embeddings = [
-        row[0]
+    words = next((name for name, role in roles.items() if role == "embedding"), None)
+    is_turned = any(
+        layout.widens and _narrows(row[1], layout)
         for row in rows
-        if len(row[1]) == 2 and row[0].endswith("weight") and _EMBEDDINGS.search(row[0])
-    ]
-    words = next((name for name in embeddings if not _POSITIONS.search(name)), None)
+        if (layout := known[row[0]]) is not None
+    )
     found = []
     for name, shape, mean, deviation, not_finite, tied in rows:
-        if len(shape) < 2 or not math.prod(shape) or _NORMS.search(name):
+        role, layout = roles[name], known[name]
+        if len(shape) < 2 or not math.prod(shape) or role.startswith("norm"):
             continue
-        is_embedding = name in embeddings
-        is_head = bool(_HEADS.search(name)) or any(_HEADS.search(one) for one in tied)
+        is_table = len(shape) == 2 and name.endswith("weight")
+        is_embedding = is_table and (role == "embedding" or role.startswith("position"))
+        is_head = any(roles[one] == "head" for one in (name, *tied))
         if name == words and is_tied and not has_head:
             is_head = True
-        fan_in, fan_out = _fans(name, shape, configuration)
+        fan_in, fan_out = _fans(shape, None if is_turned else layout)
         found.append(
             WeightFacts(
                 name,
@@ -135,6 +135,21 @@ def _kind(name: str, shape: tuple[int, ...], is_embedding: bool) -> str:
     return LINEAR if name.endswith("weight") and not is_scale else OTHER
 
 
+def _narrows(shape: tuple[int, ...], layout: Layout) -> bool:
+    """Return whether a layer that has more outputs than inputs is stored the other way round."""
+    fans = fans_of(shape, layout)
+    return bool(fans) and fans["fan_out"] <= fans["fan_in"]
+
+
+def _fans(shape: tuple[int, ...], layout: Layout | None) -> tuple[int, int]:
+    """Return the fans of a weight: (out, in, *kernel), unless the naming scheme says otherwise."""
+    known = {} if layout is None else fans_of(shape, layout)
+    if known:
+        return int(known["fan_in"]), int(known["fan_out"])
+    taps = math.prod(shape[2:])
+    return shape[1] * taps, shape[0] * taps
+
+
 def head_factor(configuration: Mapping[str, Any]) -> float:
     """Return the factor by which models of transformers multiply logits besides the head.
 
@@ -153,12 +168,3 @@ def head_factor(configuration: Mapping[str, Any]) -> float:
     factor = configuration.get("logit_scale") if kind.startswith("cohere") else None
     divisor = configuration.get("logits_scaling") if kind.startswith("granite") else None
     return abs(float(factor or 1.0) / float(divisor or 1.0))
-
-
-def _fans(name: str, shape: tuple[int, ...], configuration: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the fans of a weight (out, in, *kernel); GPT-2's linear layers are (in, out)."""
-    taps = math.prod(shape[2:])
-    fan_out, fan_in = shape[0] * taps, shape[1] * taps
-    if configuration.get("model_type") == "gpt2" and re.search(r"\.c_(attn|proj|fc)\.", name):
-        fan_in, fan_out = fan_out, fan_in
-    return fan_in, fan_out

@@ -1,0 +1,92 @@
+"""Segments: what is filled, and then written to a file, in one call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from winit_fast.base.boxes import Box, cuts, whole
+from winit_fast.base.dtypes import find_any
+from winit_fast.checkpoint.layout import Shard
+from winit_fast.initializers.protocol import Filler
+from winit_fast.models.tensor_spec import TensorSpec
+
+SEGMENT_BYTES = 1 << 20
+"""Bytes that are filled and then written in one call.
+
+A segment is written from the L2 cache of the core that filled it. So it must fit into that cache,
+and be long enough that the overhead of the two calls is negligible.
+"""
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+class Piece(NamedTuple):
+    """A contiguous box of a tensor: the function that fills it, its dtype and its bytes."""
+
+    fill: Filler
+    box: Box
+    dtype: np.dtype[Any]
+    nbytes: int
+
+
+class Segment(NamedTuple):
+    """Pieces that are adjacent in a file."""
+
+    file: int
+    offset: int
+    pieces: tuple[Piece, ...]
+
+    def fill(self, memory: Bytes) -> int:
+        """Fill the pieces one after another, and return the number of bytes."""
+        end = 0
+        for fill, box, dtype, nbytes in self.pieces:
+            begin, end = end, end + nbytes
+            fill(memory[begin:end].view(dtype).reshape(box.sizes), box, 1)
+        return end
+
+
+def of_shards(shards: Sequence[Shard], seed: int, limit: int) -> Iterator[Segment]:
+    """Split the tensors of all files into segments, in the order of the files.
+
+    Parameters
+    ----------
+    shards : sequence of Shard
+    seed : int
+    limit : int
+        Most bytes of a segment.
+
+    Yields
+    ------
+    Segment
+    """
+    for file, shard in enumerate(shards):
+        pieces = (piece for tensor in shard.tensors for piece in pieces_of(tensor, seed, limit))
+        yield from packed(pieces, file, len(shard.header), limit)
+
+
+def pieces_of(tensor: TensorSpec, seed: int, limit: int) -> Iterator[Piece]:
+    """Split a tensor into pieces of at most ``limit`` bytes, in C order."""
+    dtype = find_any(tensor.dtype)
+    fill = tensor.filler(seed)
+    for slices in cuts(tensor.shape, limit // dtype.itemsize):
+        box = whole(tensor.shape).cut(slices)
+        yield Piece(fill, box, dtype, math.prod(box.sizes) * dtype.itemsize)
+
+
+def packed(pieces: Iterable[Piece], file: int, offset: int, limit: int) -> Iterator[Segment]:
+    """Join adjacent pieces of a file, from ``offset`` on, to segments of at most ``limit`` bytes.
+
+    A piece that is larger is a segment of its own.
+    """
+    joined, filled = list[Piece](), 0
+    for piece in pieces:
+        if joined and filled + piece.nbytes > limit:
+            yield Segment(file, offset, tuple(joined))
+            offset, joined, filled = offset + filled, [], 0
+        joined.append(piece)
+        filled += piece.nbytes
+    yield Segment(file, offset, tuple(joined))
