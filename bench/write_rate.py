@@ -40,11 +40,9 @@ SHARD_SIZE = 5 * 10**9
 
 def write_zeros(directory: Path, model: str, dtype: str, num_threads: int) -> None:
     """Write zeros where the checkpoint's bytes would go: the same files, the same chunks."""
-    kind = dtypes.find(dtype)
     architecture = Architecture.load(model)
-    tensors = Rules.load(architecture.rules).tensors(architecture)
-    kinds = {tensor.name: kind for tensor in tensors}
-    shards = layout.shards(tensors, kinds, SHARD_SIZE, {})
+    plan = Rules.load(architecture.rules).tensors(architecture).cast(dtype)
+    shards = layout.shards(list(plan), SHARD_SIZE, {})
     chunks = of_shards(shards, 0, SEGMENT_BYTES)
     zeros = memoryview(bytes(SEGMENT_BYTES))
     lock = threading.Lock()

@@ -7,6 +7,7 @@ import check
 import instructions
 import pytest
 import ratios
+import write_rate
 
 BEFORE = {"uniform": 10.0, "normal": 20.0}
 
@@ -158,3 +159,16 @@ def test_a_missing_compiler_is_no_silent_pass(monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
     with pytest.raises((OSError, subprocess.CalledProcessError)):
         instructions.compiler_version()
+
+
+def test_the_writers_of_zeros_and_weights_write_the_same_files(tmp_path):
+    sizes = []
+    for write in (write_rate.write_zeros, write_rate.write_weights):
+        directory = tmp_path / write.__name__
+        directory.mkdir()
+        write(directory, "pythia-14m", "bfloat16", 2)
+        sizes.append({path.name: path.stat().st_size for path in directory.glob("*.safetensors")})
+    zeros, weights = sizes
+    assert zeros.keys() == weights.keys()
+    # The header of the weights also says where they come from.
+    assert all(0 < weights[name] - zeros[name] < 1000 for name in zeros)

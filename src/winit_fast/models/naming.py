@@ -84,10 +84,9 @@ class Naming:
 @cache
 def namings() -> dict[str, Naming]:
     """Read all naming schemes, in alphabetical order, without the one of guesses."""
-    files = load_all("naming")
     return {
-        name: _read(name, content, files[_COMMON])
-        for name, content in files.items()
+        name: _read(name, content)
+        for name, content in load_all("naming").items()
         if name not in (_COMMON, _GUESSES)
     }
 
@@ -95,8 +94,7 @@ def namings() -> dict[str, Naming]:
 @cache
 def guesses() -> Naming:
     """Read the naming scheme that says what unknown names most likely mean."""
-    files = load_all("naming")
-    return _read(_GUESSES, files[_GUESSES], files[_COMMON])
+    return _read(_GUESSES, load_all("naming")[_GUESSES])
 
 
 @cache
@@ -115,16 +113,26 @@ def _split(roles: str) -> tuple[str, ...]:
     return tuple(role.strip() for role in roles.split("|"))
 
 
-def _read(name: str, content: Mapping[str, Any], common: Mapping[str, Any]) -> Naming:
+@cache
+def _common() -> list[tuple[Pattern, Layout]]:
+    return _layouts(_COMMON, load_all("naming")[_COMMON])
+
+
+def _layouts(name: str, content: Mapping[str, Any]) -> list[tuple[Pattern, Layout]]:
     with naming_the_file(f"naming/{name}.toml"):
         axes = _AXES[content.get("axes", "torch")]
-        layouts = [
-            (pattern, _layout(entry, axes)) for pattern, entry in content["roles"].items()
-        ] + [(pattern, _layout(entry, TORCH)) for pattern, entry in common["roles"].items()]
+        return [
+            (Pattern(pattern), _layout(entry, axes)) for pattern, entry in content["roles"].items()
+        ]
+
+
+def _read(name: str, content: Mapping[str, Any]) -> Naming:
+    layouts = _layouts(name, content)
+    with naming_the_file(f"naming/{name}.toml"):
         return Naming(
             name,
             content["title"],
-            Matcher(layouts),
+            Matcher([*layouts, *_common()]),
             tuple(map(Pattern, content.get("needs", []))),
             Matcher((pattern, stack) for stack, pattern in content.get("stacks", {}).items()),
             content.get("numbers", {}),

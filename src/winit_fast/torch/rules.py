@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import Module
 
-from winit_fast.base.names import nearest as nearest
-from winit_fast.base.names import tied
+from winit_fast.base.names import nearest, tied
 from winit_fast.initializers.fans import TORCH, Convention
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.registry import get

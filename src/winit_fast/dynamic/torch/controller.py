@@ -12,6 +12,7 @@ from torch.nn import Module
 from torch.optim import Optimizer
 
 from winit_fast.base.arguments import integer, not_negative, positive
+from winit_fast.base.names import nearest
 from winit_fast.base.tables import table
 from winit_fast.diagnosis.torch.undisturbed import reshard
 from winit_fast.dynamic.dormancy import runs
@@ -29,7 +30,7 @@ from winit_fast.dynamic.torch.units import (
 from winit_fast.streams.identity import Seed, seed_number
 from winit_fast.torch.names import Names, unwrapped
 from winit_fast.torch.optimizer_state import check_per_element, reset_along
-from winit_fast.torch.rules import Rules, nearest
+from winit_fast.torch.rules import Rules
 from winit_fast.torch.seeding import draw_word
 from winit_fast.torch.shards import fill_along
 
