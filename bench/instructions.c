@@ -16,7 +16,7 @@
 
 /* LONG is a multiple of any vector length, plus 3. Of rows of WIDTH elements, ROW are filled. */
 enum { LONG = (1 << 14) + 3, SHORT = 16, ROW = 8, ROWS = 512, WIDTH = 64 };
-enum { REFLECTORS = 64, LENGTH = 512, BLOCKS = 4, MOST_COLUMNS = 64 };
+enum { REFLECTORS = 64, LENGTH = 512, PANELS = 4, MOST_COLUMNS = 64 };
 
 static const winit_stream stream = {UINT64_C(0x0123456789ABCDEF), UINT64_C(0xFEDCBA9876543210)};
 
@@ -71,13 +71,13 @@ static void run_fill(const fill_case *c, int streaming) {
 
 /* Computes reflectors from Gaussian vectors, then the triangular factors, then applies them. */
 static void run_householder(void) {
-    static _Alignas(64) float v[REFLECTORS * LENGTH], q[BLOCKS * LENGTH * MOST_COLUMNS];
+    static _Alignas(64) float v[REFLECTORS * LENGTH], q[PANELS * LENGTH * MOST_COLUMNS];
     static _Alignas(64) float packed[REFLECTORS * LENGTH];
     static float tau[REFLECTORS], sign[REFLECTORS], factors[REFLECTORS * WINIT_GROUP];
-    static const size_t stops[BLOCKS] = {REFLECTORS, REFLECTORS, REFLECTORS, REFLECTORS};
+    static const size_t stops[PANELS] = {REFLECTORS, REFLECTORS, REFLECTORS, REFLECTORS};
     const winit_householder *table = winit_reflections();
     const int64_t one = 1, four = sizeof *v, many = REFLECTORS * LENGTH;
-    const int64_t all = (int64_t)(BLOCKS * LENGTH * table->columns_f32);
+    const int64_t all = (int64_t)(PANELS * LENGTH * table->columns_f32);
     winit_distribution d;
     char name[80];
     if (table->columns_f32 > MOST_COLUMNS) abort();
@@ -88,7 +88,7 @@ static void run_householder(void) {
         if (count) CALLGRIND_TOGGLE_COLLECT;
         table->reflectors_f32(v, REFLECTORS, LENGTH, LENGTH, tau, sign);
         table->groups_f32(v, REFLECTORS, LENGTH, LENGTH, tau, factors, packed);
-        table->apply_f32(packed, REFLECTORS, LENGTH, factors, 0, q, BLOCKS, stops);
+        table->apply_f32(packed, REFLECTORS, LENGTH, factors, 0, q, PANELS, stops);
         if (count) CALLGRIND_TOGGLE_COLLECT;
     }
     snprintf(name, sizeof name, "%s: reflectors float32, %d x %d", winit_isa(), REFLECTORS, LENGTH);

@@ -12,7 +12,8 @@
 
 #define LANES 16 /* partial sums of a dot product */
 #define GROUP WINIT_GROUP
-#define ROWS_AT_ONCE 16 /* rows whose cache lines stay in L1 while all columns are read */
+#define ROWS_AT_ONCE \
+    16 /* rows stored at a time: their cache lines stay in L1 while a panel is read */
 
 #define REAL float
 #define NAME(function) function##_f32

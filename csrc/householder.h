@@ -12,15 +12,15 @@
 /* Reflectors that are applied together, as one group. */
 enum { WINIT_GROUP = 4 };
 
-/* Elements of the packed vectors of the first `count` reflectors: of each group the vectors side by
- * side, from the first row where they are not 0. A loop over the rows reads them one after another.
- */
+/* Number of elements of the first `count` reflectors when packed; count is a multiple of
+ * WINIT_GROUP. Of each group come the four first elements, then the four second ones, and so on,
+ * from the row before which all four are 0. So a loop over the rows reads memory in sequence. */
 static inline size_t winit_packed(size_t count, size_t length) {
     return count * length - count * (count - WINIT_GROUP) / 2;
 }
 
 typedef struct {
-    /* Columns of a panel, which are worked on together. */
+    /* Columns of a panel, which are worked on together: V_PANEL vectors (vec_*.h). */
     size_t columns_f32, columns_f64;
 
     /* Converts vectors x_r to reflectors v_r in place, with H_r x_r = -sign_r |x_r| e_r. x_r has
@@ -31,8 +31,9 @@ typedef struct {
                            double *sign);
 
     /* Computes -T for each group, where the product of its reflectors is I - V T V', and packs V. T
-     * is upper triangular; factors is count x WINIT_GROUP for all groups. Here and below count is a
-     * multiple of WINIT_GROUP: an incomplete last group is padded with rows of 0 and tau = 0. */
+     * is upper triangular; factors is count x WINIT_GROUP for all groups. Here and in apply, count
+     * is a multiple of WINIT_GROUP: an incomplete last group is padded with rows of 0 and tau = 0.
+     */
     void (*groups_f32)(const float *v, size_t count, size_t length, size_t stride, const float *tau,
                        float *factors, float *packed);
     void (*groups_f64)(const double *v, size_t count, size_t length, size_t stride,
@@ -46,11 +47,14 @@ typedef struct {
     void (*apply_f64)(const double *packed, size_t count, size_t length, const double *factors,
                       int transposed, double *q, size_t panels, const size_t *stops);
 
-    /* Writes scale * the first `count` columns of panels. Strides are in elements. */
-    void (*store_f32)(const float *q, size_t length, size_t count, float scale, float *out,
-                      ptrdiff_t row_stride, ptrdiff_t column_stride);
-    void (*store_f64)(const double *q, size_t length, size_t count, double scale, double *out,
-                      ptrdiff_t row_stride, ptrdiff_t column_stride);
+    /* Writes the first `width` columns of panels, the first `scaled` rows times their scales, the
+     * others times `rest`; these factors are rounded to the type. Strides are in elements. */
+    void (*store_f32)(const float *q, size_t length, size_t width, const double *scales,
+                      size_t scaled, double rest, float *out, ptrdiff_t row_stride,
+                      ptrdiff_t column_stride);
+    void (*store_f64)(const double *q, size_t length, size_t width, const double *scales,
+                      size_t scaled, double rest, double *out, ptrdiff_t row_stride,
+                      ptrdiff_t column_stride);
 } winit_householder;
 
 /* The functions of the chosen instruction set. */

@@ -55,7 +55,7 @@ static void NAME(reflectors)(REAL *v, size_t rows, size_t length, size_t stride,
     environment_leave(callers);
 }
 
-enum { NAME(columns) = V_PANEL * (sizeof(VECTOR) / sizeof(REAL)) };
+enum { NAME(width) = sizeof(VECTOR) / sizeof(REAL), NAME(columns) = V_PANEL * NAME(width) };
 
 /* A column of V'V: the dot products of the vectors of a group with another vector, in REAL
  * arithmetic, with partial sums as in dot. */
@@ -95,11 +95,10 @@ static void NAME(dot_four)(const REAL *restrict v, size_t stride, const REAL *re
  * triangle of V'V, and 1 / tau on its diagonal. It is inverted row by row from the last, so that
  * the inner loops run along rows: with N = -T, N_i = -tau_i (e_i + sum over l > i of (V'V)_il N_l).
  */
-static void NAME(factors)(const REAL *v, size_t start, size_t length, size_t stride,
-                          const REAL *tau, REAL *factor) {
+static void NAME(factors)(const REAL *v, size_t n, size_t stride, const REAL *tau, REAL *factor) {
     REAL products[GROUP][GROUP] = {{0}};
-    for (size_t l = 1; l < GROUP && start + l < length; l++) {
-        NAME(dot_four)(v + l, stride, v + l * stride + l, length - start - l, &products[0][l]);
+    for (size_t l = 1; l < GROUP && l < n; l++) {
+        NAME(dot_four)(v + l, stride, v + l * stride + l, n - l, &products[0][l]);
     }
     memset(factor, 0, GROUP * GROUP * sizeof *factor);
     for (size_t i = GROUP; i-- > 0;) {
@@ -118,7 +117,7 @@ static void NAME(groups)(const REAL *v, size_t count, size_t length, size_t stri
     assert(count % GROUP == 0);
     for (size_t start = 0; start < count; start += GROUP) {
         const REAL *first = v + start * stride + start;
-        NAME(factors)(first, start, length, stride, tau + start, factors + start * GROUP);
+        NAME(factors)(first, length - start, stride, tau + start, factors + start * GROUP);
         for (size_t i = 0; i < length - start; i++) {
             for (size_t r = 0; r < GROUP; r++) *packed++ = first[r * stride + i];
         }
@@ -126,25 +125,26 @@ static void NAME(groups)(const REAL *v, size_t count, size_t length, size_t stri
     environment_leave(callers);
 }
 
-/* Applies one group to one panel: q <- (I - V T V')q, or its transpose. A row of a panel has PANEL
- * vectors. With the sums of four reflectors and one number of v they fill the registers: the more
- * columns, the fewer instructions for each product. */
+/* Applies one group to one panel: q <- (I - V T V')q, or its transpose. A row of a panel has
+ * V_PANEL vectors: enough for the sums of four reflectors to hide the latency of a multiply-add (8
+ * sums with AVX-512), and few enough for the registers (with AVX2 12 sums, 3 vectors of q and one
+ * number of v are all 16). Wider rows need fewer loads for each product. */
 static void NAME(apply_group)(const REAL *restrict v, const REAL *factor, size_t rows,
                               int transposed, REAL *restrict q) {
-    enum { PANEL = V_PANEL, WIDTH = sizeof(VECTOR) / sizeof(REAL), COLUMNS = PANEL * WIDTH };
+    enum { WIDTH = NAME(width), COLUMNS = NAME(columns) };
     const size_t along = transposed ? GROUP : 1, down = transposed ? 1 : GROUP;
-    VECTOR sums[GROUP][PANEL], x[PANEL];
+    VECTOR sums[GROUP][V_PANEL], x[V_PANEL];
     for (size_t r = 0; r < GROUP; r++) {
-        for (size_t k = 0; k < PANEL; k++) sums[r][k] = V(set)(0);
+        for (size_t k = 0; k < V_PANEL; k++) sums[r][k] = V(set)(0);
     }
     for (size_t i = 0; i < rows; i++) {
-        for (size_t k = 0; k < PANEL; k++) x[k] = V(as_)(v_load(q + i * COLUMNS + k * WIDTH));
+        for (size_t k = 0; k < V_PANEL; k++) x[k] = V(as_)(v_load(q + i * COLUMNS + k * WIDTH));
         for (size_t r = 0; r < GROUP; r++) {
             const VECTOR y = V(set)(v[i * GROUP + r]);
-            for (size_t k = 0; k < PANEL; k++) sums[r][k] = V(fma)(y, x[k], sums[r][k]);
+            for (size_t k = 0; k < V_PANEL; k++) sums[r][k] = V(fma)(y, x[k], sums[r][k]);
         }
     }
-    for (size_t k = 0; k < PANEL; k++) {
+    for (size_t k = 0; k < V_PANEL; k++) {
         VECTOR made[GROUP];
         for (size_t r = 0; r < GROUP; r++) {
             const REAL *t = factor + r * down;
@@ -157,12 +157,12 @@ static void NAME(apply_group)(const REAL *restrict v, const REAL *factor, size_t
     }
     for (size_t i = 0; i < rows; i++) {
         const VECTOR y = V(set)(v[i * GROUP]);
-        for (size_t k = 0; k < PANEL; k++) x[k] = V(mul)(y, sums[0][k]);
+        for (size_t k = 0; k < V_PANEL; k++) x[k] = V(mul)(y, sums[0][k]);
         for (size_t r = 1; r < GROUP; r++) {
             const VECTOR z = V(set)(v[i * GROUP + r]);
-            for (size_t k = 0; k < PANEL; k++) x[k] = V(fma)(z, sums[r][k], x[k]);
+            for (size_t k = 0; k < V_PANEL; k++) x[k] = V(fma)(z, sums[r][k], x[k]);
         }
-        for (size_t k = 0; k < PANEL; k++) { /* q is last, so that it is rounded once per group */
+        for (size_t k = 0; k < V_PANEL; k++) { /* q is last, so that it is rounded once per group */
             REAL *const at = q + i * COLUMNS + k * WIDTH;
             v_store(at, AS_WORDS(V(add)(V(as_)(v_load(at)), x[k])));
         }
@@ -188,36 +188,37 @@ static void NAME(apply)(const REAL *packed, size_t count, size_t length, const R
     environment_leave(callers);
 }
 
-static void NAME(store)(const REAL *restrict q, size_t length, size_t count, REAL scale,
-                        REAL *restrict out, ptrdiff_t row_stride, ptrdiff_t column_stride) {
-    enum { WIDTH = sizeof(VECTOR) / sizeof(REAL) };
+static void NAME(store)(const REAL *restrict q, size_t length, size_t width, const double *scales,
+                        size_t scaled, double rest, REAL *restrict out, ptrdiff_t row_stride,
+                        ptrdiff_t column_stride) {
+    enum { WIDTH = NAME(width), COLUMNS = NAME(columns) };
     const environment callers = environment_enter();
-    const size_t columns = NAME(columns);
     if (column_stride == 1) {
         for (size_t row = 0; row < length; row++) {
+            const REAL scale = (REAL)(row < scaled ? scales[row] : rest);
             REAL *to = out + (ptrdiff_t)row * row_stride;
-            for (size_t first = 0; first < count; first += columns, to += columns) {
-                const REAL *from = q + first * length + row * columns;
-                if (count - first >= columns) {
-                    for (size_t k = 0; k < columns; k += WIDTH) {
+            for (size_t first = 0; first < width; first += COLUMNS, to += COLUMNS) {
+                const REAL *from = q + first * length + row * COLUMNS;
+                if (width - first >= COLUMNS) {
+                    for (size_t k = 0; k < COLUMNS; k += WIDTH) {
                         const VECTOR x = V(as_)(v_load(from + k));
                         v_store(to + k, AS_WORDS(V(mul)(V(set)(scale), x)));
                     }
                 } else {
-                    for (size_t k = 0; k < count - first; k++) to[k] = scale * from[k];
+                    for (size_t k = 0; k < width - first; k++) to[k] = scale * from[k];
                 }
             }
         }
     } else {
         for (size_t start = 0; start < length; start += ROWS_AT_ONCE) {
             const size_t left = length - start;
-            const size_t rows = left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE;
-            for (size_t column = 0; column < count; column++) {
-                const REAL *from =
-                    q + (column / columns * length + start) * columns + column % columns;
-                REAL *to = out + (ptrdiff_t)start * row_stride + (ptrdiff_t)column * column_stride;
-                for (size_t row = 0; row < rows; row++) {
-                    to[(ptrdiff_t)row * row_stride] = scale * from[row * columns];
+            const size_t stop = start + (left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE);
+            for (size_t column = 0; column < width; column++) {
+                const REAL *panel = q + column / COLUMNS * COLUMNS * length + column % COLUMNS;
+                REAL *to = out + (ptrdiff_t)column * column_stride;
+                for (size_t row = start; row < stop; row++) {
+                    const REAL scale = (REAL)(row < scaled ? scales[row] : rest);
+                    to[(ptrdiff_t)row * row_stride] = scale * panel[row * COLUMNS];
                 }
             }
         }

@@ -79,7 +79,7 @@ V_INLINE void sincos_u2_f32(const vu *a, const int n, vf *sin, vf *cos) {
     }
     EACH(i, n) {
         const vu q = v_add32(a[i], v_set32(0x20000000u)); /* q is in the two highest bits */
-        const vm32 odd = v_second32(q);
+        const vm32 odd = v_second_bit32(q);
         const vu sign = v_set32(0x80000000u);
         const vu next = v_add32(q, v_set32(0x40000000u));
         sin[i] = v_as_f(v_xor_and(v_f_as_u(v_selectf(odd, c[i], s[i])), q, sign));
@@ -101,7 +101,7 @@ V_INLINE void sincos_u2_f64(const vu *a, const int n, vd *sin, vd *cos) {
     }
     EACH(i, n) {
         const vu q = v_add64(a[i], v_set64(0x2000000000000000u));
-        const vm64 odd = v_second64(q);
+        const vm64 odd = v_second_bit64(q);
         const vu sign = v_set64(0x8000000000000000u);
         const vu next = v_add64(q, v_set64(0x4000000000000000u));
         sin[i] = v_as_d(v_xor_and(v_d_as_u(v_selectd(odd, c[i], s[i])), q, sign));

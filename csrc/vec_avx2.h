@@ -101,8 +101,8 @@ static inline vm64 v_less64(vu a, vu b) {
 static inline vm32 v_any32(vu a, vu bit) { return _mm256_cmpeq_epi32(v_and(a, bit), bit); }
 static inline vm64 v_any64(vu a, vu bit) { return _mm256_cmpeq_epi64(v_and(a, bit), bit); }
 /* Only for v_selectf and v_selectd, which look at the highest bit of a lane alone. */
-static inline vm32 v_second32(vu a) { return v_shl32(a, 1); }
-static inline vm64 v_second64(vu a) { return v_shl64(a, 1); }
+static inline vm32 v_second_bit32(vu a) { return v_shl32(a, 1); }
+static inline vm64 v_second_bit64(vu a) { return v_shl64(a, 1); }
 static inline vu v_select32(vm32 m, vu yes, vu no) { return _mm256_blendv_epi8(no, yes, m); }
 static inline vu v_select64(vm64 m, vu yes, vu no) { return _mm256_blendv_epi8(no, yes, m); }
 
@@ -156,8 +156,8 @@ static inline vd v_double_i64(vu a) {
     const vd all = v_setd(0x1p84 + 0x1p63 + 0x1p52);
     return v_addd(v_subd(v_as_d(high), all), v_as_d(low));
 }
-/* int64 times 2^-64: both halves in the same way, but in mantissas whose last bits have this
- * weight. A power of two changes no rounding. */
+/* int64 times 2^-64, as in v_double_i64, but the last bits of the mantissas have the weights 2^-32
+ * and 2^-64. Scaling by a power of two changes no rounding, so the result is the same. */
 static inline vd v_fraction_i64(vu a) {
     vu high = v_xor(v_shr64(a, 32), v_set64(0x4130000080000000u)); /* 2^20 + 1/2 + high 2^-32 */
     vu low = _mm256_blend_epi32(a, v_set64(0x3F30000000000000u), 0xAA); /* 2^-12 + low 2^-64 */

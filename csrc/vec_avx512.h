@@ -80,8 +80,8 @@ static inline vm32 v_less32(vu a, vu b) { return _mm512_cmplt_epu32_mask(a, b); 
 static inline vm64 v_less64(vu a, vu b) { return _mm512_cmplt_epu64_mask(a, b); }
 static inline vm32 v_any32(vu a, vu bits) { return _mm512_test_epi32_mask(a, bits); }
 static inline vm64 v_any64(vu a, vu bits) { return _mm512_test_epi64_mask(a, bits); }
-static inline vm32 v_second32(vu a) { return v_any32(a, v_set32(0x40000000u)); }
-static inline vm64 v_second64(vu a) { return v_any64(a, v_set64(0x4000000000000000u)); }
+static inline vm32 v_second_bit32(vu a) { return v_any32(a, v_set32(0x40000000u)); }
+static inline vm64 v_second_bit64(vu a) { return v_any64(a, v_set64(0x4000000000000000u)); }
 static inline vu v_select32(vm32 m, vu yes, vu no) { return _mm512_mask_blend_epi32(m, no, yes); }
 static inline vu v_select64(vm64 m, vu yes, vu no) { return _mm512_mask_blend_epi64(m, no, yes); }
 

@@ -88,8 +88,8 @@ static inline vm32 v_less32(vu a, vu b) { return vcltq_u32(a, b); }
 static inline vm64 v_less64(vu a, vu b) { return vcltq_u64(v_64(a), v_64(b)); }
 static inline vm32 v_any32(vu a, vu bit) { return vtstq_u32(a, bit); }
 static inline vm64 v_any64(vu a, vu bit) { return vtstq_u64(v_64(a), v_64(bit)); }
-static inline vm32 v_second32(vu a) { return v_any32(a, v_set32(0x40000000u)); }
-static inline vm64 v_second64(vu a) { return v_any64(a, v_set64(0x4000000000000000u)); }
+static inline vm32 v_second_bit32(vu a) { return v_any32(a, v_set32(0x40000000u)); }
+static inline vm64 v_second_bit64(vu a) { return v_any64(a, v_set64(0x4000000000000000u)); }
 static inline vu v_select32(vm32 m, vu yes, vu no) { return vbslq_u32(m, yes, no); }
 static inline vu v_select64(vm64 m, vu yes, vu no) { return vbslq_u32(v_from64(m), yes, no); }
 

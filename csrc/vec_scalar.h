@@ -134,8 +134,8 @@ V_MAP2(less32, (uint32_t)0 - (uint32_t)(x < y))
 V_MAP64(less64, (uint64_t)0 - (uint64_t)(x < y))
 V_MAP2(any32, (uint32_t)0 - (uint32_t)((x & y) != 0))
 V_MAP64(any64, (uint64_t)0 - (uint64_t)((x & y) != 0))
-V_OP vm32 v_second32(vu a) { return v_any32(a, v_set32(0x40000000u)); }
-V_OP vm64 v_second64(vu a) { return v_any64(a, v_set64(0x4000000000000000u)); }
+V_OP vm32 v_second_bit32(vu a) { return v_any32(a, v_set32(0x40000000u)); }
+V_OP vm64 v_second_bit64(vu a) { return v_any64(a, v_set64(0x4000000000000000u)); }
 V_OP vu v_select64(vm64 m, vu yes, vu no) {
     V_EACH no.q[k] = (m.q[k] & yes.q[k]) | (~m.q[k] & no.q[k]);
     return no;

@@ -135,6 +135,29 @@ def test_subnormals_in_another_environment(isa, rounding, flush, expected_subnor
     assert np.frombuffer(got[0], np.float32).min() > 0
 
 
+def orthogonal_boxes() -> list[bytes]:
+    """Boxes that are computed by columns and by rows, a transposed one, and a batch."""
+    scheme, batch = wf.Orthogonal(gain=0.3), wf.Orthogonal(gain=1e-39, batch_axis=0)
+    return [
+        scheme((150, 100), seed=1, dtype=dtype, index=index).tobytes()
+        for dtype in ("float32", "float64", "bfloat16")
+        for index in (np.s_[:], np.s_[:, 3:50], np.s_[20:23])
+    ] + [batch((2, 20, 10), seed=1).tobytes()]
+
+
+@pytest.fixture(scope="module")
+def expected_boxes() -> list[bytes]:
+    return orthogonal_boxes()
+
+
+@needs_glibc
+@pytest.mark.parametrize("rounding, flush", ENVIRONMENTS)
+def test_orthogonal_in_another_environment(isa, rounding, flush, expected_boxes):
+    with changed(rounding, flush):
+        got = orthogonal_boxes()
+    assert got == expected_boxes
+
+
 PARAMETERS = [
     (getattr(distributions, method), parameters)
     for method, draw in DRAWS.items()

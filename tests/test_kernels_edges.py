@@ -49,7 +49,8 @@ def test_reflector_of_a_zero_head(isa, dtype):
             v = np.zeros((4, 1 + len(tail)), dtype)
             v[0] = [head, *tail]
             tau, sign, factors = np.empty(4, dtype), np.empty(4, dtype), np.empty((4, 4), dtype)
-            _core.reflectors(v, 1, tau, sign, factors)
+            packed = np.empty(_core.packed_size(4, 1 + len(tail)), dtype)
+            _core.reflectors(v, 1, tau, sign, factors, packed)
             assert sign[0] == -1
             assert tau[0] == (1 if tail else 2)
             assert v[0].tolist() == [1, *(dtype(x) * dtype(1 / 5) for x in tail)]

@@ -1,7 +1,7 @@
 """Computes and applies Householder reflectors in C.
 
-All arrays are float32 or all are float64, and contiguous along their last axis. Nothing is checked
-here: the only caller is initializers/reflectors.py.
+All arrays are float32 or all are float64. ``kept`` and ``out`` may have any strides, the others are
+contiguous. Nothing is checked here: the only caller is initializers/reflectors.py.
 """
 
 ctypedef fused real:
@@ -27,10 +27,10 @@ cdef extern from "householder.h" nogil:
                           const size_t *) noexcept nogil
         void (*apply_f64)(const double *, size_t, size_t, const double *, int, double *, size_t,
                           const size_t *) noexcept nogil
-        void (*store_f32)(const float *, size_t, size_t, float, float *, ptrdiff_t,
-                          ptrdiff_t) noexcept nogil
-        void (*store_f64)(const double *, size_t, size_t, double, double *, ptrdiff_t,
-                          ptrdiff_t) noexcept nogil
+        void (*store_f32)(const float *, size_t, size_t, const double *, size_t, double, float *,
+                          ptrdiff_t, ptrdiff_t) noexcept nogil
+        void (*store_f64)(const double *, size_t, size_t, const double *, size_t, double, double *,
+                          ptrdiff_t, ptrdiff_t) noexcept nogil
 
     const winit_householder *winit_reflections()
 
@@ -79,8 +79,8 @@ def reflectors(real[:, ::1] v, Py_ssize_t count, real[::1] tau, real[::1] sign,
 
 def backward(real[:, :, ::1] panels, const Py_ssize_t[::1] rows, const real[::1] values,
              real[:, :] kept, size_t skip, const real[::1] packed, const real[:, ::1] factors,
-             const size_t[::1] stops, real scale, real[:, :] out):
-    """Write scale * H_0 H_1 ... x to ``out`` for vectors x, which are columns of ``blocks``.
+             const size_t[::1] stops, double scale, real[:, :] out):
+    """Write scale * H_0 H_1 ... x to ``out`` for vectors x, which are columns of ``panels``.
 
     The first vectors are 0 except for ``values`` in ``rows``. The others are columns of ``kept``,
     with 0 in the first ``skip`` rows; ``out`` may be ``kept``. The reflectors before a panel's stop
@@ -90,23 +90,18 @@ def backward(real[:, :, ::1] panels, const Py_ssize_t[::1] rows, const real[::1]
     with nogil:
         load(panels, rows, values, kept, skip)
         apply(use, packed, factors, False, panels, &stops[0])
-        store(use, panels, scale, out)
+        store(use, panels, NULL, 0, scale, out)
 
 
 def forward(real[:, :, ::1] panels, const Py_ssize_t[::1] rows, const real[::1] values,
             real[:, :] kept, const real[::1] packed, const real[:, ::1] factors,
-            const size_t[::1] stops, const real[::1] scales, real[:, :] out):
+            const size_t[::1] stops, const double[::1] scales, real[:, :] out):
     """Write ... H_1 H_0 x to ``out`` for such vectors; the first rows are scaled by ``scales``."""
     cdef const winit_householder *use = winit_reflections()
-    cdef Py_ssize_t panel, row, column
     with nogil:
         load(panels, rows, values, kept, 0)
         apply(use, packed, factors, True, panels, &stops[0])
-        for panel in range(panels.shape[0]):
-            for row in range(scales.shape[0]):
-                for column in range(panels.shape[2]):
-                    panels[panel, row, column] *= scales[row]
-        store(use, panels, 1, out)
+        store(use, panels, &scales[0], scales.shape[0], 1, out)
 
 
 cdef void apply(const winit_householder *use, const real[::1] packed, const real[:, ::1] factors,
@@ -140,21 +135,21 @@ cdef void load(real[:, :, ::1] panels, const Py_ssize_t[::1] rows, const real[::
         first = last
 
 
-cdef void store(const winit_householder *use, const real[:, :, ::1] panels, real scale,
-                real[:, :] out) noexcept nogil:
-    """Write scale * the columns in panels to ``out``."""
+cdef void store(const winit_householder *use, const real[:, :, ::1] panels, const double *scales,
+                size_t scaled, double rest, real[:, :] out) noexcept nogil:
+    """Write the columns in panels to ``out``, the first rows times their scales."""
     cdef ptrdiff_t row_stride = out.strides[0] // <ptrdiff_t> sizeof(real)
     cdef ptrdiff_t column_stride = out.strides[1] // <ptrdiff_t> sizeof(real)
     if real is float:
-        use.store_f32(&panels[0, 0, 0], panels.shape[1], out.shape[1], scale, &out[0, 0],
-                      row_stride, column_stride)
+        use.store_f32(&panels[0, 0, 0], panels.shape[1], out.shape[1], scales, scaled, rest,
+                      &out[0, 0], row_stride, column_stride)
     else:
-        use.store_f64(&panels[0, 0, 0], panels.shape[1], out.shape[1], scale, &out[0, 0],
-                      row_stride, column_stride)
+        use.store_f64(&panels[0, 0, 0], panels.shape[1], out.shape[1], scales, scaled, rest,
+                      &out[0, 0], row_stride, column_stride)
 
 
 def matrices(real[:, :, ::1] v, real[::1] tau, real[::1] sign, real[:, ::1] factors,
-             real[::1] packed, real gain, real[:, ::1] q, real[:, :, ::1] out):
+             real[::1] packed, double gain, real[:, ::1] q, real[:, :, ::1] out):
     """Write gain * Q for each matrix of a batch, given its vectors in ``v``.
 
     The vectors are converted to reflectors in place. ``v`` has space for padding after each matrix.
@@ -177,11 +172,11 @@ def matrices(real[:, :, ::1] v, real[::1] tau, real[::1] sign, real[:, ::1] fact
                 if real is float:
                     use.apply_f32(&packed[0], padded, length, &factors[0, 0], False, &q[0, 0], 1,
                                   &last)
-                    use.store_f32(&q[0, 0], length, last - first, gain, &out[at, 0, first], count,
-                                  1)
+                    use.store_f32(&q[0, 0], length, last - first, NULL, 0, gain,
+                                  &out[at, 0, first], count, 1)
                 else:
                     use.apply_f64(&packed[0], padded, length, &factors[0, 0], False, &q[0, 0], 1,
                                   &last)
-                    use.store_f64(&q[0, 0], length, last - first, gain, &out[at, 0, first], count,
-                                  1)
+                    use.store_f64(&q[0, 0], length, last - first, NULL, 0, gain,
+                                  &out[at, 0, first], count, 1)
                 first = last

@@ -40,6 +40,7 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype[Any], boundary: int = CACHE_
     0
     """
     size = math.prod(shape) * dtype.itemsize
+    # rounded up, so that the rest of the last page belongs to the array too
     memory = np.empty(-(-size // boundary) * boundary + boundary, np.uint8)
     skip = -memory.__array_interface__["data"][0] % boundary
     return memory[skip : skip + size].view(dtype).reshape(shape)
@@ -76,11 +77,11 @@ def prefer_huge_pages(array: Array) -> None:
     _advise(first, (address + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE)
 
 
-def in_huge_pages(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def empty_in_huge_pages(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Allocate work space in huge pages of its own, if it fills at least half of one.
 
-    Small pages have random physical addresses. So some sets of a cache that is indexed by them, as
-    L2 is, get more lines than they can hold, although the array is smaller than the cache.
+    Small pages lie at random physical addresses. L2 is indexed by physical addresses, so some of
+    its sets get more lines than they can hold, even if the array is smaller than the cache.
     """
     size = math.prod(shape) * dtype.itemsize
     if size < HUGE_PAGE // 2:
@@ -92,7 +93,7 @@ def in_huge_pages(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 
 def _advise(first: int, end: int) -> None:
-    """Give the kernel the advice for whole pages."""
+    """Advise the kernel to use huge pages between two page boundaries."""
     madvise = _madvise()
     if madvise is not None:
         madvise(first, end - first, mmap.MADV_HUGEPAGE)

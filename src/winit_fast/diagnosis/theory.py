@@ -358,7 +358,7 @@ def theory(
     Notes
     -----
     Expectations over one normal are computed as in `winit_fast.gain`, with relative errors below
-    1e-9. Those over two correlated normals are computed by Gauss-Legendre quadrature on panels of
+    1e-9. Those over two correlated normals are computed by Gauss-Legendre quadrature on intervals of
     one standard deviation in each; the error is about 1e-12 for smooth activations and 1e-5 where
     there are kinks.
 

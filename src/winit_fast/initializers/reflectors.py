@@ -13,7 +13,7 @@ import numpy as np
 
 import winit_fast._core as _core
 from winit_fast.base import threads
-from winit_fast.base.arrays import Array, aligned, in_huge_pages
+from winit_fast.base.arrays import Array, aligned, empty_in_huge_pages
 from winit_fast.base.boxes import slices
 from winit_fast.streams import distributions
 
@@ -25,8 +25,8 @@ CACHE_BYTES = 3 << 17
 """Bytes of the panels that a thread processes at one time and that stay in its core's L2 cache."""
 
 LONG_PANELS = 4
-"""Panels that a thread processes at one time if not even two fit there. All of them read the same
-reflectors, so the more there are, the less is read from L3 and from memory."""
+"""Panels that a thread processes at one time if fewer than two fit in ``CACHE_BYTES``. All of them
+read the same reflectors, so the more there are, the less is read from L3 and from memory."""
 
 WORTH_A_THREAD = 1 << 25
 """A matrix that needs fewer multiply-adds than this is computed by one thread."""
@@ -108,7 +108,8 @@ def make_reflectors(
     factors = np.empty((rows, _core.GROUP), gaussian.dtype)
 
     some = _up(min(-(-PIECE // length), -(-rows // num_threads)), _core.GROUP)
-    spaces = list(np.empty((num_threads, some * length), gaussian.dtype))
+    pieces = [*slices(rows, some)]
+    spaces = list(np.empty((min(num_threads, len(pieces)), some * length), gaussian.dtype))
 
     def make(piece: slice) -> None:
         space = spaces.pop()
@@ -116,11 +117,11 @@ def make_reflectors(
         own = space[: math.prod(size)].reshape(size)
         count = min(size[0], stop - start - piece.start)
         gaussian.draw(own[:count], start + piece.start)
-        place = slice(*(_core.packed_size(row, length) for row in (piece.start, piece.stop)))
-        _core.reflectors(own, count, tau[piece], signs[piece], factors[piece], packed[place])
+        first, last = (_core.packed_size(row, length) for row in (piece.start, piece.stop))
+        _core.reflectors(own, count, tau[piece], signs[piece], factors[piece], packed[first:last])
         spaces.append(space)
 
-    threads.run(make, slices(rows, some), num_threads)
+    threads.run(make, pieces, num_threads)
     return Reflectors(start, stop, length, packed, factors, signs)
 
 
@@ -270,7 +271,7 @@ def _forward(
     Afterwards the elements of these vectors in the rows of ``made`` are final.
     """
     start, stop, length, packed, factors, signs = made
-    scales = signs[: stop - start] * signs.dtype.type(gain)
+    scales = signs[: stop - start].astype(np.float64) * gain  # rounded in C
     rows = index if start == 0 else index[:0]
     values = np.ones(rows.size, packed.dtype)
 
@@ -292,11 +293,13 @@ def _share_out(
     if count == 0:
         return
     columns = _core.panel_columns(made.packed.itemsize)
-    fit = CACHE_BYTES // (columns * made.length * made.packed.itemsize)
+    panel = columns * made.length * made.packed.itemsize
+    fit = CACHE_BYTES // panel
     fair = -(-count // (columns * (4 * num_threads if num_threads > 1 else 1)))
-    wide = min(fit if fit > 1 else LONG_PANELS, fair)
+    wide = min(fit if fit > 1 else LONG_PANELS, fair, max(1, BYTES // (num_threads * panel)))
     shape = min(num_threads, -(-count // (wide * columns))), wide, made.length, columns
-    spaces = list(in_huge_pages(shape, made.packed.dtype))
+    # Each thread holds one. A thread that raises ends its part in the work, so they never run out.
+    spaces = list(empty_in_huge_pages(shape, made.packed.dtype))
 
     def work(piece: slice) -> None:
         panels = spaces.pop()
