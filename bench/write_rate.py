@@ -54,7 +54,7 @@ def write_zeros(directory: Path, model: str, dtype: str, num_threads: int) -> No
                 chunk = next(chunks, None)
             if chunk is None:
                 return
-            nbytes = sum(piece.nbytes for piece in chunk.pieces)
+            nbytes = sum(cut.nbytes for cut in chunk.cuts)
             os.pwrite(files[chunk.file], zeros[:nbytes], chunk.offset)
 
     workers = [threading.Thread(target=work) for _ in range(num_threads)]

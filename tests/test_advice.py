@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 import winit_fast as wf
 from winit_fast.advice import WeightFacts, examine, explain, recommend
-from winit_fast.advice.weight_facts import of_plan
+from winit_fast.advice.weight_facts import of_checkpoint, of_plan
+from winit_fast.checkpoint import inspect
 from winit_fast.cli import main
 from winit_fast.initializers.activations import activation_function
 from winit_fast.models import TensorSpec, model_names
@@ -402,6 +403,19 @@ def test_the_command_examines_plans_and_checkpoints(tmp_path):
         assert finding["problem"] == "16 of 16 elements are not finite"
     run = CliRunner().invoke(main, ["advise", str(tmp_path / "nothing")])
     assert run.exit_code == 2 and "nothing" in run.output
+
+
+def test_integers_of_a_checkpoint_are_no_weights(tmp_path):
+    from safetensors.numpy import save_file
+
+    arrays = {kind: np.zeros((4, 4), kind) for kind in ("int8", "uint8", "int64", "uint32", "bool")}
+    arrays["fc.weight"] = np.full((4, 4), 0.5, np.float32)
+    arrays["nan.weight"] = np.full((4, 4), np.nan, np.float32)
+    save_file(arrays, tmp_path / "model.safetensors")
+    facts = of_checkpoint(inspect(tmp_path / "model.safetensors").tensors)
+    assert [(one.name, one.mean, one.deviation) for one in facts] == [
+        ("fc.weight", 0.5, 0.0), ("nan.weight", 0.0, 0.0),
+    ]  # fmt: skip
 
 
 def test_a_built_in_model_is_sound():

@@ -16,7 +16,7 @@ import winit_fast as wf
 from winit_fast.base.safetensors import file_bytes
 from winit_fast.checkpoint import verify, write_checkpoint
 from winit_fast.cli import main
-from winit_fast.initializers.bounds import bound
+from winit_fast.initializers.largest_magnitude import largest_magnitude
 from winit_fast.models import from_checkpoint
 from winit_fast.models.float8 import LARGEST, quantised
 from winit_fast.models.tensor_spec import TensorSpec
@@ -69,7 +69,7 @@ def test_the_weight_is_the_tensor_after_one_rounding(scheme, tmp_path):
         assert np.isfinite(own.astype(np.float32)).all()
         error = np.abs(own.astype(np.float32) * step[0, 0] - drawn)
         assert np.all(error <= np.maximum(np.abs(drawn) * 2.0**-4, step[0, 0] * 2.0**-10))
-        limit = bound(scheme, SHAPE, drawn.dtype)
+        limit = largest_magnitude(scheme, SHAPE, drawn.dtype)
         assert np.abs(drawn).max() <= limit * (1 + 2e-7)
     write_checkpoint(tmp_path, [weight, scale], seed=2)
     assert verify(tmp_path).fresh
@@ -98,7 +98,7 @@ def test_the_bound_of_a_normal_is_that_of_its_farthest_words():
     for kind, box_muller in ((np.float32, box_muller32), (np.float64, box_muller64)):
         word = np.zeros(1, np.uint32 if kind == np.float32 else np.uint64)
         farthest = float(np.max(box_muller(word, word)))
-        limit = bound(wf.RandomNormal(0.0, 1.0), (2, 2), np.dtype(kind))
+        limit = largest_magnitude(wf.RandomNormal(0.0, 1.0), (2, 2), np.dtype(kind))
         assert farthest == pytest.approx(limit, rel=1e-6)
         assert limit < farthest * (1 + 1e-6)
 

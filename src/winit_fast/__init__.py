@@ -45,6 +45,7 @@ def __getattr__(name: str) -> object:
             "winit_fast has no module random. Dask's Generator cannot draw from a Philox4x32, as "
             "it would lose the stream: give it NumPy's own, or see winit_fast.dask.from_initializer"
         )
+    # "from winit_fast import *" asks for __all__
     if name == "__all__" or not name.startswith("_"):
         _import_schemes()
         if name in globals():
@@ -59,7 +60,10 @@ def __dir__() -> list[str]:
 
 
 def _import_schemes() -> None:
-    """Make all schemes attributes of this module; `get` needs all of them."""
+    """Make `Stream`, all schemes and `__all__` attributes of this module.
+
+    All at once, since `get` looks a name up among all schemes.
+    """
     import winit_fast.initializers as initializers
     from winit_fast.streams.stream import Stream
 

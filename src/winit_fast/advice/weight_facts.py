@@ -1,4 +1,7 @@
-"""The facts about a network's weights, from a plan or a checkpoint and its configuration."""
+"""The facts about a network's weights, from a plan or a checkpoint and its configuration.
+
+What is an embedding or a head follows from the naming schemes (``models/data/naming``).
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,8 @@ def of_plan(plan: Plan, configuration: Mapping[str, Any] | None = None) -> list[
     Returns
     -------
     list of WeightFacts
-        Without tensors of fewer than two axes, and those whose deviation is not known.
+        Without tensors that have fewer than two axes or whose deviation is not known, and without
+        norms.
 
     Examples
     --------
@@ -63,10 +67,13 @@ def of_checkpoint(
     Returns
     -------
     list of WeightFacts
-        Without tensors of fewer than two axes, and those without finite elements or of integers.
+        Without tensors that have fewer than two axes, or whose elements are integers or not whole
+        bytes, and without norms. One without finite elements counts with mean and deviation 0.
     """
     rows = []
     for one in tensors:
+        if one.dtype[0] in "IU" or one.dtype == "BOOL":
+            continue
         if one.mean is None or one.deviation is None:
             if not one.not_finite:
                 continue
@@ -93,7 +100,7 @@ def _facts(rows: list[tuple[Any, ...]], configuration: Mapping[str, Any]) -> lis
     has_head = "head" in roles.values()
     is_tied = bool(configuration.get("tie_word_embeddings", False))
     words = next((name for name, role in roles.items() if role == "embedding"), None)
-    is_turned = any(
+    is_transposed = any(
         layout.widens and _narrows(row[1], layout)
         for row in rows
         if (layout := known[row[0]]) is not None
@@ -108,7 +115,7 @@ def _facts(rows: list[tuple[Any, ...]], configuration: Mapping[str, Any]) -> lis
         is_head = any(roles[one] == "head" for one in (name, *tied))
         if name == words and is_tied and not has_head:
             is_head = True
-        fan_in, fan_out = _fans(shape, None if is_turned else layout)
+        fan_in, fan_out = _fans(shape, None if is_transposed else layout)
         found.append(
             WeightFacts(
                 name,

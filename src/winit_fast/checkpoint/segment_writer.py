@@ -1,4 +1,4 @@
-"""Threads that take segments from a queue, fill them and write them, while another one flushes."""
+"""Threads that each take the next segment, fill it and write it, while another flushes files."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class SegmentWriter:
         self,
         target: Directory,
         shards: Sequence[File],
-        segments: Iterator[Segment],
+        queue: Iterator[Segment],
     ) -> None:
         self._target = target
         self._shards = shards
-        self._segments = segments
+        self._queue = queue
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._written = [0] * len(shards)
@@ -102,7 +102,7 @@ class SegmentWriter:
             number = -1
             while not self._stop.is_set():
                 with self._lock:
-                    segment = next(self._segments, None)
+                    segment = next(self._queue, None)
                 if segment is None:
                     return
                 end = segment.fill(buffer)
@@ -148,7 +148,7 @@ class SegmentWriter:
                 os.close(file)
 
     def _missing(self, number: int, done: int) -> AbstractContextManager[None]:
-        """Make the error of a full disk name the file and its missing bytes."""
+        """If the disk is full, let the error say which file lacks how many bytes."""
         shard = self._shards[number]
         return no_room_means(missing(self._target.path / shard.filename, done, shard.size))
 

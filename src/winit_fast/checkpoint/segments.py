@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from winit_fast.base.boxes import Box, cuts, whole
+from winit_fast.base import boxes
+from winit_fast.base.boxes import Box, whole
 from winit_fast.base.dtypes import find_any
 from winit_fast.checkpoint.layout import Shard
 from winit_fast.initializers.protocol import Filler
@@ -24,7 +25,7 @@ and be long enough that the overhead of the two calls is negligible.
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
-class Piece(NamedTuple):
+class Cut(NamedTuple):
     """A contiguous box of a tensor: the function that fills it, its dtype and its bytes."""
 
     fill: Filler
@@ -34,16 +35,16 @@ class Piece(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """Pieces that are adjacent in a file."""
+    """Cuts that are adjacent in a file."""
 
     file: int
     offset: int
-    pieces: tuple[Piece, ...]
+    cuts: tuple[Cut, ...]
 
     def fill(self, memory: Bytes) -> int:
-        """Fill the pieces one after another, and return the number of bytes."""
+        """Fill the cuts one after another, and return the number of bytes."""
         end = 0
-        for fill, box, dtype, nbytes in self.pieces:
+        for fill, box, dtype, nbytes in self.cuts:
             begin, end = end, end + nbytes
             fill(memory[begin:end].view(dtype).reshape(box.sizes), box, 1)
         return end
@@ -64,29 +65,29 @@ def of_shards(shards: Sequence[Shard], seed: int, limit: int) -> Iterator[Segmen
     Segment
     """
     for file, shard in enumerate(shards):
-        pieces = (piece for tensor in shard.tensors for piece in pieces_of(tensor, seed, limit))
-        yield from packed(pieces, file, len(shard.header), limit)
+        cuts = (cut for tensor in shard.tensors for cut in cuts_of(tensor, seed, limit))
+        yield from packed(cuts, file, len(shard.header), limit)
 
 
-def pieces_of(tensor: TensorSpec, seed: int, limit: int) -> Iterator[Piece]:
-    """Split a tensor into pieces of at most ``limit`` bytes, in C order."""
+def cuts_of(tensor: TensorSpec, seed: int, limit: int) -> Iterator[Cut]:
+    """Split a tensor into cuts of at most ``limit`` bytes, in C order."""
     dtype = find_any(tensor.dtype)
     fill = tensor.filler(seed)
-    for slices in cuts(tensor.shape, limit // dtype.itemsize):
+    for slices in boxes.cuts(tensor.shape, limit // dtype.itemsize):
         box = whole(tensor.shape).cut(slices)
-        yield Piece(fill, box, dtype, math.prod(box.sizes) * dtype.itemsize)
+        yield Cut(fill, box, dtype, math.prod(box.sizes) * dtype.itemsize)
 
 
-def packed(pieces: Iterable[Piece], file: int, offset: int, limit: int) -> Iterator[Segment]:
-    """Join adjacent pieces of a file, from ``offset`` on, to segments of at most ``limit`` bytes.
+def packed(cuts: Iterable[Cut], file: int, offset: int, limit: int) -> Iterator[Segment]:
+    """Join adjacent cuts of a file, from ``offset`` on, to segments of at most ``limit`` bytes.
 
-    A piece that is larger is a segment of its own.
+    A cut that is larger is a segment of its own.
     """
-    joined, filled = list[Piece](), 0
-    for piece in pieces:
-        if joined and filled + piece.nbytes > limit:
+    joined, filled = list[Cut](), 0
+    for cut in cuts:
+        if joined and filled + cut.nbytes > limit:
             yield Segment(file, offset, tuple(joined))
             offset, joined, filled = offset + filled, [], 0
-        joined.append(piece)
-        filled += piece.nbytes
+        joined.append(cut)
+        filled += cut.nbytes
     yield Segment(file, offset, tuple(joined))

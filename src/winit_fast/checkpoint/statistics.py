@@ -117,7 +117,7 @@ def moments(numbers: Array, mask: Array) -> Moments:
     mean, squares = float(np.einsum("i->", numbers)) / size, _squares(numbers)
     if size * mean * mean <= squares / 100:
         squares -= size * mean * mean
-    else:  # too much cancellation: subtract about the mean first
+    else:  # too much cancellation: first subtract the mean, rounded to the type
         near = numbers.dtype.type(mean)
         numbers -= near
         lack = float(np.einsum("i->", numbers)) / size

@@ -27,9 +27,8 @@ class Summary:
 
     Attributes
     ----------
-    files : tuple of Path
-        The safetensors files, in order; str for remote addresses. Of one rank of several, those
-        that it has written.
+    files : tuple of (Path or str)
+        In order; str for remote addresses. If several processes write, those of this process.
     parameters : int
         Number of elements in these files.
     nbytes : int
@@ -80,8 +79,8 @@ def write_files(
     force, resume, num_threads, progress
         As in `write_checkpoint`.
     delegate : callable, optional
-        Writes the files in place of this process: a function of the folder and of one to call with
-        the bytes written so far. It returns the number of threads.
+        Writes the files instead of this process. It gets the folder, and a function to call with
+        the number of bytes written so far; it returns its number of threads.
 
     Returns
     -------

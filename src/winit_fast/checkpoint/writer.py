@@ -218,7 +218,7 @@ def _view(data: bytes) -> memoryview:
 
 def _made(segment: Segment) -> memoryview:
     """Fill a segment in newly allocated memory."""
-    memory = np.empty(sum(piece.nbytes for piece in segment.pieces), np.uint8)
+    memory = np.empty(sum(cut.nbytes for cut in segment.cuts), np.uint8)
     segment.fill(memory)
     return memory.data
 

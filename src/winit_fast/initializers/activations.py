@@ -171,7 +171,7 @@ def _on_arrays(function: Callable[[Any], Any]) -> Callable[[Array], Array]:
     def values(z: Array) -> Array:
         try:
             result = function(z)
-        except (TypeError, ValueError):  # as math.tanh(z) or "if z > 0" raises for an array z
+        except (TypeError, ValueError):  # math.tanh(z) and "if z > 0" raise these for an array z
             try:
                 result = np.reshape([function(number) for number in z.ravel().tolist()], z.shape)
             except (TypeError, ValueError) as error:

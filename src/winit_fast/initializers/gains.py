@@ -83,9 +83,9 @@ def gain(activation: Activation, param: float | None = None) -> float:
     "hard_swish" they grow by 8 to 22 % per layer, so in a deep network no gain can replace
     normalisation.
 
-    The mean is computed by 16-point Gauss-Legendre quadrature on panels of half a standard
-    deviation, out to 38 standard deviations. Panels are halved until each agrees with its halves to
-    :math:`2 \times 10^{-13}` of the whole. So kinks and jumps do no harm wherever they are;
+    The mean is computed by 16-point Gauss-Legendre quadrature on intervals of half a standard
+    deviation, out to 38 standard deviations. Intervals are halved until each agrees with its halves
+    to :math:`2 \times 10^{-13}` of the whole. So kinks and jumps do no harm wherever they are;
     Gauss-Hermite quadrature would converge only slowly for them. The relative error
     is below :math:`10^{-11}`, or :math:`10^{-4}` if the function computes in float32.
 
@@ -131,9 +131,9 @@ def gradient_gain(activation: Activation, param: float | None = None) -> float:
     .. math:: 1 / \sqrt{E[f'(z)^2]},
 
     Use it with ``mode="fan_out"``. No name has a conventional value here: "tanh" is exact. The
-    derivative is that of the polynomial through the 16 nodes of a panel (see `gain`), so only the
-    function itself is needed. The relative error is below :math:`10^{-10}`, or :math:`10^{-4}` if
-    the function computes in float32.
+    derivative is that of the polynomial through the 16 nodes of an interval (see `gain`), so only
+    the function itself is needed. The relative error is below :math:`10^{-10}`, or :math:`10^{-4}`
+    if the function computes in float32.
 
     References
     ----------

@@ -9,7 +9,7 @@ import numpy as np
 from winit_fast.initializers.activations import Array
 
 _REACH = 38.0  # the density there is about 1e-314; beyond, it would soon underflow to 0
-_MAX_PANELS = 2048
+_MAX_INTERVALS = 2048
 
 
 @cache
@@ -38,7 +38,7 @@ def mean_square(
     gradient : bool
         Whether to integrate the square of the derivative.
     tolerance : float, optional
-        The relative error of a panel; by default 1024 times the precision of what the function
+        The relative error of an interval; by default 1024 times the precision of what the function
         returns. A function that varies little about a large value needs a larger one.
 
     Examples
@@ -61,9 +61,10 @@ def mean_square(
         precision = np.finfo(function(nodes).dtype)
         if tolerance is None:
             tolerance = 1024 * float(precision.eps)
-        halvings = precision.nmant - 12  # until panels are as narrow as the tolerance
-        # Kinks are mostly at multiples of 1/2, so panels end there. Jumps are mostly there too, but
-        # a gradient must see a jump inside a panel, so its panels are shifted.
+        # until intervals are about as narrow as the default tolerance
+        halvings = precision.nmant - 12
+        # Kinks and jumps are mostly at multiples of 1/2, so intervals end there. But the derivative
+        # sees a jump only inside an interval, so with gradient=True intervals are shifted.
         left = np.arange(-_REACH, _REACH, 0.5) + (1 / 7 if gradient else 0)
         width = np.full_like(left, 0.5)
         coarse = integrals(left, width)
@@ -77,12 +78,12 @@ def mean_square(
             size = total + fine.sum()
             done = error <= tolerance * size
             total += fine[:, done].sum()
-            if done.all() or np.count_nonzero(~done) > _MAX_PANELS:
+            if done.all() or np.count_nonzero(~done) > _MAX_INTERVALS:
                 break
             left, coarse = left[:, ~done].ravel(), fine[:, ~done].ravel()
             width = np.tile(width[~done], 2)
-    # Panels that have not converged contain jumps, and are too narrow to matter; if they do matter,
-    # the integral does not converge.
+    # Intervals that have not converged contain jumps. They are so narrow that they contribute
+    # almost nothing, unless the integral does not converge.
     if not (math.isfinite(size) and max(ends, error[~done].sum()) <= 4 * tolerance * size):
         return math.inf
     return float(total + fine[:, ~done].sum())

@@ -5,6 +5,9 @@ Truncating a normal distribution at two standard deviations multiplies its stand
 `TruncatedNormal` does not: its ``stddev`` is that of the normal before truncation.
 """
 
+TRUNCATED_AT = 2.0
+"""Where these schemes truncate, in standard deviations."""
+
 TRUNCATED_STDDEV = 0.87962566103423978
 """Standard deviation of the standard normal truncated to +-2."""
 

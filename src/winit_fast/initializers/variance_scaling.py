@@ -17,7 +17,7 @@ from winit_fast.initializers.elementwise import RandomNormal
 from winit_fast.initializers.fans import Axes, fans, hashable_axes
 from winit_fast.initializers.gains import squared_gain
 from winit_fast.initializers.protocol import Elementwise, Initializer
-from winit_fast.initializers.truncation_correction import corrected
+from winit_fast.initializers.truncation_correction import TRUNCATED_AT, corrected
 from winit_fast.streams import distributions
 
 _MODES: dict[str, Callable[[int, int], float]] = {
@@ -117,7 +117,8 @@ class VarianceScaling(Elementwise, names=("variance_scaling",)):
         stddev = self.stddev(shape)
         try:
             if self.distribution == "truncated_normal":
-                return distributions.truncated_normal(dtype, 0.0, corrected(stddev), -2.0, 2.0)
+                window = -TRUNCATED_AT, TRUNCATED_AT
+                return distributions.truncated_normal(dtype, 0.0, corrected(stddev), *window)
             if self.distribution == "uniform" and stddev > 0:  # [0, 0) is an error
                 limit = math.sqrt(3.0) * stddev
                 return distributions.uniform(dtype, -limit, limit)

@@ -8,6 +8,7 @@ import keras
 import winit_fast.initializers as native
 from winit_fast.initializers.fans import fans
 from winit_fast.initializers.protocol import Initializer
+from winit_fast.initializers.truncation_correction import TRUNCATED_AT
 from winit_fast.keras.mixin import Drawn, public
 
 # Cached, because a model has many layers but few different shapes.
@@ -29,7 +30,8 @@ class TruncatedNormal(Drawn, keras.initializers.TruncatedNormal):
     """N(mean, stddev^2) truncated at mean +- 2 stddev; its standard deviation is 0.8796 stddev."""
 
     def _scheme(self, shape: tuple[int, ...]) -> Initializer:
-        return native.TruncatedNormal(float(self.mean), float(self.stddev), low=-2.0, high=2.0)
+        window = -TRUNCATED_AT, TRUNCATED_AT
+        return native.TruncatedNormal(float(self.mean), float(self.stddev), *window)
 
 
 @public

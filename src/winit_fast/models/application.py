@@ -24,6 +24,12 @@ from winit_fast.models.unset import Unset
 _FEW = 5
 """Most names of tensors in an error message."""
 
+Chosen = Sequence[tuple[Rule, dict[str, int]] | None]
+"""The rule of each section of a tensor, with the numbers that its pattern found.
+
+None for a section that keeps its scheme.
+"""
+
 
 class Applied(NamedTuple):
     """A tensor with the scheme that rules give it.
@@ -34,7 +40,7 @@ class Applied(NamedTuple):
     rule : Rule or None
         None if the tensor keeps its own scheme, or several rules apply to its sections.
     template : str
-        Its name, with the numbers that the rule's formulas use in braces.
+        Its name, with ``{i}`` in place of each number that the rule's formulas use.
     """
 
     tensor: TensorSpec
@@ -54,7 +60,8 @@ def apply(
             raise ValueError(f"numbers must be those of the whole model, got {name!r}")
     follow = {scale.name for scale in scales_by_weight(tensors).values()}
     bare = [tensor for tensor in tensors if tensor.name not in follow]
-    found = {one.tensor.name: one for one in _found(rules, bare, dict(numbers or {}), model)}
+    applied = _apply_to_bare(rules, bare, dict(numbers or {}), model)
+    found = {one.tensor.name: one for one in applied}
     if not follow:
         return list(found.values())
     before = {tensor.name: tensor for tensor in bare}
@@ -71,10 +78,10 @@ def apply(
     ]
 
 
-def _found(
+def _apply_to_bare(
     rules: RuleList, tensors: Sequence[TensorSpec], given: Mapping[str, Number], model: str
 ) -> list[Applied]:
-    """Apply the rules to tensors of which none is scales."""
+    """Apply the rules to tensors, without the scales of float8 weights."""
     if rules.needs:
         listed = ", ".join(rules.needs)
         raise ValueError(f"rules {rules.name!r} need the setting {listed}, which is not given")
@@ -96,7 +103,9 @@ def _found(
         raise _missing(rules, missing, len(chosen), model)
     _refuse_idle(rules, choice.used, [tensor.name for tensor in tensors], model)
     return [
-        _applied(rules, tensor, role, own, given) for tensor, role, own in chosen if own is not None
+        _apply_to_one(rules, tensor, role, own, given)
+        for tensor, role, own in chosen
+        if own is not None
     ]
 
 
@@ -151,11 +160,11 @@ def _refuse_idle(rules: RuleList, used: set[int], names: list[str], model: str) 
         raise ValueError(f"a rule matches no tensor of {model}: {problem}")
 
 
-def _applied(
+def _apply_to_one(
     rules: RuleList,
     tensor: TensorSpec,
     role: Assigned | None,
-    own: Sequence[tuple[Rule, dict[str, int]] | None],
+    own: Chosen,
     given: Mapping[str, Number],
 ) -> Applied:
     """Give one tensor its scheme. ``own`` has the rule of each section, or of the whole."""
@@ -210,17 +219,13 @@ class _Choice:
         self._by_role: dict[tuple[str, str | None], int | None] = {}
         self.used: set[int] = set()
 
-    def of(
-        self, tensor: TensorSpec, role: Assigned | None
-    ) -> Sequence[tuple[Rule, dict[str, int]] | None] | None:
+    def of(self, tensor: TensorSpec, role: Assigned | None) -> Chosen | None:
         """Return the rule of each section; ``[None]`` if the tensor keeps its scheme."""
         chosen = self._chosen(tensor, role)
         is_own = any(one is not None and one[0].initializer == OWN for one in chosen or ())
         return None if is_own and isinstance(tensor.initializer, Unset) else chosen
 
-    def _chosen(
-        self, tensor: TensorSpec, role: Assigned | None
-    ) -> Sequence[tuple[Rule, dict[str, int]] | None] | None:
+    def _chosen(self, tensor: TensorSpec, role: Assigned | None) -> Chosen | None:
         by_name = self._by_name.find(tensor.name)
         name_place = len(self._rules) if by_name is None else by_name.value
         places = [] if role is None else [self._of_role(one, role.stack) for one in role.sections]
@@ -237,10 +242,10 @@ class _Choice:
 
     def _of_role(self, section: Section, stack: str | None) -> int | None:
         """Find the rule of a role, or of several that are one tensor, if it is the same."""
-        found = {self._of_one(role, stack) for role in section.role.split(" | ")}
+        found = {self._of_single_role(role, stack) for role in section.role.split(" | ")}
         return found.pop() if len(found) == 1 else None
 
-    def _of_one(self, role: str, stack: str | None) -> int | None:
+    def _of_single_role(self, role: str, stack: str | None) -> int | None:
         key = role, stack
         if key not in self._by_role:
             fitting = (
@@ -306,7 +311,7 @@ def _has_fans(scheme: Initializer) -> bool:
 
 
 def _with_own_parts(tensor: TensorSpec, scheme: Initializer, role: Assigned) -> Initializer:
-    """Keep what the model's own plan says of parts: their own streams, a padding row of zeros."""
+    """Keep parts of the model's own plan: those with own streams, and a padding row of zeros."""
     own = tensor.initializer
     if not isinstance(own, Parts) or isinstance(scheme, Parts):
         return scheme

@@ -16,7 +16,7 @@ def load_all(folder: str) -> dict[str, dict[str, Any]]:
 
     Parameters
     ----------
-    folder : {"architectures", "rules"}
+    folder : {"architectures", "naming", "rules"}
 
     Returns
     -------

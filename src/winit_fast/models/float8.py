@@ -7,9 +7,9 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 
 from winit_fast.base import dtypes
-from winit_fast.initializers.bounds import bound
 from winit_fast.initializers.constants import Constant, Ones
 from winit_fast.initializers.elementwise import RandomNormal
+from winit_fast.initializers.largest_magnitude import largest_magnitude
 from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.scaled import Scaled
 from winit_fast.models.tensor_spec import TensorSpec
@@ -106,12 +106,13 @@ def quantised(
     the tensor within one rounding to float8.
 
     The scale is the smallest power of two with which 448, the largest float8, covers every number
-    that the scheme can produce, whatever the seed: see `winit_fast.initializers.bounds.bound`. A
-    power of two makes the division exact: the scheme with its parameters divided by the scale has
-    exactly the divided elements, apart from those near the smallest number of float32. That
-    the range is not used to the last bit costs no precision, because float8 has the same number of
-    bits from 2^-6 to 448. The scale follows from the plan, before any number is drawn. So one scale
-    stands in the place of every block's.
+    that the scheme can produce, whatever the seed: see
+    `winit_fast.initializers.largest_magnitude.largest_magnitude`. A power of two makes the division
+    exact: the scheme with its parameters divided by the scale has exactly the divided elements,
+    apart from those near the smallest number of float32. That the range is not used to the last bit
+    costs no precision, because float8 has the same number of bits from 2^-6 to 448. The scale
+    follows from the plan, before any number is drawn. So one scale stands in the place of every
+    block's.
 
     Parameters
     ----------
@@ -144,7 +145,7 @@ def quantised(
     """
     drawn_in = "float64" if "float64" in (tensor.drawn_in, tensor.dtype) else "float32"
     own = tensor.initializer
-    largest = bound(own, tensor.shape, dtypes.find(drawn_in).dtype)
+    largest = largest_magnitude(own, tensor.shape, dtypes.find(drawn_in).dtype)
     scale = None if largest is None else _scale(largest)
     if scale is None:
         raise ValueError(

@@ -41,9 +41,10 @@ class Layout(NamedTuple):
     batch : int
         Number of leading axes that count independent tensors, such as experts.
     widens : bool
-        Whether it has more outputs than inputs, so that another layout can be told.
+        Whether layers of this kind have more outputs than inputs: a shape that says the opposite
+        shows that weights are stored the other way round.
     inputs : tuple of int
-        The axes of inputs, if all others are those of outputs; ``axes`` says them else.
+        The axes of inputs, if all others are those of outputs; otherwise ``axes`` has them.
     """
 
     roles: tuple[str, ...]
@@ -69,7 +70,7 @@ class Naming:
         Which tensors belong to the encoder, and which to the decoder.
     numbers : mapping of str to int or float
     layers : str or None
-        The number of the configuration that is the depth, where names do not show it.
+        The key of the configuration that holds the number of layers, if names do not show it.
     """
 
     name: str

@@ -32,9 +32,9 @@ class Rule:
     Parameters
     ----------
     pattern : str or None
-        See ``winit_fast.base.patterns.Pattern``: ``*`` matches any text; ``{i}``, with any name in
-        braces, matches a whole number, which the formulas may use under that name, for example if
-        they depend on the depth of a layer. None for a rule of roles.
+        See ``winit_fast.base.patterns.Pattern``: ``*`` matches any text; ``{i}``, or any other name
+        in braces, matches a whole number, which the formulas may use under that name, for example
+        if they depend on the depth of a layer. None for a rule of roles.
     initializer : str
         A name that `winit_fast.get` accepts; or "own", with which the tensors keep the schemes that
         the model's own code gives them.
@@ -45,13 +45,13 @@ class Rule:
         Patterns of roles, such as ``attention.*``. The role of a bias ends in ".bias"; only a
         pattern that ends so matches it.
     stack : {"encoder", "decoder", "only"}, optional
-        A rule of roles is then only for tensors of the encoder or the decoder of a model that has
-        both, or only for a model that does not.
+        Restricts a rule of roles: to the encoder or the decoder of a model that has both, or
+        ("only") to models that do not have both.
     keep : bool
         Whether a tensor that the model's own code sets to a known value, such as 1, keeps it.
     optional : bool
-        Whether the rule may apply to no tensor. That is an error else, except for built-in rules of
-        roles, which are for many models.
+        Whether the rule may apply to no tensor. That is an error otherwise, except for built-in
+        rules of roles, which are for many models.
 
     Raises
     ------
@@ -231,7 +231,10 @@ def _with_numbers(text: str, numbers: Mapping[str, Number]) -> str:
 
 @lru_cache
 def _hints(kind: Any) -> dict[str, Any]:
-    """The types of a class's parameters; none where they cannot be found: all are formulas then."""
+    """Return the types of a class's parameters.
+
+    If they cannot be found, none, and every str is a formula.
+    """
     try:
         return get_type_hints(kind)
     except NameError:  # a user's class may use names that it imports only for type checkers

@@ -28,7 +28,10 @@ def rule_names() -> list[str]:
 
 @dataclass(frozen=True)
 class RuleList:
-    """What `winit_fast.models.Rules` hold, and what needs no plan: see there."""
+    """The data of `winit_fast.models.Rules`, and the methods that need no plan.
+
+    The attributes are described there.
+    """
 
     name: str
     title: str
@@ -95,9 +98,9 @@ class RuleList:
             Contains a list ``[[rules]]``, each with ``tensors`` (a pattern of names) or ``roles``,
             ``initializer`` and perhaps ``parameters``, ``stack``, ``keep`` and ``optional``: see
             `winit_fast.models.Rule`.
-            ``title``, ``references``, ``applies_to``, ``settings``, ``needs``, ``requires`` and
-            ``extends`` (the name of built-in rules, which apply after those of the file) are
-            optional too.
+            Optional: ``title``, ``references``, ``applies_to``, ``settings``, ``needs``,
+            ``requires``, and ``extends``, the name of built-in rules, which apply after those of
+            the file.
 
         Returns
         -------
@@ -180,7 +183,7 @@ class RuleList:
         Parameters
         ----------
         **settings
-            Of the attributes ``settings`` and ``needs``.
+            New values of names in ``settings`` and ``needs``.
 
         Returns
         -------

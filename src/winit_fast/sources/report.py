@@ -41,7 +41,8 @@ class Report:
     Attributes
     ----------
     rows : tuple of Row
-        In the order of the plan, without the non-persistent buffers that the checkpoint has not.
+        In the order of the plan, without the non-persistent buffers that the checkpoint does not
+        have.
     unused : tuple of str
     """
 
@@ -66,7 +67,7 @@ class Report:
         return [row.name for row in self.rows if row.status == status]
 
     def of_schemes(self, growth: Growth) -> list[str]:
-        """List the tensors that the schemes of the model make, or a part of them."""
+        """List the tensors that the model's schemes make, wholly or in part."""
         return self.names(ANEW) + (self.names(EXTENDED) if growth.new_rows == "scheme" else [])
 
     def to_json(self) -> str:

@@ -27,7 +27,7 @@ from winit_fast.checkpoint import layout, provenance, segments
 from winit_fast.checkpoint.layout import DCP_METADATA
 from winit_fast.checkpoint.ranks import Process
 from winit_fast.checkpoint.segment_writer import MAX_THREADS
-from winit_fast.checkpoint.segments import Piece, Segment
+from winit_fast.checkpoint.segments import Cut, Segment
 from winit_fast.checkpoint.transaction import Summary, write_files
 from winit_fast.checkpoint.writer import checked_texts
 from winit_fast.models.plan import Plan
@@ -264,7 +264,7 @@ def _files(tensors: Sequence[TensorSpec], max_shard_size: int) -> Iterator[File]
 
 
 def boxes(shape: tuple[int, ...], itemsize: int) -> list[Box]:
-    """Cut a tensor into the boxes of its chunks, each of some of the pieces that are filled.
+    """Split a tensor into the boxes of its chunks, each of one or more of the cuts.
 
     Examples
     --------
@@ -358,13 +358,13 @@ def archive(sizes: tuple[int, ...], dtype: str) -> tuple[bytes, bytes]:
 
 def _segments(files: Sequence[File], seed: int) -> Iterator[Segment]:
     for number, file in enumerate(files):
-        yield from segments.packed(_pieces(file, seed), number, 0, segments.SEGMENT_BYTES)
+        yield from segments.packed(_cuts(file, seed), number, 0, segments.SEGMENT_BYTES)
 
 
-def _pieces(file: File, seed: int) -> Iterator[Piece]:
-    """Iterate over the pieces of a file: of tensors, and the bytes around them."""
+def _cuts(file: File, seed: int) -> Iterator[Cut]:
+    """Iterate over the cuts of a file: of tensors, and the bytes around them."""
     pending = b""
-    of_tensor: Iterator[Piece] = iter(())
+    of_tensor: Iterator[Cut] = iter(())
     last: TensorSpec | None = None
     for chunk in file.chunks:
         before, behind = chunk.around
@@ -373,28 +373,28 @@ def _pieces(file: File, seed: int) -> Iterator[Piece]:
             of_tensor, last = _from(chunk, seed), chunk.tensor
         left = chunk.nbytes
         while left:
-            piece = next(of_tensor)
-            left -= piece.nbytes
-            yield piece
+            cut = next(of_tensor)
+            left -= cut.nbytes
+            yield cut
         pending = behind + bytes(chunk.end - chunk.offset - chunk.length)
     yield _literal(pending)
 
 
-def _from(chunk: Chunk, seed: int) -> Iterator[Piece]:
-    """Iterate over a tensor's pieces from a chunk on."""
-    for piece in segments.pieces_of(chunk.tensor, seed, segments.SEGMENT_BYTES):
-        if piece.box.starts >= chunk.starts:  # pieces are in C order
-            yield piece
+def _from(chunk: Chunk, seed: int) -> Iterator[Cut]:
+    """Iterate over a tensor's cuts from a chunk on."""
+    for cut in segments.cuts_of(chunk.tensor, seed, segments.SEGMENT_BYTES):
+        if cut.box.starts >= chunk.starts:  # cuts are in C order
+            yield cut
 
 
-def _literal(data: bytes) -> Piece:
-    """Make a piece of known bytes."""
+def _literal(data: bytes) -> Cut:
+    """Make a cut of known bytes."""
     known = np.frombuffer(data, np.uint8)
 
     def copy(out: Array, box: Box, num_threads: int | None) -> None:
         out[...] = known
 
-    return Piece(copy, whole(known.shape), known.dtype, known.size)
+    return Cut(copy, whole(known.shape), known.dtype, known.size)
 
 
 # -------------------------------------------------------------------------------------- metadata

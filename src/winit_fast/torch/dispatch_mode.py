@@ -23,8 +23,8 @@ class _Schema(NamedTuple):
 
     Attributes
     ----------
-    written : tuple of (int or str)
-        Positions, or names, of the arguments that the operation writes.
+    written : tuple of int
+        Positions of the arguments that the operation writes.
     names : tuple of str
         Names of all arguments.
     returns_written : bool
@@ -69,7 +69,7 @@ _IN_PLACE = {
 }
 """Operations that draw into a tensor: the scheme, from the other arguments."""
 
-_MADE: dict[str, Callable[..., Initializer]] = {
+_NEW_DRAWS: dict[str, Callable[..., Initializer]] = {
     "aten::randn": lambda *args, **kwargs: RandomNormal(0.0, 1.0),
     "aten::randn_like": lambda *args, **kwargs: RandomNormal(0.0, 1.0),
     "aten::rand": lambda *args, **kwargs: RandomUniform(0.0, 1.0),
@@ -77,7 +77,7 @@ _MADE: dict[str, Callable[..., Initializer]] = {
 }
 """Operations that return a new tensor of drawn numbers."""
 
-_MAKES: dict[str, Any] = {
+_NEW_CONSTANTS: dict[str, Any] = {
     **dict.fromkeys(
         f"aten::{name}"
         for name in ("empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided")
@@ -88,7 +88,10 @@ _MAKES: dict[str, Any] = {
     "aten::full_like": lambda args: args[1],
     "aten::new_full": lambda args: args[2],
 }
-"""Operations that make an empty or constant tensor: its number, None if empty."""
+"""Operations that make an empty or constant tensor.
+
+Each has a function of its arguments that returns the number; None if the tensor is empty.
+"""
 
 
 class DispatchMode(TorchDispatchMode):
@@ -113,8 +116,8 @@ class DispatchMode(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded in func.tags:
             return self._drawn(func, args, kwargs)
         name = func._schema.name
-        if name in _MAKES:
-            return self._made(func, args, kwargs)
+        if name in _NEW_CONSTANTS:
+            return self._constant(func, args, kwargs)
         if not any(
             recorder.find(tensor) is not None for tensor in instances(Tensor, (args, kwargs))
         ):
@@ -124,12 +127,12 @@ class DispatchMode(TorchDispatchMode):
             return args[0]
         return self._computed(func, args, kwargs)
 
-    def _made(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    def _constant(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Make an empty or constant tensor, in memory that is never touched."""
         recorder = self._recorder
-        number = _MAKES[func._schema.name]
+        number = _NEW_CONSTANTS[func._schema.name]
         if number is None or kwargs.get("layout") not in (None, torch.strided):
-            return recorder.made(func(*args, **kwargs))
+            return recorder.register(func(*args, **kwargs))
         tensors = list(instances(Tensor, args))
         device = kwargs.get("device") or (tensors[0].device if tensors else torch.device("cpu"))
         given = kwargs if tensors and kwargs.get("device") is None else {**kwargs, "device": "meta"}
@@ -142,7 +145,10 @@ class DispatchMode(TorchDispatchMode):
         return recorder.fresh(like, constant, torch.device(device))
 
     def _unrecorded(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Run an operation without recorded tensors; record the elements of a new meta tensor."""
+        """Run an operation that has no recorded tensor among its arguments.
+
+        If it makes a meta tensor of numbers alone, record the elements that it has on a CPU.
+        """
         result = func(*args, **kwargs)
         if (
             isinstance(result, Tensor)
@@ -155,7 +161,7 @@ class DispatchMode(TorchDispatchMode):
         return result
 
     def _drawn(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Record a draw of another kind."""
+        """Record a random operation other than those of _IN_PLACE."""
         schema, recorder = _schema(func), self._recorder
         name = func._schema.name
         if schema.written:
@@ -166,8 +172,10 @@ class DispatchMode(TorchDispatchMode):
         tensors = list(instances(Tensor, (args, kwargs)))
         given = kwargs if tensors else {**kwargs, "device": "meta"}
         like = func(*_on_meta(args), **_on_meta(given))
-        scheme: Initializer | None = _MADE[name](*args, **kwargs) if name in _MADE else None
-        if func is aten.normal.float_float:
+        scheme: Initializer | None = None
+        if name in _NEW_DRAWS:
+            scheme = _NEW_DRAWS[name](*args, **kwargs)
+        elif func is aten.normal.float_float:
             scheme = _normal(*args[:2])
         device = kwargs.get("device") or (tensors[0].device if tensors else torch.device("cpu"))
 

@@ -65,7 +65,7 @@ class FunctionMode(TorchFunctionMode):
             if come is not None:
                 if come.name in _SCHEMES:
                     return self._fill(come.name, come.arguments)
-                # Call the original function: the name may be bound to another one.
+                # Call torch's original: transformers may have bound the name to another function.
                 func, args, kwargs = _torch()[come.name], (), come.arguments
         if getattr(func, "__module__", None) == "winit_fast.torch.init":
             args = args or (kwargs.pop("tensor"),)

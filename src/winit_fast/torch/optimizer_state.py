@@ -1,4 +1,4 @@
-"""What an optimizer keeps of parameters, set back to its beginning: of whole ones, or of rows."""
+"""Resets what an optimizer keeps of parameters: of whole ones, or of some rows or columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KNOWN = ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad
 
 
 def check_per_element(optimizer: Optimizer | None, parameters: Mapping[str, Tensor]) -> None:
-    """Refuse an optimizer whose state is not known to be per element, or that has other parameters.
+    """Refuse an optimizer that lacks a parameter, or whose state is not known to be per element.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def resets(optimizer: Optimizer, chosen: Sequence[Named]) -> list[Callable[[], A
     Raises
     ------
     TypeError, ValueError
-        If it is no optimizer, keeps no state for each parameter, or has not one of these.
+        If it is no optimizer, keeps no state for each parameter, or lacks one of these.
     """
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {optimizer!r}")
@@ -121,5 +121,8 @@ def _own(optimizer: Optimizer) -> set[int]:
 
 
 def _accumulated(optimizer: torch.optim.Adagrad) -> float:
-    """Return what the sums of Adagrad begin with: not that of a group."""
+    """Return what Adagrad's sums begin with.
+
+    It is the number given to its constructor, not that of a parameter group.
+    """
     return float(optimizer.defaults["initial_accumulator_value"])

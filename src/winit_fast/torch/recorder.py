@@ -178,7 +178,8 @@ class Recorder:
         region = memory.region(tensor)
         one = Draw(memory.shape, memory.dtype, scheme, operation, memory.name, self._own)
         value = view(one, region)
-        # such indices count from 0 in the region
+        # These count from 0 in the region: schemes that are not elementwise, and calls with their
+        # own seed or name.
         if not one.is_elementwise or self._own is not None:
             one = Draw(region.sizes, memory.dtype, scheme, operation, memory.name, self._own)
             value = one
@@ -196,7 +197,7 @@ class Recorder:
             self._loose[value] = None
         return tensor
 
-    def made(self, tensor: Tensor) -> Tensor:
+    def register(self, tensor: Tensor) -> Tensor:
         """Register a new tensor whose memory has not been written."""
         if _storage(tensor) is not None:
             self._keep(tensor, Held(tuple(tensor.shape), tensor.dtype, ""), None)

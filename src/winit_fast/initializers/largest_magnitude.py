@@ -18,11 +18,13 @@ from winit_fast.initializers.protocol import Initializer
 from winit_fast.initializers.registry import get
 from winit_fast.initializers.scaled import Scaled
 from winit_fast.initializers.sparse import Sparse
-from winit_fast.initializers.truncation_correction import corrected
+from winit_fast.initializers.truncation_correction import TRUNCATED_AT, corrected
 from winit_fast.initializers.variance_scaling import VarianceScaling
 
 
-def bound(initializer: Initializer, shape: tuple[int, ...], dtype: np.dtype[Any]) -> float | None:
+def largest_magnitude(
+    initializer: Initializer, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> float | None:
     """Return a bound of the magnitude of a scheme's elements, whatever the seed.
 
     Existing weights are read for it.
@@ -49,9 +51,9 @@ def bound(initializer: Initializer, shape: tuple[int, ...], dtype: np.dtype[Any]
     >>> import winit_fast as wf
     >>> float32, float64 = np.dtype("float32"), np.dtype("float64")
     >>> scheme = wf.RandomNormal(0.0, 1.0)
-    >>> [round(bound(scheme, (8, 8), dtype), 3) for dtype in (float32, float64)]
+    >>> [round(largest_magnitude(scheme, (8, 8), dtype), 3) for dtype in (float32, float64)]
     [6.66, 9.419]
-    >>> bound(wf.RandomUniform(-3.0, 1.0), (8, 8), float32)
+    >>> largest_magnitude(wf.RandomUniform(-3.0, 1.0), (8, 8), float32)
     3.0
     """
     match initializer:
@@ -77,17 +79,19 @@ def bound(initializer: Initializer, shape: tuple[int, ...], dtype: np.dtype[Any]
             stddev = initializer.stddev(shape)
             if distribution == "uniform":
                 return math.sqrt(3.0) * stddev
-            return 2 * corrected(stddev) if distribution != "normal" else stddev * _reach(dtype)
+            if distribution == "normal":
+                return stddev * _reach(dtype)
+            return TRUNCATED_AT * corrected(stddev)
         case Scaled(initializer=Initializer() as own):
-            inside = bound(own, shape, dtype)
+            inside = largest_magnitude(own, shape, dtype)
             return None if inside is None else inside * initializer.value
         case Pretrained(fallback=fallback):
-            rest = 0.0 if fallback is None else bound(get(fallback), shape, dtype)
+            rest = 0.0 if fallback is None else largest_magnitude(get(fallback), shape, dtype)
             return None if rest is None else max(initializer.magnitude(), rest)
         case Computed(values=values) if values.size:
             return float(np.abs(values.astype(np.float64)).max())
         case Parts(parts=parts):
-            bounds = [bound(part.initializer, part.box.tensor, dtype) for part in parts]
+            bounds = [largest_magnitude(part.initializer, part.box.tensor, dtype) for part in parts]
             known = [each for each in bounds if each is not None]
             return max(known) if len(known) == len(bounds) else None
     return None
