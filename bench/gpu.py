@@ -27,12 +27,15 @@ from draws import DRAWS, FROZEN
 
 from winit_fast.base import dtypes
 from winit_fast.base.boxes import Box, box, whole
+from winit_fast.gpu import cases
 from winit_fast.gpu.device import unable
 from winit_fast.gpu.fill import fill
 from winit_fast.streams import distributions
 from winit_fast.streams.fill import fill as fill_on_cpu
 
 KEY, STREAM = make_hashes.SEED, make_hashes.STREAM
+METHODS = dict(cases.DISTRIBUTIONS)  # others have no kernel
+DRAWN = {label: draw for label, draw in FROZEN.items() if draw[0] in METHODS}
 CARRIERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -57,8 +60,8 @@ def on_cpu(distribution: object, cut: Box, dtype: str) -> np.ndarray:
 def differing_hashes(device: torch.device) -> Iterator[str]:
     """Yield the lines of the table, those of 4099 elements, that the device does not reproduce."""
     frozen = make_hashes.frozen()
-    for label, (method, parameters) in FROZEN.items():
-        for dtype in dtypes.NAMES:
+    for label, (method, parameters) in DRAWN.items():
+        for dtype in cases.DTYPES:
             distribution = prepared(method, parameters, dtype)
             for offset in make_hashes.OFFSETS:
                 cut = box((2**63,), np.s_[offset : offset + 4099])
@@ -80,7 +83,7 @@ def differing_boxes(device: torch.device, count: int) -> Iterator[str]:
         cut = box((2**30, *shape), (2**29, *map(slice, first, last)))
         order = random.permutation(axes).tolist()
         gap = int(random.integers(1, 3))
-        method, dtype = random.choice(list(DRAWS)), str(random.choice(dtypes.NAMES))
+        method, dtype = random.choice(list(METHODS)), str(random.choice(cases.DTYPES))
         out = empty([cut.shape[axis] * gap for axis in order], dtype, device)
         out = out[tuple(slice(0, None, gap) for _ in order)]
         out = out.permute([order.index(axis) for axis in range(axes)])
@@ -92,8 +95,8 @@ def differing_boxes(device: torch.device, count: int) -> Iterator[str]:
 
 def differing_large(device: torch.device, size: int) -> Iterator[str]:
     """Yield distributions and types of which a whole large tensor differs from the CPU's."""
-    for label, (method, parameters) in FROZEN.items():
-        for dtype in dtypes.NAMES:
+    for label, (method, parameters) in DRAWN.items():
+        for dtype in cases.DTYPES:
             distribution, cut = prepared(method, parameters, dtype), whole((size,))
             out = empty(cut.shape, dtype, device)
             fill(distribution, KEY, STREAM, out, cut)

@@ -23,6 +23,12 @@ const char *winit_type_name(int type) {
     return type >= 0 && type < WINIT_TYPES ? formats[type].name : NULL;
 }
 
+#define X(NAME, name, ...) #name,
+static const char *const kernels[WINIT_KERNELS] = {"bits", WINIT_EACH_KERNEL(X)};
+#undef X
+
+const char *winit_kernel_name(int kernel) { return kernels[kernel]; }
+
 size_t winit_type_size(int type) { return formats[type].size; }
 
 int winit_per_block(int type) { return type == WINIT_F64 ? 2 : 4; }

@@ -58,6 +58,8 @@ typedef enum {
         WINIT_KERNELS
 } winit_kernel;
 
+const char *winit_kernel_name(int kernel);
+
 /* A stream: the Philox key and the upper half of its counter. */
 typedef struct {
     uint64_t seed;

@@ -35,15 +35,6 @@ PHILOX = {
     "increments": (PHILOX_W0, PHILOX_W1),
 }
 
-KERNELS = {
-    _winit.WINIT_BITS: "bits",
-    _winit.WINIT_UNIFORM: "uniform",
-    _winit.WINIT_INSIDE: "inside",
-    _winit.WINIT_NORMAL: "normal",
-    _winit.WINIT_TRUNCATED: "truncated",
-    _winit.WINIT_CENTRAL: "central",
-}
-
 
 cdef tuple _singles(const float *values, size_t bytes):
     return tuple([values[k] for k in range(bytes // sizeof(float))])
@@ -81,7 +72,7 @@ def parameters(Distribution distribution):
     """Return the members of a distribution, with the names of its kernel and of its type."""
     cdef _winit.winit_distribution *d = &distribution.d
     return {
-        "kernel": KERNELS[d.kernel],
+        "kernel": _winit.winit_kernel_name(d.kernel).decode(),
         "type": _winit.winit_type_name(d.type).decode(),
         "loc": d.loc,
         "scale": d.scale,

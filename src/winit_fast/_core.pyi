@@ -82,7 +82,6 @@ class Parameters(TypedDict):
     log_shift: float
 
 PHILOX: Final[_Philox]
-KERNELS: Final[dict[int, str]]
 
 def coefficients() -> dict[str, tuple[float, ...]]: ...
 def parameters(distribution: Distribution) -> Parameters: ...

@@ -6,12 +6,6 @@ cdef extern from "winit.h" nogil:
     enum:
         WINIT_F64
         WINIT_F32
-        WINIT_BITS
-        WINIT_UNIFORM
-        WINIT_INSIDE
-        WINIT_NORMAL
-        WINIT_TRUNCATED
-        WINIT_CENTRAL
         WINIT_MAX_AXES
         WINIT_NO_VALUE
         WINIT_NOT_FINITE
@@ -65,6 +59,7 @@ cdef extern from "winit.h" nogil:
         int64_t byte_stride
 
     const char *winit_type_name(int type)
+    const char *winit_kernel_name(int kernel)
     size_t winit_type_size(int type)
     int winit_per_block(int type)
     int winit_set(winit_distribution *d, const char *name, int type, const winit_parameters *p)
