@@ -358,9 +358,9 @@ def theory(
     Notes
     -----
     Expectations over one normal are computed as in `winit_fast.gain`, with relative errors below
-    1e-9. Those over two correlated normals are computed by Gauss-Legendre quadrature on intervals of
-    one standard deviation in each; the error is about 1e-12 for smooth activations and 1e-5 where
-    there are kinks.
+    1e-9. Those over two correlated normals are computed by Gauss-Legendre quadrature on intervals
+    of one standard deviation in each; the error is about 1e-12 for smooth activations and 1e-5
+    where there are kinks.
 
     The theory is that of infinitely wide layers. `Theory.spread` says how far a network of finite
     width may be from it.
@@ -387,7 +387,7 @@ def theory(
 
 
 def normal_rule() -> tuple[Array, Array]:
-    """Return nodes and weights for expectations over N(0, 1): 16 Gauss-Legendre points a panel."""
+    """Return nodes and weights for expectations over N(0, 1): 16 Gauss-Legendre ones an interval."""
     if not _RULE:
         nodes, weights = np.polynomial.legendre.leggauss(16)
         left = np.arange(-9.0, 9.0)
