@@ -387,7 +387,7 @@ def theory(
 
 
 def normal_rule() -> tuple[Array, Array]:
-    """Return nodes and weights for expectations over N(0, 1): 16 Gauss-Legendre ones an interval."""
+    """Return nodes and weights for expectations over N(0, 1): 16 Gauss-Legendre ones each."""
     if not _RULE:
         nodes, weights = np.polynomial.legendre.leggauss(16)
         left = np.arange(-9.0, 9.0)
