@@ -5,9 +5,9 @@
     make bench-baseline                record the baseline of this processor and compiler again
 
 There are two kinds of figures. *Ratios* compare with NumPy or memset in the same process: they are
-medians of alternating turns. A case fails if its ratio is more than 10 % below the baseline in five
-measurements. The later ones are made only if the one before failed, after all other cases and a
-pause: on a shared machine the neighbours' work slows vector arithmetic more than NumPy's, for
+medians of alternating turns. A case fails if its ratio is more than 10 % below the baseline in
+three measurements. The later ones are made only if the one before failed, after all other cases and
+a pause: on a shared machine the neighbours' work slows vector arithmetic more than NumPy's, for
 seconds or minutes. *Instruction counts*, from callgrind, repeat exactly: a case fails if its count
 grew by more than 2 %.
 
@@ -34,8 +34,8 @@ from winit_fast import get_num_threads
 
 BASELINE = Path(__file__).with_name("baseline.json")
 RATIO_ALLOWANCE, COUNT_ALLOWANCE = 0.10, 0.02
-ATTEMPTS = 5  # a ratio counts as slower after this many measurements below the bound
-PAUSE = 20.0  # seconds before each repetition
+ATTEMPTS = 3  # a ratio counts as slower after this many measurements below the bound
+PAUSE = 60.0  # seconds before each repetition
 ROUNDS = 5  # the baseline is the median of this many measurements
 SECONDS = 1.5
 
