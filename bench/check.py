@@ -4,12 +4,12 @@
     make bench-check CHECK=--counts    compare only instruction counts, which works on any machine
     make bench-baseline                record the baseline of this processor and compiler again
 
-There are two kinds of figures. *Ratios* compare with NumPy or memset in the same process: they are
-medians of alternating turns. A case fails if its ratio is more than 10 % below the baseline in
-three measurements. The later ones are made only if the one before failed, after all other cases and
-a pause: on a shared machine the neighbours' work slows vector arithmetic more than NumPy's, for
-seconds or minutes. *Instruction counts*, from callgrind, repeat exactly: a case fails if its count
-grew by more than 2 %.
+There are two kinds of figures. *Ratios* compare with a peer in the same process: they are medians
+of alternating turns, of those in which the peer was not disturbed. A case fails if its ratio is
+more than 10 % below the baseline. Before that it is measured twice again, after all other cases and
+a pause, since a shared machine may be disturbed for minutes; the turns of all three count together.
+*Instruction counts*, from callgrind, repeat exactly: a case fails if its count grew by more than
+2 %.
 
 A ratio depends on the processor, a count on the compiler. The baseline stores them by processor and
 by compiler. If it lacks this processor or this compiler, only the other kind is compared, and a
@@ -21,7 +21,6 @@ import argparse
 import json
 import platform
 import re
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,10 +33,13 @@ from winit_fast import get_num_threads
 
 BASELINE = Path(__file__).with_name("baseline.json")
 RATIO_ALLOWANCE, COUNT_ALLOWANCE = 0.10, 0.02
-ATTEMPTS = 3  # a ratio counts as slower after this many measurements below the bound
-PAUSE = 60.0  # seconds before each repetition
-ROUNDS = 5  # the baseline is the median of this many measurements
-SECONDS = 1.5
+ATTEMPTS = 3  # most times that a case is measured
+PAUSE = 60.0  # seconds before a case is measured again
+ROUNDS = 5  # times that a case is measured for the baseline
+SECONDS = 3.0
+
+Turns = dict[str, tuple[list[float], list[float]]]
+"""By case: the seconds of our turns and of the peer's."""
 
 
 @dataclass(frozen=True)
@@ -91,46 +93,57 @@ def lost(before: Mapping[str, float], now: Mapping[str, float]) -> list[str]:
     return [f"{case}: in the baseline, but not measured" for case in before if case not in now]
 
 
-def best_of(
+def ratios_of(measured: Turns) -> dict[str, float]:
+    return {case: ratios.quiet_ratio(*times) for case, times in measured.items()}
+
+
+def pool(measured: Turns, more: Turns) -> None:
+    """Add turns to those measured before."""
+    for case, added in more.items():
+        for times, others in zip(measured.setdefault(case, ([], [])), added, strict=True):
+            times.extend(others)
+
+
+def persistent(
     before: Mapping[str, float],
-    measure: Callable[[list[str] | None], dict[str, float]],
+    measure: Callable[[list[str] | None], Turns],
     attempts: int = ATTEMPTS,
     allowance: float = RATIO_ALLOWANCE,
     pause: float = 0.0,
 ) -> dict[str, float]:
-    """Measure ratios; repeat those below the bound up to ``attempts`` times and keep the best.
+    """Measure ratios; those below the bound again, up to ``attempts`` times in all.
 
     Parameters
     ----------
     before : mapping of str to float
         The baseline.
     measure : callable
-        Measures the given cases, or all of them (None).
+        Times the given cases, or all of them (None).
     attempts : int
-        Most measurements of a case.
+        Most measurements of a case. The ratio is that of the turns of all of them.
     allowance : float
         How much slower a case may be.
     pause : float
         Seconds before each repetition.
     """
-    found = measure(None)
+    measured = measure(None)
     for _ in range(attempts - 1):
-        failed = [each.case for each in slower(compare(before, found, ratio_change), allowance)]
+        changes = compare(before, ratios_of(measured), ratio_change)
+        failed = [each.case for each in slower(changes, allowance)]
         if not failed:
             break
         time.sleep(pause)
-        again = measure(failed)
-        found |= {case: max(found[case], again[case]) for case in failed}
-    return found
+        pool(measured, measure(failed))
+    return ratios_of(measured)
 
 
-def measure_ratios(names: list[str] | None = None) -> dict[str, float]:
+def measure_turns(names: list[str] | None = None) -> Turns:
     made = ratios.cases()
-    found = {}
+    measured: Turns = {}
     for case in made if names is None else names:
-        found[case] = ratios.ratio(made[case](), SECONDS)
-        print(f"  {case:<58} {found[case]:8.3g}", flush=True)
-    return found
+        measured[case] = ratios.timed(made[case](), SECONDS)
+        print(f"  {case:<58} {ratios.quiet_ratio(*measured[case]):8.3g}", flush=True)
+    return measured
 
 
 def processor() -> str:
@@ -147,11 +160,14 @@ def processor() -> str:
 
 def record(path: Path) -> None:
     """Measure on this processor and with this compiler, and store both in the baseline."""
+    measured: Turns = {}
     rounds = []
     for number in range(ROUNDS):
         print(f"round {number + 1} of {ROUNDS}")
-        rounds.append(measure_ratios())
-    found = {case: statistics.median(each[case] for each in rounds) for case in rounds[0]}
+        more = measure_turns()
+        rounds.append(ratios_of(more))
+        pool(measured, more)
+    found = ratios_of(measured)
     counts = instructions.count()
     baseline = json.loads(path.read_text()) if path.exists() else {"ratios": {}, "instructions": {}}
     baseline["ratios"][processor()] = {case: float(f"{r:.4g}") for case, r in found.items()}
@@ -201,7 +217,7 @@ def check(path: Path, counts_only: bool = False) -> list[str]:
         print(f"ratios NOT compared: none of {processor()!r} (make bench-baseline records them)")
     else:
         print("ratios:")
-        found = best_of(before_ratios, measure_ratios, pause=PAUSE)
+        found = persistent(before_ratios, measure_turns, pause=PAUSE)
         changes = compare(before_ratios, found, ratio_change)
         print(f"ratios: {len(changes)} cases, the worst:")
         failures += report("ratio", changes, RATIO_ALLOWANCE)

@@ -40,8 +40,13 @@ def test_a_case_that_is_lost_fails_and_a_new_one_is_told(capsys):
     assert "c NOT compared: not in the baseline" in capsys.readouterr().out
 
 
+def steady(ratio, turns=20):
+    """Turns of ours and of a peer that takes 1 second."""
+    return [1 / ratio] * turns, [1.0] * turns
+
+
 def measured(answers):
-    """A fake measurement with given results, and the list of cases that it was asked for."""
+    """A fake measurement with given turns, and the list of cases that it was asked for."""
     asked = []
 
     def measure(names):
@@ -51,16 +56,20 @@ def measured(answers):
     return measure, asked
 
 
-def test_only_what_failed_is_measured_again_and_the_best_counts():
-    measure, asked = measured({"uniform": [9.5], "normal": [10.0, 19.0]})
-    assert check.best_of(BEFORE, measure) == {"uniform": 9.5, "normal": 19.0}
+def test_only_what_failed_is_measured_again():
+    noisy = [1 / 8.0] * 20, [2.0] * 20  # ratio 16
+    measure, asked = measured({"uniform": [steady(9.5)], "normal": [noisy, steady(19.0)]})
+    found = check.persistent(BEFORE, measure)
+    assert found == {"uniform": pytest.approx(9.5), "normal": pytest.approx(19.0)}
     assert asked == [None, ["normal"]]
 
 
-def test_three_failures_are_one():
-    measure, asked = measured({"uniform": [11.0], "normal": [10.0, 12.0, 11.0]})
-    found = check.best_of(BEFORE, measure)
-    assert found["normal"] == 12.0
+def test_three_failures_are_one_and_all_turns_count():
+    # The best of three measurements would be 18.5, and pass.
+    normal = [steady(16.0), steady(18.5, 10), steady(16.0)]
+    measure, asked = measured({"uniform": [steady(11.0)], "normal": normal})
+    found = check.persistent(BEFORE, measure)
+    assert found["normal"] == pytest.approx(16.0)
     assert asked == [None, ["normal"], ["normal"]]
     assert check.slower(check.compare(BEFORE, found, check.ratio_change), 0.10)
 
@@ -73,7 +82,11 @@ def machine(monkeypatch):
     monkeypatch.setattr(instructions, "compiler_version", lambda: "C")
     monkeypatch.setattr(instructions, "count", lambda: dict(figures["counts"]))
     monkeypatch.setattr(check, "PAUSE", 0.0)
-    monkeypatch.setattr(check, "measure_ratios", lambda names=None: dict(figures["ratios"]))
+    monkeypatch.setattr(
+        check,
+        "measure_turns",
+        lambda names=None: {case: steady(ratio) for case, ratio in figures["ratios"].items()},
+    )
     return figures
 
 
@@ -123,15 +136,33 @@ def test_counts_alone(machine, tmp_path, capsys):
         check.check(path, counts_only=True)
 
 
+def test_turns_in_which_the_peer_was_disturbed_do_not_count():
+    quiet, noisy = [(1.0, 4.0)] * 3, [(1.5, 8.0)] * 30
+    ours, theirs = zip(*noisy, *quiet, strict=True)
+    assert ratios.quiet_ratio(ours, theirs) == 4.0
+    # A disturbed turn of ours counts, and a slower fill shows, however noisy the machine is.
+    ours, theirs = zip(*noisy, *quiet, (4.0, 4.1), strict=True)
+    assert ratios.quiet_ratio(ours, theirs) == 4.0
+    slow, theirs = [1.2 * seconds for seconds in ours], list(theirs)
+    assert ratios.quiet_ratio(slow, theirs) == pytest.approx(4.0 / 1.2)
+
+
+def test_the_slowest_peer_is_the_limit(monkeypatch):
+    times = [[1.0, 1.0], [0.5, 3.0], [2.0, 2.9]]  # ours, memory, arithmetic
+    monkeypatch.setattr(ratios, "turns", lambda contestants, seconds, least: times)
+    assert ratios.timed(ratios.Case(list, (list, list)), seconds=1.0) == ([1.0, 1.0], [2.0, 3.0])
+
+
 def test_every_case_can_be_made_and_run(monkeypatch):
     monkeypatch.setattr(ratios, "BEYOND", 1 << 12)
+    monkeypatch.setattr(ratios, "SHARED", 1 << 12)
     isa = ratios._core.isa()
     made = ratios.cases()
     assert len(made) > 15
     for make in made.values():
-        pair = make()
-        pair.ours()
-        pair.theirs()
+        case = make()
+        for contestant in (case.ours, *case.theirs):
+            contestant()
     assert ratios._core.isa() == isa
 
 

@@ -309,8 +309,10 @@ class Stream:
             if type(parameter) is not float:  # a loop: the usual case costs a small call nothing
                 parameters = tuple(map(_settled, parameters))
                 break
+        if num_threads is not None:
+            num_threads = threads.checked(num_threads)
         # A fast path for plain arrays: for small ones the overhead of the call dominates.
-        if type(out) is np.ndarray and shape is dtype is index is num_threads is None:
+        if type(out) is np.ndarray and shape is dtype is index is None:
             kind = out.dtype
             try:
                 distribution, carrier = _made[make, kind, parameters]
@@ -320,7 +322,6 @@ class Stream:
                 carried = out if carrier is kind else out.view(carrier)
                 if _core.fill_array(distribution, self.seed, self.id, carried, MIN_PIECE):
                     return out
-        num_threads = threads.checked(num_threads)
         if out is None:
             cut = box(_given(shape), index)
             out = array = empty(cut.shape, find("float32" if dtype is None else dtype).dtype)
