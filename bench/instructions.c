@@ -32,6 +32,7 @@ static const fill_case fills[] = {
     {"uniform", WINIT_E4M3FN, 1, LONG},  {"truncated", WINIT_BF16, 1, LONG},
     {"normal", WINIT_F32, 1, SHORT},     {"normal", WINIT_F32, ROWS, ROW},
     {"truncated", WINIT_F32, ROWS, ROW}, {"uniform", WINIT_BF16, ROWS, ROW},
+    {"normal", WINIT_F32, ROWS, 1},      {"truncated", WINIT_F64, ROWS, 1},
 };
 
 /* Streaming stores have loops of their own; one case stands for all of them. */

@@ -110,6 +110,34 @@ V_INLINE void finish(listed *list, int groups, vu *words, const winit_distributi
     }
 }
 
+/* Transforms the words of a column, and stores its elements. There are words of a multiple of
+ * AT_ONCE groups. */
+V_INLINE void finish_column(char *dst, int groups, vu *words, const vu *indices,
+                            const winit_distribution *distribution, const kernel *f) {
+    const winit_distribution d = *distribution;
+    radii(words, groups, f);
+    for (int g = 0; g < groups; g += AT_ONCE) {
+        vu x[AT_ONCE], made[AT_ONCE];
+        if (f->has_radius) {
+            V_UNROLL for (int first = 0; first < AT_ONCE; first += V_TOGETHER) {
+                f->transform(words + 2 * (g + first), &d, V_TOGETHER, x);
+                EACH(i, V_TOGETHER) {
+                    made[first + i] = chosen(x + 2 * i, indices[g + first + i], f);
+                }
+            }
+        } else {
+            EACH(i, V_TOGETHER) {
+                choose_words(words + 2 * g + 4 * i, indices + g + 2 * i, x + 2 * i, f);
+            }
+            f->transform(x, &d, V_TOGETHER, made);
+        }
+        EACH(i, V_TOGETHER) {
+            if (g + 2 * i < groups) f->put(dst, made + 2 * i, 0);
+            dst += group_bytes(f);
+        }
+    }
+}
+
 /* Runs whole chunks of consecutive groups, below the next multiple of 2^32. */
 V_INLINE void run_chunks(char *dst, uint64_t block, uint64_t chunks, const philox_keys *k,
                          const winit_distribution *distribution, const int streaming,
@@ -129,22 +157,26 @@ V_INLINE void run_chunks(char *dst, uint64_t block, uint64_t chunks, const philo
     }
 }
 
-#define PARTS_OF_LOOPS(name)                                                         \
-    static const kernel kernel_##name;                                               \
-    V_NOINLINE void finish_##name(listed *list, int groups, vu *words,               \
-                                  const winit_distribution *d, int streaming) {      \
-        finish(list, groups, words, d, streaming, &kernel_##name);                   \
-    }                                                                                \
-    V_NOINLINE void chunks_##name(char *dst, uint64_t block, uint64_t chunks,        \
-                                  const philox_keys *k, const winit_distribution *d, \
-                                  int streaming) {                                   \
-        if (streaming) {                                                             \
-            run_chunks(dst, block, chunks, k, d, 1, &kernel_##name);                 \
-        } else {                                                                     \
-            run_chunks(dst, block, chunks, k, d, 0, &kernel_##name);                 \
-        }                                                                            \
+#define PARTS_OF_LOOPS(name)                                                                  \
+    static const kernel kernel_##name;                                                        \
+    V_NOINLINE void finish_##name(listed *list, int groups, vu *words,                        \
+                                  const winit_distribution *d, int streaming) {               \
+        finish(list, groups, words, d, streaming, &kernel_##name);                            \
+    }                                                                                         \
+    V_NOINLINE void finish_column_##name(char *dst, int groups, vu *words, const vu *indices, \
+                                         const winit_distribution *d) {                       \
+        finish_column(dst, groups, words, indices, d, &kernel_##name);                        \
+    }                                                                                         \
+    V_NOINLINE void chunks_##name(char *dst, uint64_t block, uint64_t chunks,                 \
+                                  const philox_keys *k, const winit_distribution *d,          \
+                                  int streaming) {                                            \
+        if (streaming) {                                                                      \
+            run_chunks(dst, block, chunks, k, d, 1, &kernel_##name);                          \
+        } else {                                                                              \
+            run_chunks(dst, block, chunks, k, d, 0, &kernel_##name);                          \
+        }                                                                                     \
     }
-#define LIST_OF_PARTS(name) chunks_##name, finish_##name
+#define LIST_OF_PARTS(name) chunks_##name, finish_##name, finish_column_##name
 
 /* Makes the groups of a list. `upper` has a bit set above the lower 32 where a block's upper word
  * differs from that of the first block. */
@@ -254,46 +286,80 @@ V_INLINE void gather(char *dst, char *const *to, const uint64_t *blocks, size_t 
                 (unsigned)group_bytes(f), f->finish);
 }
 
-enum { PAIRS_AT_ONCE = 2 * V_LANES };
-
-/* Half blocks, of four elements. A pair is the low half or the high half of a lane of words. The
- * pairs of two groups are packed into one group before the transform, so that only requested pairs
- * are transformed. The first group has the even entries of the list: unpacking two registers then
- * restores the order. */
-V_NOINLINE void make_pairs(char *dst, const uint64_t *list, size_t count,
-                           const winit_distribution *d, const winit_stream *s, unsigned bytes,
-                           list_function *finish) {
-    philox_keys k;
-    philox_schedule(&k, s);
-    while (count) {
-        const size_t left = count / PAIRS_AT_ONCE;
-        const int groups = left < MOST / 2 ? (int)left : MOST / 2;
-        vu blocks[MOST], words[2 * MOST], high[MOST];
-        listed made[MOST / 2];
-        for (int g = 0; g < groups; g++) {
-            const vu a = v_load(list), b = v_load(list + V_LANES);
-            high[2 * g] = v_unpack_low64(a, b);
-            high[2 * g + 1] = v_unpack_high64(a, b);
-            EACH(j, 2) blocks[2 * g + j] = v_shr64(high[2 * g + j], 1);
-            made[g].to = (place){dst, 0, 4 * V_LANES};
-            list += PAIRS_AT_ONCE;
-            dst += bytes;
+/* The words of a column, of several sets of 2 V_LANES blocks. Lane by lane, in memory order, the
+ * even sets have elements 0, 2, 4, ... of the column and the odd sets those between. Of a block's
+ * two pairs of words only one is needed: `words` gets a group for each set. */
+V_NOINLINE void column_words_f32(const philox_keys *k, uint64_t index, uint64_t step, int sets,
+                                 vu *words, vu *indices) {
+    uint64_t numbers[V_LANES];
+    for (int i = 0; i < V_LANES; i++) numbers[i] = 2 * (uint64_t)i * step;
+    const vu even = v_load(numbers);
+    for (int i = 0; i < sets; i += V_SETS) {
+        vu w[V_SETS][4];
+        EACH(s, V_SETS) {
+            const uint64_t n = (uint64_t)(i + s), from = n / 2 * 4 * V_LANES + n % 2;
+            const vu a = v_add64(even, v_set64(index + from * step));
+            const vu b = v_add64(even, v_set64(index + (from + 2 * V_LANES) * step));
+            indices[i + s] = v_even32(a, b);
+            philox_packed_begin(k, v_shr64(a, 2), v_shr64(b, 2), w[s]);
         }
-        list_words(&k, blocks, 2 * groups, words);
-        for (int g = 0; g < groups; g++) {
-            const vu *a = words + 4 * g, *b = a + 2;
-            EACH(j, 2) {
-                words[2 * g + j] = v_pack_low(half(a[j], high[2 * g]), half(b[j], high[2 * g + 1]));
-            }
+        philox_packed_rounds(k, w, V_SETS);
+        EACH(s, V_SETS) {
+            const vm32 second = v_any32(indices[i + s], v_set32(2));
+            words[2 * (i + s)] = v_select32(second, w[s][2], w[s][0]);
+            words[2 * (i + s) + 1] = v_select32(second, w[s][3], w[s][1]);
         }
-        finish(made, groups, words, d, 0);
-        count -= (size_t)groups * PAIRS_AT_ONCE;
     }
 }
 
-V_INLINE void pairs(char *dst, const uint64_t *list, size_t count, const winit_distribution *d,
-                    const winit_stream *s, const kernel *f) {
-    make_pairs(dst, list, count, d, s, (unsigned)group_bytes(f), f->finish);
+/* The same for blocks of one pair: two groups for each set, one of even elements of the column, one
+ * of odd elements. */
+V_NOINLINE void column_words_f64(const philox_keys *k, uint64_t index, uint64_t step, int sets,
+                                 vu *words, vu *indices) {
+    uint64_t numbers[V_LANES];
+    for (int i = 0; i < V_LANES; i++) numbers[i] = 2 * (uint64_t)i * step;
+    const vu even = v_load_blocks(numbers);
+    for (int i = 0; i < sets; i += V_SETS) {
+        vu w[V_SETS][4];
+        EACH(s, V_SETS) {
+            vu *at = indices + 2 * (i + s);
+            EACH(j, 2) {
+                at[j] =
+                    v_add64(even, v_set64(index + (uint64_t)(2 * V_LANES * (i + s) + j) * step));
+            }
+            philox_packed_begin(k, v_shr64(at[0], 1), v_shr64(at[1], 1), w[s]);
+        }
+        philox_packed_end(k, w, V_SETS, words + 4 * i);
+    }
+}
+
+V_NOINLINE void make_column(char *dst, uint64_t index, uint64_t step, size_t count,
+                            const winit_distribution *d, const winit_stream *s, int per_block,
+                            unsigned bytes, column_function *finish) {
+    philox_keys k;
+    philox_schedule(&k, s);
+    while (count) {
+        const size_t left = count / (2 * V_LANES);
+        const int sets = left < MOST / 2 ? (int)left : MOST / 2;
+        vu words[2 * MOST], indices[MOST];
+        if (per_block == 2) {
+            column_words_f64(&k, index, step, sets, words, indices);
+        } else { /* as many sets as radii are made at one time */
+            const int whole = (sets + AT_ONCE - 1) / AT_ONCE * AT_ONCE;
+            column_words_f32(&k, index, step, whole, words, indices);
+        }
+        const int groups = per_block == 2 ? 2 * sets : sets;
+        finish(dst, groups, words, indices, d);
+        dst += (unsigned)(groups / 2) * bytes;
+        index += (uint64_t)(2 * V_LANES * sets) * step;
+        count -= (size_t)(2 * V_LANES * sets);
+    }
+}
+
+V_INLINE void column(char *dst, uint64_t index, uint64_t step, size_t count,
+                     const winit_distribution *d, const winit_stream *s, const kernel *f) {
+    make_column(dst, index, step, count, d, s, f->per_block, (unsigned)group_bytes(f),
+                f->finish_column);
 }
 
 #endif

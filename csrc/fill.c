@@ -17,8 +17,8 @@ enum {
     LIST_BLOCKS = 192,    /* blocks per call, enough to make the call's overhead negligible */
     MAX_ROW_BLOCKS = 25,  /* most blocks, of two elements each, in a row shorter than MIN_RUN */
     WHOLE_BLOCKS = 256,   /* blocks in a list that the kernel stores itself */
-    LIST_PAIRS = 192,     /* pairs per call */
-    MIN_COLUMN = 24       /* elements of a column from which pairs are cheaper than blocks */
+    COLUMN_BYTES = 1536,  /* of a column per call, if its elements are not adjacent in memory */
+    MIN_COLUMN = 28       /* elements of a column from which pairs are cheaper than blocks */
 };
 
 /* The elements of a list go to lines that are seldom in a cache, so the lines are prefetched while
@@ -303,28 +303,28 @@ static void fill_list(const winit_distribution *d, const winit_stream *s, char *
 static void fill_column(const winit_distribution *d, const winit_stream *s, char *dst,
                         uint64_t index, const axis *axes, int n) {
     const winit_kernels *table = winit_table();
+    winit_column *const kernel = table->column[d->kernel][d->type];
     const int size = (int)winit_type_size(d->type);
+    const int64_t at_once = (int64_t)table->column_at_once;
     const axis column = axes[--n];
     const uint64_t step = (uint64_t)column.index_stride;
-    char made[LIST_PAIRS * 16];
-    uint64_t pairs[LIST_PAIRS];
+    const int direct = column.byte_stride == size && column.extent * size > COLUMN_BYTES;
+    char made[COLUMN_BYTES];
     int64_t place[WINIT_MAX_AXES];
     set_to_zero(place, n);
     do {
-        for (int64_t first = 0; first < column.extent; first += LIST_PAIRS) {
-            const size_t count = (size_t)min(LIST_PAIRS, column.extent - first);
-            const uint64_t i = index + (uint64_t)first * step;
-            char *to = dst + first * column.byte_stride;
-            for (size_t k = 0; k < count; k++) pairs[k] = (i + k * step) >> 1;
-            const size_t listed = fill_up(pairs, count, table->pairs_at_once);
-            table->pairs[d->kernel][d->type](made, pairs, listed, d, s);
-            /* Every second element has the same position in its pair. */
-            for (size_t k = 0; k < 2 && k < count; k++) {
-                const uint64_t from = 2 * k + ((i + k * step) & 1);
-                copy_strided(to + (int64_t)k * column.byte_stride, 2 * column.byte_stride,
-                             made + from * (unsigned)size, 4 * size, (int64_t)(count - k + 1) / 2,
-                             size);
-            }
+        int64_t first = 0;
+        if (direct) {
+            first = column.extent / at_once * at_once;
+            kernel(dst, index, step, (size_t)first, d, s);
+        }
+        while (first < column.extent) {
+            const int64_t count = min(COLUMN_BYTES / size, column.extent - first);
+            const int64_t whole = (count + at_once - 1) / at_once * at_once;
+            kernel(made, index + (uint64_t)first * step, step, (size_t)whole, d, s);
+            copy_strided(dst + first * column.byte_stride, column.byte_stride, made, size, count,
+                         size);
+            first += count;
         }
     } while (advance(axes, n, place, &dst, &index));
 }

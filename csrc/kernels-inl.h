@@ -37,13 +37,9 @@
                               const winit_distribution *d, const winit_stream *s, int streaming) { \
         gather(dst, to, blocks, count, d, s, streaming, &kernel_##name);                           \
     }                                                                                              \
-    static void pairs_##name(void *dst, const uint64_t *list, size_t count,                        \
-                             const winit_distribution *d, const winit_stream *s) {                 \
-        if (per_block == 2) {                                                                      \
-            gather_##name(dst, NULL, list, count, d, s, 0);                                        \
-        } else {                                                                                   \
-            pairs(dst, list, count, d, s, &kernel_##name);                                         \
-        }                                                                                          \
+    static void column_##name(void *dst, uint64_t index, uint64_t step, size_t count,              \
+                              const winit_distribution *d, const winit_stream *s) {                \
+        column(dst, index, step, count, d, s, &kernel_##name);                                     \
     }                                                                                              \
     static void transform_##name(void *dst, const uint32_t *words, size_t count,                   \
                                  const winit_distribution *d) {                                    \
@@ -67,7 +63,7 @@ WINIT_EACH_KERNEL(KERNELS)
 #define ROW(NAME, of) [WINIT_##NAME] = {WINIT_EACH_TYPE(ENTRY, of)},
 #define RUN(NAME, kind, has_radius) ROW(NAME, run_##kind)
 #define GATHER(NAME, kind, has_radius) ROW(NAME, gather_##kind)
-#define PAIRS(NAME, kind, has_radius) ROW(NAME, pairs_##kind)
+#define COLUMN(NAME, kind, has_radius) ROW(NAME, column_##kind)
 #define TRANSFORM(NAME, kind, has_radius) ROW(NAME, transform_##kind)
 #define BITS(of) [WINIT_BITS] = {[WINIT_F64] = of##_bits_f64, [WINIT_F32] = of##_bits_f32},
 
@@ -83,8 +79,8 @@ const winit_kernels TABLE(V_SET) = {
     .min_run = V_MIN_RUN,
     .fence = v_fence,
     .gather = {BITS(gather) WINIT_EACH_KERNEL(GATHER)},
-    .pairs_at_once = PAIRS_AT_ONCE,
-    .pairs = {BITS(pairs) WINIT_EACH_KERNEL(PAIRS)},
+    .column_at_once = COLUMN_AT_ONCE,
+    .column = {BITS(column) WINIT_EACH_KERNEL(COLUMN)},
     .householder = HOUSEHOLDER,
     .probes =
         {

@@ -7,7 +7,7 @@
 #include "sets.h"
 #include "winit.h"
 
-enum { WINIT_MAX_LANES = 8, WINIT_MAX_PAIRS = 32 };
+enum { WINIT_MAX_LANES = 8, WINIT_MAX_COLUMN = 4 * WINIT_MAX_LANES };
 
 typedef struct {
     int64_t count, index_stride, byte_stride;
@@ -22,10 +22,10 @@ typedef void winit_run(void *dst, uint64_t index, uint64_t count, const winit_ro
  * address in `to` instead of dst; for streaming stores these must be aligned to 16 bytes. */
 typedef void winit_gather(void *dst, char *const *to, const uint64_t *blocks, size_t count,
                           const winit_distribution *d, const winit_stream *s, int streaming);
-/* Elements 2 k and 2 k + 1 for each k of the list, in its order. count is a multiple of the table's
- * pairs_at_once. */
-typedef void winit_pairs(void *dst, const uint64_t *list, size_t count, const winit_distribution *d,
-                         const winit_stream *s);
+/* Writes elements index, index + step, ... to consecutive places. count is a multiple of the
+ * table's column_at_once. */
+typedef void winit_column(void *dst, uint64_t index, uint64_t step, size_t count,
+                          const winit_distribution *d, const winit_stream *s);
 
 typedef struct {
     const char *name;
@@ -34,8 +34,8 @@ typedef struct {
     int64_t min_run;     /* elements of a row from which a run is cheaper than a list of blocks */
     void (*fence)(void); /* after streaming stores, before another thread may read the result */
     winit_gather *gather[WINIT_KERNELS][WINIT_TYPES];
-    size_t pairs_at_once; /* at most WINIT_MAX_PAIRS */
-    winit_pairs *pairs[WINIT_KERNELS][WINIT_TYPES];
+    size_t column_at_once; /* at most WINIT_MAX_COLUMN */
+    winit_column *column[WINIT_KERNELS][WINIT_TYPES];
     winit_householder householder;
     winit_probes probes;
 } winit_kernels;

@@ -28,6 +28,8 @@ typedef void run_function(char *dst, uint64_t block, uint64_t chunks, const phil
                           const winit_distribution *d, int streaming);
 typedef void list_function(listed *list, int groups, vu *words, const winit_distribution *d,
                            int streaming);
+typedef void column_function(char *dst, int groups, vu *words, const vu *indices,
+                             const winit_distribution *d);
 
 /* The functions and constants of a kernel. Wherever a kernel is used they are compile-time
  * constants, so compilers inline the calls. */
@@ -42,6 +44,7 @@ typedef struct {
     int size, per_block;
     run_function *chunks;
     list_function *finish;
+    column_function *finish_column;
 } kernel;
 
 V_INLINE int group_bytes(const kernel *f) { return V_LANES * f->per_block * f->size; }
@@ -141,9 +144,23 @@ V_INLINE void put_part(const place *p, const char *group, int streaming, const k
     }
 }
 
-/* Moves the half of each lane that the lowest bit of `high` selects to the low half. */
-V_INLINE vu half(vu words, vu high) {
-    return v_select64(v_any64(high, v_set64(1)), v_shr64(words, 32), words);
+/* Columns are drawn this many elements at a time, or half as many if a block has two. */
+enum { COLUMN_AT_ONCE = 4 * V_LANES };
+
+/* Chooses one element of each lane from the results of a group, by the lowest bit of its index. */
+V_INLINE vu chosen(const vu x[2], vu indices, const kernel *f) {
+    return f->per_block == 2 ? v_select64(v_any64(indices, v_set64(1)), x[1], x[0])
+                             : v_select32(v_any32(indices, v_set32(1)), x[1], x[0]);
+}
+
+/* The same from the words of two groups, as the words of one: kernels that make each element from
+ * its own word then transform only the chosen ones. */
+V_INLINE void choose_words(const vu w[4], const vu indices[2], vu made[2], const kernel *f) {
+    vu x[4] = {w[0], w[1], w[2], w[3]};
+    if (f->per_block == 2) double_words(w, 2, x);
+    const vu even = chosen(x, indices[0], f), odd = chosen(x + 2, indices[1], f);
+    made[0] = f->per_block == 2 ? v_pack_low(even, odd) : even;
+    made[1] = f->per_block == 2 ? v_pack_high(even, odd) : odd;
 }
 
 #endif

@@ -162,9 +162,9 @@ V_INLINE void philox_packed_begin_run(const philox_keys *k, vu c0, vu w[4]) {
     w[3] = k->run[2];
 }
 
-/* The other eight rounds, for several times 2 V_LANES blocks. The words have the layout in which
- * philox_end returns those of twice as many groups. */
-V_INLINE void philox_packed_end(const philox_keys *k, vu (*w)[4], const int sets, vu *words) {
+/* The other eight rounds, for several times 2 V_LANES blocks. Afterwards w[s] has the four words of
+ * set s. */
+V_INLINE void philox_packed_rounds(const philox_keys *k, vu (*w)[4], const int sets) {
     V_UNROLL for (int r = 2; r < PHILOX_ROUNDS; r++) {
         const int last = r == PHILOX_ROUNDS - 1;
         EACH(s, sets) {
@@ -178,6 +178,12 @@ V_INLINE void philox_packed_end(const philox_keys *k, vu (*w)[4], const int sets
             w[s][3] = last ? v_even32(p[0], p[1]) : v_mul_low32(w0, k->m0, p);
         }
     }
+}
+
+/* The same, and the words in the layout in which philox_end returns those of twice as many groups.
+ */
+V_INLINE void philox_packed_end(const philox_keys *k, vu (*w)[4], const int sets, vu *words) {
+    philox_packed_rounds(k, w, sets);
     EACH(s, sets) {
         words[4 * s] = v_unpack_low32(w[s][0], w[s][2]);
         words[4 * s + 1] = v_unpack_low32(w[s][1], w[s][3]);

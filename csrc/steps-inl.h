@@ -170,41 +170,60 @@ V_INLINE void gather(char *dst, char *const *to, const uint64_t *blocks, size_t 
     }
 }
 
-/* Groups of pairs in flight, each of two groups of blocks. */
-enum { PAIR_GROUPS = V_REGISTERS ? 3 : 1, PAIRS_AT_ONCE = 2 * V_LANES * PAIR_GROUPS };
+/* Moves the half of each lane that the second bit of its index selects to the low half. */
+V_INLINE vu half(vu words, vu indices) {
+    return v_select64(v_any64(indices, v_set64(2)), v_shr64(words, 32), words);
+}
 
-/* Half blocks. A pair is the low half or the high half of a lane of words. The pairs of two groups
- * are packed into one group before the transform, so that only requested pairs are transformed. The
- * first group has the even entries of the list: unpacking two registers then restores the order. */
-V_INLINE void pairs(char *dst, const uint64_t *list, size_t count,
-                    const winit_distribution *distribution, const winit_stream *s,
-                    const kernel *f) {
+/* Single elements, which one store puts to consecutive places. Of a block with four elements only a
+ * pair of words is needed, the low half or the high half of a lane: the pairs of two groups become
+ * one group before the transform. */
+V_INLINE void column(char *dst, uint64_t index, uint64_t step, size_t count,
+                     const winit_distribution *distribution, const winit_stream *s,
+                     const kernel *f) {
     const winit_distribution d = *distribution;
+    const int whole = f->per_block == 2, groups = f->per_block;
+    uint64_t numbers[WINIT_MAX_LANES];
+    for (int i = 0; i < V_LANES; i++) numbers[i] = (uint64_t)(i * groups) * step;
+    const vu first = v_load_blocks(numbers);
     philox_keys k;
     philox_schedule(&k, s);
-    for (; count; count -= PAIRS_AT_ONCE) {
-        vu w[2 * PAIR_GROUPS][4], high[2 * PAIR_GROUPS], words[4 * PAIR_GROUPS];
-        V_UNROLL for (int g = 0; g < 2 * PAIR_GROUPS; g += 2) {
-            const vu a = v_load(list), b = v_load(list + V_LANES);
-            high[g] = v_unpack_low64(a, b);
-            high[g + 1] = v_unpack_high64(a, b);
-            list += 2 * V_LANES;
+    for (; count; count -= (unsigned)(groups * V_LANES)) {
+        vu w[4][4], at[4] = {0}, words[8], indices[2], x[4], made[2];
+        EACH(g, groups) {
+            /* elements 0 and 1 of each lane, or 0, 2, 1 and 3 */
+            const int place = whole ? g : g / 2 + g % 2 * 2;
+            at[g] = v_add64(first, v_set64(index + (uint64_t)place * step));
+            philox_begin(&k, v_shr64(at[g], whole ? 1 : 2), w[g]);
         }
-        EACH(g, 2 * PAIR_GROUPS) philox_begin(&k, v_shr64(high[g], 1), w[g]);
-        philox_end(&k, w, 2 * PAIR_GROUPS, words);
-        EACH(g, PAIR_GROUPS) {
-            const vu *a = words + 4 * g, *b = a + 2;
-            EACH(j, 2) {
-                words[2 * g + j] = v_pack_low(half(a[j], high[2 * g]), half(b[j], high[2 * g + 1]));
+        philox_end(&k, w, groups, words);
+        EACH(g, 2) {
+            if (whole) {
+                indices[g] = at[g];
+            } else {
+                const vu *a = words + 4 * g, *b = a + 2;
+                indices[g] = v_pack_low(at[2 * g], at[2 * g + 1]);
+                EACH(j, 2) {
+                    words[2 * g + j] = v_pack_low(half(a[j], at[2 * g]), half(b[j], at[2 * g + 1]));
+                }
             }
         }
-        finish_groups(dst, words, &d, 0, PAIR_GROUPS, f);
-        dst += PAIR_GROUPS * group_bytes(f);
+        if (f->has_radius) {
+            f->radius(words, 2);
+            f->transform(words, &d, 2, x);
+            EACH(g, 2) made[g] = chosen(x + 2 * g, indices[g], f);
+        } else {
+            choose_words(words, indices, x, f);
+            f->transform(x, &d, 1, made);
+        }
+        f->put(dst, made, 0);
+        dst += group_bytes(f);
+        index += (uint64_t)(groups * V_LANES) * step;
     }
 }
 
 /* All loops are inlined. */
 #define PARTS_OF_LOOPS(name)
-#define LIST_OF_PARTS(name) NULL, NULL
+#define LIST_OF_PARTS(name) NULL, NULL, NULL
 
 #endif

@@ -129,6 +129,19 @@ def test_boxes_larger_than_any_buffer(isa, dtype):
             np.testing.assert_array_equal(out, whole[index])
 
 
+@pytest.mark.parametrize("name", WIDE)
+def test_long_columns(isa, name):
+    """Columns whose elements are adjacent in memory are written directly, except the last ones."""
+    for dtype in dtypes.FLOATS:
+        for width in 5, 6, 8:  # every second, every or no element is the first of its pair
+            whole = WIDE[name](shape=(1999, width), dtype=dtype)
+            for gap in 1, 3:
+                out = np.zeros((1999, gap), dtype)
+                WIDE[name](out=out[:, 0], shape=whole.shape, index=np.s_[:, 3])
+                np.testing.assert_array_equal(_bytes(out[:, 0]), _bytes(whole[:, 3]))
+                assert not _bytes(out[:, 1:]).any()
+
+
 def test_columns_across_the_upper_word_of_a_block_number():
     """In block 2^32 the lower counter word is 0 again: lists must use the upper word too."""
     shape = (1 << 33, 3, 8)
