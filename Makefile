@@ -82,9 +82,9 @@ test-models: $(VENV)/installed ## record, fill, write and load some 80 models of
 	$(BIN)/pytest -q tests/frameworks/test_torch_plan.py tests/frameworks/test_configurations.py \
 	    tests/frameworks/test_torch_oracle.py
 
-test-isa: $(VENV)/installed ## hold every instruction set, NEON in an emulator, to the frozen hashes
+test-isa: $(VENV)/installed ## hold every instruction set, NEON and AVX-512 emulated, to the frozen hashes
 	$(BIN)/pytest -q tests/test_hashes.py tests/test_philox.py
-	$(BIN)/python tools/cross.py aarch64-gcc
+	$(BIN)/python tools/cross.py aarch64-gcc x86_64-avx512
 
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1
 asan: $(VENV)/installed ## run the tests under the address and undefined-behaviour sanitizers
@@ -154,7 +154,7 @@ bench-baseline: $(VENV)/installed ## record bench/baseline.json again, on an idl
 
 # Commits since this date must have subjects of less than 72 characters.
 SUBJECTS := git log --no-merges --since=2026-11-26T02:00:00Z --format=%s
-C_SOURCES := $(wildcard csrc/*.[ch] tests/c/*.c bench/*.c)
+C_SOURCES := $(wildcard csrc/*.[ch] tests/c/*.c tests/c/*_emulated.h bench/*.c)
 lint: $(VENV)/lint ## check style, types and commit subjects
 	PATH="$(BIN):$$PATH" cython-lint src
 	$(BIN)/ruff check

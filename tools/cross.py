@@ -8,6 +8,9 @@ processor that only has plain C. The files of each target are linked into one pr
 tests/c/isa_hashes.c, so that a missing symbol is found too. Programs for Linux then run, in qemu's
 user mode if they are for another processor; those for Windows on x86-64 run if wine is installed.
 Programs for macOS and for Windows on arm64 are only compiled.
+
+The target x86_64-avx512 runs the kernels for AVX-512 on a processor with AVX2, by SIMDe
+(apt install libsimde-dev); see tests/c/avx512_emulated.h.
 """
 
 import os
@@ -35,7 +38,16 @@ TARGETS = {
     "aarch64-windows": [*ZIG, "aarch64-windows-gnu"],
     "x86_64-macos": [*ZIG, "x86_64-macos"],
     "aarch64-macos": [*ZIG, "aarch64-macos"],
+    "x86_64-avx512": ["gcc"],
 }
+
+EMULATED = {
+    "x86_64-avx512": {
+        "dispatch": "dispatch_avx512",
+        "kernels_avx512": "kernels_avx512_emulated",
+    }
+}
+"""By target: the files of csrc/ that are replaced by those of tests/c/."""
 
 
 def build_settings() -> dict[str, object]:
@@ -55,12 +67,16 @@ def compile_program(target: str, settings: dict) -> Path:
     def compile_one(source: Path) -> Path:
         instruction_set = settings["instruction_set"](source)
         flags = settings["FLAGS"].get(instruction_set, [])
+        if source.stem.endswith("_emulated"):
+            flags = [*settings["FLAGS"]["avx2"], "-O1", "-Wno-psabi"]
         output = folder / f"{source.stem}.o"
         subprocess.run([*command, *flags, "-c", str(source), "-o", str(output)], check=True)
         return output
 
-    sources = [*sorted(Path("csrc").glob("*.c")), Path("tests/c/isa_hashes.c")]
+    replaced = EMULATED.get(target, {})
+    sources = sorted(path for path in Path("csrc").glob("*.c") if path.stem not in replaced)
     sources = [s for s in sources if settings["instruction_set"](s) not in foreign]
+    sources += [Path(f"tests/c/{name}.c") for name in (*replaced.values(), "isa_hashes")]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(compile_one, sources))
     program = folder / ("isa_hashes.exe" if "windows" in target else "isa_hashes")

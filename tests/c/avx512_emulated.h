@@ -1,5 +1,5 @@
 /* AVX-512 for processors without it, so that its kernels can be tested there: SIMDe's functions,
- * and those that SIMDe lacks lane by lane. The compiler includes this file before kernels_avx512.c.
+ * and those that SIMDe lacks lane by lane. It is included before vec_avx512.h.
  *
  * SIMDe (SIMD Everywhere): https://github.com/simd-everywhere/simde, Debian's libsimde-dev. */
 #ifndef WINIT_AVX512_EMULATED_H
@@ -30,7 +30,7 @@ typedef union {
     double f64[8];
 } lanes;
 
-/* The function `name`: RESULT is computed from the lanes of `a`, `result` is returned. */
+/* Computes the lanes of r, one by one, from those of a. */
 #define CONVERSION(name, type, result, count, lane)      \
     static inline type emulated_##name(__m512i vector) { \
         const lanes a = {.u = vector};                   \
