@@ -42,27 +42,40 @@ class Case:
     theirs: tuple[Contestant, ...]
 
 
-def quiet_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+def undisturbed(theirs: Sequence[float]) -> float:
+    """Return the seconds that the fastest twentieth of the peer's turns take at most.
+
+    In the fastest turn of all, chance would decide how we fared.
+    """
+    return sorted(theirs)[len(theirs) // 20]
+
+
+def quiet_ratio(
+    ours: Sequence[float], theirs: Sequence[float], longest: float | None = None
+) -> float:
     """Compute how many times as fast as the peer we are: the median of the quiet turns' ratios.
 
     A core that runs two hardware threads may lend the other one to another virtual machine, for
     milliseconds or minutes. NumPy's uniform numbers then take 1.9 times as long, ours 1.5 times,
     and a fill of columns, which needs the L2 cache, twice as long where NumPy takes 1.4 times as
     long. So every case would have two ratios. Only the peer decides which turns are quiet: a change
-    to our own code has no part in it. Its time undisturbed is that of the fastest twentieth of the
-    turns; in the fastest turn of all, chance would decide how we fared.
+    to our own code has no part in it.
 
     Parameters
     ----------
     ours, theirs : sequence of float
         Seconds of each turn.
+    longest : float, optional
+        Of a quiet turn of the peer; by default, and if almost all turns are longer, `QUIET` times
+        what the fastest take.
 
     Examples
     --------
     >>> quiet_ratio([1.0, 1.5, 1.1, 1.5], [4.0, 8.0, 4.1, 8.0])
     3.86...
     """
-    longest = QUIET * sorted(theirs)[len(theirs) // 20]
+    if longest is None or longest < sorted(theirs)[len(theirs) // 100]:
+        longest = QUIET * undisturbed(theirs)
     return statistics.median(b / a for a, b in zip(ours, theirs, strict=True) if b <= longest)
 
 
