@@ -142,7 +142,9 @@ def persistent(
     measured: Turns = {}
     quiet: Counter[str] = Counter()  # measurements of each case in which its peer was undisturbed
     failed: list[str] | None = None
-    for _ in range(MOST_ROUNDS):
+    for number in range(MOST_ROUNDS):
+        if number:
+            time.sleep(pause)
         more = measure(failed)
         quiet.update(case for case in more if is_quiet(more[case][1], peers.get(case)))
         pool(measured, more)
@@ -151,7 +153,6 @@ def persistent(
         failed = [x.case for x in slower(changes, allowance) if quiet[x.case] < ATTEMPTS]
         if not failed:
             break
-        time.sleep(pause)
     return found
 
 

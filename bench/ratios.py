@@ -74,6 +74,7 @@ def quiet_ratio(
     >>> quiet_ratio([1.0, 1.5, 1.1, 1.5], [4.0, 8.0, 4.1, 8.0])
     3.86...
     """
+    # Of ten measurements' turns a hundredth is quiet if three of them were: see `check.is_quiet`.
     if longest is None or longest < sorted(theirs)[len(theirs) // 100]:
         longest = QUIET * undisturbed(theirs)
     return statistics.median(b / a for a, b in zip(ours, theirs, strict=True) if b <= longest)

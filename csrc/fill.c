@@ -18,7 +18,7 @@ enum {
     MAX_ROW_BLOCKS = 25,  /* most blocks, of two elements each, in a row shorter than MIN_RUN */
     WHOLE_BLOCKS = 256,   /* blocks in a list that the kernel stores itself */
     COLUMN_BYTES = 1536,  /* of a column per call, if its elements are not adjacent in memory */
-    MIN_COLUMN = 28       /* elements of a column from which pairs are cheaper than blocks */
+    MIN_COLUMN = 28       /* elements of a column from which its kernel is cheaper than a list */
 };
 
 /* The elements of a list go to lines that are seldom in a cache, so the lines are prefetched while
@@ -299,7 +299,10 @@ static void fill_list(const winit_distribution *d, const winit_stream *s, char *
     } while (more);
 }
 
-/* Single elements that are far apart in the tensor: only the pair of each is computed. */
+/* A buffer holds as many elements as the kernel makes, which are a multiple of column_at_once. */
+_Static_assert(COLUMN_BYTES / 8 % WINIT_MAX_COLUMN == 0, "whole columns at one time");
+
+/* Single elements that are far apart in the tensor. */
 static void fill_column(const winit_distribution *d, const winit_stream *s, char *dst,
                         uint64_t index, const axis *axes, int n) {
     const winit_kernels *table = winit_table();

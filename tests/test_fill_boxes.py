@@ -100,7 +100,7 @@ def test_layouts_on_every_isa(isa, name, dtype):
 @pytest.mark.parametrize("name", WIDE)
 @pytest.mark.parametrize("dtype", [kind.name for kind in dtypes.FLOATS.values()])
 def test_boxes_on_every_isa(isa, name, dtype):
-    """Boxes that are not contiguous use runs into a buffer, lists of blocks, or lists of pairs."""
+    """Boxes that are not contiguous use runs into a buffer, lists of blocks, or columns."""
     shape = (23, 29, 13)
     whole = WIDE[name](shape=shape, dtype=dtype)
     for index in (
