@@ -292,7 +292,7 @@ V_INLINE void gather(char *dst, char *const *to, const uint64_t *blocks, size_t 
 V_NOINLINE void column_words_f32(const philox_keys *k, uint64_t index, uint64_t step, int sets,
                                  vu *words, vu *indices) {
     uint64_t numbers[V_LANES];
-    for (int i = 0; i < V_LANES; i++) numbers[i] = 2 * (uint64_t)i * step;
+    multiples(2 * step, numbers);
     const vu even = v_load(numbers);
     for (int i = 0; i < sets; i += V_SETS) {
         vu w[V_SETS][4];
@@ -317,7 +317,7 @@ V_NOINLINE void column_words_f32(const philox_keys *k, uint64_t index, uint64_t 
 V_NOINLINE void column_words_f64(const philox_keys *k, uint64_t index, uint64_t step, int sets,
                                  vu *words, vu *indices) {
     uint64_t numbers[V_LANES];
-    for (int i = 0; i < V_LANES; i++) numbers[i] = 2 * (uint64_t)i * step;
+    multiples(2 * step, numbers);
     const vu even = v_load_blocks(numbers);
     for (int i = 0; i < sets; i += V_SETS) {
         vu w[V_SETS][4];

@@ -147,6 +147,11 @@ V_INLINE void put_part(const place *p, const char *group, int streaming, const k
 /* Columns are drawn this many elements at a time, or half as many if a block has two. */
 enum { COLUMN_AT_ONCE = 4 * V_LANES };
 
+/* For each lane its number times `step`. */
+V_INLINE void multiples(uint64_t step, uint64_t *numbers) {
+    for (int i = 0; i < V_LANES; i++) numbers[i] = (uint64_t)i * step;
+}
+
 /* Chooses one element of each lane from the results of a group, by the lowest bit of its index. */
 V_INLINE vu chosen(const vu x[2], vu indices, const kernel *f) {
     return f->per_block == 2 ? v_select64(v_any64(indices, v_set64(1)), x[1], x[0])

@@ -184,7 +184,7 @@ V_INLINE void column(char *dst, uint64_t index, uint64_t step, size_t count,
     const winit_distribution d = *distribution;
     const int whole = f->per_block == 2, groups = f->per_block;
     uint64_t numbers[WINIT_MAX_LANES];
-    for (int i = 0; i < V_LANES; i++) numbers[i] = (uint64_t)(i * groups) * step;
+    multiples((uint64_t)groups * step, numbers);
     const vu first = v_load_blocks(numbers);
     philox_keys k;
     philox_schedule(&k, s);
