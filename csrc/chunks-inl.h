@@ -11,11 +11,11 @@
 #include "normal-inl.h"
 
 /* PART: the groups whose words are made together. MOST: the groups of a chunk, a multiple of PART,
- * AT_ONCE and V_TOGETHER. */
-enum { PART = 2 * V_SETS, MOST = 24 };
+ * AT_ONCE, LOGS_AT_ONCE and V_TOGETHER. */
+enum { PART = 2 * V_SETS, MOST = MOST_GROUPS };
 
 /* The words of MOST groups of consecutive blocks, below the next multiple of 2^32. */
-V_NOINLINE void run_words(const philox_keys *k, uint64_t block, vu *words) {
+V_INLINE void consecutive_words(const philox_keys *k, uint64_t block, vu *words) {
     for (int g = 0; g < MOST; g += PART) {
         const vu c0 = v_even32(consecutive(block), consecutive(block + V_LANES));
         vu w[V_SETS][4];
@@ -25,6 +25,23 @@ V_NOINLINE void run_words(const philox_keys *k, uint64_t block, vu *words) {
         philox_packed_end(k, w, V_SETS, words + 2 * g);
         block += PART * V_LANES;
     }
+}
+
+/* The same with the first half of a transform. Each is one function, so that its code is
+ * contiguous. Zen 3 caches decoded instructions by the lowest 12 bits of their address, and has
+ * room for two loops' at the same place, but not for three. */
+V_NOINLINE void run_words(const philox_keys *k, uint64_t block, vu *words) {
+    consecutive_words(k, block, words);
+}
+
+V_NOINLINE void run_radii_f32(const philox_keys *k, uint64_t block, vu *words) {
+    consecutive_words(k, block, words);
+    for (int g = 0; g < MOST; g += AT_ONCE) squared_radius_f32(words + 2 * g, AT_ONCE);
+}
+
+V_NOINLINE void run_radii_f64(const philox_keys *k, uint64_t block, vu *words) {
+    consecutive_words(k, block, words);
+    squared_radius_f64(words, MOST);
 }
 
 /* Makes the words of several groups, set by set: BEGIN(w, g) does the first rounds of groups g and
@@ -62,14 +79,16 @@ V_NOINLINE void list_words(const philox_keys *k, vu *blocks, int groups, vu *wor
 #undef BEGIN
 }
 
-/* The radii of several groups; for the one or two of a small fill not of AT_ONCE. */
-#define RADII(type)                                                                          \
-    V_NOINLINE void radii_##type(vu *words, int groups) {                                    \
-        if (groups <= 2) {                                                                   \
-            radius_##type(words, 2);                                                         \
-        } else {                                                                             \
-            for (int g = 0; g < groups; g += AT_ONCE) radius_##type(words + 2 * g, AT_ONCE); \
-        }                                                                                    \
+/* The squares of the radii of several groups; for the one or two of a small fill not of AT_ONCE. */
+#define RADII(type)                                            \
+    V_NOINLINE void radii_##type(vu *words, int groups) {      \
+        if (groups <= 2) {                                     \
+            squared_radius_##type(words, 2);                   \
+        } else {                                               \
+            for (int g = 0; g < groups; g += AT_ONCE) {        \
+                squared_radius_##type(words + 2 * g, AT_ONCE); \
+            }                                                  \
+        }                                                      \
     }
 RADII(f32)
 RADII(f64)
@@ -145,8 +164,13 @@ V_INLINE void run_chunks(char *dst, uint64_t block, uint64_t chunks, const philo
     const winit_distribution d = *distribution;
     for (; chunks; chunks--) {
         vu words[2 * MOST];
-        run_words(k, block, words);
-        radii(words, MOST, f);
+        if (f->has_radius && f->per_block == 2) {
+            run_radii_f64(k, block, words);
+        } else if (f->has_radius) {
+            run_radii_f32(k, block, words);
+        } else {
+            run_words(k, block, words);
+        }
         for (int g = 0; g < MOST; g += V_TOGETHER) {
             vu x[AT_ONCE];
             f->transform(words + 2 * g, &d, V_TOGETHER, x);

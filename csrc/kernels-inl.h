@@ -7,10 +7,14 @@
 
 /* The loop bodies are long sequences of independent instructions. GCC interleaves them only if it
  * may schedule instructions before register allocation. It then needs more registers, so a set with
- * only 16 of them has the operations of several registers interleaved in the source (V_TOGETHER).
+ * only 16 of them has the operations of several registers interleaved in the source (V_TOGETHER),
+ * and GCC has to keep their order: else it stores a third of Philox's state in every round, and
+ * combines first what is known last.
  */
 #if defined(__GNUC__) && !defined(__clang__) && V_SCHEDULE
 #pragma GCC optimize("schedule-insns", "sched-pressure")
+#elif defined(__GNUC__) && !defined(__clang__) && V_REGISTERS
+#pragma GCC optimize("no-tree-reassoc", "no-tree-ter")
 #endif
 
 #include "loops-inl.h"
@@ -25,10 +29,10 @@
 #include "steps-inl.h"
 #endif
 
-#define KERNEL(name, transform, radius, has_radius, put, size, per_block)                          \
+#define KERNEL(name, transform, squared_radius, has_radius, put, size, per_block)                  \
     PARTS_OF_LOOPS(name)                                                                           \
-    static const kernel kernel_##name = {transform, radius,    has_radius,         put,            \
-                                         size,      per_block, LIST_OF_PARTS(name)};               \
+    static const kernel kernel_##name = {transform, squared_radius, has_radius,         put,       \
+                                         size,      per_block,      LIST_OF_PARTS(name)};          \
     static void run_##name(void *dst, uint64_t index, uint64_t count, const winit_rows *rows,      \
                            const winit_distribution *d, const winit_stream *s, int streaming) {    \
         run(dst, index, count, rows, d, s, streaming, &kernel_##name);                             \
@@ -48,15 +52,15 @@
 
 enum { f64_per_block = 2, f32_per_block = 4 };
 
-#define KERNEL_OF_TYPE(kind, NAME, type, arithmetic, name, bytes, ...)                             \
-    KERNEL(kind##_##type, kind##_##arithmetic, radius_##arithmetic, kind##_has_radius, put_##type, \
-           bytes, arithmetic##_per_block)
+#define KERNEL_OF_TYPE(kind, NAME, type, arithmetic, name, bytes, ...)                         \
+    KERNEL(kind##_##type, kind##_##arithmetic, squared_radius_##arithmetic, kind##_has_radius, \
+           put_##type, bytes, arithmetic##_per_block)
 #define KERNELS(NAME, kind, has_radius)      \
     enum { kind##_has_radius = has_radius }; \
     WINIT_EACH_TYPE(KERNEL_OF_TYPE, kind)
 
-KERNEL(bits_f64, bits_f64, radius_f64, 0, put_f64, 8, 2)
-KERNEL(bits_f32, bits_f32, radius_f32, 0, put_f32, 4, 4)
+KERNEL(bits_f64, bits_f64, squared_radius_f64, 0, put_f64, 8, 2)
+KERNEL(bits_f32, bits_f32, squared_radius_f32, 0, put_f32, 4, 4)
 WINIT_EACH_KERNEL(KERNELS)
 
 #define ENTRY(of, NAME, type, ...) [WINIT_##NAME] = of##_##type,

@@ -36,9 +36,9 @@ typedef void column_function(char *dst, int groups, vu *words, const vu *indices
 typedef struct {
     /* Transforms the words of n groups of V_LANES blocks, in the order of philox_end, to results:
      * the even elements of group i in out[2 i], the odd ones in out[2 i + 1]. A transform of radii
-     * and angles has a first half, `radius`, which replaces half of the words by radii. */
+     * and angles has a first half, which replaces half of the words by the squares of the radii. */
     void (*transform)(const vu *w, const winit_distribution *d, const int n, vu *out);
-    void (*radius)(vu *w, const int n);
+    void (*squared_radius)(vu *w, const int n);
     int has_radius;
     void (*put)(void *p, const vu x[2], int streaming);
     int size, per_block;

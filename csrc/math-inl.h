@@ -47,9 +47,10 @@ V_INLINE void log_u2_f32(vf *x, const int n, const float factor, const float *co
     EACH(i, n) x[i] = v_fmaf(exponent[i], ln2, v_fmaf(v_mulf(g[i], g[i]), p[i], g[i]));
 }
 
-V_INLINE void log_u2_f64(vd *x, const int n, const double factor, const double *coefficients,
-                         const vd *shift) {
-    vd exponent[AT_ONCE], g[AT_ONCE], p[AT_ONCE];
+/* The two halves of log_u2_f64: the parts of x, which need few registers, and their logarithm, a
+ * long chain of operations, which overlaps with others on as many registers as there are. */
+V_INLINE void log_parts_f64(const vd *x, const int n, const double factor, const vd *shift, vd *g,
+                            vd *exponent) {
     EACH(i, n) {
         const vu bits = v_d_as_u(x[i]);
         const vu e =
@@ -58,14 +59,28 @@ V_INLINE void log_u2_f64(vd *x, const int n, const double factor, const double *
         g[i] = v_fmad(m, v_setd(factor), v_setd(-factor));
         exponent[i] = shift ? v_addd(v_double_high(e), *shift) : v_double_high(e);
     }
-    horner_f64(g, n, coefficients, COUNT(log_f64), p);
+}
+
+V_INLINE void log_of_parts_f64(const vd *g, const vd *exponent, const int n, const double factor,
+                               const double *coefficients, vd *x) {
     const vd ln2 = v_setd(factor * 0x1p-52 * ln2_f64[0]);
+    vd p[LOGS_AT_ONCE];
+    horner_f64(g, n, coefficients, COUNT(log_f64), p);
     EACH(i, n) x[i] = v_fmad(exponent[i], ln2, v_fmad(v_muld(g[i], g[i]), p[i], g[i]));
 }
 
-/* sin and cos of 2 pi a / 2^32. In quarter turns a is q + x with an integer q and x in [-1/2, 1/2):
- * a << 2 is x as a signed fraction, and the two highest bits of a + 2^29 are q. */
-V_INLINE void sincos_u2_f32(const vu *a, const int n, vf *sin, vf *cos) {
+V_INLINE void log_u2_f64(vd *x, const int n, const double factor, const double *coefficients,
+                         const vd *shift) {
+    vd g[AT_ONCE], exponent[AT_ONCE];
+    log_parts_f64(x, n, factor, shift, g, exponent);
+    log_of_parts_f64(g, exponent, n, factor, coefficients, x);
+}
+
+/* r sin and r cos of 2 pi a / 2^32, for r >= 0. In quarter turns a is q + x with an integer q and x
+ * in [-1/2, 1/2): a << 2 is x as a signed fraction, and the two highest bits of a + 2^29 are q. The
+ * quadrants 2 and 3 reverse both signs, which is done by that of r; the odd ones exchange sin and
+ * cos, and reverse the sign of the latter. */
+V_INLINE void sincos_u2_f32(const vu *a, vf *r, const int n, vf *sin, vf *cos) {
     vf x[AT_ONCE], y[AT_ONCE], s[AT_ONCE], c[AT_ONCE];
     EACH(i, n) {
         x[i] = v_mulf(v_float_i32(v_shl32(a[i], 2)), v_setf(0x1p-32f));
@@ -81,13 +96,14 @@ V_INLINE void sincos_u2_f32(const vu *a, const int n, vf *sin, vf *cos) {
         const vu q = v_add32(a[i], v_set32(0x20000000u)); /* q is in the two highest bits */
         const vm32 odd = v_second_bit32(q);
         const vu sign = v_set32(0x80000000u);
-        const vu next = v_add32(q, v_set32(0x40000000u));
-        sin[i] = v_as_f(v_xor_and(v_f_as_u(v_selectf(odd, c[i], s[i])), q, sign));
-        cos[i] = v_as_f(v_xor_and(v_f_as_u(v_selectf(odd, s[i], c[i])), next, sign));
+        const vf minus = v_as_f(v_xor(v_f_as_u(s[i]), sign));
+        r[i] = v_as_f(v_xor_and(v_f_as_u(r[i]), q, sign));
+        sin[i] = v_mulf(r[i], v_selectf(odd, c[i], s[i]));
+        cos[i] = v_mulf(r[i], v_selectf(odd, minus, c[i]));
     }
 }
 
-V_INLINE void sincos_u2_f64(const vu *a, const int n, vd *sin, vd *cos) {
+V_INLINE void sincos_u2_f64(const vu *a, vd *r, const int n, vd *sin, vd *cos) {
     vd x[AT_ONCE], y[AT_ONCE], s[AT_ONCE], c[AT_ONCE];
     EACH(i, n) {
         x[i] = v_fraction_i64(v_shl64(a[i], 2));
@@ -103,9 +119,10 @@ V_INLINE void sincos_u2_f64(const vu *a, const int n, vd *sin, vd *cos) {
         const vu q = v_add64(a[i], v_set64(0x2000000000000000u));
         const vm64 odd = v_second_bit64(q);
         const vu sign = v_set64(0x8000000000000000u);
-        const vu next = v_add64(q, v_set64(0x4000000000000000u));
-        sin[i] = v_as_d(v_xor_and(v_d_as_u(v_selectd(odd, c[i], s[i])), q, sign));
-        cos[i] = v_as_d(v_xor_and(v_d_as_u(v_selectd(odd, s[i], c[i])), next, sign));
+        const vd minus = v_as_d(v_xor(v_d_as_u(s[i]), sign));
+        r[i] = v_as_d(v_xor_and(v_d_as_u(r[i]), q, sign));
+        sin[i] = v_muld(r[i], v_selectd(odd, c[i], s[i]));
+        cos[i] = v_muld(r[i], v_selectd(odd, minus, c[i]));
     }
 }
 

@@ -1,56 +1,70 @@
 /* Normal numbers by the Box-Muller transform (Ann. Math. Statist. 29, 1958). A pair of words gives
  * a pair of elements, without rejection, so that each element is a function of its index.
  *
- * The first half replaces the radius words of n groups, w[2 i], by the radii. */
+ * The first half replaces the radius words of n groups, w[2 i], by the squares of the radii. */
 #ifndef WINIT_NORMAL_INL_H
 #define WINIT_NORMAL_INL_H
 
 #include "math-inl.h"
 
-V_INLINE void radius_f32(vu *w, const int n) {
+V_INLINE void squared_radius_f32(vu *w, const int n) {
     vf r[AT_ONCE];
     EACH(i, n) { /* (0, 1]: the minimum 2^-32 gives 6.66 sigma */
         r[i] = v_fmaf(v_float_i32(v_shr32(w[2 * i], 1)), v_setf(0x1p-31f), v_setf(0x1p-32f));
     }
     log_u2_f32(r, n, -2, minus_two_log_f32, NULL);
-    EACH(i, n) w[2 * i] = v_f_as_u(v_sqrtf(r[i]));
+    EACH(i, n) w[2 * i] = v_f_as_u(r[i]);
 }
 
+/* The root is taken here, because it takes a processor several cycles, in which it has other work
+ * here, but not in the loop of the logarithms. */
 V_INLINE void normal_f32(const vu *w, const winit_distribution *d, const int n, vu *out) {
     const vf scale = v_setf((float)d->scale), loc = v_setf((float)d->loc);
     vu angle[AT_ONCE];
-    vf sin[AT_ONCE], cos[AT_ONCE];
-    EACH(i, n) angle[i] = w[2 * i + 1];
-    sincos_u2_f32(angle, n, sin, cos);
+    vf r[AT_ONCE], sin[AT_ONCE], cos[AT_ONCE];
     EACH(i, n) {
-        const vf r = v_as_f(w[2 * i]);
-        out[2 * i] = v_f_as_u(v_fmaf(v_mulf(r, cos[i]), scale, loc));
-        out[2 * i + 1] = v_f_as_u(v_fmaf(v_mulf(r, sin[i]), scale, loc));
+        r[i] = v_sqrtf(v_as_f(w[2 * i]));
+        angle[i] = w[2 * i + 1];
+    }
+    sincos_u2_f32(angle, r, n, sin, cos);
+    EACH(i, n) {
+        out[2 * i] = v_f_as_u(v_fmaf(cos[i], scale, loc));
+        out[2 * i + 1] = v_f_as_u(v_fmaf(sin[i], scale, loc));
     }
 }
 
-/* The words of float64 have 64 bits: the angles take the place of w[2 i + 1]. */
-V_INLINE void radius_f64(vu *w, const int n) {
-    vd r[AT_ONCE];
-    EACH(i, n) { /* (0, 1]: the minimum 2^-64 gives 9.42 sigma */
-        const vu radius = v_pack_low(w[2 * i], w[2 * i + 1]);
-        w[2 * i + 1] = v_pack_high(w[2 * i], w[2 * i + 1]);
-        r[i] = v_fmad(v_double_u64(v_shr64(radius, 1)), v_setd(0x1p-63), v_setd(0x1p-64));
+/* The words of float64 have 64 bits: the angles take the place of w[2 i + 1]. If there are many
+ * groups, the two halves of the logarithm are loops of their own. */
+V_INLINE void squared_radius_f64(vu *w, const int n) {
+    const int few = n % 4 ? n : 4, many = n % LOGS_AT_ONCE ? n : LOGS_AT_ONCE;
+    vd g[MOST_GROUPS], exponent[MOST_GROUPS], r[LOGS_AT_ONCE];
+    for (int k = 0; k < n; k += few) {
+        EACH(i, few) { /* (0, 1]: the minimum 2^-64 gives 9.42 sigma */
+            vu *const pair = w + 2 * (k + i);
+            const vu radius = v_pack_low(pair[0], pair[1]);
+            pair[1] = v_pack_high(pair[0], pair[1]);
+            r[i] = v_fmad(v_double_u64(v_shr64(radius, 1)), v_setd(0x1p-63), v_setd(0x1p-64));
+        }
+        log_parts_f64(r, few, -2, NULL, g + k, exponent + k);
     }
-    log_u2_f64(r, n, -2, minus_two_log_f64, NULL);
-    EACH(i, n) w[2 * i] = v_d_as_u(v_sqrtd(r[i]));
+    for (int k = 0; k < n; k += many) {
+        log_of_parts_f64(g + k, exponent + k, many, -2, minus_two_log_f64, r);
+        EACH(i, many) w[2 * (k + i)] = v_d_as_u(r[i]);
+    }
 }
 
 V_INLINE void normal_f64(const vu *w, const winit_distribution *d, const int n, vu *out) {
     const vd scale = v_setd(d->scale), loc = v_setd(d->loc);
     vu angle[AT_ONCE];
-    vd sin[AT_ONCE], cos[AT_ONCE];
-    EACH(i, n) angle[i] = w[2 * i + 1];
-    sincos_u2_f64(angle, n, sin, cos);
+    vd r[AT_ONCE], sin[AT_ONCE], cos[AT_ONCE];
     EACH(i, n) {
-        const vd r = v_as_d(w[2 * i]);
-        out[2 * i] = v_d_as_u(v_fmad(v_muld(r, cos[i]), scale, loc));
-        out[2 * i + 1] = v_d_as_u(v_fmad(v_muld(r, sin[i]), scale, loc));
+        r[i] = v_sqrtd(v_as_d(w[2 * i]));
+        angle[i] = w[2 * i + 1];
+    }
+    sincos_u2_f64(angle, r, n, sin, cos);
+    EACH(i, n) {
+        out[2 * i] = v_d_as_u(v_fmad(cos[i], scale, loc));
+        out[2 * i + 1] = v_d_as_u(v_fmad(sin[i], scale, loc));
     }
 }
 

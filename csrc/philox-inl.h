@@ -47,6 +47,8 @@
  * processor overlaps them. */
 #define EACH(i, n) V_UNROLL for (int i = 0; i < (n); i++)
 enum { AT_ONCE = 2 * V_TOGETHER }; /* most registers that a transform works on at a time */
+enum { LOGS_AT_ONCE = 8 };         /* the same for a long polynomial alone */
+enum { MOST_GROUPS = 24 };         /* most groups of which a buffer holds the words */
 
 typedef struct {
     vu m0, m1;
@@ -136,46 +138,50 @@ V_INLINE void philox_end(const philox_keys *k, vu (*w)[4], const int groups, vu 
  * On AVX2 each high half leaves the middle lanes of 128 bits exchanged, low halves do not. This
  * needs no correction: a high half meets a low half of the round before, which is the result of
  * lanes that were exchanged by the round before that one. Only in the last round both halves must
- * have the same order. */
+ * have the same order. The multipliers are constants, not those of the keys, so that compilers may
+ * read them from memory: three sets need all 16 registers. */
 V_INLINE void philox_packed_begin(const philox_keys *k, vu blocks, vu more_blocks, vu w[4]) {
+    const vu m0 = v_set32(PHILOX_M0), m1 = v_set32(PHILOX_M1);
     const vu c0 = v_even32(blocks, more_blocks), c1 = v_exchanged32(v_odd32(blocks, more_blocks));
     vu p[2], q0[2], q1[2];
-    v_mul_wide(c0, k->m0, p);
+    v_mul_wide(c0, m0, p);
     const vu w0 = v_xor(k->any[0], c1), w2 = v_xor(k->any[2], v_odd32(p[0], p[1]));
-    v_mul_wide(w0, k->m0, q0);
-    v_mul_wide(w2, k->m1, q1);
+    v_mul_wide(w0, m0, q0);
+    v_mul_wide(w2, m1, q1);
     w[0] = v_xor3(v_odd32(q1[0], q1[1]), k->any[1], k->key[1][0]);
-    w[1] = v_mul_low32(w2, k->m1, q1);
-    w[2] = v_xor3(v_odd32(q0[0], q0[1]), v_mul_low32(c0, k->m0, p), k->key[1][1]);
-    w[3] = v_mul_low32(w0, k->m0, q0);
+    w[1] = v_mul_low32(w2, m1, q1);
+    w[2] = v_xor3(v_odd32(q0[0], q0[1]), v_mul_low32(c0, m0, p), k->key[1][1]);
+    w[3] = v_mul_low32(w0, m0, q0);
 }
 
 /* The same for blocks whose upper word is that of philox_schedule_run; c0 has their lower words. */
 V_INLINE void philox_packed_begin_run(const philox_keys *k, vu c0, vu w[4]) {
+    const vu m0 = v_set32(PHILOX_M0), m1 = v_set32(PHILOX_M1);
     vu p[2], q1[2];
-    v_mul_wide(c0, k->m0, p);
+    v_mul_wide(c0, m0, p);
     const vu w2 = v_xor(k->any[2], v_odd32(p[0], p[1]));
-    v_mul_wide(w2, k->m1, q1);
+    v_mul_wide(w2, m1, q1);
     w[0] = v_xor(v_odd32(q1[0], q1[1]), k->run[0]);
-    w[1] = v_mul_low32(w2, k->m1, q1);
-    w[2] = v_xor(v_mul_low32(c0, k->m0, p), k->run[1]);
+    w[1] = v_mul_low32(w2, m1, q1);
+    w[2] = v_xor(v_mul_low32(c0, m0, p), k->run[1]);
     w[3] = k->run[2];
 }
 
 /* The other eight rounds, for several times 2 V_LANES blocks. Afterwards w[s] has the four words of
  * set s. */
 V_INLINE void philox_packed_rounds(const philox_keys *k, vu (*w)[4], const int sets) {
+    const vu m0 = v_set32(PHILOX_M0), m1 = v_set32(PHILOX_M1);
     V_UNROLL for (int r = 2; r < PHILOX_ROUNDS; r++) {
         const int last = r == PHILOX_ROUNDS - 1;
         EACH(s, sets) {
             const vu w0 = w[s][0], w2 = w[s][2];
             vu p[2], q[2];
-            v_mul_wide(w0, k->m0, p);
-            v_mul_wide(w2, k->m1, q);
+            v_mul_wide(w0, m0, p);
+            v_mul_wide(w2, m1, q);
             w[s][0] = v_xor3(v_odd32(q[0], q[1]), w[s][1], k->key[r][0]);
-            w[s][1] = last ? v_even32(q[0], q[1]) : v_mul_low32(w2, k->m1, q);
+            w[s][1] = last ? v_even32(q[0], q[1]) : v_mul_low32(w2, m1, q);
             w[s][2] = v_xor3(v_odd32(p[0], p[1]), w[s][3], k->key[r][1]);
-            w[s][3] = last ? v_even32(p[0], p[1]) : v_mul_low32(w0, k->m0, p);
+            w[s][3] = last ? v_even32(p[0], p[1]) : v_mul_low32(w0, m0, p);
         }
     }
 }

@@ -17,7 +17,7 @@ V_INLINE void transform_words(char *dst, const uint32_t *words, size_t count,
             }
             w[j] = v_load_blocks(lanes);
         }
-        if (f->has_radius) f->radius(w, 1);
+        if (f->has_radius) f->squared_radius(w, 1);
         f->transform(w, &d, 1, x);
         f->put(dst, x, 0);
         words += 4 * V_LANES;
@@ -45,14 +45,14 @@ ELEMENTWISE(array_log_f32, float, float, vf f = v_as_f(x); log_u2_f32(&f, 1, 1, 
             y = v_f_as_u(f))
 ELEMENTWISE(array_log_f64, double, double, vd f = v_as_d(x); log_u2_f64(&f, 1, 1, log_f64, NULL);
             y = v_d_as_u(f))
-ELEMENTWISE(array_sin_f32, uint32_t, float, vf sin; vf cos; sincos_u2_f32(&x, 1, &sin, &cos);
-            y = v_f_as_u(sin))
-ELEMENTWISE(array_cos_f32, uint32_t, float, vf sin; vf cos; sincos_u2_f32(&x, 1, &sin, &cos);
-            y = v_f_as_u(cos))
-ELEMENTWISE(array_sin_f64, uint64_t, double, vd sin; vd cos; sincos_u2_f64(&x, 1, &sin, &cos);
-            y = v_d_as_u(sin))
-ELEMENTWISE(array_cos_f64, uint64_t, double, vd sin; vd cos; sincos_u2_f64(&x, 1, &sin, &cos);
-            y = v_d_as_u(cos))
+ELEMENTWISE(array_sin_f32, uint32_t, float, vf r = v_setf(1); vf sin; vf cos;
+            sincos_u2_f32(&x, &r, 1, &sin, &cos); y = v_f_as_u(sin))
+ELEMENTWISE(array_cos_f32, uint32_t, float, vf r = v_setf(1); vf sin; vf cos;
+            sincos_u2_f32(&x, &r, 1, &sin, &cos); y = v_f_as_u(cos))
+ELEMENTWISE(array_sin_f64, uint64_t, double, vd r = v_setd(1); vd sin; vd cos;
+            sincos_u2_f64(&x, &r, 1, &sin, &cos); y = v_d_as_u(sin))
+ELEMENTWISE(array_cos_f64, uint64_t, double, vd r = v_setd(1); vd sin; vd cos;
+            sincos_u2_f64(&x, &r, 1, &sin, &cos); y = v_d_as_u(cos))
 
 static void array_sincos_f32(const uint32_t *a, float *sin, float *cos, size_t n) {
     array_sin_f32(a, sin, n);

@@ -17,7 +17,7 @@ V_INLINE void finish_groups(char *dst, vu *w, const winit_distribution *d, int s
                             const int groups, const kernel *f) {
     const int n = groups % V_TOGETHER ? 1 : V_TOGETHER;
     V_UNROLL for (int g = 0; g < groups; g += n) {
-        if (f->has_radius) f->radius(w + 2 * g, n);
+        if (f->has_radius) f->squared_radius(w + 2 * g, n);
         store_groups(dst + g * group_bytes(f), w + 2 * g, d, streaming, n, f);
     }
 }
@@ -209,7 +209,7 @@ V_INLINE void column(char *dst, uint64_t index, uint64_t step, size_t count,
             }
         }
         if (f->has_radius) {
-            f->radius(words, 2);
+            f->squared_radius(words, 2);
             f->transform(words, &d, 2, x);
             EACH(g, 2) made[g] = chosen(x + 2 * g, indices[g], f);
         } else {

@@ -42,7 +42,8 @@ static inline vu v_min32(vu a, vu b) { return _mm256_min_epu32(a, b); }
 static inline vu v_and(vu a, vu b) { return _mm256_and_si256(a, b); }
 static inline vu v_or(vu a, vu b) { return _mm256_or_si256(a, b); }
 static inline vu v_xor(vu a, vu b) { return _mm256_xor_si256(a, b); }
-static inline vu v_xor3(vu a, vu b, vu c) { return v_xor(v_xor(a, b), c); }
+/* a is the operand that is known last. */
+static inline vu v_xor3(vu a, vu b, vu c) { return v_xor(a, v_xor(b, c)); }
 static inline vu v_and_or(vu a, vu mask, vu bits) { return v_or(v_and(a, mask), bits); }
 static inline vu v_xor_and(vu a, vu b, vu mask) { return v_xor(a, v_and(b, mask)); }
 /* In each 64-bit lane, the 64-bit product of the low halves. */
