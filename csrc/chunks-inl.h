@@ -171,9 +171,11 @@ V_INLINE void run_chunks(char *dst, uint64_t block, uint64_t chunks, const philo
         } else {
             run_words(k, block, words);
         }
+        vu made[2 * MOST];
+        if (f->in_loops) f->transform(words, &d, MOST, made);
         for (int g = 0; g < MOST; g += V_TOGETHER) {
-            vu x[AT_ONCE];
-            f->transform(words + 2 * g, &d, V_TOGETHER, x);
+            vu few[AT_ONCE], *const x = f->in_loops ? made + 2 * g : few;
+            if (!f->in_loops) f->transform(words + 2 * g, &d, V_TOGETHER, x);
             EACH(i, V_TOGETHER) f->put(dst + i * group_bytes(f), x + 2 * i, streaming);
             dst += V_TOGETHER * group_bytes(f);
         }

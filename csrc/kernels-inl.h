@@ -29,10 +29,12 @@
 #include "steps-inl.h"
 #endif
 
-#define KERNEL(name, transform, squared_radius, has_radius, put, size, per_block)                  \
+#define KERNEL(name, transform, squared_radius, has_radius, in_loops, put, size, per_block)        \
     PARTS_OF_LOOPS(name)                                                                           \
-    static const kernel kernel_##name = {transform, squared_radius, has_radius,         put,       \
-                                         size,      per_block,      LIST_OF_PARTS(name)};          \
+    static const kernel kernel_##name = {transform,  squared_radius,                               \
+                                         has_radius, in_loops,                                     \
+                                         put,        size,                                         \
+                                         per_block,  LIST_OF_PARTS(name)};                         \
     static void run_##name(void *dst, uint64_t index, uint64_t count, const winit_rows *rows,      \
                            const winit_distribution *d, const winit_stream *s, int streaming) {    \
         run(dst, index, count, rows, d, s, streaming, &kernel_##name);                             \
@@ -54,21 +56,21 @@ enum { f64_per_block = 2, f32_per_block = 4 };
 
 #define KERNEL_OF_TYPE(kind, NAME, type, arithmetic, name, bytes, ...)                         \
     KERNEL(kind##_##type, kind##_##arithmetic, squared_radius_##arithmetic, kind##_has_radius, \
-           put_##type, bytes, arithmetic##_per_block)
-#define KERNELS(NAME, kind, has_radius)      \
-    enum { kind##_has_radius = has_radius }; \
+           kind##_in_loops, put_##type, bytes, arithmetic##_per_block)
+#define KERNELS(NAME, kind, has_radius, in_loops)                        \
+    enum { kind##_has_radius = has_radius, kind##_in_loops = in_loops }; \
     WINIT_EACH_TYPE(KERNEL_OF_TYPE, kind)
 
-KERNEL(bits_f64, bits_f64, squared_radius_f64, 0, put_f64, 8, 2)
-KERNEL(bits_f32, bits_f32, squared_radius_f32, 0, put_f32, 4, 4)
+KERNEL(bits_f64, bits_f64, squared_radius_f64, 0, 0, put_f64, 8, 2)
+KERNEL(bits_f32, bits_f32, squared_radius_f32, 0, 0, put_f32, 4, 4)
 WINIT_EACH_KERNEL(KERNELS)
 
 #define ENTRY(of, NAME, type, ...) [WINIT_##NAME] = of##_##type,
 #define ROW(NAME, of) [WINIT_##NAME] = {WINIT_EACH_TYPE(ENTRY, of)},
-#define RUN(NAME, kind, has_radius) ROW(NAME, run_##kind)
-#define GATHER(NAME, kind, has_radius) ROW(NAME, gather_##kind)
-#define COLUMN(NAME, kind, has_radius) ROW(NAME, column_##kind)
-#define TRANSFORM(NAME, kind, has_radius) ROW(NAME, transform_##kind)
+#define RUN(NAME, kind, ...) ROW(NAME, run_##kind)
+#define GATHER(NAME, kind, ...) ROW(NAME, gather_##kind)
+#define COLUMN(NAME, kind, ...) ROW(NAME, column_##kind)
+#define TRANSFORM(NAME, kind, ...) ROW(NAME, transform_##kind)
 #define BITS(of) [WINIT_BITS] = {[WINIT_F64] = of##_bits_f64, [WINIT_F32] = of##_bits_f32},
 
 #define PASTE(a, b) a##b

@@ -40,6 +40,7 @@ typedef struct {
     void (*transform)(const vu *w, const winit_distribution *d, const int n, vu *out);
     void (*squared_radius)(vu *w, const int n);
     int has_radius;
+    int in_loops; /* the transform is several loops, which are fastest on all groups of a chunk */
     void (*put)(void *p, const vu x[2], int streaming);
     int size, per_block;
     run_function *chunks;

@@ -77,34 +77,45 @@ V_INLINE vu truncated_place_f64(vd z, vu turn, const winit_distribution *d) {
     return v_d_as_u(v_mind(v_maxd(x, v_setd(d->low)), v_setd(d->high)));
 }
 
+/* The transforms are loops of their own over up to AT_ONCE registers at a time: what a loop
+ * computes is a short chain of operations, of which a processor has several in flight. */
+V_INLINE int at_once(int count) { return count < AT_ONCE ? count : AT_ONCE; }
+
 V_INLINE void truncated_f32(const vu *words, const winit_distribution *d, const int n, vu *out) {
-    const int count = 2 * n;
-    vu turn[AT_ONCE];
-    vf t[AT_ONCE], u[AT_ONCE];
-    EACH(i, count) {
-        const vu w = v_xor(words[i], v_set32((uint32_t)d->flip));
-        const vu kappa = v_set32((uint32_t)d->kappa);
-        const vu none = v_set32(0), all = v_set32(0xFFFFFFFFu);
-        const vm32 below = v_less32(w, kappa);
-        turn[i] = v_select32(below, all, none);
-        /* number of words from this word to the window's end on its side, and to zero */
-        const vf to_end = v_float_u32(v_xor(v_xor(w, turn[i]), all));
-        const vf to_zero = v_float_u32(v_xor(v_sub32(w, kappa), turn[i]));
-        const vf v = v_fmaf(
-            to_end, v_setf((float)d->tail_step),
-            v_selectf(below, v_setf((float)d->tail_start[1]), v_setf((float)d->tail_start[0])));
-        const vf start =
-            v_selectf(below, v_setf((float)d->t_start[1]), v_setf((float)d->t_start[0]));
-        t[i] = v_fmaf(to_zero, v_setf((float)d->t_step),
-                      v_fmaf(to_zero, v_setf((float)d->t_step_rest), start));
-        u[i] = v_mulf(v, v_fmaf(t[i], v_setf((float)d->t_unit), v_setf(1.0f))); /* 1 - t^2 */
+    const int count = 2 * n, part = at_once(count);
+    vu turn[2 * MOST_GROUPS];
+    vf t[2 * MOST_GROUPS], u[2 * MOST_GROUPS];
+    for (int k = 0; k < count; k += part) {
+        EACH(j, part) {
+            const int i = k + j;
+            const vu w = v_xor(words[i], v_set32((uint32_t)d->flip));
+            const vu kappa = v_set32((uint32_t)d->kappa);
+            const vu none = v_set32(0), all = v_set32(0xFFFFFFFFu);
+            const vm32 below = v_less32(w, kappa);
+            turn[i] = v_select32(below, all, none);
+            /* number of words from this word to the window's end on its side, and to zero */
+            const vf to_end = v_float_u32(v_xor(v_xor(w, turn[i]), all));
+            const vf to_zero = v_float_u32(v_xor(v_sub32(w, kappa), turn[i]));
+            const vf v = v_fmaf(
+                to_end, v_setf((float)d->tail_step),
+                v_selectf(below, v_setf((float)d->tail_start[1]), v_setf((float)d->tail_start[0])));
+            const vf start =
+                v_selectf(below, v_setf((float)d->t_start[1]), v_setf((float)d->t_start[0]));
+            t[i] = v_fmaf(to_zero, v_setf((float)d->t_step),
+                          v_fmaf(to_zero, v_setf((float)d->t_step_rest), start));
+            u[i] = v_mulf(v, v_fmaf(t[i], v_setf((float)d->t_unit), v_setf(1.0f))); /* 1 - t^2 */
+        }
     }
     const vf shift = v_setf((float)d->log_shift);
-    log_u2_f32(u, count, -1, minus_log_f32, &shift);
-    EACH(i, count) u[i] = v_maxf(u[i], v_setf(0.0f));
-    inverse_f32(t, u, count);
+    for (int k = 0; k < count; k += part) {
+        log_u2_f32(u + k, part, -1, minus_log_f32, &shift);
+        EACH(j, part) u[k + j] = v_maxf(u[k + j], v_setf(0.0f));
+    }
     const vu flip = v_set32((uint32_t)d->flip);
-    EACH(i, count) out[i] = truncated_place_f32(t[i], v_xor(turn[i], flip), d);
+    for (int k = 0; k < count; k += part) {
+        inverse_f32(t + k, u + k, part);
+        EACH(j, part) out[k + j] = truncated_place_f32(t[k + j], v_xor(turn[k + j], flip), d);
+    }
 }
 
 /* The most common windows, symmetric and within 2 sigma. kappa is the middle word, so the distances
@@ -112,54 +123,69 @@ V_INLINE void truncated_f32(const vu *words, const winit_distribution *d, const 
  * sqrt(1 - t^2): in this variable the logarithm's singularity is twice as far away as in 1 - t^2,
  * so that fewer terms are enough. */
 V_INLINE void central_f32(const vu *words, const winit_distribution *d, const int n, vu *out) {
-    const int count = 2 * n;
-    vu below[AT_ONCE];
-    vf t[AT_ONCE], x[AT_ONCE], p[AT_ONCE];
-    EACH(i, count) {
-        const vu w = words[i];
-        below[i] = v_xor(v_sar32(w, 31), v_set32(0xFFFFFFFFu));
-        const vf to_end = v_float_i32(v_xor3(w, below[i], v_set32(0xFFFFFFFFu)));
-        const vf to_zero = v_float_i32(v_xor3(w, below[i], v_set32(0x80000000u)));
-        const vf v = v_fmaf(to_end, v_setf((float)d->tail_step), v_setf((float)d->tail_start[0]));
-        t[i] = v_fmaf(to_zero, v_setf((float)d->t_step), v_setf((float)d->t_start[0]));
-        const vf root = v_sqrtf(v_mulf(v, v_addf(t[i], v_setf(1.0f))));
-        x[i] = v_subf(root, v_setf(0.625f));
+    const int count = 2 * n, part = at_once(count);
+    vf t[2 * MOST_GROUPS], root[2 * MOST_GROUPS];
+    for (int k = 0; k < count; k += part) {
+        EACH(j, part) {
+            const vu w = words[k + j], above = v_sar32(w, 31);
+            const vf to_end = v_float_i32(v_xor(w, above));
+            const vf to_zero = v_float_i32(v_xor(v_xor(w, v_set32(0x7FFFFFFFu)), above));
+            const vf v =
+                v_fmaf(to_end, v_setf((float)d->tail_step), v_setf((float)d->tail_start[0]));
+            t[k + j] = v_fmaf(to_zero, v_setf((float)d->t_step), v_setf((float)d->t_start[0]));
+            root[k + j] = v_sqrtf(v_mulf(v, v_addf(t[k + j], v_setf(1.0f))));
+        }
     }
-    horner_f32(x, count, quantile_root_f32, COUNT(quantile_root_f32), p);
-    EACH(i, count) {
-        const vf z = v_fmaf(t[i], v_setf(quantile_root_head_f32[0]), v_mulf(t[i], p[i]));
-        out[i] = truncated_place_f32(z, below[i], d);
+    for (int k = 0; k < count; k += part) {
+        vf x[AT_ONCE], p[AT_ONCE];
+        EACH(j, part) x[j] = v_subf(root[k + j], v_setf(0.625f));
+        horner_f32(x, part, quantile_root_f32, COUNT(quantile_root_f32), p);
+        EACH(j, part) {
+            const vf z =
+                v_fmaf(t[k + j], v_setf(quantile_root_head_f32[0]), v_mulf(t[k + j], p[j]));
+            out[k + j] = truncated_place_f32(z, v_xor(words[k + j], v_set32(0xFFFFFFFFu)), d);
+        }
     }
 }
 
 V_INLINE void inversion_f64(const vu *words, const winit_distribution *d, const int n, vu *out,
                             const int first) {
-    const int count = 2 * n;
-    vu turn[AT_ONCE];
-    vd t[AT_ONCE], u[AT_ONCE];
-    double_words(words, n, out);
-    EACH(i, count) {
-        const vu w = v_xor(out[i], v_set64(d->flip)), kappa = v_set64(d->kappa);
-        const vu none = v_set64(0), all = v_set64(0xFFFFFFFFFFFFFFFFu);
-        const vm64 below = v_less64(w, kappa);
-        turn[i] = v_select64(below, all, none);
-        const vd to_end = v_double_u64(v_xor(v_xor(w, turn[i]), all));
-        const vd to_zero = v_double_u64(v_xor(v_sub64(w, kappa), turn[i]));
-        const vd v = v_fmad(to_end, v_setd(d->tail_step),
-                            v_selectd(below, v_setd(d->tail_start[1]), v_setd(d->tail_start[0])));
-        const vd start = v_selectd(below, v_setd(d->t_start[1]), v_setd(d->t_start[0]));
-        t[i] = v_fmad(to_zero, v_setd(d->t_step), v_fmad(to_zero, v_setd(d->t_step_rest), start));
-        u[i] = v_muld(v, v_fmad(t[i], v_setd(d->t_unit), v_setd(1.0))); /* 1 - t^2 */
+    const int count = 2 * n, part = at_once(count);
+    vu turn[2 * MOST_GROUPS];
+    vd t[2 * MOST_GROUPS], u[2 * MOST_GROUPS];
+    for (int k = 0; k < count; k += part) {
+        double_words(words + k, part / 2, out + k);
+        EACH(j, part) {
+            const int i = k + j;
+            const vu w = v_xor(out[i], v_set64(d->flip)), kappa = v_set64(d->kappa);
+            const vu none = v_set64(0), all = v_set64(0xFFFFFFFFFFFFFFFFu);
+            const vm64 below = v_less64(w, kappa);
+            turn[i] = v_select64(below, all, none);
+            const vd to_end = v_double_u64(v_xor(v_xor(w, turn[i]), all));
+            const vd to_zero = v_double_u64(v_xor(v_sub64(w, kappa), turn[i]));
+            const vd v =
+                v_fmad(to_end, v_setd(d->tail_step),
+                       v_selectd(below, v_setd(d->tail_start[1]), v_setd(d->tail_start[0])));
+            const vd start = v_selectd(below, v_setd(d->t_start[1]), v_setd(d->t_start[0]));
+            t[i] =
+                v_fmad(to_zero, v_setd(d->t_step), v_fmad(to_zero, v_setd(d->t_step_rest), start));
+            u[i] = v_muld(v, v_fmad(t[i], v_setd(d->t_unit), v_setd(1.0))); /* 1 - t^2 */
+        }
     }
+    const vu flip = v_set64(d->flip);
     const vd shift = v_setd(d->log_shift);
-    log_u2_f64(u, count, -1, minus_log_f64, &shift);
-    EACH(i, count) u[i] = v_maxd(u[i], v_setd(0.0));
-    if (first) {
-        inverse_first_f64(t, u, count);
-    } else {
-        inverse_f64(t, u, count);
+    for (int k = 0; k < count; k += part) {
+        log_u2_f64(u + k, part, -1, minus_log_f64, &shift);
+        EACH(j, part) u[k + j] = v_maxd(u[k + j], v_setd(0.0));
     }
-    EACH(i, count) out[i] = truncated_place_f64(t[i], v_xor(turn[i], v_set64(d->flip)), d);
+    for (int k = 0; k < count; k += part) {
+        if (first) {
+            inverse_first_f64(t + k, u + k, part);
+        } else {
+            inverse_f64(t + k, u + k, part);
+        }
+        EACH(j, part) out[k + j] = truncated_place_f64(t[k + j], v_xor(turn[k + j], flip), d);
+    }
 }
 
 V_INLINE void truncated_f64(const vu *words, const winit_distribution *d, const int n, vu *out) {

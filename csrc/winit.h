@@ -39,15 +39,15 @@ int winit_per_block(int type); /* number of elements made from one block of four
  * WINIT_F64, uint32 if it is WINIT_F32. */
 #define WINIT_EACH_DISTRIBUTION(X) X(bits) X(uniform) X(normal) X(truncated_normal)
 
-/* The kernels: X(NAME, name, whether half of the words become radii first). The kernel for raw
- * words is not in this list. */
+/* The kernels: X(NAME, name, whether half of the words become radii first, whether the transform is
+ * several loops). The kernel for raw words is not in this list. */
 /* clang-format off */
 #define WINIT_EACH_KERNEL(X) \
-    X(UNIFORM, uniform, 0) \
-    X(INSIDE, inside, 0) /* a uniform that need not be clamped to its lower bound */ \
-    X(NORMAL, normal, 1) \
-    X(TRUNCATED, truncated, 0) \
-    X(CENTRAL, central, 0) /* a truncated normal, symmetric and within 2 sigma */
+    X(UNIFORM, uniform, 0, 0) \
+    X(INSIDE, inside, 0, 0) /* a uniform that need not be clamped to its lower bound */ \
+    X(NORMAL, normal, 1, 0) \
+    X(TRUNCATED, truncated, 0, 1) \
+    X(CENTRAL, central, 0, 1) /* a truncated normal, symmetric and within 2 sigma */
 /* clang-format on */
 
 typedef enum {
