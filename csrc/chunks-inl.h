@@ -14,33 +14,33 @@
  * AT_ONCE, LOGS_AT_ONCE and V_TOGETHER. */
 enum { PART = 2 * V_SETS, MOST = MOST_GROUPS };
 
-/* The words of MOST groups of consecutive blocks, below the next multiple of 2^32. */
-V_INLINE void consecutive_words(const philox_keys *k, uint64_t block, vu *words) {
+/* The words of MOST groups of consecutive blocks, below the next multiple of 2^32. c0 has the lower
+ * words of the first two groups' block numbers. */
+V_INLINE void consecutive_words(const philox_keys *k, vu c0, vu *words) {
     for (int g = 0; g < MOST; g += PART) {
-        const vu c0 = v_even32(consecutive(block), consecutive(block + V_LANES));
         vu w[V_SETS][4];
         EACH(s, V_SETS) {
             philox_packed_begin_run(k, v_add32(c0, v_set32((uint32_t)s * 2 * V_LANES)), w[s]);
         }
         philox_packed_end(k, w, V_SETS, words + 2 * g);
-        block += PART * V_LANES;
+        c0 = v_add32(c0, v_set32(PART * V_LANES));
     }
 }
 
 /* The same with the first half of a transform. Each is one function, so that its code is
  * contiguous. Zen 3 caches decoded instructions by the lowest 12 bits of their address, and has
  * room for two loops' at the same place, but not for three. */
-V_NOINLINE void run_words(const philox_keys *k, uint64_t block, vu *words) {
-    consecutive_words(k, block, words);
+V_NOINLINE void run_words(const philox_keys *k, vu c0, vu *words) {
+    consecutive_words(k, c0, words);
 }
 
-V_NOINLINE void run_radii_f32(const philox_keys *k, uint64_t block, vu *words) {
-    consecutive_words(k, block, words);
+V_NOINLINE void run_radii_f32(const philox_keys *k, vu c0, vu *words) {
+    consecutive_words(k, c0, words);
     for (int g = 0; g < MOST; g += AT_ONCE) squared_radius_f32(words + 2 * g, AT_ONCE);
 }
 
-V_NOINLINE void run_radii_f64(const philox_keys *k, uint64_t block, vu *words) {
-    consecutive_words(k, block, words);
+V_NOINLINE void run_radii_f64(const philox_keys *k, vu c0, vu *words) {
+    consecutive_words(k, c0, words);
     squared_radius_f64(words, MOST);
 }
 
@@ -162,24 +162,33 @@ V_INLINE void run_chunks(char *dst, uint64_t block, uint64_t chunks, const philo
                          const winit_distribution *distribution, const int streaming,
                          const kernel *f) {
     const winit_distribution d = *distribution;
+    vu c0 = f->put_in_order
+                ? v_even32(consecutive_in_order(block), consecutive_in_order(block + V_LANES))
+                : v_even32(consecutive(block), consecutive(block + V_LANES));
     for (; chunks; chunks--) {
-        vu words[2 * MOST];
+        vu words[2 * MOST], made[2 * MOST];
         if (f->has_radius && f->per_block == 2) {
-            run_radii_f64(k, block, words);
+            run_radii_f64(k, c0, words);
         } else if (f->has_radius) {
-            run_radii_f32(k, block, words);
+            run_radii_f32(k, c0, words);
         } else {
-            run_words(k, block, words);
+            run_words(k, c0, words);
         }
-        vu made[2 * MOST];
         if (f->in_loops) f->transform(words, &d, MOST, made);
         for (int g = 0; g < MOST; g += V_TOGETHER) {
             vu few[AT_ONCE], *const x = f->in_loops ? made + 2 * g : few;
             if (!f->in_loops) f->transform(words + 2 * g, &d, V_TOGETHER, x);
-            EACH(i, V_TOGETHER) f->put(dst + i * group_bytes(f), x + 2 * i, streaming);
+            EACH(i, V_TOGETHER) {
+                char *const to = dst + i * group_bytes(f);
+                if (f->put_in_order) {
+                    f->put_in_order(to, x + 2 * i, streaming);
+                } else {
+                    f->put(to, x + 2 * i, streaming);
+                }
+            }
             dst += V_TOGETHER * group_bytes(f);
         }
-        block += MOST * V_LANES;
+        c0 = v_add32(c0, v_set32(MOST * V_LANES));
     }
 }
 
@@ -202,7 +211,8 @@ V_INLINE void run_chunks(char *dst, uint64_t block, uint64_t chunks, const philo
             run_chunks(dst, block, chunks, k, d, 0, &kernel_##name);                          \
         }                                                                                     \
     }
-#define LIST_OF_PARTS(name) chunks_##name, finish_##name, finish_column_##name
+#define LIST_OF_PARTS(name, put_in_order) \
+    chunks_##name, finish_##name, finish_column_##name, put_in_order
 
 /* Makes the groups of a list. `upper` has a bit set above the lower 32 where a block's upper word
  * differs from that of the first block. */

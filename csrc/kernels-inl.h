@@ -31,10 +31,9 @@
 
 #define KERNEL(name, transform, squared_radius, has_radius, in_loops, put, size, per_block)        \
     PARTS_OF_LOOPS(name)                                                                           \
-    static const kernel kernel_##name = {transform,  squared_radius,                               \
-                                         has_radius, in_loops,                                     \
-                                         put,        size,                                         \
-                                         per_block,  LIST_OF_PARTS(name)};                         \
+    static const kernel kernel_##name = {                                                          \
+        transform, squared_radius, has_radius, in_loops,                                           \
+        put,       size,           per_block,  LIST_OF_PARTS(name, put##_in_order)};               \
     static void run_##name(void *dst, uint64_t index, uint64_t count, const winit_rows *rows,      \
                            const winit_distribution *d, const winit_stream *s, int streaming) {    \
         run(dst, index, count, rows, d, s, streaming, &kernel_##name);                             \

@@ -46,6 +46,7 @@ typedef struct {
     run_function *chunks;
     list_function *finish;
     column_function *finish_column;
+    void (*put_in_order)(void *p, const vu x[2], int streaming); /* NULL if there is none */
 } kernel;
 
 V_INLINE int group_bytes(const kernel *f) { return V_LANES * f->per_block * f->size; }
@@ -71,10 +72,13 @@ V_INLINE void bits_f64(const vu *w, const winit_distribution *d, const int n, vu
 
 enum { MAX_GROUP_BYTES = 16 * V_LANES };
 
-/* V_LANES consecutive block numbers from `block` on. */
+/* V_LANES consecutive block numbers from `block` on; in_order, number k in lane k. */
+static const uint64_t from_zero[WINIT_MAX_LANES] = {0, 1, 2, 3, 4, 5, 6, 7};
 V_INLINE vu consecutive(uint64_t block) {
-    static const uint64_t first[WINIT_MAX_LANES] = {0, 1, 2, 3, 4, 5, 6, 7};
-    return v_add64(v_load_blocks(first), v_set64(block));
+    return v_add64(v_load_blocks(from_zero), v_set64(block));
+}
+V_INLINE vu consecutive_in_order(uint64_t block) {
+    return v_add64(v_load(from_zero), v_set64(block));
 }
 
 /* The remaining rows. `count` elements of the current row remain, from element `skip` on of the

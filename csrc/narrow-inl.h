@@ -54,14 +54,45 @@ V_INLINE void put_8(void *p, const vu x[2], int streaming) {
 }
 
 /* This type has no infinity: the code after 448 is NaN. */
+V_INLINE vu to_e4m3fn(vu u) { return to_8(u, 3, 7, 0x7F); }
+V_INLINE vu to_e5m2(vu u) { return to_8(u, 2, 15, 0x7C); }
+
 V_INLINE void put_e4m3fn(void *p, const vu x[2], int streaming) {
-    const vu y[2] = {to_8(x[0], 3, 7, 0x7F), to_8(x[1], 3, 7, 0x7F)};
+    const vu y[2] = {to_e4m3fn(x[0]), to_e4m3fn(x[1])};
     put_8(p, y, streaming);
 }
 
 V_INLINE void put_e5m2(void *p, const vu x[2], int streaming) {
-    const vu y[2] = {to_8(x[0], 2, 15, 0x7C), to_8(x[1], 2, 15, 0x7C)};
+    const vu y[2] = {to_e5m2(x[0]), to_e5m2(x[1])};
     put_8(p, y, streaming);
 }
+
+#if V_PACKED
+/* The same for groups whose lane k has block k, which only narrow types make. */
+#define put_f64_in_order NULL
+#define put_f32_in_order NULL
+
+V_INLINE void put_f16_in_order(void *p, const vu x[2], int streaming) {
+    v_put_f16_in_order(p, v_as_f(x[0]), v_as_f(x[1]), streaming);
+}
+
+V_INLINE void put_bf16_in_order(void *p, const vu x[2], int streaming) {
+    v_put_high16_in_order(p, to_bf16(x[0]), to_bf16(x[1]), streaming);
+}
+
+V_INLINE void put_8_in_order(void *p, const vu x[2], int streaming) {
+    v_put8_in_order(p, v_unpack_low32(x[0], x[1]), v_unpack_high32(x[0], x[1]), streaming);
+}
+
+V_INLINE void put_e4m3fn_in_order(void *p, const vu x[2], int streaming) {
+    const vu y[2] = {to_e4m3fn(x[0]), to_e4m3fn(x[1])};
+    put_8_in_order(p, y, streaming);
+}
+
+V_INLINE void put_e5m2_in_order(void *p, const vu x[2], int streaming) {
+    const vu y[2] = {to_e5m2(x[0]), to_e5m2(x[1])};
+    put_8_in_order(p, y, streaming);
+}
+#endif
 
 #endif

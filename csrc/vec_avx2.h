@@ -208,36 +208,51 @@ static inline void v_put32(void *p, vu a, vu b, int streaming) {
     v_put_one((char *)p + 32, b, streaming);
 }
 static inline void v_put64(void *p, vu a, vu b, int streaming) { v_put32(p, a, b, streaming); }
-/* Stores the high 16 bits of even elements in one register and odd ones in the other. */
-static inline void v_put_high16(void *p, vu even, vu odd, int streaming) {
-    const vu words = _mm256_blend_epi16(v_shr32(even, 16), odd, 0xAA);
-    v_put_one(p, _mm256_permute4x64_epi64(words, 0xD8), streaming);
-}
-/* Stores the low 8 bits of each 32-bit lane; the others must be 0. */
-static inline void v_put8(void *p, vu a, vu b, int streaming) {
-    vu words = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xD8);
-    __m128i bytes =
-        _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+static inline void v_put_half(void *p, __m128i a, int streaming) {
     if (streaming) {
-        _mm_stream_si128(p, bytes);
+        _mm_stream_si128(p, a);
     } else {
-        _mm_storeu_si128(p, bytes);
+        _mm_storeu_si128(p, a);
     }
 }
+/* Narrow types need no shuffle across 128 bits if lane k has block k: the stores with `in_order`.
+ * The others expect the order of v_load_blocks. */
+static inline vu v_in_order(vu a) { return _mm256_permute4x64_epi64(a, 0xD8); }
+/* Stores the high 16 bits of even elements in one register and odd ones in the other. */
+static inline vu v_high16(vu even, vu odd) {
+    return _mm256_blend_epi16(v_shr32(even, 16), odd, 0xAA);
+}
+static inline void v_put_high16(void *p, vu even, vu odd, int streaming) {
+    v_put_one(p, v_in_order(v_high16(even, odd)), streaming);
+}
+static inline void v_put_high16_in_order(void *p, vu even, vu odd, int streaming) {
+    v_put_one(p, v_high16(even, odd), streaming);
+}
+/* Stores the low 8 bits of each 32-bit lane; the others must be 0. */
+static inline __m128i v_bytes(vu words) {
+    return _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+}
+static inline void v_put8(void *p, vu a, vu b, int streaming) {
+    v_put_half(p, v_bytes(v_in_order(_mm256_packus_epi32(a, b))), streaming);
+}
+static inline void v_put8_in_order(void *p, vu a, vu b, int streaming) {
+    v_put_half(p, v_bytes(_mm256_packus_epi32(a, b)), streaming);
+}
 /* Rounds to nearest even, whatever the rounding mode in MXCSR. */
+static inline void v_put_f16_in_order(void *p, vf even, vf odd, int streaming) {
+    const __m128i a = _mm256_cvtps_ph(even, _MM_FROUND_TO_NEAREST_INT);
+    const __m128i b = _mm256_cvtps_ph(odd, _MM_FROUND_TO_NEAREST_INT);
+    v_put_half(p, _mm_unpacklo_epi16(a, b), streaming);
+    v_put_half((__m128i *)p + 1, _mm_unpackhi_epi16(a, b), streaming);
+}
 static inline void v_put_f16(void *p, vf even, vf odd, int streaming) {
     const __m128i a = _mm256_cvtps_ph(even, _MM_FROUND_TO_NEAREST_INT);
     const __m128i b = _mm256_cvtps_ph(odd, _MM_FROUND_TO_NEAREST_INT);
     const vu words = _mm256_set_m128i(_mm_unpackhi_epi16(a, b), _mm_unpacklo_epi16(a, b));
-    v_put_one(p, _mm256_permute4x64_epi64(words, 0xD8), streaming);
+    v_put_one(p, v_in_order(words), streaming);
 }
 static inline void v_put_16(char *p, const char *from, int streaming) {
-    const __m128i x = _mm_loadu_si128((const __m128i *)from);
-    if (streaming) {
-        _mm_stream_si128((__m128i *)p, x);
-    } else {
-        _mm_storeu_si128((__m128i *)p, x);
-    }
+    v_put_half(p, _mm_loadu_si128((const __m128i *)from), streaming);
 }
 static inline void v_fence(void) { _mm_sfence(); }
 

@@ -166,6 +166,10 @@ static inline void v_put_f16(void *p, vf even, vf odd, int streaming) {
     const uint16x4_t b = vreinterpret_u16_f16(vcvt_f16_f32(odd));
     vst1q_u8(p, vreinterpretq_u8_u16(vcombine_u16(vzip1_u16(a, b), vzip2_u16(a, b))));
 }
+/* Lane k has block k anyway. */
+#define v_put_high16_in_order v_put_high16
+#define v_put8_in_order v_put8
+#define v_put_f16_in_order v_put_f16
 static inline void v_put_16(char *p, const char *from, int streaming) {
     (void)streaming;
     vst1q_u8((uint8_t *)p, vld1q_u8((const uint8_t *)from));
