@@ -37,19 +37,19 @@ V_INLINE void normal_f32(const vu *w, const winit_distribution *d, const int n, 
  * groups, the two halves of the logarithm are loops of their own. */
 V_INLINE void squared_radius_f64(vu *w, const int n) {
     const int few = n % 4 ? n : 4, many = n % LOGS_AT_ONCE ? n : LOGS_AT_ONCE;
-    vd g[MOST_GROUPS], exponent[MOST_GROUPS], r[LOGS_AT_ONCE];
+    vd r[MOST_GROUPS], exponent[MOST_GROUPS];
     for (int k = 0; k < n; k += few) {
         EACH(i, few) { /* (0, 1]: the minimum 2^-64 gives 9.42 sigma */
             vu *const pair = w + 2 * (k + i);
             const vu radius = v_pack_low(pair[0], pair[1]);
             pair[1] = v_pack_high(pair[0], pair[1]);
-            r[i] = v_fmad(v_double_u64(v_shr64(radius, 1)), v_setd(0x1p-63), v_setd(0x1p-64));
+            r[k + i] = v_fmad(v_double_u64(v_shr64(radius, 1)), v_setd(0x1p-63), v_setd(0x1p-64));
         }
-        log_parts_f64(r, few, -2, NULL, g + k, exponent + k);
+        log_parts_f64(r + k, few, -2, NULL, exponent + k);
     }
     for (int k = 0; k < n; k += many) {
-        log_of_parts_f64(g + k, exponent + k, many, -2, minus_two_log_f64, r);
-        EACH(i, many) w[2 * (k + i)] = v_d_as_u(r[i]);
+        log_of_parts_f64(r + k, exponent + k, many, -2, minus_two_log_f64);
+        EACH(i, many) w[2 * (k + i)] = v_d_as_u(r[k + i]);
     }
 }
 
