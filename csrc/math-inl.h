@@ -47,33 +47,20 @@ V_INLINE void log_u2_f32(vf *x, const int n, const float factor, const float *co
     EACH(i, n) x[i] = v_fmaf(exponent[i], ln2, v_fmaf(v_mulf(g[i], g[i]), p[i], g[i]));
 }
 
-/* The two halves of log_u2_f64: x becomes g, which needs few registers, and g becomes the logarithm
- * by a long chain of operations, which overlaps with others on as many registers as there are. */
-V_INLINE void log_parts_f64(vd *x, const int n, const double factor, const vd *shift,
-                            vd *exponent) {
+V_INLINE void log_u2_f64(vd *x, const int n, const double factor, const double *coefficients,
+                         const vd *shift) {
+    vd exponent[LOGS_AT_ONCE], g[LOGS_AT_ONCE], p[LOGS_AT_ONCE];
     EACH(i, n) {
         const vu bits = v_d_as_u(x[i]);
         const vu e =
             v_and(v_sub64(bits, v_set64(0x3FE5555555555555u)), v_set64(0xFFF0000000000000u));
         const vd m = v_as_d(v_sub64(bits, e));
-        x[i] = v_fmad(m, v_setd(factor), v_setd(-factor));
+        g[i] = v_fmad(m, v_setd(factor), v_setd(-factor));
         exponent[i] = shift ? v_addd(v_double_high(e), *shift) : v_double_high(e);
     }
-}
-
-V_INLINE void log_of_parts_f64(vd *g, const vd *exponent, const int n, const double factor,
-                               const double *coefficients) {
-    const vd ln2 = v_setd(factor * 0x1p-52 * ln2_f64[0]);
-    vd p[LOGS_AT_ONCE];
     horner_f64(g, n, coefficients, COUNT(log_f64), p);
-    EACH(i, n) g[i] = v_fmad(exponent[i], ln2, v_fmad(v_muld(g[i], g[i]), p[i], g[i]));
-}
-
-V_INLINE void log_u2_f64(vd *x, const int n, const double factor, const double *coefficients,
-                         const vd *shift) {
-    vd exponent[AT_ONCE];
-    log_parts_f64(x, n, factor, shift, exponent);
-    log_of_parts_f64(x, exponent, n, factor, coefficients);
+    const vd ln2 = v_setd(factor * 0x1p-52 * ln2_f64[0]);
+    EACH(i, n) x[i] = v_fmad(exponent[i], ln2, v_fmad(v_muld(g[i], g[i]), p[i], g[i]));
 }
 
 /* r sin and r cos of 2 pi a / 2^32, for r >= 0. In quarter turns a is q + x with an integer q and x

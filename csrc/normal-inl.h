@@ -33,11 +33,11 @@ V_INLINE void normal_f32(const vu *w, const winit_distribution *d, const int n, 
     }
 }
 
-/* The words of float64 have 64 bits: the angles take the place of w[2 i + 1]. If there are many
- * groups, the two halves of the logarithm are loops of their own. */
+/* The words of float64 have 64 bits: the angles take the place of w[2 i + 1]. The logarithms are a
+ * loop of their own, since their long chains overlap best on as many registers as there are. */
 V_INLINE void squared_radius_f64(vu *w, const int n) {
     const int few = n % 4 ? n : 4, many = n % LOGS_AT_ONCE ? n : LOGS_AT_ONCE;
-    vd r[MOST_GROUPS], exponent[MOST_GROUPS];
+    vd r[MOST_RADII];
     for (int k = 0; k < n; k += few) {
         EACH(i, few) { /* (0, 1]: the minimum 2^-64 gives 9.42 sigma */
             vu *const pair = w + 2 * (k + i);
@@ -45,10 +45,9 @@ V_INLINE void squared_radius_f64(vu *w, const int n) {
             pair[1] = v_pack_high(pair[0], pair[1]);
             r[k + i] = v_fmad(v_double_u64(v_shr64(radius, 1)), v_setd(0x1p-63), v_setd(0x1p-64));
         }
-        log_parts_f64(r + k, few, -2, NULL, exponent + k);
     }
     for (int k = 0; k < n; k += many) {
-        log_of_parts_f64(r + k, exponent + k, many, -2, minus_two_log_f64);
+        log_u2_f64(r + k, many, -2, minus_two_log_f64, NULL);
         EACH(i, many) w[2 * (k + i)] = v_d_as_u(r[k + i]);
     }
 }

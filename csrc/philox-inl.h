@@ -46,9 +46,15 @@
 /* One step of a computation on n registers: neighbouring instructions are independent, so that the
  * processor overlaps them. */
 #define EACH(i, n) V_UNROLL for (int i = 0; i < (n); i++)
-enum { AT_ONCE = 2 * V_TOGETHER }; /* most registers that a transform works on at a time */
-enum { LOGS_AT_ONCE = 8 };         /* the same for a long polynomial alone */
-enum { MOST_GROUPS = 24 };         /* most groups of which a buffer holds the words */
+/* AT_ONCE: the most registers that a transform works on at a time; LOGS_AT_ONCE: the same for
+ * logarithms alone. MOST_GROUPS, MOST_RADII: the most groups that a transform, or its first half,
+ * is given. Arrays of these sizes tell compilers how often the loops run at most. */
+enum { AT_ONCE = 2 * V_TOGETHER };
+#if V_PACKED
+enum { LOGS_AT_ONCE = 8, MOST_GROUPS = 24, MOST_RADII = MOST_GROUPS };
+#else
+enum { LOGS_AT_ONCE = AT_ONCE, MOST_GROUPS = V_TOGETHER, MOST_RADII = AT_ONCE };
+#endif
 
 typedef struct {
     vu m0, m1;
