@@ -61,6 +61,24 @@ V_NOINLINE void run_radii_f64(const philox_keys *k, vu c0, vu *words) {
         for (int i = 4; i < 2 * PART; i++) words[2 * g + i] = words[2 * g]; \
     }
 
+/* Groups of consecutive blocks that have the upper word of philox_schedule_run. */
+V_NOINLINE void row_words(const philox_keys *k, listed *list, int groups, vu *words) {
+    for (int i = groups; i % PART; i++) list[i].block = list[0].block;
+#define BEGIN(w, g)          \
+    philox_packed_begin_run( \
+        k, v_even32(consecutive(list[g].block), consecutive(list[(g) + 1].block)), w)
+    SEVERAL_WORDS(BEGIN)
+#undef BEGIN
+}
+
+/* Groups of any blocks. */
+V_NOINLINE void list_words(const philox_keys *k, vu *blocks, int groups, vu *words) {
+    for (int i = groups; i % PART; i++) blocks[i] = blocks[0];
+#define BEGIN(w, g) philox_packed_begin(k, blocks[g], blocks[(g) + 1], w)
+    SEVERAL_WORDS(BEGIN)
+#undef BEGIN
+}
+
 /* The squares of the radii of several groups; for the one or two of a small fill not of AT_ONCE. */
 #define RADII(type)                                            \
     V_NOINLINE void radii_##type(vu *words, int groups) {      \
@@ -72,28 +90,8 @@ V_NOINLINE void run_radii_f64(const philox_keys *k, vu c0, vu *words) {
             }                                                  \
         }                                                      \
     }
-/* The functions of a full list's loops stand together in memory, as those of a chunk do. */
-RADII(f64)
-
-/* Groups of consecutive blocks that have the upper word of philox_schedule_run. */
-V_NOINLINE void row_words(const philox_keys *k, listed *list, int groups, vu *words) {
-    for (int i = groups; i % PART; i++) list[i].block = list[0].block;
-#define BEGIN(w, g)          \
-    philox_packed_begin_run( \
-        k, v_even32(consecutive(list[g].block), consecutive(list[(g) + 1].block)), w)
-    SEVERAL_WORDS(BEGIN)
-#undef BEGIN
-}
-
 RADII(f32)
-
-/* Groups of any blocks. */
-V_NOINLINE void list_words(const philox_keys *k, vu *blocks, int groups, vu *words) {
-    for (int i = groups; i % PART; i++) blocks[i] = blocks[0];
-#define BEGIN(w, g) philox_packed_begin(k, blocks[g], blocks[(g) + 1], w)
-    SEVERAL_WORDS(BEGIN)
-#undef BEGIN
-}
+RADII(f64)
 
 V_INLINE void radii(vu *words, int groups, const kernel *f) {
     if (f->has_radius && f->per_block == 2) {
