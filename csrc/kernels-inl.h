@@ -8,8 +8,8 @@
 /* The loop bodies are long sequences of independent instructions. GCC interleaves them only if it
  * may schedule instructions before register allocation. It then needs more registers, so a set with
  * only 16 of them has the operations of several registers interleaved in the source (V_TOGETHER),
- * and GCC has to keep their order: else it stores a third of Philox's state in every round, and
- * combines first what is known last.
+ * and GCC has to keep their order: else it stores parts of Philox's state, and combines last what
+ * is known first.
  */
 #if defined(__GNUC__) && !defined(__clang__) && V_SCHEDULE
 #pragma GCC optimize("schedule-insns", "sched-pressure")
