@@ -36,7 +36,7 @@ V_INLINE void normal_f32(const vu *w, const winit_distribution *d, const int n, 
 /* The words of float64 have 64 bits: the angles take the place of w[2 i + 1]. The logarithms are a
  * loop of their own, since their long chains overlap best on as many registers as there are. */
 V_INLINE void squared_radius_f64(vu *w, const int n) {
-    const int few = n % 4 ? n : 4, many = n % LOGS_AT_ONCE ? n : LOGS_AT_ONCE;
+    const int few = at_once(n), many = n < LOGS_AT_ONCE ? n : LOGS_AT_ONCE;
     vd r[MOST_RADII];
     for (int k = 0; k < n; k += few) {
         EACH(i, few) { /* (0, 1]: the minimum 2^-64 gives 9.42 sigma */

@@ -55,6 +55,7 @@ enum { LOGS_AT_ONCE = 8, MOST_GROUPS = 24, MOST_RADII = MOST_GROUPS };
 #else
 enum { LOGS_AT_ONCE = AT_ONCE, MOST_GROUPS = V_TOGETHER, MOST_RADII = AT_ONCE };
 #endif
+V_INLINE int at_once(int count) { return count < AT_ONCE ? count : AT_ONCE; }
 
 typedef struct {
     vu m0, m1;

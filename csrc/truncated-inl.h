@@ -77,10 +77,8 @@ V_INLINE vu truncated_place_f64(vd z, vu turn, const winit_distribution *d) {
     return v_d_as_u(v_mind(v_maxd(x, v_setd(d->low)), v_setd(d->high)));
 }
 
-/* The transforms are loops of their own over up to AT_ONCE registers at a time: what a loop
- * computes is a short chain of operations, of which a processor has several in flight. */
-V_INLINE int at_once(int count) { return count < AT_ONCE ? count : AT_ONCE; }
-
+/* The parts of a transform are loops over up to AT_ONCE registers at a time: what a loop computes
+ * is a short chain of operations, of which a processor has several in flight. */
 V_INLINE void truncated_f32(const vu *words, const winit_distribution *d, const int n, vu *out) {
     const int count = 2 * n, part = at_once(count);
     vu turn[2 * MOST_GROUPS];
