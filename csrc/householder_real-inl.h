@@ -128,16 +128,20 @@ static void NAME(groups)(const REAL *v, size_t count, size_t length, size_t stri
 /* Applies one group to one panel: q <- (I - V T V')q, or its transpose. A row of a panel has
  * V_PANEL vectors: enough for the sums of four reflectors to hide the latency of a multiply-add (8
  * sums with AVX-512), and few enough for the registers (with AVX2 12 sums, 3 vectors of q and one
- * number of v are all 16). Wider rows need fewer loads for each product. */
+ * number of v are all 16). Wider rows need fewer loads for each product.
+ *
+ * The packed vectors of the following group, which end or begin where those of this group do, are
+ * in L3, and no processor knows that they come next: `next` are as many rows of them as of this
+ * group, to be prefetched. */
 static void NAME(apply_group)(const REAL *restrict v, const REAL *factor, size_t rows,
-                              int transposed, REAL *restrict q) {
+                              int transposed, REAL *restrict q, const REAL *next) {
     enum { WIDTH = NAME(width), COLUMNS = NAME(columns) };
     const size_t along = transposed ? GROUP : 1, down = transposed ? 1 : GROUP;
     VECTOR sums[GROUP][V_PANEL], x[V_PANEL];
     for (size_t r = 0; r < GROUP; r++) {
         for (size_t k = 0; k < V_PANEL; k++) sums[r][k] = V(set)(0);
     }
-    for (size_t i = 0; i < rows; i++) {
+    UNROLL_4 for (size_t i = 0; i < rows; i++) {
         for (size_t k = 0; k < V_PANEL; k++) x[k] = V(as_)(v_load(q + i * COLUMNS + k * WIDTH));
         for (size_t r = 0; r < GROUP; r++) {
             const VECTOR y = V(set)(v[i * GROUP + r]);
@@ -155,7 +159,9 @@ static void NAME(apply_group)(const REAL *restrict v, const REAL *factor, size_t
         }
         for (size_t r = 0; r < GROUP; r++) sums[r][k] = made[r];
     }
-    for (size_t i = 0; i < rows; i++) {
+    /* from the last row on, because the last rows are still in L1 */
+    UNROLL_4 for (size_t i = rows; i-- > 0;) {
+        PREFETCH(next + i * GROUP);
         const VECTOR y = V(set)(v[i * GROUP]);
         for (size_t k = 0; k < V_PANEL; k++) x[k] = V(mul)(y, sums[0][k]);
         for (size_t r = 1; r < GROUP; r++) {
@@ -177,11 +183,14 @@ static void NAME(apply)(const REAL *packed, size_t count, size_t length, const R
     for (size_t turn = 0; turn < count; turn += GROUP) {
         const size_t start = transposed ? turn : count - GROUP - turn;
         const REAL *v = packed + winit_packed(start, length);
+        const size_t rows = length - start;
+        const ptrdiff_t ahead = transposed ? (ptrdiff_t)(rows - GROUP) : -(ptrdiff_t)rows;
+        const REAL *next = turn + GROUP < count ? v + ahead * GROUP : v;
         for (size_t panel = 0; panel < panels; panel++) {
             if (start < stops[panel]) {
                 NAME(apply_group)
-                (v, factors + start * GROUP, length - start, transposed,
-                 q + (panel * length + start) * columns);
+                (v, factors + start * GROUP, rows, transposed,
+                 q + (panel * length + start) * columns, next);
             }
         }
     }
