@@ -34,14 +34,20 @@ V_NOINLINE void run_words(const philox_keys *k, vu c0, vu *words) {
     consecutive_words(k, c0, words);
 }
 
+V_INLINE void radii_of_chunk_f32(vu *words) {
+    for (int g = 0; g < MOST; g += AT_ONCE) squared_radius_f32(words + 2 * g, AT_ONCE);
+}
+
+V_INLINE void radii_of_chunk_f64(vu *words) { squared_radius_f64(words, MOST); }
+
 V_NOINLINE void run_radii_f32(const philox_keys *k, vu c0, vu *words) {
     consecutive_words(k, c0, words);
-    for (int g = 0; g < MOST; g += AT_ONCE) squared_radius_f32(words + 2 * g, AT_ONCE);
+    radii_of_chunk_f32(words);
 }
 
 V_NOINLINE void run_radii_f64(const philox_keys *k, vu c0, vu *words) {
     consecutive_words(k, c0, words);
-    squared_radius_f64(words, MOST);
+    radii_of_chunk_f64(words);
 }
 
 /* Makes the words of several groups, set by set: BEGIN(w, g) does the first rounds of groups g and
@@ -62,13 +68,31 @@ V_NOINLINE void run_radii_f64(const philox_keys *k, vu c0, vu *words) {
     }
 
 /* Groups of consecutive blocks that have the upper word of philox_schedule_run. */
-V_NOINLINE void row_words(const philox_keys *k, listed *list, int groups, vu *words) {
-    for (int i = groups; i % PART; i++) list[i].block = list[0].block;
-#define BEGIN(w, g)          \
+#define BEGIN_ROW(w, g)      \
     philox_packed_begin_run( \
         k, v_even32(consecutive(list[g].block), consecutive(list[(g) + 1].block)), w)
-    SEVERAL_WORDS(BEGIN)
-#undef BEGIN
+V_NOINLINE void row_words(const philox_keys *k, listed *list, int groups, vu *words) {
+    for (int i = groups; i % PART; i++) list[i].block = list[0].block;
+    SEVERAL_WORDS(BEGIN_ROW)
+}
+
+/* The same for MOST groups, with the first half of a transform: see run_words. */
+V_INLINE void whole_words(const philox_keys *k, const listed *list, vu *words) {
+    for (int g = 0; g < MOST; g += PART) {
+        vu w[V_SETS][4];
+        EACH(s, V_SETS) BEGIN_ROW(w[s], g + 2 * s);
+        philox_packed_end(k, w, V_SETS, words + 2 * g);
+    }
+}
+
+V_NOINLINE void row_radii_f32(const philox_keys *k, const listed *list, vu *words) {
+    whole_words(k, list, words);
+    radii_of_chunk_f32(words);
+}
+
+V_NOINLINE void row_radii_f64(const philox_keys *k, const listed *list, vu *words) {
+    whole_words(k, list, words);
+    radii_of_chunk_f64(words);
 }
 
 /* Groups of any blocks. */
@@ -157,6 +181,28 @@ V_INLINE void finish_column(char *dst, int groups, vu *words, const vu *indices,
     }
 }
 
+/* Transforms the words of a chunk, and stores its groups: those of a list at their places, or if it
+ * is NULL, one after another. */
+V_INLINE void put_chunk(char *dst, const listed *list, vu *words, const winit_distribution *d,
+                        const int streaming, const kernel *f) {
+    vu made[2 * MOST];
+    if (f->in_loops) f->transform(words, d, MOST, made);
+    for (int g = 0; g < MOST; g += V_TOGETHER) {
+        vu few[AT_ONCE], *const x = f->in_loops ? made + 2 * g : few;
+        if (!f->in_loops) f->transform(words + 2 * g, d, V_TOGETHER, x);
+        EACH(i, V_TOGETHER) {
+            if (list) {
+                f->put(list[g + i].to.dst, x + 2 * i, streaming);
+            } else if (f->put_in_order) {
+                f->put_in_order(dst + i * group_bytes(f), x + 2 * i, streaming);
+            } else {
+                f->put(dst + i * group_bytes(f), x + 2 * i, streaming);
+            }
+        }
+        dst += V_TOGETHER * group_bytes(f);
+    }
+}
+
 /* Runs whole chunks of consecutive groups, below the next multiple of 2^32. */
 V_INLINE void run_chunks(char *dst, uint64_t block, uint64_t chunks, const philox_keys *k,
                          const winit_distribution *distribution, const int streaming,
@@ -166,7 +212,7 @@ V_INLINE void run_chunks(char *dst, uint64_t block, uint64_t chunks, const philo
                 ? v_even32(consecutive_in_order(block), consecutive_in_order(block + V_LANES))
                 : v_even32(consecutive(block), consecutive(block + V_LANES));
     for (; chunks; chunks--) {
-        vu words[2 * MOST], made[2 * MOST];
+        vu words[2 * MOST];
         if (f->has_radius && f->per_block == 2) {
             run_radii_f64(k, c0, words);
         } else if (f->has_radius) {
@@ -174,21 +220,28 @@ V_INLINE void run_chunks(char *dst, uint64_t block, uint64_t chunks, const philo
         } else {
             run_words(k, c0, words);
         }
-        if (f->in_loops) f->transform(words, &d, MOST, made);
-        for (int g = 0; g < MOST; g += V_TOGETHER) {
-            vu few[AT_ONCE], *const x = f->in_loops ? made + 2 * g : few;
-            if (!f->in_loops) f->transform(words + 2 * g, &d, V_TOGETHER, x);
-            EACH(i, V_TOGETHER) {
-                char *const to = dst + i * group_bytes(f);
-                if (f->put_in_order) {
-                    f->put_in_order(to, x + 2 * i, streaming);
-                } else {
-                    f->put(to, x + 2 * i, streaming);
-                }
-            }
-            dst += V_TOGETHER * group_bytes(f);
-        }
+        put_chunk(dst, NULL, words, &d, streaming, f);
+        dst += MOST * group_bytes(f);
         c0 = v_add32(c0, v_set32(MOST * V_LANES));
+    }
+}
+
+/* The same for a list of MOST whole groups, of which streaming stores find all aligned. */
+V_INLINE void finish_whole(listed *list, const philox_keys *k,
+                           const winit_distribution *distribution, int streaming, const kernel *f) {
+    const winit_distribution d = *distribution;
+    vu words[2 * MOST];
+    if (f->has_radius && f->per_block == 2) {
+        row_radii_f64(k, list, words);
+    } else if (f->has_radius) {
+        row_radii_f32(k, list, words);
+    } else {
+        row_words(k, list, MOST, words);
+    }
+    if (streaming) {
+        put_chunk(NULL, list, words, &d, 1, f);
+    } else {
+        put_chunk(NULL, list, words, &d, 0, f);
     }
 }
 
@@ -197,6 +250,10 @@ V_INLINE void run_chunks(char *dst, uint64_t block, uint64_t chunks, const philo
     V_NOINLINE void finish_##name(listed *list, int groups, vu *words,                        \
                                   const winit_distribution *d, int streaming) {               \
         finish(list, groups, words, d, streaming, &kernel_##name);                            \
+    }                                                                                         \
+    V_NOINLINE void finish_whole_##name(listed *list, const philox_keys *k,                   \
+                                        const winit_distribution *d, int streaming) {         \
+        finish_whole(list, k, d, streaming, &kernel_##name);                                  \
     }                                                                                         \
     V_NOINLINE void finish_column_##name(char *dst, int groups, vu *words, const vu *indices, \
                                          const winit_distribution *d) {                       \
@@ -212,7 +269,7 @@ V_INLINE void run_chunks(char *dst, uint64_t block, uint64_t chunks, const philo
         }                                                                                     \
     }
 #define LIST_OF_PARTS(name, put_in_order) \
-    chunks_##name, finish_##name, finish_column_##name, put_in_order
+    chunks_##name, finish_##name, finish_whole_##name, finish_column_##name, put_in_order
 
 /* Makes the groups of a list. `upper` has a bit set above the lower 32 where a block's upper word
  * differs from that of the first block. */
@@ -228,6 +285,48 @@ V_NOINLINE void make_list(listed *list, int groups, uint64_t upper, philox_keys 
         row_words(k, list, groups, words);
     }
     finish(list, groups, words, d, streaming);
+}
+
+/* Whether there are several rows and all consist of whole groups of blocks with one upper word,
+ * which streaming stores find aligned. */
+V_INLINE int whole_groups(const char *dst, uint64_t index, uint64_t count, const winit_rows *rows,
+                          int streaming, const kernel *f) {
+    const uint64_t per_block = (unsigned)f->per_block, more = rows->count - 1;
+    const uint64_t first = index / per_block;
+    const uint64_t last = (index + more * (uint64_t)rows->index_stride + count - 1) / per_block;
+    const uint64_t places = (uintptr_t)dst | (uint64_t)rows->byte_stride;
+    return more && rows->index_stride >= 0 && count % (V_LANES * per_block) == 0 &&
+           (index | (uint64_t)rows->index_stride) % per_block == 0 && !((first ^ last) >> 32) &&
+           first <= last && !(streaming && places % stream_align(f));
+}
+
+/* Makes such rows, which are shorter than a chunk, of `per_row` groups. Many have only a few
+ * groups, so what happens for each group and row has to be little. */
+V_NOINLINE void run_whole_groups(char *dst, uint64_t block, unsigned per_row, uint64_t block_stride,
+                                 const winit_rows *rows, const winit_distribution *d,
+                                 philox_keys *k, int streaming, unsigned whole, unsigned bytes,
+                                 list_function *finish, whole_function *finish_whole) {
+    listed list[MOST];
+    for (int g = 0; g < MOST; g++) list[g].to = (place){NULL, 0, whole};
+    int groups = 0;
+    philox_schedule_run(k, (uint32_t)(block >> 32));
+    for (uint64_t row = 0; row < rows->count; row++) {
+        char *to = dst;
+        uint64_t from = block;
+        for (unsigned left = per_row; left; left--) {
+            list[groups].to.dst = to;
+            list[groups++].block = from;
+            to += bytes;
+            from += V_LANES;
+            if (groups == MOST) {
+                finish_whole(list, k, d, streaming);
+                groups = 0;
+            }
+        }
+        dst += rows->byte_stride;
+        block += block_stride;
+    }
+    if (groups) make_list(list, groups, 0, k, d, streaming, finish);
 }
 
 /* Writes elements [index, index + count) to dst, and the same for the other rows: whole chunks of a
@@ -248,6 +347,12 @@ V_INLINE void run(char *dst, uint64_t index, uint64_t count, const winit_rows *r
             (uintptr_t)dst | (uint64_t)rows->byte_stride | count * (unsigned)f->size;
         if (edges % 16) streaming = 0;
         align = 16;
+        if (whole_groups(dst, index, count, rows, streaming, f)) {
+            run_whole_groups(dst, index / (unsigned)f->per_block, (unsigned)(count / per_group),
+                             (uint64_t)rows->index_stride / (unsigned)f->per_block, rows, d, &k,
+                             streaming, per_group, bytes, f->finish, f->finish_whole);
+            return;
+        }
     }
     streaming = start(&c, dst, index, count, rows, streaming, align, f);
     listed list[MOST];

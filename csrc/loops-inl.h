@@ -28,6 +28,8 @@ typedef void run_function(char *dst, uint64_t block, uint64_t chunks, const phil
                           const winit_distribution *d, int streaming);
 typedef void list_function(listed *list, int groups, vu *words, const winit_distribution *d,
                            int streaming);
+typedef void whole_function(listed *list, const philox_keys *k, const winit_distribution *d,
+                            int streaming);
 typedef void column_function(char *dst, int groups, vu *words, const vu *indices,
                              const winit_distribution *d);
 
@@ -45,6 +47,7 @@ typedef struct {
     int size, per_block;
     run_function *chunks;
     list_function *finish;
+    whole_function *finish_whole;
     column_function *finish_column;
     void (*put_in_order)(void *p, const vu x[2], int streaming); /* NULL if there is none */
 } kernel;
