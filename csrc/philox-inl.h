@@ -59,7 +59,7 @@ V_INLINE int at_once(int count) { return count < AT_ONCE ? count : AT_ONCE; }
 
 typedef struct {
     vu m0, m1;
-    vu key[PHILOX_ROUNDS][2];
+    vu key[PHILOX_ROUNDS + 1][2]; /* after the last round: zero */
     vu last;   /* both keys of the last round, k0 in the low half of a lane, k1 in the high half */
     vu any[3]; /* results of the first round that depend only on c2 and c3 */
     vu run[3]; /* results of the first two rounds that depend only on c1, c2 and c3 */
@@ -83,6 +83,7 @@ V_INLINE void philox_schedule(philox_keys *k, const winit_stream *s) {
         k->key[r][0] = v_add32(k->key[r - 1][0], w0);
         k->key[r][1] = v_add32(k->key[r - 1][1], w1);
     }
+    k->key[PHILOX_ROUNDS][0] = k->key[PHILOX_ROUNDS][1] = v_set32(0);
     k->last = v_pack_low(k->key[PHILOX_ROUNDS - 1][0], k->key[PHILOX_ROUNDS - 1][1]);
 }
 
@@ -174,24 +175,37 @@ V_INLINE void philox_packed_begin_run(const philox_keys *k, vu c0, vu w[4]) {
     w[3] = k->run[2];
 }
 
+/* The low half of a product is combined with the high half of the next round and that round's key.
+ * If this takes two operations, the first is done at once, and then compilers need no register for
+ * the key beside those of both halves. */
+V_INLINE vu philox_keyed(vu low, vu key) { return V_XOR3 ? low : v_xor(low, key); }
+V_INLINE vu philox_joined(vu high, vu keyed, vu key) {
+    return V_XOR3 ? v_xor3(high, keyed, key) : v_xor(high, keyed);
+}
+
 /* The other eight rounds, for several times 2 V_LANES blocks. Afterwards w[s] has the four words of
- * set s, in the order of its blocks.
+ * set s, in the order of its blocks. A set's two products are made one after the other, because all
+ * registers are in use.
  *
  * This is a loop, because processors cache decoded instructions, a few kilobytes of code, which is
  * less than all rounds of three sets and a transform take. */
 V_INLINE void philox_packed_rounds(const philox_keys *k, vu (*w)[4], const int sets) {
     const vu m0 = v_set32(PHILOX_M0), m1 = v_set32(PHILOX_M1);
+    EACH(s, sets) {
+        w[s][1] = philox_keyed(w[s][1], k->key[2][0]);
+        w[s][3] = philox_keyed(w[s][3], k->key[2][1]);
+    }
     for (int two = 2; two < PHILOX_ROUNDS; two += 2) {
         V_UNROLL for (int r = two; r < two + 2; r++) {
             EACH(s, sets) {
                 const vu w0 = w[s][0], w2 = w[s][2];
-                vu p[2], q[2];
+                vu p[2];
+                v_mul_wide(w2, m1, p);
+                w[s][0] = philox_joined(v_odd32(p[0], p[1]), w[s][1], k->key[r][0]);
+                w[s][1] = philox_keyed(v_mul_low32(w2, m1, p), k->key[r + 1][0]);
                 v_mul_wide(w0, m0, p);
-                v_mul_wide(w2, m1, q);
-                w[s][0] = v_xor3(v_odd32(q[0], q[1]), w[s][1], k->key[r][0]);
-                w[s][1] = v_mul_low32(w2, m1, q);
-                w[s][2] = v_xor3(v_odd32(p[0], p[1]), w[s][3], k->key[r][1]);
-                w[s][3] = v_mul_low32(w0, m0, p);
+                w[s][2] = philox_joined(v_odd32(p[0], p[1]), w[s][3], k->key[r][1]);
+                w[s][3] = philox_keyed(v_mul_low32(w0, m0, p), k->key[r + 1][1]);
             }
         }
     }

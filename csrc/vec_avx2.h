@@ -15,6 +15,7 @@ enum { V_STREAM_16 = 2 }; /* streaming stores to an address that is aligned only
 #define V_REGISTERS 1
 #define V_SCHEDULE 0
 #define V_PACKED 1
+#define V_XOR3 0 /* an exclusive or of three registers takes two operations */
 enum { V_LANES = 4, V_GROUPS = 3, V_TOGETHER = 3, V_SETS = 3, V_STREAM_ALIGN = 32 };
 enum { V_MIN_RUN = 8 * V_LANES };
 enum { V_PANEL = 3 }; /* vectors in a row of a panel: householder_real-inl.h */

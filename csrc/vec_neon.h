@@ -43,8 +43,10 @@ static inline vu v_and(vu a, vu b) { return vandq_u32(a, b); }
 static inline vu v_or(vu a, vu b) { return vorrq_u32(a, b); }
 static inline vu v_xor(vu a, vu b) { return veorq_u32(a, b); }
 #if defined(__ARM_FEATURE_SHA3)
+#define V_XOR3 1
 static inline vu v_xor3(vu a, vu b, vu c) { return veor3q_u32(a, b, c); }
 #else
+#define V_XOR3 0
 static inline vu v_xor3(vu a, vu b, vu c) { return v_xor(v_xor(a, b), c); }
 #endif
 static inline vu v_and_or(vu a, vu mask, vu bits) { return v_or(v_and(a, mask), bits); }
