@@ -63,11 +63,13 @@ V_INLINE void log_u2_f64(vd *x, const int n, const double factor, const double *
     EACH(i, n) x[i] = v_fmad(exponent[i], ln2, v_fmad(v_muld(g[i], g[i]), p[i], g[i]));
 }
 
-/* r sin and r cos of 2 pi a / 2^32, for r >= 0. In quarter turns a is q + x with an integer q and x
- * in [-1/2, 1/2): a << 2 is x as a signed fraction, and the two highest bits of a + 2^29 are q. The
- * quadrants 2 and 3 reverse both signs, which is done by that of r; the odd ones exchange sin and
- * cos, and reverse the sign of the latter. */
-V_INLINE void sincos_u2_f32(const vu *a, vf *r, const int n, vf *sin, vf *cos) {
+/* r sin and r cos of 2 pi a / 2^32, for the root r of `squared`. In quarter turns a is q + x with
+ * an integer q and x in [-1/2, 1/2): a << 2 is x as a signed fraction, and the two highest bits of
+ * a + 2^29 are q. The quadrants 2 and 3 reverse both signs, which is done by that of r; the odd
+ * ones exchange sin and cos, and reverse the sign of the latter. The root takes a processor several
+ * cycles, in which it has other work here, and none in the loop of the logarithms; it is taken
+ * last, when registers are free. */
+V_INLINE void sincos_u2_f32(const vu *a, const vf *squared, const int n, vf *sin, vf *cos) {
     vf x[AT_ONCE], y[AT_ONCE], s[AT_ONCE], c[AT_ONCE];
     EACH(i, n) {
         x[i] = v_mulf(v_float_i32(v_shl32(a[i], 2)), v_setf(0x1p-32f));
@@ -84,13 +86,13 @@ V_INLINE void sincos_u2_f32(const vu *a, vf *r, const int n, vf *sin, vf *cos) {
         const vm32 odd = v_second_bit32(q);
         const vu sign = v_set32(0x80000000u);
         const vf minus = v_as_f(v_xor(v_f_as_u(s[i]), sign));
-        r[i] = v_as_f(v_xor_and(v_f_as_u(r[i]), q, sign));
-        sin[i] = v_mulf(r[i], v_selectf(odd, c[i], s[i]));
-        cos[i] = v_mulf(r[i], v_selectf(odd, minus, c[i]));
+        const vf r = v_as_f(v_xor_and(v_f_as_u(v_sqrtf(squared[i])), q, sign));
+        sin[i] = v_mulf(r, v_selectf(odd, c[i], s[i]));
+        cos[i] = v_mulf(r, v_selectf(odd, minus, c[i]));
     }
 }
 
-V_INLINE void sincos_u2_f64(const vu *a, vd *r, const int n, vd *sin, vd *cos) {
+V_INLINE void sincos_u2_f64(const vu *a, const vd *squared, const int n, vd *sin, vd *cos) {
     vd x[AT_ONCE], y[AT_ONCE], s[AT_ONCE], c[AT_ONCE];
     EACH(i, n) {
         x[i] = v_fraction_i64(v_shl64(a[i], 2));
@@ -107,9 +109,9 @@ V_INLINE void sincos_u2_f64(const vu *a, vd *r, const int n, vd *sin, vd *cos) {
         const vm64 odd = v_second_bit64(q);
         const vu sign = v_set64(0x8000000000000000u);
         const vd minus = v_as_d(v_xor(v_d_as_u(s[i]), sign));
-        r[i] = v_as_d(v_xor_and(v_d_as_u(r[i]), q, sign));
-        sin[i] = v_muld(r[i], v_selectd(odd, c[i], s[i]));
-        cos[i] = v_muld(r[i], v_selectd(odd, minus, c[i]));
+        const vd r = v_as_d(v_xor_and(v_d_as_u(v_sqrtd(squared[i])), q, sign));
+        sin[i] = v_muld(r, v_selectd(odd, c[i], s[i]));
+        cos[i] = v_muld(r, v_selectd(odd, minus, c[i]));
     }
 }
 

@@ -16,17 +16,15 @@ V_INLINE void squared_radius_f32(vu *w, const int n) {
     EACH(i, n) w[2 * i] = v_f_as_u(r[i]);
 }
 
-/* The root is taken here, because it takes a processor several cycles, in which it has other work
- * here, but not in the loop of the logarithms. */
 V_INLINE void normal_f32(const vu *w, const winit_distribution *d, const int n, vu *out) {
     const vf scale = v_setf((float)d->scale), loc = v_setf((float)d->loc);
     vu angle[AT_ONCE];
-    vf r[AT_ONCE], sin[AT_ONCE], cos[AT_ONCE];
+    vf squared[AT_ONCE], sin[AT_ONCE], cos[AT_ONCE];
     EACH(i, n) {
-        r[i] = v_sqrtf(v_as_f(w[2 * i]));
+        squared[i] = v_as_f(w[2 * i]);
         angle[i] = w[2 * i + 1];
     }
-    sincos_u2_f32(angle, r, n, sin, cos);
+    sincos_u2_f32(angle, squared, n, sin, cos);
     EACH(i, n) {
         out[2 * i] = v_f_as_u(v_fmaf(cos[i], scale, loc));
         out[2 * i + 1] = v_f_as_u(v_fmaf(sin[i], scale, loc));
@@ -55,12 +53,12 @@ V_INLINE void squared_radius_f64(vu *w, const int n) {
 V_INLINE void normal_f64(const vu *w, const winit_distribution *d, const int n, vu *out) {
     const vd scale = v_setd(d->scale), loc = v_setd(d->loc);
     vu angle[AT_ONCE];
-    vd r[AT_ONCE], sin[AT_ONCE], cos[AT_ONCE];
+    vd squared[AT_ONCE], sin[AT_ONCE], cos[AT_ONCE];
     EACH(i, n) {
-        r[i] = v_sqrtd(v_as_d(w[2 * i]));
+        squared[i] = v_as_d(w[2 * i]);
         angle[i] = w[2 * i + 1];
     }
-    sincos_u2_f64(angle, r, n, sin, cos);
+    sincos_u2_f64(angle, squared, n, sin, cos);
     EACH(i, n) {
         out[2 * i] = v_d_as_u(v_fmad(cos[i], scale, loc));
         out[2 * i + 1] = v_d_as_u(v_fmad(sin[i], scale, loc));
