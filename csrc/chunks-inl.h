@@ -291,7 +291,7 @@ V_NOINLINE void make_list(listed *list, int groups, uint64_t upper, philox_keys 
  * which streaming stores find aligned. */
 V_INLINE int whole_groups(const char *dst, uint64_t index, uint64_t count, const winit_rows *rows,
                           int streaming, const kernel *f) {
-    const uint64_t per_block = (unsigned)f->per_block, more = rows->count - 1;
+    const uint64_t per_block = (unsigned)f->per_block, more = (uint64_t)rows->count - 1;
     const uint64_t first = index / per_block;
     const uint64_t last = (index + more * (uint64_t)rows->index_stride + count - 1) / per_block;
     const uint64_t places = (uintptr_t)dst | (uint64_t)rows->byte_stride;
@@ -310,7 +310,7 @@ V_NOINLINE void run_whole_groups(char *dst, uint64_t block, unsigned per_row, ui
     for (int g = 0; g < MOST; g++) list[g].to = (place){NULL, 0, whole};
     int groups = 0;
     philox_schedule_run(k, (uint32_t)(block >> 32));
-    for (uint64_t row = 0; row < rows->count; row++) {
+    for (int64_t row = 0; row < rows->count; row++) {
         char *to = dst;
         uint64_t from = block;
         for (unsigned left = per_row; left; left--) {

@@ -224,6 +224,6 @@ V_INLINE void column(char *dst, uint64_t index, uint64_t step, size_t count,
 
 /* All loops are inlined. */
 #define PARTS_OF_LOOPS(name)
-#define LIST_OF_PARTS(name, put_in_order) NULL, NULL, NULL, NULL
+#define LIST_OF_PARTS(name, put_in_order) NULL, NULL, NULL, NULL, NULL
 
 #endif
