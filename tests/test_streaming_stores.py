@@ -47,3 +47,38 @@ def test_streaming(isa, method, dtype):
                 got, guards = filled(*box, shift=shift, streaming=streaming)
                 assert got == expected
                 assert set(guards) == {0xA5}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", DRAWS)
+def test_rows_of_whole_groups(isa, method, dtype):
+    """Rows of whole vectors are drawn by a loop of their own, unless their blocks' upper words
+    differ: every row has the bits that it has alone."""
+    parameters = next(iter(DRAWS[method].frozen.values()))
+    distribution = getattr(distributions, method)(DTYPES[dtype], *parameters)
+    item, stride, rows = DTYPES[dtype].itemsize, 1024, 29
+    upper = 16 // max(item, 4) << 32  # the first index whose block's number needs 33 bits
+    for index in (64, 66, upper - 15 * stride, upper - 64):
+        for columns in (16, 48, 128, 368):
+            one = np.empty((rows, columns * item), np.uint8)
+            for row, own in enumerate(one):
+                first = index + row * stride
+                address = own.ctypes.data
+                _core.fill(distribution, 1, 2, address, first, (columns,), (1,), (item,), False)
+            for gap, streaming in ((0, False), (0, True), (64, True), (16, True), (item, True)):
+                size = columns * item + gap
+                got = np.zeros(rows * size + 64, np.uint8)
+                got = got[-got.ctypes.data % 64 :][: rows * size].reshape(rows, size)
+                _core.fill(
+                    distribution,
+                    1,
+                    2,
+                    got.ctypes.data,
+                    index,
+                    (rows, columns),
+                    (stride, 1),
+                    (size, item),
+                    streaming,
+                )
+                np.testing.assert_array_equal(got[:, : columns * item], one)
+                assert not got[:, columns * item :].any()
