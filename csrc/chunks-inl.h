@@ -68,30 +68,27 @@ V_NOINLINE void run_radii_f64(const philox_keys *k, vu c0, vu *words) {
     }
 
 /* Groups of consecutive blocks that have the upper word of philox_schedule_run. */
-#define BEGIN_ROW(w, g)      \
+V_INLINE void some_row_words(const philox_keys *k, listed *list, const int groups, vu *words) {
+    for (int i = groups; i % PART; i++) list[i].block = list[0].block;
+#define BEGIN(w, g)          \
     philox_packed_begin_run( \
         k, v_even32(consecutive(list[g].block), consecutive(list[(g) + 1].block)), w)
+    SEVERAL_WORDS(BEGIN)
+#undef BEGIN
+}
+
 V_NOINLINE void row_words(const philox_keys *k, listed *list, int groups, vu *words) {
-    for (int i = groups; i % PART; i++) list[i].block = list[0].block;
-    SEVERAL_WORDS(BEGIN_ROW)
+    some_row_words(k, list, groups, words);
 }
 
 /* The same for MOST groups, with the first half of a transform: see run_words. */
-V_INLINE void whole_words(const philox_keys *k, const listed *list, vu *words) {
-    for (int g = 0; g < MOST; g += PART) {
-        vu w[V_SETS][4];
-        EACH(s, V_SETS) BEGIN_ROW(w[s], g + 2 * s);
-        philox_packed_end(k, w, V_SETS, words + 2 * g);
-    }
-}
-
-V_NOINLINE void row_radii_f32(const philox_keys *k, const listed *list, vu *words) {
-    whole_words(k, list, words);
+V_NOINLINE void row_radii_f32(const philox_keys *k, listed *list, vu *words) {
+    some_row_words(k, list, MOST, words);
     radii_of_chunk_f32(words);
 }
 
-V_NOINLINE void row_radii_f64(const philox_keys *k, const listed *list, vu *words) {
-    whole_words(k, list, words);
+V_NOINLINE void row_radii_f64(const philox_keys *k, listed *list, vu *words) {
+    some_row_words(k, list, MOST, words);
     radii_of_chunk_f64(words);
 }
 
